@@ -1,0 +1,229 @@
+"""The base of every meta-learner: what Lightning calls, and the few things a family of methods writes."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal
+
+import lightning as L
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+
+from metalit.engine import Engine, with_gradient
+from metalit.episode import Episode, Labelled
+from metalit.evaluation.episode_values import EpisodeValues, Evaluation
+from metalit.evaluation.metrics import episode_metrics, summarise
+from metalit.functional.parameters import Params
+from metalit.functional.task_context import TaskContext
+from metalit.networks.normalisation import batch_norm_mode
+from metalit.objectives import Objective, QueryLoss
+from metalit.outcome import Outcome
+
+KEYS = 2**32  # a task's key is an integer below this
+
+
+class MetaLearner(L.LightningModule, ABC):
+    """A pure function of (meta-parameters, episode), trained by Lightning's automatic optimisation.
+
+    A family writes ``task``, ``evaluate_task`` and ``adapt`` for ONE task; the engine maps them over a meta-batch.
+
+    Args:
+        network: the network, any ``nn.Module`` from inputs ``[n, ...]`` to outputs ``[n, ...]``.
+        objective: how per-task outcomes become the meta-loss; the mean query loss if not given.
+        optimizer: makes the meta-optimiser from the meta-parameters; Adam at 1e-3 if not given.
+        lr_scheduler: makes the schedule of the meta-optimiser's rate; constant if not given.
+        lr_scheduler_interval: whether the schedule advances every ``epoch`` or every ``step``.
+        engine: how the tasks of a meta-batch are computed.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        objective: Objective | None = None,
+        optimizer: OptimizerCallable = torch.optim.Adam,
+        lr_scheduler: LRSchedulerCallable | None = None,
+        lr_scheduler_interval: Literal["epoch", "step"] = "epoch",
+        engine: Engine = Engine(),  # noqa: B008  # frozen
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.objective = QueryLoss() if objective is None else objective
+        self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
+        self.lr_scheduler_interval = lr_scheduler_interval
+        self.engine = engine
+        self.evaluation = EpisodeValues()
+        self.last_evaluation: Evaluation | None = None
+        self._compiled: Callable[..., tuple[Params, Tensor, Outcome]] | None = None
+
+    @abstractmethod
+    def task(self, meta: Params, support: Labelled, query: Labelled, **facts: int) -> Outcome:
+        """Learn one task from its support set and return the loss and predictions on its query set.
+
+        Args:
+            meta: meta-parameters and buffers of the whole learner, by name.
+            support: ``x [S, ...]``, ``y [S, ...]``.
+            query: ``x [Q, ...]``, ``y [Q, ...]``.
+            **facts: what ``batch_facts`` returned.
+        """
+
+    @abstractmethod
+    def evaluate_task(self, meta: Params, support: Labelled, query: Labelled, **facts: int) -> Outcome:
+        """Return one task's outcome at each of T stages of adaptation, the last being final: loss ``[T]``."""
+
+    @abstractmethod
+    def batch_facts(self, support: Labelled) -> dict[str, int]:
+        """Return what a task must know of its batch as Python numbers, such as the number of ways."""
+
+    @abstractmethod
+    def adapt(self, support: Labelled) -> Callable[[Tensor], Tensor]:
+        """Learn ONE task, without the axis B, and return its predictor from inputs ``[n, ...]`` to predictions.
+
+        Args:
+            support: ``x [S, ...]`` and ``y [S]`` labels 0..N-1, or ``[S, outputs]`` values.
+        """
+
+    def setting(self) -> dict[str, Any]:
+        """Return what a reader of a result must know about the method."""
+        return {"algorithm": type(self).__name__, "batch_norm": batch_norm_mode(self.network)}
+
+    def forward(self, episode: Episode) -> Outcome:
+        """Return the outcome of every task: differentiable, and without a change of any state."""
+        task = partial(self.task, **self.batch_facts(episode.support))
+        return self.engine.map(task, *self.meta(), self.keys(episode), episode)
+
+    def meta_loss(self, episode: Episode) -> Tensor:
+        """Return the scalar that training minimises."""
+        return self.objective(self(episode))
+
+    @torch.no_grad()
+    def evaluate(self, episode: Episode) -> Outcome:
+        """Return the outcome of every task at each stage of adaptation: loss ``[B, T]``, predictions ``[B, T, Q, ...]``."""
+        task = partial(self.evaluate_task, **self.batch_facts(episode.support))
+        return self.engine.map(task, *self.meta(), self.keys(episode), episode)
+
+    def meta(self) -> tuple[Params, Params]:
+        """Return (meta-parameters that are trained, everything else a task may read), by name."""
+        trained, fixed = {}, dict(self.named_buffers())
+        for name, parameter in self.named_parameters():
+            (trained if parameter.requires_grad else fixed)[name] = parameter
+        return trained, fixed
+
+    def keys(self, episode: Episode) -> Tensor:
+        """Return a new source of randomness per task, ``[B]`` int64; in evaluation nothing is random."""
+        y = episode.query.y
+        if not self.training:
+            return torch.zeros(len(y), dtype=torch.int64, device=y.device)
+        return torch.randint(KEYS, (len(y),), device=y.device)
+
+    def context(self) -> TaskContext:
+        """Return the context in which ``adapt`` and its predictor run."""
+        return TaskContext(torch.zeros((), dtype=torch.int64, device=self.device), self.meta()[1])
+
+    def training_step(self, episode: Episode, batch_idx: int) -> Tensor:
+        """Return the meta-loss, which carries its gradient."""
+        parameters, buffers = self.meta()
+        task = partial(self.task, **self.batch_facts(episode.support))
+        gradient, loss, outcome = self._meta_gradient()(
+            task,
+            self.objective,
+            {name: parameter.detach() for name, parameter in parameters.items()},
+            buffers,
+            self.keys(episode),
+            episode,
+        )
+        self._write_buffers(outcome)
+        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:
+            self._log_training(loss, outcome, episode)
+        return with_gradient(loss, gradient, parameters)
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget the last evaluation."""
+        self._start_evaluation()
+
+    def validation_step(self, episode: Episode, batch_idx: int) -> None:
+        """Note each episode's values."""
+        self._note(episode, batch_idx)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log means and intervals as ``val/...``."""
+        self._log_evaluation("val")
+
+    def on_test_epoch_start(self) -> None:
+        """Forget the last evaluation."""
+        self._start_evaluation()
+
+    def test_step(self, episode: Episode, batch_idx: int) -> None:
+        """Note each episode's values."""
+        self._note(episode, batch_idx)
+
+    def on_test_epoch_end(self) -> None:
+        """Log means and intervals as ``test/...``."""
+        self._log_evaluation("test")
+
+    def predict_step(self, episode: Episode, batch_idx: int) -> dict[str, Tensor]:
+        """Return each episode's index ``[B]``, final query predictions ``[B, Q, ...]`` and targets ``[B, Q, ...]``."""
+        predictions = self.evaluate(episode).predictions[:, -1]
+        index = self._episode_indices(batch_idx, len(predictions))
+        return {"index": index, "predictions": predictions, "targets": episode.query.y}
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Return the meta-optimiser over all trained parameters, and its schedule."""
+        optimizer = self.optimizer(parameter for parameter in self.parameters() if parameter.requires_grad)
+        if self.lr_scheduler is None:
+            return optimizer
+        schedule = {"scheduler": self.lr_scheduler(optimizer), "interval": self.lr_scheduler_interval}
+        return {"optimizer": optimizer, "lr_scheduler": schedule}  # type: ignore[return-value, typeddict-item]
+
+    def _meta_gradient(self) -> Callable[..., tuple[Params, Tensor, Outcome]]:
+        if self._compiled is None:
+            self._compiled = self.engine.compiled_meta_gradient()
+        return self._compiled
+
+    @torch.no_grad()
+    def _write_buffers(self, outcome: Outcome) -> None:
+        for name, per_task in outcome.buffers.items():
+            self.get_buffer(name).copy_(per_task.mean(dim=0))
+            if name.endswith("running_mean"):
+                self.get_buffer(name.removesuffix("running_mean") + "num_batches_tracked").add_(1)
+
+    def _log_training(self, loss: Tensor, outcome: Outcome, episode: Episode) -> None:
+        if not torch.isfinite(loss):
+            raise FloatingPointError(
+                f"the meta-loss is {loss.item()} at step {self.global_step}: lower the inner or the meta learning "
+                "rate, or clip gradients (--trainer.gradient_clip_val); the last checkpoint is intact"
+            )
+        values = episode_metrics(outcome.predictions.unsqueeze(1), episode.query.y, outcome.loss.unsqueeze(1))
+        logged = {f"train/{name}": value.mean() for name, value in values.items()} | {"train/loss": loss}
+        self.log_dict(logged, prog_bar=True, batch_size=len(episode.query.y))
+
+    def _start_evaluation(self) -> None:
+        if torch.is_inference_mode_enabled():
+            raise RuntimeError(
+                "evaluation runs in inference mode, where a method cannot take the gradients it adapts with: "
+                "use Trainer(inference_mode=False)"
+            )
+        self.evaluation.reset()
+
+    def _note(self, episode: Episode, batch_idx: int) -> None:
+        outcome = self.evaluate(episode)
+        values = episode_metrics(outcome.predictions, episode.query.y, outcome.loss)
+        self.evaluation.update(self._episode_indices(batch_idx, len(outcome.loss)), values)
+
+    def _episode_indices(self, batch_idx: int, count: int) -> Tensor:
+        """Return the indices ``[count]`` of a batch's episodes: batches are dealt to the ranks in turn."""
+        size = getattr(getattr(self.trainer, "datamodule", None), "eval_tasks_per_batch", count)
+        first = (batch_idx * self.trainer.world_size + self.trainer.global_rank) * size
+        return torch.arange(first, first + count, device=self.device)
+
+    def _log_evaluation(self, split: str) -> None:
+        self.last_evaluation = evaluation = self.evaluation.compute()
+        logged = {}
+        for name, values in evaluation.values.items():
+            summary = summarise(values[:, -1])
+            logged[f"{split}/{name}"], logged[f"{split}/{name}_ci95"] = summary.mean, summary.ci95
+            if values.shape[1] > 1:
+                logged[f"{split}/{name}_before_adaptation"] = summarise(values[:, 0]).mean
+        # every rank holds the values of all episodes by now, so there is nothing left to reduce
+        self.log_dict(logged, rank_zero_only=False, sync_dist=False)

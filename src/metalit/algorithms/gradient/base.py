@@ -1,0 +1,112 @@
+"""Gradient-based meta-learning: a task is learned by a few steps of gradient descent from a meta-learned start."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from metalit.algorithms.base import MetaLearner
+from metalit.episode import Labelled
+from metalit.functional.losses import task_loss
+from metalit.functional.parameters import Params, matching, scope
+from metalit.functional.update_rules import UpdateRule
+from metalit.outcome import Outcome
+
+
+class GradientBasedMetaLearner(MetaLearner, ABC):
+    """Learns a task by descending its support loss. An algorithm writes ``trajectory`` alone.
+
+    Args:
+        network: the network; its parameters are the initialisation theta.
+        update_rule: what one inner step does with the gradient.
+        inner_steps: inner steps per task in training, >= 0.
+        eval_inner_steps: inner steps in validation, test and prediction; ``inner_steps`` if not given.
+        adapted: shell-style patterns of the parameters that adapt, e.g. ``["head.*"]``; the others keep their
+            meta-learned value within a task.
+        **learner: the settings of ``MetaLearner``.
+
+    Raises:
+        ValueError: a negative number of steps, or a pattern that matches no parameter.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        update_rule: UpdateRule,
+        inner_steps: int = 1,
+        eval_inner_steps: int | None = None,
+        adapted: Sequence[str] = ("*",),
+        **learner: Any,
+    ) -> None:
+        super().__init__(network, **learner)
+        self.update_rule = update_rule
+        self.inner_steps = inner_steps
+        self.eval_inner_steps = inner_steps if eval_inner_steps is None else eval_inner_steps
+        for name in ("inner_steps", "eval_inner_steps"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}, but must be at least 0")
+        self.adapted = tuple(adapted)
+        self.adapted_names = matching([name for name, _ in network.named_parameters()], adapted)
+
+    @abstractmethod
+    def trajectory(self, meta: Params, support: Labelled, steps: int) -> list[Params]:
+        """Return the adapted parameters of one task before the first and after each of ``steps`` inner steps."""
+
+    def task(self, meta: Params, support: Labelled, query: Labelled) -> Outcome:
+        """Adapt on the support set, then judge on the query set."""
+        adapted = self.trajectory(meta, support, self.inner_steps)[-1]
+        return self.judge(meta, adapted, query)
+
+    def evaluate_task(self, meta: Params, support: Labelled, query: Labelled) -> Outcome:
+        """Judge on the query set before the first and after each inner step: T = 1 + eval_inner_steps."""
+        path = self.trajectory(meta, support, self.eval_inner_steps)
+        outcomes = [self.judge(meta, adapted, query) for adapted in path]
+        return Outcome(*(torch.stack([outcome[i] for outcome in outcomes]) for i in range(2)))
+
+    @torch.no_grad()
+    def adapt(self, support: Labelled) -> Callable[[Tensor], Tensor]:
+        """Learn one task and return its predictor."""
+        meta = {name: value for part in self.meta() for name, value in part.items()}
+        with self.context():
+            adapted = self.trajectory(meta, support, self.eval_inner_steps)[-1]
+        return partial(self._predict_in_context, meta, adapted)
+
+    def batch_facts(self, support: Labelled) -> dict[str, int]:
+        """Return nothing: the network fixes the number of ways."""
+        return {}
+
+    def setting(self) -> dict[str, Any]:
+        """Return what a reader of a result must know about the method."""
+        return {**super().setting(), "inner_steps": self.eval_inner_steps, "adapted": list(self.adapted)}
+
+    def start(self, meta: Params) -> Params:
+        """Return the initial value of the parameters that adapt."""
+        network = scope(meta, "network")
+        return {name: network[name] for name in self.adapted_names}
+
+    def predict(self, meta: Params, adapted: Params, x: Tensor) -> Tensor:
+        """Return one task's predictions for inputs ``[n, ...]``."""
+        return functional_call(self.network, {**scope(meta, "network"), **adapted}, (x,))  # type: ignore[no-any-return]
+
+    def loss(self, adapted: Params, meta: Params, examples: Labelled) -> Tensor:
+        """Return one task's mean loss on some examples; its first argument is what inner steps differentiate."""
+        return task_loss(self.predict(meta, adapted, examples.x), examples.y)
+
+    def update(self, meta: Params, gradient: Params, state: Any, adapted: Params) -> tuple[Params, Any]:
+        """Apply the update rule, with its own meta-learned parameters if it has any."""
+        rule = scope(meta, "update_rule")
+        return functional_call(self.update_rule, rule, (gradient, state, adapted))  # type: ignore[no-any-return]
+
+    def judge(self, meta: Params, adapted: Params, query: Labelled) -> Outcome:
+        """Return loss and predictions on the query set."""
+        predictions = self.predict(meta, adapted, query.x)
+        return Outcome(task_loss(predictions, query.y), predictions)
+
+    @torch.no_grad()
+    def _predict_in_context(self, meta: Params, adapted: Params, x: Tensor) -> Tensor:
+        with self.context():
+            return self.predict(meta, adapted, x)

@@ -1,0 +1,169 @@
+"""The engine: what is written for one task, run for a batch of tasks, with the gradient of the whole.
+
+An algorithm supplies a *task*, a pure function ``task(meta, support, query) -> Outcome`` of one task. The engine maps
+it over the task axis and differentiates an objective of all outcomes with respect to the meta-parameters.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.func import grad_and_value, vjp, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._pytree import tree_map
+
+from metalit.episode import Episode, Labelled
+from metalit.functional.parameters import Params
+from metalit.functional.task_context import TaskContext
+from metalit.objectives import Objective
+from metalit.outcome import Outcome
+
+Task = Callable[[Params, Labelled, Labelled], Outcome]
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How the tasks of a meta-batch are computed. No setting changes the numbers, only speed and memory.
+
+    Args:
+        mapping: ``vmap`` computes all tasks as one vectorised program; ``loop`` one after the other, for networks that
+            vmap cannot take (LSTM and GRU with per-task weights).
+        chunk_size: at most so many tasks at once; bounds memory in training too, at the price of one more forward
+            pass. All at once if not given.
+        compile: compile the meta-loss together with its gradient (``torch.compile``); the first step then takes
+            longer. Evaluation is not compiled.
+        compile_backend: the backend of ``torch.compile``.
+    """
+
+    mapping: Literal["vmap", "loop"] = "vmap"
+    chunk_size: int | None = None
+    compile: bool = False
+    compile_backend: str = "inductor"
+
+    def __post_init__(self) -> None:
+        if self.chunk_size is not None and self.chunk_size < 1:
+            raise ValueError(f"engine.chunk_size is {self.chunk_size}, but must be at least 1")
+
+    def map(self, task: Task, parameters: Params, buffers: Params, keys: Tensor, episode: Episode) -> Outcome:
+        """Run every task of an episode.
+
+        Args:
+            task: the function of one task.
+            parameters: meta-parameters by name.
+            buffers: the networks' buffers by name.
+            keys: ``[B]`` int64 in [0, 2^32), each task's source of randomness.
+            episode: B tasks.
+
+        Returns:
+            The outcomes, each leaf with the task axis first.
+        """
+        size = self.chunk_size or len(keys)
+        parts = [
+            self._map_at_once(task, parameters, buffers, *part) for part in split_tasks((keys, episode), size)
+        ]
+        return parts[0] if len(parts) == 1 else tree_map(lambda *leaves: torch.cat(leaves), *parts)
+
+    def meta_gradient(
+        self,
+        task: Task,
+        objective: Objective,
+        parameters: Params,
+        buffers: Params,
+        keys: Tensor,
+        episode: Episode,
+    ) -> tuple[Params, Tensor, Outcome]:
+        """Return (gradient of the objective with respect to ``parameters``, its value, the outcomes)."""
+        if self.chunk_size is not None and self.chunk_size < len(keys):
+            return self._meta_gradient_in_chunks(task, objective, parameters, buffers, keys, episode)
+
+        def meta_loss(parameters: Params) -> tuple[Tensor, Outcome]:
+            outcome = self._map_at_once(task, parameters, buffers, keys, episode)
+            return objective(outcome), outcome
+
+        gradient, (value, outcome) = grad_and_value(meta_loss, has_aux=True)(parameters)
+        return gradient, value, outcome
+
+    def compiled_meta_gradient(self) -> Callable[..., tuple[Params, Tensor, Outcome]]:
+        """Return ``meta_gradient``, compiled if the engine's setting says so."""
+        if not self.compile:
+            return self.meta_gradient
+        return torch.compile(self.meta_gradient, fullgraph=True, dynamic=False, backend=self.compile_backend)
+
+    def _map_at_once(
+        self, task: Task, parameters: Params, buffers: Params, keys: Tensor, episode: Episode
+    ) -> Outcome:
+        def one_task(key: Tensor, episode: Episode) -> Outcome:
+            context = TaskContext(key, buffers)
+            # the fused attention kernels have no second derivative
+            with sdpa_kernel(SDPBackend.MATH), context:
+                outcome = task({**parameters, **buffers}, *episode)
+            return outcome._replace(buffers=context.updates)
+
+        if self.mapping == "vmap":
+            return vmap(one_task, randomness="different")(keys, episode)  # type: ignore[no-any-return]
+        outcomes = [one_task(keys[b], tree_map(lambda leaf, b=b: leaf[b], episode)) for b in range(len(keys))]
+        return tree_map(lambda *leaves: torch.stack(leaves), *outcomes)  # type: ignore[no-any-return]
+
+    def _meta_gradient_in_chunks(
+        self,
+        task: Task,
+        objective: Objective,
+        parameters: Params,
+        buffers: Params,
+        keys: Tensor,
+        episode: Episode,
+    ) -> tuple[Params, Tensor, Outcome]:
+        """Apply the chain rule over the tasks' outcomes, so that one chunk's graph lives at a time.
+
+        Holds for objectives that mix tasks: their derivative with respect to every outcome is taken first.
+        """
+        assert self.chunk_size is not None
+        with torch.no_grad():
+            outcome = self.map(task, parameters, buffers, keys, episode)
+        cotangent, value = grad_and_value(objective)(outcome)
+        gradient = tree_map(torch.zeros_like, parameters)
+        for part_keys, part, part_cotangent in split_tasks((keys, episode, cotangent), self.chunk_size):
+            _, pullback = vjp(
+                lambda p, k=part_keys, e=part: self._map_at_once(task, p, buffers, k, e), parameters
+            )
+            (part_gradient,) = pullback(part_cotangent)
+            gradient = tree_map(torch.add, gradient, part_gradient)
+        return gradient, value, outcome
+
+
+def split_tasks(tree: Any, size: int) -> list[Any]:
+    """Cut a pytree along its task axis into pytrees of at most ``size`` tasks."""
+    leaves = torch.utils._pytree.tree_leaves(tree)
+    return [
+        tree_map(lambda leaf, start=start: leaf[start : start + size], tree)
+        for start in range(0, len(leaves[0]), size)
+    ]
+
+
+class FinishedGradient(torch.autograd.Function):
+    """A scalar whose backward pass hands out a gradient that is already known.
+
+    So a meta-gradient computed by ``torch.func`` enters Lightning's automatic optimisation like any other: loss
+    scaling, clipping, accumulation and the hooks of DDP all see it.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, count: int, *tensors: Tensor) -> Tensor:
+        """Return ``value``; ``tensors`` are ``count`` gradients and then the ``count`` parameters they belong to."""
+        ctx.save_for_backward(*tensors[:count])
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the stored gradients times the incoming one."""
+        gradients = ctx.saved_tensors
+        return (None, None, *[None] * len(gradients), *[grad_outputs[0] * g for g in gradients])
+
+
+def with_gradient(value: Tensor, gradient: Params, parameters: Params) -> Tensor:
+    """Return ``value`` such that ``backward`` adds ``gradient`` to ``parameters``."""
+    order = list(parameters)
+    tensors = [gradient[name] for name in order] + [parameters[name] for name in order]
+    return FinishedGradient.apply(value, len(order), *tensors)  # type: ignore[no-any-return, no-untyped-call]

@@ -1,0 +1,35 @@
+"""The one kind of value that flows through metalit: a batch of few-shot tasks.
+
+Legend for every shape in this package:
+    B tasks in a meta-batch, N ways, K shots per class, S = N*K support examples, Q query examples per task.
+"""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class Labelled(NamedTuple):
+    """Examples with their labels.
+
+    Attributes:
+        x: inputs, ``[B, n, *features]``.
+        y: labels; ``[B, n]`` int64 in ``0..N-1`` for classification, ``[B, n, outputs]`` float for regression.
+    """
+
+    x: Tensor
+    y: Tensor
+
+
+class Episode(NamedTuple):
+    """A meta-batch: B tasks, each with a support set to learn from and a query set to be judged on.
+
+    Both members are pytrees of tensors whose first axis is the task axis B, so ``torch.func.vmap`` maps over tasks.
+
+    Attributes:
+        support: ``[B, S, ...]``.
+        query: ``[B, Q, ...]``.
+    """
+
+    support: Labelled
+    query: Labelled

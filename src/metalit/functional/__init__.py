@@ -1,0 +1,19 @@
+"""Mathematics without Lightning."""
+
+from metalit.functional.distances import class_means, squared_euclidean
+from metalit.functional.losses import task_loss
+from metalit.functional.parameters import Params, matching, scope
+from metalit.functional.task_context import TaskContext
+from metalit.functional.update_rules import SGD, UpdateRule
+
+__all__ = [
+    "SGD",
+    "Params",
+    "TaskContext",
+    "UpdateRule",
+    "class_means",
+    "matching",
+    "scope",
+    "squared_euclidean",
+    "task_loss",
+]

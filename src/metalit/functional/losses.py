@@ -1,0 +1,19 @@
+"""The loss of one task's predictions."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def task_loss(predictions: Tensor, targets: Tensor) -> Tensor:
+    """Return the mean loss over a task's examples: cross-entropy for class labels, squared error for numbers.
+
+    Args:
+        predictions: ``[n, N]`` logits, or ``[n, outputs]`` values.
+        targets: ``[n]`` int64 class labels, or ``[n, outputs]`` floats.
+
+    Returns:
+        0-d loss, in nats (classification) or squared units of ``targets`` (regression).
+    """
+    if targets.is_floating_point():
+        return F.mse_loss(predictions, targets)
+    return F.cross_entropy(predictions, targets)

@@ -1,0 +1,166 @@
+"""What one task sees of PyTorch: the same mathematics, in a form that is right under ``vmap`` and pure.
+
+Inside a ``TaskContext`` any network, a user's own included, behaves as follows.
+
+* **Fused norms** are called without their affine part, which is applied outside. In torch 2.13 reverse mode over
+  ``vmap(func.grad(...))`` is silently wrong when the inner gradient includes the affine weight of a fused batch,
+  instance or layer norm (the vmapped backward treats the saved statistics as constants); with the affine outside it
+  is right. See docs/guide/gradients.md.
+* **Running statistics** are not written in place: a training-mode batch norm normalises by the statistics of its
+  own task and returns the updated buffers through ``updates``.
+* **Dropout** takes its mask from a hash of (the task's key, how many dropout calls came before, element), so the mask
+  does not depend on how tasks are mapped: vmapped, looped, chunked or compiled.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+MASK32 = 0xFFFFFFFF
+GOLDEN_RATIO32 = 0x9E3779B9
+
+
+class TaskContext(TorchFunctionMode):
+    """Intercepts PyTorch functions while one task runs.
+
+    Args:
+        key: 0-d int64 tensor in [0, 2^32), the task's source of randomness.
+        buffers: the network's buffers by name; those that a batch norm would update are found among them.
+
+    Attributes:
+        updates: after the task, the new value of every running mean and variance, by buffer name.
+    """
+
+    def __init__(self, key: Tensor, buffers: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.key, self.buffers = key, buffers
+        self.updates: dict[str, Tensor] = {}
+        self.dropout_calls = 0
+        self.replacements: dict[Callable[..., Any], Callable[..., Any]] = {
+            F.batch_norm: self.batch_norm,
+            F.instance_norm: self.instance_norm,
+            F.layer_norm: layer_norm,
+            F.dropout: self.dropout,
+            F.dropout1d: self.channel_dropout,
+            F.dropout2d: self.channel_dropout,
+            F.dropout3d: self.channel_dropout,
+            Tensor.add_: self.add_,
+        }
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Call ``function`` or what replaces it; calls made by a replacement are not intercepted again."""
+        return self.replacements.get(function, function)(*args, **(kwargs or {}))
+
+    def batch_norm(
+        self,
+        input: Tensor,
+        running_mean: Tensor | None,
+        running_var: Tensor | None,
+        weight: Tensor | None = None,
+        bias: Tensor | None = None,
+        training: bool = False,
+        momentum: float = 0.1,
+        eps: float = 1e-5,
+    ) -> Tensor:
+        """Replace ``F.batch_norm``: running statistics returned instead of written, affine outside."""
+        if not training or running_mean is None or running_var is None:
+            out = F.batch_norm(input, running_mean, running_var, training=training, eps=eps)
+        else:
+            # with momentum 1 the kernel leaves the statistics of this task in the two new tensors
+            mean, variance = input.new_zeros(running_mean.shape), input.new_zeros(running_var.shape)
+            out = F.batch_norm(input, mean, variance, training=True, momentum=1.0, eps=eps)
+            self.record(running_mean, mean, momentum)
+            self.record(running_var, variance, momentum)
+        return channel_affine(out, weight, bias)
+
+    def instance_norm(
+        self,
+        input: Tensor,
+        running_mean: Tensor | None = None,
+        running_var: Tensor | None = None,
+        weight: Tensor | None = None,
+        bias: Tensor | None = None,
+        use_input_stats: bool = True,
+        momentum: float = 0.1,
+        eps: float = 1e-5,
+    ) -> Tensor:
+        """Replace ``F.instance_norm`` in the same way."""
+        if not use_input_stats:
+            out = F.instance_norm(input, running_mean, running_var, use_input_stats=False, eps=eps)
+        else:
+            out = F.instance_norm(input, eps=eps)
+            if running_mean is not None and running_var is not None:
+                variance, mean = torch.var_mean(input.detach(), list(range(2, input.dim())))
+                self.record(running_mean, mean.mean(0), momentum)
+                self.record(running_var, variance.mean(0), momentum)
+        return channel_affine(out, weight, bias)
+
+    def add_(self, target: Tensor, other: Any, **options: Any) -> Tensor:
+        """Leave the count of batches that a tracking norm keeps to the learner; add anything else."""
+        if any(known is target for known in self.buffers.values()):
+            return target
+        return target.add_(other, **options)
+
+    def record(self, buffer: Tensor, value: Tensor, momentum: float) -> None:
+        """Note the exponential moving average that a fused batch norm would have written into ``buffer``."""
+        names = [name for name, known in self.buffers.items() if known is buffer]
+        assert names, "a running statistic is none of the learner's buffers: was it an argument of a transform?"
+        self.updates[names[0]] = (1 - momentum) * buffer + momentum * value.to(buffer.dtype)
+
+    def dropout(self, input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+        """Replace ``F.dropout`` by one whose mask is a function of the task's key."""
+        return input * self.keep(input, p) if training and p > 0 else input
+
+    def channel_dropout(
+        self, input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
+    ) -> Tensor:
+        """Replace ``F.dropout1d``, ``2d`` and ``3d``, which drop whole channels ``[examples, channels, ...]``."""
+        if not training or p == 0:
+            return input
+        keep = self.keep(input.flatten(2)[..., 0], p)
+        return input * keep.reshape(*keep.shape, *[1] * (input.dim() - 2))
+
+    def keep(self, like: Tensor, p: float) -> Tensor:
+        """Return a mask of 0 and 1/(1-p) in the shape of ``like``, new at each call."""
+        self.dropout_calls += 1
+        stream = hash32((self.key + self.dropout_calls * GOLDEN_RATIO32) & MASK32)
+        elements = torch.arange(like.numel(), device=like.device)
+        bits = hash32((hash32(elements ^ stream) + stream) & MASK32).reshape(like.shape)
+        return (bits >= p * 2**32).to(like.dtype) / (1 - p) if p < 1 else torch.zeros_like(like)
+
+
+def hash32(x: Tensor) -> Tensor:
+    """Mix 32-bit integers held in int64 (Mueller's xor-multiply hash); no product exceeds 63 bits."""
+    x = ((x ^ (x >> 16)) * 0x45D9F3B) & MASK32
+    x = ((x ^ (x >> 16)) * 0x45D9F3B) & MASK32
+    return x ^ (x >> 16)
+
+
+def channel_affine(out: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    """Scale and shift ``[examples, channels, ...]`` per channel."""
+    shape = (1, -1) + (1,) * (out.dim() - 2)
+    if weight is not None and bias is not None:
+        return torch.addcmul(bias.reshape(shape), out, weight.reshape(shape))  # one pass over memory, not two
+    if weight is not None:
+        out = out * weight.reshape(shape)
+    return out if bias is None else out + bias.reshape(shape)
+
+
+def layer_norm(
+    input: Tensor,
+    normalized_shape: list[int],
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Replace ``F.layer_norm``: affine outside."""
+    out = F.layer_norm(input, normalized_shape, None, None, eps)
+    if weight is not None:
+        out = out * weight
+    return out if bias is None else out + bias

@@ -1,0 +1,61 @@
+"""The four-block convolutional embedding of nearly every few-shot paper."""
+
+from typing import Literal
+
+from torch import Tensor, nn
+
+from metalit.networks.normalisation import BatchNormMode, batch_norm_2d
+
+
+class Conv4(nn.Module):
+    """Four blocks of 3x3 convolution, batch normalisation and ReLU, each halving the image.
+
+    Args:
+        channels: filters of each block; 64 for Omniglot (Vinyals et al. 2016), 32 for MAML on miniImageNet.
+        in_channels: channels of the images.
+        image_size: height and width of the images, in pixels, at least 16.
+        downsample: ``pool`` halves by 2x2 max-pooling and flattens the last map (Vinyals et al. 2016); ``stride``
+            halves by strided convolution and averages the last map over space (MAML's Omniglot network, Finn et al.
+            2017, section 5.2).
+        batch_norm: which statistics normalise, see ``batch_norm_2d``.
+
+    Attributes:
+        features: length of the embedding.
+
+    Shape:
+        ``[n, in_channels, image_size, image_size]`` to ``[n, features]``.
+
+    Raises:
+        ValueError: images too small for four halvings.
+    """
+
+    def __init__(
+        self,
+        channels: int = 64,
+        in_channels: int = 1,
+        image_size: int = 28,
+        downsample: Literal["pool", "stride"] = "pool",
+        batch_norm: BatchNormMode = "batch",
+    ) -> None:
+        super().__init__()
+        if image_size < 16:
+            raise ValueError(f"Conv4 halves images four times: image_size is {image_size}, but must be at least 16")
+        pool = downsample == "pool"
+        self.blocks = nn.Sequential(
+            *(
+                nn.Sequential(
+                    nn.Conv2d(in_channels if i == 0 else channels, channels, 3, stride=1 if pool else 2, padding=1),
+                    batch_norm_2d(channels, batch_norm),
+                    nn.ReLU(),
+                    nn.MaxPool2d(2) if pool else nn.Identity(),
+                )
+                for i in range(4)
+            )
+        )
+        self.pool = pool
+        self.features = channels * (image_size // 16) ** 2 if pool else channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Embed images."""
+        maps = self.blocks(x)
+        return maps.flatten(1) if self.pool else maps.mean(dim=(2, 3))

@@ -1,0 +1,34 @@
+"""Fully connected network."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+
+class MLP(nn.Module):
+    """Linear layers with ReLU between them.
+
+    Args:
+        inputs: length of an input vector.
+        hidden: width of each hidden layer; 40, 40 for sinusoids (Finn et al. 2017, section 5.1).
+        outputs: length of an output vector.
+
+    Attributes:
+        features: the same as ``outputs``.
+
+    Shape:
+        ``[n, inputs]`` to ``[n, outputs]``.
+    """
+
+    def __init__(self, inputs: int = 1, hidden: Sequence[int] = (40, 40), outputs: int = 1) -> None:
+        super().__init__()
+        widths = [inputs, *hidden]
+        layers: list[nn.Module] = []
+        for width, next_width in zip(widths, widths[1:], strict=False):
+            layers += [nn.Linear(width, next_width), nn.ReLU()]
+        self.layers = nn.Sequential(*layers, nn.Linear(widths[-1], outputs))
+        self.features = outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return one output vector per input vector."""
+        return self.layers(x)  # type: ignore[no-any-return]

@@ -1,0 +1,6 @@
+"""How per-task results become one meta-loss."""
+
+from metalit.objectives.base import Objective
+from metalit.objectives.query_loss import QueryLoss
+
+__all__ = ["Objective", "QueryLoss"]

@@ -1,0 +1,14 @@
+"""The meta-loss of most papers."""
+
+from torch import Tensor
+
+from metalit.outcome import Outcome
+from metalit.objectives.base import Objective
+
+
+class QueryLoss(Objective):
+    """The mean query loss over tasks: (1/B) sum_b L_query,b."""
+
+    def __call__(self, outcome: Outcome) -> Tensor:
+        """Return the mean of ``outcome.loss``."""
+        return outcome.loss.mean()
