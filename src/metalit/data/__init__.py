@@ -1,0 +1,21 @@
+"""Data sets as Lightning data modules that serve episodes."""
+
+from metalit.data.glyphs import Glyphs
+from metalit.data.learn2learn import LearnToLearnTasksets
+from metalit.data.module import ClassificationDataModule, EpisodicDataModule
+from metalit.data.omniglot import Omniglot
+from metalit.data.sinusoid import Sinusoid
+from metalit.data.store import ClassStore
+from metalit.data.stream import ClassificationStream, EpisodeStream
+
+__all__ = [
+    "ClassStore",
+    "ClassificationDataModule",
+    "ClassificationStream",
+    "EpisodeStream",
+    "EpisodicDataModule",
+    "Glyphs",
+    "LearnToLearnTasksets",
+    "Omniglot",
+    "Sinusoid",
+]

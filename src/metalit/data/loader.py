@@ -1,0 +1,97 @@
+"""From a stream of episodes to a DataLoader that knows its exact position."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from metalit.data.stream import EpisodeStream
+from metalit.episode import Episode
+
+Span = tuple[int, int]  # (first episode, how many)
+
+
+class EpisodeDataset(Dataset[Episode]):
+    """Looks up a span of episodes; runs in the workers."""
+
+    def __init__(self, stream: EpisodeStream) -> None:
+        self.stream = stream
+
+    def __getitem__(self, span: Span) -> Episode:  # type: ignore[override]  # the index is a span, not an integer
+        return self.stream(*span)
+
+
+class TrainSpans(Sampler[Span]):
+    """The episodes of one epoch after another: 0, 1, 2, ... without end over the whole training.
+
+    One step takes ``tasks_per_batch`` consecutive episodes on each rank, rank after rank. The only state is how many
+    episodes all ranks together have handed out, and where the running epoch began.
+
+    Args:
+        episodes_per_epoch: episodes after which an epoch ends, over all ranks.
+        tasks_per_batch: B, tasks in one step on one rank.
+        rank: this process.
+        world_size: how many processes share the work.
+    """
+
+    def __init__(self, episodes_per_epoch: int, tasks_per_batch: int, rank: int = 0, world_size: int = 1) -> None:
+        self.episodes_per_epoch, self.tasks_per_batch = episodes_per_epoch, tasks_per_batch
+        self.rank, self.world_size = rank, world_size
+        self.position = 0
+        self.epoch_start = 0
+
+    @property
+    def step(self) -> int:
+        """How many episodes one step consumes on all ranks together."""
+        return self.tasks_per_batch * self.world_size
+
+    def __len__(self) -> int:
+        return -(-self.episodes_per_epoch // self.step)
+
+    def __iter__(self) -> Iterator[Span]:
+        if self.position - self.epoch_start >= self.episodes_per_epoch:
+            self.epoch_start = self.position
+        for first in range(self.position, self.epoch_start + self.episodes_per_epoch, self.step):
+            yield first + self.rank * self.tasks_per_batch, self.tasks_per_batch
+
+
+class EvaluationSpans(Sampler[Span]):
+    """Episodes ``0 .. episodes-1``, each exactly once over all ranks; the last batch may be smaller."""
+
+    def __init__(self, episodes: int, tasks_per_batch: int, rank: int = 0, world_size: int = 1) -> None:
+        starts = range(0, episodes, tasks_per_batch)
+        self.spans = [(first, min(tasks_per_batch, episodes - first)) for first in starts][rank::world_size]
+
+    def __len__(self) -> int:
+        return len(self.spans)
+
+    def __iter__(self) -> Iterator[Span]:
+        return iter(self.spans)
+
+
+class TrainLoader(DataLoader[Episode]):
+    """A DataLoader whose ``state_dict`` is the exact position, so that a resumed run trains on the next episode."""
+
+    def __init__(self, stream: EpisodeStream, spans: TrainSpans, **options: Any) -> None:
+        super().__init__(EpisodeDataset(stream), batch_size=None, sampler=spans, **options)
+        self.spans = spans
+
+    def __iter__(self) -> Iterator[Episode]:  # type: ignore[override]  # a generator serves as the iterator
+        for episode in super().__iter__():
+            self.spans.position += self.spans.step
+            yield episode
+
+    def state_dict(self) -> dict[str, int]:
+        """Return how many episodes were handed out, and where the running epoch began."""
+        return {"episodes": self.spans.position, "epoch_start": self.spans.epoch_start}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on after the episodes that ``state`` says were handed out, whatever the world size was then."""
+        self.spans.position, self.spans.epoch_start = state["episodes"], state["epoch_start"]
+
+
+class EvaluationLoader(DataLoader[Episode]):
+    """A DataLoader over fixed validation or test episodes."""
+
+    def __init__(self, stream: EpisodeStream, spans: EvaluationSpans, **options: Any) -> None:
+        super().__init__(EpisodeDataset(stream), batch_size=None, sampler=spans, **options)

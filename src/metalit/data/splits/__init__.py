@@ -1,0 +1,44 @@
+"""Which class belongs to which split: lists that come with metalit, or the user's own."""
+
+from pathlib import Path
+
+from metalit.data.stream import SPLITS, Split
+
+
+def read_splits(data_set: str, splits: str) -> dict[Split, list[str]]:
+    """Return the classes of each split, as ``group/class``, from one text file per split, one class a line.
+
+    A third part of a line, as the rotation in some lists of Omniglot, is left out.
+
+    Args:
+        data_set: folder beside this file with the named splits of a data set.
+        splits: one of those names, or the path of a folder with ``train.txt``, ``val.txt`` and ``test.txt``.
+
+    Raises:
+        FileNotFoundError: a list is missing.
+        ValueError: a line is not of that form, or two splits share a class.
+    """
+    here = Path(__file__).parent / data_set
+    named = sorted(folder.name for folder in here.iterdir() if folder.is_dir())
+    folder = here / splits if splits in named else Path(splits).expanduser()
+    classes: dict[Split, list[str]] = {}
+    owner: dict[str, Split] = {}
+    for split in SPLITS:
+        classes[split] = _read_list(folder / f"{split}.txt", splits, named)
+        for name in classes[split]:
+            if owner.setdefault(name, split) != split:
+                both = f"{owner[name]}.txt and {split}.txt of {folder}"
+                raise ValueError(f"{name} is in both {both}: take it out of one")
+    return classes
+
+
+def _read_list(file: Path, splits: str, named: list[str]) -> list[str]:
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"data.splits is {splits}, but there is no file {file}: choose one of {', '.join(named)}, or a "
+            "folder with train.txt, val.txt and test.txt, one group/class a line"
+        )
+    lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    if bad := [line for line in lines if line.count("/") not in (1, 2)]:
+        raise ValueError(f"{file} has the line {bad[0]!r}, expected group/class, as in Greek/character01")
+    return list(dict.fromkeys("/".join(line.split("/")[:2]) for line in lines))
