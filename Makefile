@@ -11,6 +11,9 @@ BIN := $(VENV)/bin
 STAMPS := $(VENV)/.metalit
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
+# Small networks gain nothing from threads, and lose much where other processes want the same cores.
+train test test-slow docs: export OMP_NUM_THREADS ?= 1
+
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
 

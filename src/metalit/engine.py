@@ -6,6 +6,7 @@ it over the task axis and differentiates an objective of all outcomes with respe
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -102,7 +103,7 @@ class Engine:
             return outcome._replace(buffers=context.updates)
 
         if self.mapping == "vmap":
-            return vmap(one_task, randomness="different")(keys, episode)  # type: ignore[no-any-return]
+            return vmap(one_task, randomness="different")(keys, episode)
         outcomes = [one_task(keys[b], tree_map(lambda leaf, b=b: leaf[b], episode)) for b in range(len(keys))]
         return tree_map(lambda *leaves: torch.stack(leaves), *outcomes)  # type: ignore[no-any-return]
 
@@ -125,9 +126,8 @@ class Engine:
         cotangent, value = grad_and_value(objective)(outcome)
         gradient = tree_map(torch.zeros_like, parameters)
         for part_keys, part, part_cotangent in split_tasks((keys, episode, cotangent), self.chunk_size):
-            _, pullback = vjp(
-                lambda p, k=part_keys, e=part: self._map_at_once(task, p, buffers, k, e), parameters
-            )
+            run = partial(self._map_at_once, task, buffers=buffers, keys=part_keys, episode=part)
+            pullback = vjp(run, parameters)[1]
             (part_gradient,) = pullback(part_cotangent)
             gradient = tree_map(torch.add, gradient, part_gradient)
         return gradient, value, outcome

@@ -58,23 +58,19 @@ class MetaLearner(L.LightningModule, ABC):
         self._compiled: Callable[..., tuple[Params, Tensor, Outcome]] | None = None
 
     @abstractmethod
-    def task(self, meta: Params, support: Labelled, query: Labelled, **facts: int) -> Outcome:
+    def task(self, meta: Params, support: Labelled, query: Labelled, ways: int) -> Outcome:
         """Learn one task from its support set and return the loss and predictions on its query set.
 
         Args:
             meta: meta-parameters and buffers of the whole learner, by name.
             support: ``x [S, ...]``, ``y [S, ...]``.
             query: ``x [Q, ...]``, ``y [Q, ...]``.
-            **facts: what ``batch_facts`` returned.
+            ways: N, as a number that a vectorised task cannot read off its labels; 0 in regression.
         """
 
     @abstractmethod
-    def evaluate_task(self, meta: Params, support: Labelled, query: Labelled, **facts: int) -> Outcome:
+    def evaluate_task(self, meta: Params, support: Labelled, query: Labelled, ways: int) -> Outcome:
         """Return one task's outcome at each of T stages of adaptation, the last being final: loss ``[T]``."""
-
-    @abstractmethod
-    def batch_facts(self, support: Labelled) -> dict[str, int]:
-        """Return what a task must know of its batch as Python numbers, such as the number of ways."""
 
     @abstractmethod
     def adapt(self, support: Labelled) -> Callable[[Tensor], Tensor]:
@@ -90,7 +86,7 @@ class MetaLearner(L.LightningModule, ABC):
 
     def forward(self, episode: Episode) -> Outcome:
         """Return the outcome of every task: differentiable, and without a change of any state."""
-        task = partial(self.task, **self.batch_facts(episode.support))
+        task = partial(self.task, ways=count_ways(episode.support))
         return self.engine.map(task, *self.meta(), self.keys(episode), episode)
 
     def meta_loss(self, episode: Episode) -> Tensor:
@@ -99,13 +95,14 @@ class MetaLearner(L.LightningModule, ABC):
 
     @torch.no_grad()
     def evaluate(self, episode: Episode) -> Outcome:
-        """Return the outcome of every task at each stage of adaptation: loss ``[B, T]``, predictions ``[B, T, Q, ...]``."""
-        task = partial(self.evaluate_task, **self.batch_facts(episode.support))
+        """Return every task's outcome at each stage: loss ``[B, T]``, predictions ``[B, T, Q, ...]``."""
+        task = partial(self.evaluate_task, ways=count_ways(episode.support))
         return self.engine.map(task, *self.meta(), self.keys(episode), episode)
 
     def meta(self) -> tuple[Params, Params]:
         """Return (meta-parameters that are trained, everything else a task may read), by name."""
-        trained, fixed = {}, dict(self.named_buffers())
+        trained: Params = {}
+        fixed: Params = dict(self.named_buffers())
         for name, parameter in self.named_parameters():
             (trained if parameter.requires_grad else fixed)[name] = parameter
         return trained, fixed
@@ -124,7 +121,7 @@ class MetaLearner(L.LightningModule, ABC):
     def training_step(self, episode: Episode, batch_idx: int) -> Tensor:
         """Return the meta-loss, which carries its gradient."""
         parameters, buffers = self.meta()
-        task = partial(self.task, **self.batch_facts(episode.support))
+        task = partial(self.task, ways=count_ways(episode.support))
         gradient, loss, outcome = self._meta_gradient()(
             task,
             self.objective,
@@ -134,7 +131,8 @@ class MetaLearner(L.LightningModule, ABC):
             episode,
         )
         self._write_buffers(outcome)
-        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:
+        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by one of its connectors
+        if every and (self.global_step + 1) % every == 0:
             self._log_training(loss, outcome, episode)
         return with_gradient(loss, gradient, parameters)
 
@@ -174,7 +172,7 @@ class MetaLearner(L.LightningModule, ABC):
         if self.lr_scheduler is None:
             return optimizer
         schedule = {"scheduler": self.lr_scheduler(optimizer), "interval": self.lr_scheduler_interval}
-        return {"optimizer": optimizer, "lr_scheduler": schedule}  # type: ignore[return-value, typeddict-item]
+        return {"optimizer": optimizer, "lr_scheduler": schedule}  # type: ignore[return-value]
 
     def _meta_gradient(self) -> Callable[..., tuple[Params, Tensor, Outcome]]:
         if self._compiled is None:
@@ -194,7 +192,7 @@ class MetaLearner(L.LightningModule, ABC):
                 f"the meta-loss is {loss.item()} at step {self.global_step}: lower the inner or the meta learning "
                 "rate, or clip gradients (--trainer.gradient_clip_val); the last checkpoint is intact"
             )
-        values = episode_metrics(outcome.predictions.unsqueeze(1), episode.query.y, outcome.loss.unsqueeze(1))
+        values = episode_metrics(outcome.predictions, episode.query.y, outcome.loss)
         logged = {f"train/{name}": value.mean() for name, value in values.items()} | {"train/loss": loss}
         self.log_dict(logged, prog_bar=True, batch_size=len(episode.query.y))
 
@@ -227,3 +225,8 @@ class MetaLearner(L.LightningModule, ABC):
                 logged[f"{split}/{name}_before_adaptation"] = summarise(values[:, 0]).mean
         # every rank holds the values of all episodes by now, so there is nothing left to reduce
         self.log_dict(logged, rank_zero_only=False, sync_dist=False)
+
+
+def count_ways(support: Labelled) -> int:
+    """Return N of a support set labelled 0..N-1 (the largest label plus one), or 0 in regression."""
+    return 0 if support.y.is_floating_point() else int(support.y.max()) + 1

@@ -6,6 +6,7 @@ Legend: B tasks in a meta-batch, N ways, K shots per class.
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from inspect import signature
 from pkgutil import resolve_name
 from typing import Any
 
@@ -137,7 +138,8 @@ class LearnToLearnTasksets(EpisodicDataModule):
 
     Raises:
         ImportError: learn2learn is not installed.
-        ValueError: ``tasksets`` cannot be imported or does not give three tasksets, or ``ways`` is below 2.
+        ValueError: ``tasksets`` cannot be imported, does not take ``options`` or does not give three tasksets, a task
+            does not fit the settings, or ``ways`` is below 2.
 
     References:
         Arnold et al. 2020, learn2learn: A Library for Meta-Learning Research, arXiv:2008.12284.
@@ -173,8 +175,7 @@ class LearnToLearnTasksets(EpisodicDataModule):
     def tasksets(self) -> dict[Split, Any]:
         """Return the taskset of each split; all three are made at once, since they share out the classes."""
         if not self._tasksets:
-            with random_state(self.split_seed):
-                made = self.source(**self.options) if callable(self.source) else self.source
+            made = self._call(self.source) if callable(self.source) else self.source
             taskset_class = import_learn2learn("data").Taskset
             three = isinstance(made, Sequence) and len(made) == len(SPLITS)
             if not (three and all(isinstance(taskset, taskset_class) for taskset in made)):
@@ -188,7 +189,7 @@ class LearnToLearnTasksets(EpisodicDataModule):
     def make_stream(self, split: Split) -> TasksetStream:
         """Return the stream over one split's taskset."""
         train = split == "train"
-        return TasksetStream(
+        stream = TasksetStream(
             self.tasksets()[split],
             split=split,
             seed=self.seed,
@@ -196,6 +197,8 @@ class LearnToLearnTasksets(EpisodicDataModule):
             shots=self.train_shots if train else self.shots,
             queries=self.train_queries if train else self.queries,
         )
+        stream(0, 1)  # a task that does not fit is explained here, and not out of a worker's traceback
+        return stream
 
     def finish(self, episode: Episode, split: Split) -> Episode:
         """Turn uint8 images into floats in [0, 1]; leave other data as the taskset made them."""
@@ -209,6 +212,17 @@ class LearnToLearnTasksets(EpisodicDataModule):
             "split_seed": self.split_seed,
             **super().setting(),
         }
+
+    def _call(self, function: Callable[..., Any]) -> Any:
+        try:
+            signature(function).bind(**self.options)
+        except TypeError as error:
+            raise ValueError(
+                f"data.options has {sorted(self.options)}, but {self.source_name}{signature(function)} does not take "
+                f"that: {error}"
+            ) from error
+        with random_state(self.split_seed):
+            return function(**self.options)
 
 
 class StoreDataset(Dataset[tuple[Tensor, int]]):

@@ -17,7 +17,7 @@ class EpisodeDataset(Dataset[Episode]):
     def __init__(self, stream: EpisodeStream) -> None:
         self.stream = stream
 
-    def __getitem__(self, span: Span) -> Episode:  # type: ignore[override]  # the index is a span, not an integer
+    def __getitem__(self, span: Span) -> Episode:
         return self.stream(*span)
 
 
@@ -34,7 +34,9 @@ class TrainSpans(Sampler[Span]):
         world_size: how many processes share the work.
     """
 
-    def __init__(self, episodes_per_epoch: int, tasks_per_batch: int, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(
+        self, episodes_per_epoch: int, tasks_per_batch: int, rank: int = 0, world_size: int = 1
+    ) -> None:
         self.episodes_per_epoch, self.tasks_per_batch = episodes_per_epoch, tasks_per_batch
         self.rank, self.world_size = rank, world_size
         self.position = 0
@@ -90,8 +92,9 @@ class TrainLoader(DataLoader[Episode]):
         self.spans.position, self.spans.epoch_start = state["episodes"], state["epoch_start"]
 
 
-class EvaluationLoader(DataLoader[Episode]):
-    """A DataLoader over fixed validation or test episodes."""
+def evaluation_loader(stream: EpisodeStream, spans: EvaluationSpans, **options: Any) -> DataLoader[Episode]:
+    """Return a loader of fixed validation or test episodes.
 
-    def __init__(self, stream: EpisodeStream, spans: EvaluationSpans, **options: Any) -> None:
-        super().__init__(EpisodeDataset(stream), batch_size=None, sampler=spans, **options)
+    A plain ``DataLoader``, since Lightning builds any subclass anew for ``predict``.
+    """
+    return DataLoader(EpisodeDataset(stream), batch_size=None, sampler=spans, **options)

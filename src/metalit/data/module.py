@@ -7,8 +7,9 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.trainer.states import RunningStage
+from torch.utils.data import DataLoader
 
-from metalit.data.loader import EvaluationLoader, EvaluationSpans, TrainLoader, TrainSpans
+from metalit.data.loader import EvaluationSpans, TrainLoader, TrainSpans, evaluation_loader
 from metalit.data.store import ClassStore, to_unit_interval
 from metalit.data.stream import ClassificationStream, EpisodeStream, Split
 from metalit.episode import Episode, Labelled
@@ -87,7 +88,12 @@ class EpisodicDataModule(L.LightningDataModule, ABC):
 
     def setting(self) -> dict[str, Any]:
         """Return what a reader of a test result must know about its episodes."""
-        return {"data": type(self).__name__, "shots": self.shots, "queries": self.queries, "data_seed": self.seed}
+        return {
+            "data": type(self).__name__,
+            "shots": self.shots,
+            "queries": self.queries,
+            "data_seed": self.seed,
+        }
 
     def episodes(self, split: Split, first: int = 0, count: int = 1) -> Episode:
         """Return episodes ``first .. first+count-1`` of a split, ready for a learner (for notebooks and tests)."""
@@ -106,15 +112,15 @@ class EpisodicDataModule(L.LightningDataModule, ABC):
         spans = TrainSpans(self.episodes_per_epoch, self.tasks_per_batch, *self._rank_and_world_size())
         return TrainLoader(self.streams["train"], spans, **self._loader_options())
 
-    def val_dataloader(self) -> EvaluationLoader:
+    def val_dataloader(self) -> DataLoader[Episode]:
         """Return the fixed validation episodes."""
         return self._evaluation_loader("val", self.val_episodes)
 
-    def test_dataloader(self) -> EvaluationLoader:
+    def test_dataloader(self) -> DataLoader[Episode]:
         """Return the fixed test episodes."""
         return self._evaluation_loader("test", self.test_episodes)
 
-    def predict_dataloader(self) -> EvaluationLoader:
+    def predict_dataloader(self) -> DataLoader[Episode]:
         """Return the fixed test episodes."""
         return self._evaluation_loader("test", self.test_episodes)
 
@@ -123,9 +129,9 @@ class EpisodicDataModule(L.LightningDataModule, ABC):
         assert self.trainer is not None and self.trainer.state.stage is not None
         return self.finish(batch, SPLIT_OF_STAGE[self.trainer.state.stage])
 
-    def _evaluation_loader(self, split: Split, episodes: int) -> EvaluationLoader:
+    def _evaluation_loader(self, split: Split, episodes: int) -> DataLoader[Episode]:
         spans = EvaluationSpans(episodes, self.eval_tasks_per_batch, *self._rank_and_world_size())
-        return EvaluationLoader(self.streams[split], spans, **self._loader_options())
+        return evaluation_loader(self.streams[split], spans, **self._loader_options())
 
     def _loader_options(self) -> dict[str, Any]:
         return {

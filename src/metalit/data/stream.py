@@ -49,7 +49,8 @@ def random_words(seed: int, split: Split, first: int, count: int, width: int) ->
 
 def uniform(words: Words, low: float = 0.0, high: float = 1.0) -> npt.NDArray[np.float64]:
     """Turn words into uniform numbers in [low, high), with 53 random bits each."""
-    return low + (high - low) * ((words >> np.uint64(11)) * 2.0**-53)
+    unit = (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    return low + (high - low) * unit
 
 
 def distinct(words: Words, population: Integers) -> Integers:

@@ -110,7 +110,9 @@ class TaskContext(TorchFunctionMode):
     def record(self, buffer: Tensor, value: Tensor, momentum: float) -> None:
         """Note the exponential moving average that a fused batch norm would have written into ``buffer``."""
         names = [name for name, known in self.buffers.items() if known is buffer]
-        assert names, "a running statistic is none of the learner's buffers: was it an argument of a transform?"
+        assert names, (
+            "a running statistic is none of the learner's buffers: was it an argument of a transform?"
+        )
         self.updates[names[0]] = (1 - momentum) * buffer + momentum * value.to(buffer.dtype)
 
     def dropout(self, input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:

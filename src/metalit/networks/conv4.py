@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from metalit.networks.normalisation import BatchNormMode, batch_norm_2d
@@ -18,6 +19,9 @@ class Conv4(nn.Module):
             halves by strided convolution and averages the last map over space (MAML's Omniglot network, Finn et al.
             2017, section 5.2).
         batch_norm: which statistics normalise, see ``batch_norm_2d``.
+        channels_last: keep weights, and so maps, channels last in memory. Changes no number. On a CPU it makes the
+            pooling form two thirds as slow for metric-based methods; with weights per task, in gradient-based ones,
+            it is the slower layout.
 
     Attributes:
         features: length of the embedding.
@@ -36,15 +40,20 @@ class Conv4(nn.Module):
         image_size: int = 28,
         downsample: Literal["pool", "stride"] = "pool",
         batch_norm: BatchNormMode = "batch",
+        channels_last: bool = False,
     ) -> None:
         super().__init__()
         if image_size < 16:
-            raise ValueError(f"Conv4 halves images four times: image_size is {image_size}, but must be at least 16")
+            raise ValueError(
+                f"Conv4 halves images four times: image_size is {image_size}, but must be at least 16"
+            )
         pool = downsample == "pool"
         self.blocks = nn.Sequential(
             *(
                 nn.Sequential(
-                    nn.Conv2d(in_channels if i == 0 else channels, channels, 3, stride=1 if pool else 2, padding=1),
+                    nn.Conv2d(
+                        in_channels if i == 0 else channels, channels, 3, stride=1 if pool else 2, padding=1
+                    ),
                     batch_norm_2d(channels, batch_norm),
                     nn.ReLU(),
                     nn.MaxPool2d(2) if pool else nn.Identity(),
@@ -52,10 +61,12 @@ class Conv4(nn.Module):
                 for i in range(4)
             )
         )
+        if channels_last:
+            self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.pool = pool
         self.features = channels * (image_size // 16) ** 2 if pool else channels
 
     def forward(self, x: Tensor) -> Tensor:
         """Embed images."""
-        maps = self.blocks(x)
+        maps: Tensor = self.blocks(x)
         return maps.flatten(1) if self.pool else maps.mean(dim=(2, 3))

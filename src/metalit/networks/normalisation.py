@@ -30,4 +30,6 @@ def batch_norm_mode(network: nn.Module) -> str:
     }
     if len(tracking) > 1:
         return "mixed"
-    return {frozenset(): "none", frozenset({True}): "running", frozenset({False}): "batch"}[frozenset(tracking)]
+    return {frozenset(): "none", frozenset({True}): "running", frozenset({False}): "batch"}[
+        frozenset(tracking)
+    ]

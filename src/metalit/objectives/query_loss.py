@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
-from metalit.outcome import Outcome
 from metalit.objectives.base import Objective
+from metalit.outcome import Outcome
 
 
 class QueryLoss(Objective):

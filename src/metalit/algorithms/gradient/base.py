@@ -23,8 +23,7 @@ class GradientBasedMetaLearner(MetaLearner, ABC):
     Args:
         network: the network; its parameters are the initialisation theta.
         update_rule: what one inner step does with the gradient.
-        inner_steps: inner steps per task in training, >= 0.
-        eval_inner_steps: inner steps in validation, test and prediction; ``inner_steps`` if not given.
+        inner_steps: inner steps per task, >= 0; a trained model may be tested with more.
         adapted: shell-style patterns of the parameters that adapt, e.g. ``["head.*"]``; the others keep their
             meta-learned value within a task.
         **learner: the settings of ``MetaLearner``.
@@ -38,17 +37,14 @@ class GradientBasedMetaLearner(MetaLearner, ABC):
         network: nn.Module,
         update_rule: UpdateRule,
         inner_steps: int = 1,
-        eval_inner_steps: int | None = None,
         adapted: Sequence[str] = ("*",),
         **learner: Any,
     ) -> None:
         super().__init__(network, **learner)
         self.update_rule = update_rule
         self.inner_steps = inner_steps
-        self.eval_inner_steps = inner_steps if eval_inner_steps is None else eval_inner_steps
-        for name in ("inner_steps", "eval_inner_steps"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}, but must be at least 0")
+        if inner_steps < 0:
+            raise ValueError(f"inner_steps is {inner_steps}, but must be at least 0")
         self.adapted = tuple(adapted)
         self.adapted_names = matching([name for name, _ in network.named_parameters()], adapted)
 
@@ -56,32 +52,31 @@ class GradientBasedMetaLearner(MetaLearner, ABC):
     def trajectory(self, meta: Params, support: Labelled, steps: int) -> list[Params]:
         """Return the adapted parameters of one task before the first and after each of ``steps`` inner steps."""
 
-    def task(self, meta: Params, support: Labelled, query: Labelled) -> Outcome:
+    def task(self, meta: Params, support: Labelled, query: Labelled, ways: int) -> Outcome:
         """Adapt on the support set, then judge on the query set."""
         adapted = self.trajectory(meta, support, self.inner_steps)[-1]
         return self.judge(meta, adapted, query)
 
-    def evaluate_task(self, meta: Params, support: Labelled, query: Labelled) -> Outcome:
-        """Judge on the query set before the first and after each inner step: T = 1 + eval_inner_steps."""
-        path = self.trajectory(meta, support, self.eval_inner_steps)
+    def evaluate_task(self, meta: Params, support: Labelled, query: Labelled, ways: int) -> Outcome:
+        """Judge on the query set before the first and after each inner step: T = 1 + inner_steps."""
+        path = self.trajectory(meta, support, self.inner_steps)
         outcomes = [self.judge(meta, adapted, query) for adapted in path]
-        return Outcome(*(torch.stack([outcome[i] for outcome in outcomes]) for i in range(2)))
+        return Outcome(
+            loss=torch.stack([outcome.loss for outcome in outcomes]),
+            predictions=torch.stack([outcome.predictions for outcome in outcomes]),
+        )
 
     @torch.no_grad()
     def adapt(self, support: Labelled) -> Callable[[Tensor], Tensor]:
         """Learn one task and return its predictor."""
         meta = {name: value for part in self.meta() for name, value in part.items()}
         with self.context():
-            adapted = self.trajectory(meta, support, self.eval_inner_steps)[-1]
+            adapted = self.trajectory(meta, support, self.inner_steps)[-1]
         return partial(self._predict_in_context, meta, adapted)
-
-    def batch_facts(self, support: Labelled) -> dict[str, int]:
-        """Return nothing: the network fixes the number of ways."""
-        return {}
 
     def setting(self) -> dict[str, Any]:
         """Return what a reader of a result must know about the method."""
-        return {**super().setting(), "inner_steps": self.eval_inner_steps, "adapted": list(self.adapted)}
+        return {**super().setting(), "inner_steps": self.inner_steps, "adapted": list(self.adapted)}
 
     def start(self, meta: Params) -> Params:
         """Return the initial value of the parameters that adapt."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from metalit.algorithms.base import MetaLearner
+from metalit.algorithms.base import MetaLearner, count_ways
 from metalit.episode import Labelled
 from metalit.functional.losses import task_loss
 from metalit.functional.parameters import Params, scope
@@ -36,6 +36,10 @@ class MetricMetaLearner(MetaLearner, ABC):
 
     def task(self, meta: Params, support: Labelled, query: Labelled, ways: int) -> Outcome:
         """Embed both sets together, then score the queries against the support set."""
+        if ways == 0:
+            raise ValueError(
+                "metric-based methods classify, but the labels are floats: use a gradient-based method"
+            )
         embeddings = self.embed(meta, torch.cat([support.x, query.x]))
         shots, queries = embeddings[: len(support.y)], embeddings[len(support.y) :]
         logits = self.scores(Labelled(shots, support.y), queries, ways)
@@ -55,10 +59,6 @@ class MetricMetaLearner(MetaLearner, ABC):
         """Return embeddings ``[n, D]``."""
         return functional_call(self.network, scope(meta, "network"), (x,))  # type: ignore[no-any-return]
 
-    def batch_facts(self, support: Labelled) -> dict[str, int]:
-        """Return N, which a vectorised task cannot read off its own labels."""
-        return {"ways": count_ways(support)}
-
     @torch.no_grad()
     def _predict_in_context(self, support: Labelled, ways: int, x: Tensor) -> Tensor:
         meta = {name: value for part in self.meta() for name, value in part.items()}
@@ -66,10 +66,3 @@ class MetricMetaLearner(MetaLearner, ABC):
             embeddings = self.embed(meta, torch.cat([support.x, x]))
             shots, queries = embeddings[: len(support.y)], embeddings[len(support.y) :]
             return self.scores(Labelled(shots, support.y), queries, ways)
-
-
-def count_ways(support: Labelled) -> int:
-    """Return the number of classes of a support set labelled 0..N-1."""
-    if support.y.is_floating_point():
-        raise ValueError("metric-based methods classify, but the labels are floats: use a gradient-based method")
-    return int(support.y.max()) + 1
