@@ -1,0 +1,102 @@
+"""One episode of images on a sheet: what was learned from, and what was made of the queries."""
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from torch import Tensor
+
+from metalit.episode import Episode
+
+RIGHT, WRONG = "#009E73", "#D62728"
+MOST_WAYS, MOST_SHOTS, MOST_QUERIES = 10, 5, 8  # more would be too small to see
+CELL = 0.85  # inches of an image with its margin
+GAP = 0.12  # between images, as a part of an image's width
+LABEL = 0.22  # height of the line of text below a query image, likewise
+
+
+def is_sheet_possible(episode: Episode) -> bool:
+    """Whether the episode is a classification of images, ``[B, n, channels, height, width]``, grey or coloured."""
+    x, y = episode.query
+    return isinstance(x, Tensor) and x.ndim == 5 and x.shape[2] in (1, 3) and not y.is_floating_point()
+
+
+def episode_sheet(episode: Episode, logits: Tensor) -> Figure:
+    """Draw one episode: a row per class, its support images left, its query images right.
+
+    A query image is framed green if it is recognised, else red, with the class that it was taken for and the true one.
+    At most 10 classes, 5 support and 8 query images per class are shown.
+
+    Args:
+        episode: a meta-batch of images; its first task is drawn. Support ``[B, S, C, H, W]``, labels ``[B, S]``.
+        logits: ``[B, Q, N]`` predictions for the query images.
+    """
+    (support_x, support_y), (query_x, query_y) = ((part.x[0].cpu(), part.y[0].cpu()) for part in episode)
+    predicted = logits[0].argmax(-1).cpu()
+    ways = min(int(support_y.max()) + 1, MOST_WAYS)
+    shots = min(int(support_y.bincount().max()), MOST_SHOTS)
+    queries = min(int(query_y.bincount().max()), MOST_QUERIES)
+    low, high = (
+        f(torch.cat([support_x.flatten(), query_x.flatten()])).item() for f in (torch.min, torch.max)
+    )
+    figure, axes = _sheet(ways, shots + queries)
+    for way in range(ways):
+        top = way * (1 + GAP + LABEL)
+        axes.text(-0.15, top + 0.5, f"class {way}", ha="right", va="center", fontsize=9)
+        for column, image in enumerate(support_x[support_y == way][:shots]):
+            _draw_image(axes, _pixels(image, low, high), column * (1 + GAP), top)
+        of_class = query_y == way
+        for column, (image, label) in enumerate(
+            zip(query_x[of_class][:queries], predicted[of_class], strict=False)
+        ):
+            left = _query_left(shots) + column * (1 + GAP)
+            _draw_image(axes, _pixels(image, low, high), left, top)
+            _draw_verdict(axes, int(label), way, left, top)
+    _finish(axes, predicted, query_y, shots, ways)
+    return figure
+
+
+def _query_left(shots: int) -> float:
+    return shots * (1 + GAP) + 0.45
+
+
+def _sheet(rows: int, columns: int) -> tuple[Figure, Axes]:
+    width, height = columns * (1 + GAP) + 1.6, rows * (1 + GAP + LABEL) + 0.7
+    figure = Figure(figsize=(CELL * width, CELL * height), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_axis_off()
+    axes.set_aspect("equal")
+    axes.set_xlim(-1.1, columns * (1 + GAP) + 0.5)
+    axes.set_ylim(rows * (1 + GAP + LABEL), -0.7)
+    return figure, axes
+
+
+def _pixels(image: Tensor, low: float, high: float) -> npt.NDArray[np.float32]:
+    scaled = (image.float() - low) / max(high - low, 1e-12)
+    if len(image) == 1:
+        scaled = (1 - scaled).expand(3, -1, -1)  # strokes are 1: dark on light, as they were drawn
+    return scaled.permute(1, 2, 0).numpy()
+
+
+def _draw_image(axes: Axes, pixels: npt.NDArray[np.float32], left: float, top: float) -> None:
+    axes.imshow(pixels, extent=(left, left + 1, top + 1, top), interpolation="nearest", aspect="equal")
+    axes.add_patch(Rectangle((left, top), 1, 1, fill=False, edgecolor="#CCCCCC", lw=0.6))
+
+
+def _draw_verdict(axes: Axes, predicted: int, true: int, left: float, top: float) -> None:
+    right = predicted == true
+    colour = RIGHT if right else WRONG
+    axes.add_patch(Rectangle((left, top), 1, 1, fill=False, edgecolor=colour, lw=2.2))
+    text = f"{predicted}" if right else f"{predicted} (true {true})"
+    axes.text(left + 0.5, top + 1.06, text, ha="center", va="top", fontsize=7.5, color=colour)
+
+
+def _finish(axes: Axes, predicted: Tensor, true: Tensor, shots: int, ways: int) -> None:
+    correct, total = int((predicted == true).sum()), len(true)
+    axes.text(0, -0.15, "support", ha="left", va="bottom", fontsize=10, weight="bold")
+    title = f"query: {correct} of {total} recognised"
+    axes.text(_query_left(shots), -0.15, title, ha="left", va="bottom", fontsize=10, weight="bold")
+    middle = _query_left(shots) - (0.45 + GAP) / 2
+    axes.plot([middle, middle], [-0.1, ways * (1 + GAP + LABEL) - LABEL], color="#CCCCCC", lw=1)

@@ -1,0 +1,107 @@
+"""The Lightning callback that draws figures into the run folder."""
+
+from pathlib import Path
+from typing import Any, cast
+
+import lightning as L
+import torch
+from lightning.fabric.utilities import move_data_to_device
+from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.utilities import rank_zero_info
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from metalit.data.module import EpisodicDataModule
+from metalit.episode import Episode
+from metalit.evaluation.episode_sheet import episode_sheet, is_sheet_possible
+from metalit.evaluation.figures import adaptation, adaptation_curve, learning_curves
+from metalit.evaluation.learner import EvaluatedLearner
+from metalit.evaluation.metrics import primary_metric, summarise
+from metalit.evaluation.run_folder import writable_run_folder
+from metalit.evaluation.training_log import TrainingLog
+
+
+class Figures(L.Callback):
+    """Draws figures into the run folder (``default_root_dir``).
+
+    After ``fit``: ``learning_curves.png``, from the CSV logger's metrics. After ``test``: ``adaptation_curve.png`` for
+    a method that adapts in steps; ``adaptation.png`` for regression with one input and one output; ``episode.png``
+    for classification of images. Nothing is drawn in a ``fast_dev_run``.
+
+    Args:
+        tasks: tasks shown in ``adaptation.png``, at least 1.
+        dpi: resolution, in dots per inch.
+
+    Raises:
+        ValueError: an argument below 1.
+    """
+
+    def __init__(self, tasks: int = 4, dpi: int = 150) -> None:
+        for name, value in (("tasks", tasks), ("dpi", dpi)):
+            if value < 1:
+                raise ValueError(f"{name} of Figures is {value}, but must be at least 1")
+        self.tasks, self.dpi = tasks, dpi
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Draw the learning curves, if a CSV logger wrote down what to draw."""
+        loggers = [logger for logger in trainer.loggers if isinstance(logger, CSVLogger)]
+        folder = writable_run_folder(trainer)
+        if folder is None or not loggers:
+            return
+        loggers[0].save()  # it holds back its last rows until fit is over
+        log = TrainingLog.read(Path(loggers[0].log_dir) / "metrics.csv")
+        if log.has("loss"):
+            self._save(folder / "learning_curves.png", learning_curves(log))
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Draw what adaptation does."""
+        folder = writable_run_folder(trainer)
+        if folder is None:
+            return
+        learner = cast(EvaluatedLearner, pl_module)
+        self._draw_adaptation_curve(folder, learner)
+        datamodule = getattr(trainer, "datamodule", None)
+        if isinstance(datamodule, EpisodicDataModule):
+            self._draw_episodes(folder, trainer, learner, datamodule)
+
+    def _draw_adaptation_curve(self, folder: Path, learner: EvaluatedLearner) -> None:
+        evaluation = learner.last_evaluation
+        if evaluation is None or not evaluation.values:
+            return
+        primary = primary_metric(evaluation.values)
+        # in regression the loss is the squared error again
+        names = [primary, "loss"] if primary == "accuracy" else [primary]
+        by_step = {
+            name: [summarise(column) for column in evaluation.values[name].unbind(dim=1)] for name in names
+        }
+        if len(by_step[primary]) > 1:
+            self._save(folder / "adaptation_curve.png", adaptation_curve(by_step))
+
+    def _draw_episodes(
+        self, folder: Path, trainer: L.Trainer, learner: EvaluatedLearner, datamodule: EpisodicDataModule
+    ) -> None:
+        episode = datamodule.episodes("test", 0, 1)
+        if is_sheet_possible(episode):
+            predictions = _predictions(trainer, learner, episode)
+            self._save(folder / "episode.png", episode_sheet(episode, predictions[:, -1]))
+        elif _is_curve(episode):
+            episode = datamodule.episodes("test", 0, self.tasks)
+            figure = adaptation(episode, _predictions(trainer, learner, episode))
+            self._save(folder / "adaptation.png", figure)
+
+    def _save(self, path: Path, figure: Figure) -> None:
+        figure.savefig(path, dpi=self.dpi)
+        rank_zero_info(f"Figure: {path}")
+
+
+def _is_curve(episode: Episode) -> bool:
+    parts: list[Any] = [*episode.support, *episode.query]
+    return all(isinstance(part, Tensor) and part.ndim == 3 and part.shape[-1] == 1 for part in parts)
+
+
+@torch.no_grad()
+def _predictions(trainer: L.Trainer, learner: EvaluatedLearner, episode: Episode) -> Tensor:
+    precision = trainer.precision_plugin  # outside a step nobody else applies it
+    episode = precision.convert_input(move_data_to_device(episode, learner.device))
+    with precision.forward_context():
+        return learner.evaluate(episode).predictions

@@ -1,0 +1,166 @@
+"""Figures of training and of adaptation. Each function returns a Matplotlib figure and touches no global state."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from torch import Tensor
+
+from metalit.episode import Episode
+from metalit.evaluation.metrics import Summary
+from metalit.evaluation.training_log import Curve, TrainingLog
+
+# Okabe and Ito's colours, told apart by colour-blind readers too
+BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#555555"
+LOG_RANGE = 50.0  # positive values that span more than this factor are shown on a logarithmic axis
+SMOOTHED = 60  # a curve with more points than this is shown with its running mean
+SHOWN_STEPS = 5  # curves of adaptation in one picture, the first and the last step among them
+COLUMN, ROW = 5.2, 3.4  # inches of one panel
+
+Array = npt.NDArray[Any]
+
+
+def learning_curves(log: TrainingLog) -> Figure:
+    """Draw training and validation curves against the training step, one panel for each metric of the log.
+
+    The band is the 95 % interval of validation; a noisy training curve is shown with its running mean.
+    """
+    names = [name for name in ("loss", "accuracy", "mse") if log.has(name)]
+    figure, panels = _panels(len(names))
+    for axes, name in zip(panels, names, strict=True):
+        train, val, interval = (
+            log.curve(f"train/{name}"),
+            log.curve(f"val/{name}"),
+            log.curve(f"val/{name}_ci95"),
+        )
+        if len(train.steps):
+            _training_curve(axes, train)
+        if len(val.steps):
+            _validation_curve(axes, val, interval)
+        _value_scale(axes, name, np.concatenate([train.values, val.values]))
+        axes.xaxis.set_major_locator(MaxNLocator(6))
+        axes.set_xlabel("training step")
+        axes.set_ylabel(name)
+        axes.legend(frameon=False)
+    return figure
+
+
+def adaptation_curve(summaries: Mapping[str, Sequence[Summary]]) -> Figure:
+    """Draw each metric's mean and 95 % interval against the step of adaptation, 0 being before it.
+
+    Args:
+        summaries: by metric, one summary per step, from step 0 on.
+    """
+    figure, panels = _panels(len(summaries))
+    for axes, (name, by_step) in zip(panels, summaries.items(), strict=True):
+        steps, means = np.arange(len(by_step)), np.array([summary.mean for summary in by_step])
+        intervals = np.nan_to_num([summary.ci95 for summary in by_step])
+        many = len(steps) > 20
+        axes.fill_between(steps, means - intervals, means + intervals, color=BLUE, alpha=0.2, linewidth=0)
+        axes.errorbar(
+            steps, means, None if many else intervals, color=BLUE, marker="" if many else "o", ms=4, capsize=3
+        )
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.margins(0.05, 0.12)
+        axes.annotate(
+            f"{means[-1]:.4g}",
+            (steps[-1], means[-1]),
+            (0, 9),
+            textcoords="offset points",
+            ha="center",
+            color=BLUE,
+        )
+        _value_scale(axes, name, means)
+        axes.set_xlabel("adaptation step")
+        axes.set_ylabel(name)
+    return figure
+
+
+def adaptation(episode: Episode, predictions: Tensor) -> Figure:
+    """Draw how each task's regression curve moves from before adaptation to after its last step.
+
+    Args:
+        episode: B tasks with one input and one output: support ``[B, S, 1]``, query ``[B, Q, 1]``.
+        predictions: ``[B, T, Q, 1]`` at the query inputs.
+    """
+    (support_x, support_y), (query_x, query_y) = (
+        (part.x.cpu()[..., 0], part.y.cpu()[..., 0]) for part in episode
+    )
+    curves = predictions.float().cpu()[..., 0]
+    figure, panels = _panels(len(curves))
+    stages = curves.shape[1]
+    shown = sorted({round(float(stage)) for stage in np.linspace(0, stages - 1, min(stages, SHOWN_STEPS))})
+    colours = matplotlib.colormaps["viridis"](np.linspace(0.1, 0.85, len(shown)))[::-1]
+    for task, axes in enumerate(panels):
+        order = query_x[task].argsort()
+        x = query_x[task][order]
+        axes.plot(x, query_y[task][order], ".", color="#AAAAAA", ms=6, label="query", zorder=1)
+        for stage, colour in zip(shown, colours, strict=True):
+            final = stage == stages - 1
+            width, style = (2.2, "-") if final else (1.3, "--" if stage == 0 else "-")
+            axes.plot(
+                x,
+                curves[task, stage][order],
+                style,
+                color=colour,
+                lw=width,
+                label=_stage_label(stage, stages),
+            )
+        axes.plot(
+            support_x[task], support_y[task], "^", color=ORANGE, mec="white", ms=9, label="support", zorder=5
+        )
+        axes.set_title(f"test episode {task}", fontsize=10)
+        axes.set_xlabel("x")
+        axes.set_ylabel("y")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+    return figure
+
+
+def _stage_label(stage: int, stages: int) -> str:
+    if stages == 1:
+        return "prediction"
+    return "before adaptation" if stage == 0 else f"{stage} step" + ("s" if stage > 1 else "")
+
+
+def _panels(count: int) -> tuple[Figure, list[Axes]]:
+    columns = min(count, 2)
+    rows = -(-count // columns)
+    figure = Figure(figsize=(COLUMN * columns, ROW * rows), layout="constrained")
+    panels = [figure.add_subplot(rows, columns, i + 1) for i in range(count)]
+    for axes in panels:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(color="#E6E6E6", linewidth=0.8)
+        axes.set_axisbelow(True)
+    return figure, panels
+
+
+def _training_curve(axes: Axes, curve: Curve) -> None:
+    if len(curve.steps) <= SMOOTHED:
+        axes.plot(curve.steps, curve.values, color=GREY, lw=1.4, label="train")
+        return
+    window = len(curve.steps) // (SMOOTHED // 2)
+    smooth = np.convolve(curve.values, np.full(window, 1 / window), mode="valid")
+    middle = curve.steps[(window - 1) // 2 :][: len(smooth)]
+    axes.plot(curve.steps, curve.values, color=GREY, lw=0.8, alpha=0.3)
+    axes.plot(middle, smooth, color=GREY, lw=1.6, label=f"train, mean of {window} points")
+
+
+def _validation_curve(axes: Axes, curve: Curve, interval: Curve) -> None:
+    marker = "o" if len(curve.steps) <= SMOOTHED else ""
+    axes.plot(curve.steps, curve.values, color=BLUE, lw=1.8, marker=marker, ms=3.5, label="validation")
+    if len(interval.steps) == len(curve.steps):
+        low, high = curve.values - interval.values, curve.values + interval.values
+        label = "95 % interval"
+        axes.fill_between(curve.steps, low, high, color=BLUE, alpha=0.2, linewidth=0, label=label)
+
+
+def _value_scale(axes: Axes, name: str, values: Array) -> None:
+    finite = values[np.isfinite(values)]
+    if name != "accuracy" and len(finite) and finite.min() > 0 and finite.max() / finite.min() > LOG_RANGE:
+        axes.set_yscale("log")

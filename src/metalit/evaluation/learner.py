@@ -1,0 +1,32 @@
+"""What evaluation asks of a learner; every ``MetaLearner`` gives it."""
+
+from typing import Any, Protocol
+
+import torch
+
+from metalit.episode import Episode
+from metalit.evaluation.episode_values import Evaluation
+from metalit.outcome import Outcome
+
+
+class EvaluatedLearner(Protocol):
+    """The side of a meta-learner that evaluation sees.
+
+    Attributes:
+        last_evaluation: the values of the last evaluation epoch; ``None`` before the first.
+    """
+
+    last_evaluation: Evaluation | None
+
+    @property
+    def device(self) -> torch.device | str:
+        """Where the learner computes."""
+        ...
+
+    def setting(self) -> dict[str, Any]:
+        """Return what a reader of a result must know about the method."""
+        ...
+
+    def evaluate(self, episode: Episode) -> Outcome:
+        """Return the tasks' outcome at each stage of adaptation: loss ``[B, T]``, predictions ``[B, T, ...]``."""
+        ...

@@ -1,0 +1,188 @@
+"""A progress bar for steps that take less than a millisecond."""
+
+import sys
+from collections.abc import Mapping
+from time import monotonic
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import TQDMProgressBar
+from lightning.pytorch.callbacks.progress.tqdm_progress import convert_inf
+from torch import Tensor
+
+from metalit.episode import Episode
+
+
+class EpisodeProgressBar(TQDMProgressBar):
+    """Shows loss, accuracy (or squared error) and episodes per second, over all ranks.
+
+    Redrawing takes longer than a small inner loop, so the bar is drawn by time and not by batch. Where the output
+    is not a terminal, as in the log file of a job, it prints lines instead.
+
+    Args:
+        refresh_seconds: seconds between two drawings of the bar, > 0.
+        line_seconds: seconds between two lines where there is no terminal, > 0; one more line ends the training.
+
+    Raises:
+        ValueError: an argument that is not positive.
+    """
+
+    BAR_FORMAT = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
+
+    def __init__(self, refresh_seconds: float = 0.5, line_seconds: float = 10.0) -> None:
+        super().__init__()
+        for name, value in (("refresh_seconds", refresh_seconds), ("line_seconds", line_seconds)):
+            if value <= 0:
+                raise ValueError(f"{name} of EpisodeProgressBar is {value}, but must be more than 0")
+        self.refresh_seconds, self.line_seconds = refresh_seconds, line_seconds
+        self._terminal = True
+        self._due = 0.0
+        self._batches = self._batches_then = self._batch_idx = self._epoch = 0
+        self._since = self._evaluating_since = 0.0
+        self._rate: float | None = None
+        self._loss: Any = None
+
+    @property
+    def is_enabled(self) -> bool:
+        """Whether bars are drawn: on rank zero, on a terminal or in a notebook."""
+        return self._enabled and self._terminal
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Find out whether there is a terminal."""
+        super().setup(trainer, pl_module, stage)
+        self._terminal = sys.stdout.isatty() or "ipykernel" in sys.modules
+        self._due = monotonic() + (0.0 if self._terminal else self.line_seconds)
+
+    def on_train_start(self, *args: Any) -> None:
+        """Make the bar and start to count."""
+        super().on_train_start(*args)
+        self._since, self._batches_then = monotonic(), self._batches
+
+    def on_train_epoch_start(self, trainer: L.Trainer, *args: Any) -> None:
+        """Start the bar again, to be drawn when it is due: an epoch may be shorter than that."""
+        self._epoch = trainer.current_epoch
+        bar = self.train_progress_bar
+        if not bar.disable:
+            bar.total, bar.n, bar.start_t = convert_inf(self.total_train_batches), 0, bar._time()
+            bar.set_description(f"Epoch {self._epoch}", refresh=False)
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Tensor | Mapping[str, Any] | None,
+        batch: Episode,
+        batch_idx: int,
+    ) -> None:
+        """Count, and draw if it is time; everything before the first ``return`` is paid at every step."""
+        self._batches += 1
+        self._batch_idx = batch_idx
+        now = monotonic()
+        if now < self._due:
+            return
+        self._is_due()
+        if self._enabled:
+            self._loss = outputs["loss"] if isinstance(outputs, Mapping) else outputs
+            tasks = (self._batches - self._batches_then) * len(batch.query.y) * trainer.world_size
+            self._rate = tasks / max(now - self._since, 1e-9)
+            self._since, self._batches_then = now, self._batches
+            self._show_training(trainer, pl_module)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Leave the bar as it is: it is drawn when due."""
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Show the last state of training."""
+        if self._enabled and self._batches:
+            self._show_training(trainer, pl_module)
+        super().on_train_end(trainer, pl_module)
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Stop the clock of training."""
+        super().on_validation_start(trainer, pl_module)
+        self._evaluating_since = monotonic()
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Let the clock of training go on."""
+        if self._train_progress_bar is not None:
+            self._train_progress_bar.n = self._batch_idx + 1
+        super().on_validation_end(trainer, pl_module)
+        self._since += monotonic() - self._evaluating_since
+
+    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Make the bar."""
+        super().on_test_start(trainer, pl_module)
+        self._evaluating_since = monotonic()
+
+    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Make the bar."""
+        super().on_predict_start(trainer, pl_module)
+        self._evaluating_since = monotonic()
+
+    def on_validation_batch_end(self, *args: Any, **kwargs: Any) -> None:
+        """Draw if it is time."""
+        super().on_validation_batch_end(*args, **kwargs)
+        self._line_if_due(self.validation_description, args[4], self.total_val_batches_current_dataloader)
+
+    def on_test_batch_end(self, *args: Any, **kwargs: Any) -> None:
+        """Draw if it is time."""
+        super().on_test_batch_end(*args, **kwargs)
+        self._line_if_due(self.test_description, args[4], self.total_test_batches_current_dataloader)
+
+    def on_predict_batch_end(self, *args: Any, **kwargs: Any) -> None:
+        """Draw if it is time."""
+        super().on_predict_batch_end(*args, **kwargs)
+        self._line_if_due(self.predict_description, args[4], self.total_predict_batches_current_dataloader)
+
+    def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
+        """Return what is shown beside the bar, as text: the last training and validation values and the speed."""
+        logged = trainer.callback_metrics
+        shown = {}
+        for name in ("train/loss", "train/accuracy", "train/mse", "val/accuracy", "val/mse"):
+            value = logged.get(name, self._loss if name == "train/loss" else None)
+            if value is not None:
+                interval = logged.get(f"{name}_ci95") if name.endswith(("accuracy", "mse")) else None
+                text = _text(name, float(value)) + (
+                    "" if interval is None else f"±{_text(name, float(interval))}"
+                )
+                shown[name.removeprefix("train/")] = text
+        if self._rate is not None:
+            shown["episodes/s"] = f"{self._rate:,.0f}" if self._rate >= 10 else f"{self._rate:.2f}"
+        return shown
+
+    def _is_due(self) -> bool:
+        now = monotonic()
+        if now < self._due:
+            return False
+        self._due = now + (self.refresh_seconds if self._terminal else self.line_seconds)
+        return True
+
+    def _should_update(self, current: int, total: int) -> bool:
+        return self.is_enabled and (current == total or self._is_due())
+
+    def _show_training(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        metrics = self.get_metrics(trainer, pl_module)
+        done = self._batch_idx + 1
+        if self._terminal:
+            bar = self.train_progress_bar
+            bar.n = done
+            bar.set_postfix(metrics, refresh=False)
+            bar.refresh()
+        else:
+            values = ", ".join(f"{name} {value}" for name, value in metrics.items())
+            _write_line(f"Epoch {self._epoch}, {done}/{self.total_train_batches}: {values}")
+
+    def _line_if_due(self, stage: str, batch_idx: int, total: float) -> None:
+        # a short validation must not take the turn of the training's line
+        lasting = monotonic() - self._evaluating_since >= self.line_seconds
+        if lasting and self._enabled and not self._terminal and self._is_due():
+            _write_line(f"{stage}, {batch_idx + 1}/{total}")
+
+
+def _text(name: str, value: float) -> str:
+    return f"{value:.4f}" if name.endswith("accuracy") else f"{value:.4g}"
+
+
+def _write_line(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()  # somebody may be following the log

@@ -1,0 +1,194 @@
+"""Result files: a summary to read, and every episode's values to compare two methods on the same episodes."""
+
+import csv
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from metalit.evaluation.episode_values import Evaluation
+from metalit.evaluation.metrics import Summary, summarise
+
+RESULTS_FILE = "results.json"
+EPISODES_FILE = "episodes.csv"
+EPISODE_SETTINGS = (
+    "data",
+    "ways",
+    "shots",
+    "queries",
+    "data_seed",
+)  # with the split: what makes episode i what it is
+
+Results: TypeAlias = dict[str, Any]
+
+
+def build_results(
+    split: str,
+    evaluation: Evaluation,
+    setting: Mapping[str, Any],
+    checkpoint: str | None,
+    versions: Mapping[str, str],
+) -> Results:
+    """Summarise an evaluation in the form of ``results.json``.
+
+    Args:
+        split: ``val`` or ``test``.
+        evaluation: the values of at least one episode.
+        setting: what a reader must know to judge or repeat the result.
+        checkpoint: file of the evaluated weights; ``None`` if they came from memory.
+        versions: versions of the software used.
+
+    Returns:
+        ``{"split", "episodes", "metrics": {name: {"mean", "ci95", "std"}}, "setting", "checkpoint", "versions"}``.
+        Each metric is the one after the last step of adaptation. For a method that adapts in steps, the metric before
+        the first is ``<name>_before_adaptation``, and ``"by_step": {name: [{"step", "mean", "ci95", "std"}]}`` has
+        all of them. A number that is not finite, such as the interval of a single episode, is ``None``.
+    """
+    metrics, by_step = {}, {}
+    for name, values in evaluation.values.items():
+        summaries = [_as_dict(summarise(column)) for column in values.unbind(dim=1)]
+        metrics[name] = summaries[-1]
+        if len(summaries) > 1:
+            metrics[f"{name}_before_adaptation"] = summaries[0]
+            by_step[name] = [{"step": step, **summary} for step, summary in enumerate(summaries)]
+    return {
+        "split": split,
+        "episodes": len(evaluation.indices),
+        "metrics": metrics,
+        **({"by_step": by_step} if by_step else {}),
+        "setting": dict(setting),
+        "checkpoint": checkpoint,
+        "versions": dict(versions),
+    }
+
+
+def write_results(folder: Path, results: Results, evaluation: Evaluation) -> Path:
+    """Write ``results.json`` and ``episodes.csv``; results already there are kept under a number (results-1.json).
+
+    ``episodes.csv`` has the columns ``episode``, each metric's name and, for a method that adapts in steps,
+    ``<name>_step<k>`` from 0 (before adaptation) to the last.
+
+    Args:
+        folder: where to write; made if it is not there.
+        results: from ``build_results``.
+        evaluation: the values that ``results`` summarises.
+
+    Returns:
+        Path of ``results.json``.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    # both files are complete before either name changes: whoever looks sees whole files
+    new_results, new_episodes = (folder / f".{name}.{os.getpid()}" for name in (RESULTS_FILE, EPISODES_FILE))
+    new_results.write_text(json.dumps(results, indent=2, allow_nan=False, default=str) + "\n")
+    with new_episodes.open("w", newline="") as file:
+        csv.writer(file).writerows(_episode_rows(evaluation))
+    _keep_previous(folder)
+    new_episodes.replace(folder / EPISODES_FILE)
+    return new_results.replace(folder / RESULTS_FILE)
+
+
+def read_results(folder: Path) -> Results:
+    """Read the ``results.json`` of a run folder.
+
+    Raises:
+        FileNotFoundError: the folder has none.
+    """
+    results: Results = json.loads(_existing(folder, RESULTS_FILE).read_text())
+    return results
+
+
+def read_episodes(folder: Path) -> dict[str, Tensor]:
+    """Read the ``episodes.csv`` of a run folder.
+
+    Returns:
+        By column: ``episode`` is ``[n]`` int64, all others are ``[n]`` float64.
+
+    Raises:
+        FileNotFoundError: the folder has none.
+    """
+    with _existing(folder, EPISODES_FILE).open(newline="") as file:
+        header, *rows = csv.reader(file)
+    table = torch.tensor([[float(cell) for cell in row] for row in rows], dtype=torch.float64)
+    columns = dict(zip(header, table.reshape(len(rows), len(header)).unbind(dim=1), strict=True))
+    return columns | {"episode": columns["episode"].long()}
+
+
+def paired_difference(folder_a: Path, folder_b: Path, metric: str) -> Summary:
+    """Summarise the per-episode difference ``a - b`` of two runs that were evaluated on the same episodes.
+
+    The interval is that of the difference: most of the spread between episodes is common to both and cancels.
+
+    Args:
+        folder_a: run folder of one method.
+        folder_b: run folder of the other.
+        metric: a column of ``episodes.csv``, such as ``accuracy`` or ``accuracy_step1``.
+
+    Raises:
+        FileNotFoundError: a folder has no results.
+        ValueError: the episodes are not the same, or a folder has no such metric.
+    """
+    a, b = read_results(folder_a), read_results(folder_b)
+    for name, ours, theirs in _what_makes_episodes(a, b):
+        if ours != theirs:
+            raise ValueError(
+                f"{folder_a} and {folder_b} were not evaluated on the same episodes: {name} is {ours!r} in the first "
+                f"and {theirs!r} in the second; evaluate both with the same setting"
+            )
+    episodes_a, episodes_b = read_episodes(folder_a), read_episodes(folder_b)
+    if not torch.equal(episodes_a["episode"], episodes_b["episode"]):
+        raise ValueError(
+            f"{folder_a} and {folder_b} were not evaluated on the same episodes: {len(episodes_a['episode'])} episodes "
+            f"in the first, {len(episodes_b['episode'])} in the second; evaluate both on equally many"
+        )
+    for folder, episodes in ((folder_a, episodes_a), (folder_b, episodes_b)):
+        if metric not in episodes or metric == "episode":
+            known = ", ".join(name for name in episodes if name != "episode")
+            raise ValueError(f"{folder / EPISODES_FILE} has no metric {metric!r}; it has {known}")
+    return summarise(episodes_a[metric] - episodes_b[metric])
+
+
+def _as_dict(summary: Summary) -> dict[str, float | None]:
+    # JSON has no nan: a reader in another language would choke on the whole file
+    return {name: value if math.isfinite(value) else None for name, value in summary._asdict().items()}
+
+
+def _episode_rows(evaluation: Evaluation) -> Iterable[list[Any]]:
+    columns = {name: values[:, -1] for name, values in evaluation.values.items()}
+    for name, values in evaluation.values.items():
+        if values.shape[1] > 1:
+            columns |= {f"{name}_step{step}": column for step, column in enumerate(values.unbind(dim=1))}
+    yield ["episode", *columns]
+    table = torch.stack(list(columns.values()), dim=1).tolist()
+    for index, row in zip(evaluation.indices.tolist(), table, strict=True):
+        yield [index, *row]
+
+
+def _keep_previous(folder: Path) -> None:
+    def pair(number: int) -> list[tuple[Path, Path]]:
+        paths = [folder / RESULTS_FILE, folder / EPISODES_FILE]
+        return [(path, path.with_stem(f"{path.stem}-{number}")) for path in paths]
+
+    number = 1
+    while any(kept.exists() for _, kept in pair(number)):
+        number += 1
+    for path, kept in pair(number):
+        if path.exists():
+            path.replace(kept)
+
+
+def _existing(folder: Path, name: str) -> Path:
+    path = folder / name
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no {name} in {folder}: give the folder of a run after its test")
+    return path
+
+
+def _what_makes_episodes(a: Results, b: Results) -> Iterable[tuple[str, Any, Any]]:
+    yield "split", a["split"], b["split"]
+    for name in EPISODE_SETTINGS:
+        yield name, a["setting"].get(name), b["setting"].get(name)

@@ -1,0 +1,53 @@
+"""Results as a table for the terminal."""
+
+from rich.table import Table
+from rich.text import Text
+
+from metalit.evaluation.metrics import primary_metric
+from metalit.evaluation.results import Results
+
+Numbers = dict[str, float | None]
+
+
+def results_table(results: Results) -> Table:
+    """Lay out results: each metric's mean ± 95 % interval, and the primary metric after each step of adaptation.
+
+    Accuracies are in [0, 1], with four digits. The last section states the setting: no figure means much without it.
+
+    Args:
+        results: from ``build_results`` or ``read_results``.
+    """
+    table = Table(title=f"{results['split']}, {results['episodes']} episodes")
+    table.add_column("metric")
+    table.add_column("mean ± 95 % interval", justify="right")
+    by_step = results.get("by_step", {})
+    for name, numbers in results["metrics"].items():
+        if name.removesuffix("_before_adaptation") == name:
+            table.add_row(name, _mean_and_interval(name, numbers))
+    if by_step:
+        table.add_section()
+        name = primary_metric(by_step)
+        for numbers in by_step[name]:
+            table.add_row(_stage(name, numbers["step"]), _mean_and_interval(name, numbers))
+    table.add_section()
+    for name, value in results["setting"].items():
+        table.add_row(name, Text(str(value)), style="dim")
+    return table
+
+
+def _stage(name: str, step: int) -> str:
+    return f"{name} before adaptation" if step == 0 else f"{name} after step {step}"
+
+
+def _mean_and_interval(name: str, numbers: Numbers) -> str:
+    mean, interval = (_number(name, numbers[key]) for key in ("mean", "ci95"))
+    return f"{mean} ± {interval}"
+
+
+def _number(name: str, value: float | None) -> str:
+    if value is None:
+        return "–"
+    # a squared error may be tiny; an accuracy is read against others in the same four digits
+    return (
+        f"{value:.4f}" if name.startswith("accuracy") or abs(value) >= 0.01 or value == 0 else f"{value:.2e}"
+    )

@@ -1,0 +1,156 @@
+"""Lightning callbacks that write what an evaluation found into the run folder."""
+
+import csv
+import platform
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
+
+import lightning as L
+import torch
+from lightning.pytorch.trainer.states import TrainerFn
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+import metalit
+from metalit.evaluation.learner import EvaluatedLearner
+from metalit.evaluation.results import EPISODES_FILE, build_results, write_results
+from metalit.evaluation.run_folder import writable_run_folder
+from metalit.evaluation.table import results_table
+
+PREDICTIONS_FILE = "predictions.csv"
+
+
+class ResultsWriter(L.Callback):
+    """Writes ``results.json`` and ``episodes.csv`` after ``test`` (and after ``validate``), and prints the table.
+
+    Files go into the run folder (``default_root_dir``); results already there are kept under a number. Nothing is
+    written in a ``fast_dev_run``.
+
+    Args:
+        show_table: print the table of results.
+    """
+
+    def __init__(self, show_table: bool = True) -> None:
+        self.show_table = show_table
+        self._printed: list[Table | str] = []
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write the results of the test."""
+        self._write("test", trainer, cast(EvaluatedLearner, pl_module))
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write the results of a validation on its own; those within ``fit`` are in the log."""
+        if trainer.state.fn == TrainerFn.VALIDATING:
+            self._write("val", trainer, cast(EvaluatedLearner, pl_module))
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Print the table, now that no progress bar is left on the terminal's last line."""
+        console = Console()
+        for item in self._printed:
+            console.print(item, soft_wrap=isinstance(item, str), highlight=False)
+        self._printed = []
+
+    def _write(self, split: str, trainer: L.Trainer, learner: EvaluatedLearner) -> None:
+        evaluation = learner.last_evaluation
+        if not trainer.is_global_zero or evaluation is None or len(evaluation.indices) == 0:
+            return
+        setting = {**_data_setting(trainer), **learner.setting()}
+        checkpoint = None if trainer.ckpt_path is None else str(trainer.ckpt_path)
+        results = build_results(split, evaluation, setting, checkpoint, software_versions())
+        if self.show_table:
+            self._printed.append(results_table(results))
+        folder = writable_run_folder(trainer)
+        if folder is not None:
+            path = write_results(folder, results, evaluation)
+            self._printed.append(
+                f"Results are in {path}, each episode's values in {path.with_name(EPISODES_FILE)}"
+            )
+
+
+class PredictionWriter(L.Callback):
+    """Writes ``predictions.csv`` in ``predict``: one line per query example, into the run folder.
+
+    Columns: ``episode, query, target, prediction`` and, in classification, the ``probability`` of the prediction. In
+    regression with several outputs ``target`` and ``prediction`` are numbered: ``target_0, target_1, ...``. With
+    several processes all predictions are gathered first. Nothing is written in a ``fast_dev_run``.
+    """
+
+    def __init__(self) -> None:
+        self._episodes: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Forget earlier predictions."""
+        self._episodes = {}
+
+    def on_predict_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Mapping[str, Tensor],
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep a batch of predictions in host memory: index ``[B]``, predictions and targets ``[B, Q, ...]``."""
+        index = outputs["index"].tolist()
+        predictions, targets = (outputs[name].detach().cpu() for name in ("predictions", "targets"))
+        self._episodes |= dict(zip(index, zip(predictions, targets, strict=True), strict=True))
+
+    def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write all predictions, ordered by episode."""
+        episodes = self._gathered(trainer)
+        folder = writable_run_folder(trainer)
+        if folder is None or not episodes:
+            return
+        path = folder / PREDICTIONS_FILE
+        unfinished = path.with_name(f".{PREDICTIONS_FILE}")
+        with unfinished.open("w", newline="") as file:
+            csv.writer(file).writerows(_prediction_rows(episodes))
+        unfinished.replace(path)
+        Console().print(f"\nPredictions are in {path}", soft_wrap=True, highlight=False)
+
+    def _gathered(self, trainer: L.Trainer) -> dict[int, tuple[Tensor, Tensor]]:
+        if trainer.world_size == 1:
+            return self._episodes
+        parts: list[Any] = [None] * trainer.world_size
+        torch.distributed.all_gather_object(parts, self._episodes)
+        return {index: episode for part in parts for index, episode in part.items()}
+
+
+def software_versions() -> dict[str, str]:
+    """Return the versions that a result depends on: metalit, torch, lightning and python."""
+    return {
+        "metalit": metalit.__version__,
+        "torch": str(torch.__version__),
+        "lightning": L.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def _data_setting(trainer: L.Trainer) -> dict[str, Any]:
+    datamodule = getattr(trainer, "datamodule", None)  # loaders may be given without one
+    return {} if datamodule is None else dict(datamodule.setting())
+
+
+def _prediction_rows(episodes: Mapping[int, tuple[Tensor, Tensor]]) -> Iterable[list[Any]]:
+    predictions, targets = next(iter(episodes.values()))
+    classification, outputs = not targets.is_floating_point(), predictions.shape[-1]
+    if classification:
+        yield ["episode", "query", "target", "prediction", "probability"]
+    else:
+        numbers = [""] if outputs == 1 else [f"_{output}" for output in range(outputs)]
+        yield [
+            "episode",
+            "query",
+            *(name + number for name in ("target", "prediction") for number in numbers),
+        ]
+    for index in sorted(episodes):
+        predictions, targets = episodes[index]
+        if classification:
+            probability, prediction = predictions.double().softmax(-1).max(-1)
+            columns = [targets.tolist(), prediction.tolist(), probability.tolist()]
+        else:
+            columns = [column.tolist() for column in (*targets.unbind(-1), *predictions.unbind(-1))]
+        for query, values in enumerate(zip(*columns, strict=True)):
+            yield [index, query, *values]
