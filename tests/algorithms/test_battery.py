@@ -1,0 +1,248 @@
+"""Invariants that every algorithm must hold, over the table of cases."""
+
+from copy import deepcopy
+
+import lightning as L
+import pytest
+import torch
+from torch.utils._pytree import tree_map
+
+import metalit.algorithms
+from cases import CASES, DOMAINS
+from metalit import Engine, Episode, Labelled
+from metalit.algorithms import MetaLearner
+
+ROWS = [(name, domain) for name, case in CASES.items() for domain in case.learning]
+over_rows = pytest.mark.parametrize(("name", "domain"), ROWS)
+
+
+def double(domain, count=4):
+    """Episodes of a domain in float64."""
+    episode = DOMAINS[domain].data().episodes("train", 0, count)
+    return tree_map(lambda leaf: leaf.double() if leaf.is_floating_point() else leaf, episode)
+
+
+def learner(name, domain, **settings):
+    torch.manual_seed(3)
+    return CASES[name].make(domain, **settings).double()
+
+
+def meta_gradient(algorithm, episode):
+    """The gradient that a training step puts into the parameters, with dropout keys fixed."""
+    torch.manual_seed(4)
+    algorithm.trainer = L.Trainer(logger=False, accelerator="cpu", log_every_n_steps=1000)
+    loss = algorithm.training_step(episode, 0)
+    loss.backward()
+    return loss.detach(), {name: parameter.grad for name, parameter in algorithm.named_parameters()}
+
+
+def assert_same_gradient(one, other, tolerance=1e-10):
+    assert one[0].item() == pytest.approx(other[0].item(), rel=tolerance)
+    assert one[1].keys() == other[1].keys()
+    scale = torch.cat([g.flatten() for g in other[1].values()]).norm()
+    for parameter in other[1]:
+        assert (one[1][parameter] - other[1][parameter]).norm() <= tolerance * scale, parameter
+
+
+def quiet_trainer(folder, **settings):
+    options = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu",
+               "enable_checkpointing": False, "inference_mode": False, "use_distributed_sampler": False,
+               "default_root_dir": folder, "log_every_n_steps": 1}  # fmt: skip
+    return L.Trainer(**(options | settings))
+
+
+def test_every_exported_algorithm_has_a_row():
+    final = {
+        name
+        for name in metalit.algorithms.__all__
+        if issubclass(getattr(metalit.algorithms, name), MetaLearner)
+        and not getattr(metalit.algorithms, name).__abstractmethods__
+    }
+    assert final == set(CASES)
+
+
+@over_rows
+def test_fits_validates_and_tests(name, domain, tmp_path):
+    trainer = quiet_trainer(tmp_path, max_epochs=2)
+    algorithm, data = CASES[name].make(domain), DOMAINS[domain].data()
+    trainer.fit(algorithm, data)
+    metric = "mse" if domain == "sinusoid" else "accuracy"
+    assert trainer.global_step == 4
+    assert {"train/loss", f"train/{metric}", f"val/{metric}", f"val/{metric}_ci95"} <= set(
+        trainer.logged_metrics
+    )
+    trainer.test(algorithm, data, verbose=False)
+    assert trainer.logged_metrics[f"test/{metric}"].isfinite()
+    assert algorithm.last_evaluation.indices.tolist() == list(range(5))
+
+
+@over_rows
+def test_learns(name, domain):
+    case = CASES[name]
+    target = case.learning[domain]
+    torch.manual_seed(0)
+    algorithm = case.make(domain)
+    data = DOMAINS[domain].data(tasks_per_batch=8)
+    optimizer = torch.optim.Adam(algorithm.parameters(), lr=target.learning_rate)
+    algorithm.trainer = L.Trainer(logger=False, accelerator="cpu", log_every_n_steps=10**9)
+    for step in range(target.steps):
+        optimizer.zero_grad()
+        algorithm.training_step(data.episodes("train", 8 * step, 8), step).backward()
+        optimizer.step()
+    losses = algorithm.eval().evaluate(data.episodes("test", 0, 100)).loss.mean(dim=0)
+    assert losses[-1] < target.loss_below
+    if case.adapts:
+        assert losses[-1] < losses[0]
+
+
+@over_rows
+def test_query_labels_never_reach_predictions(name, domain):
+    algorithm, episode = learner(name, domain).eval(), double(domain)
+    shuffled = Labelled(episode.query.x, episode.query.y.flip(1))
+    with_labels, without = algorithm(episode), algorithm(Episode(episode.support, shuffled))
+    assert torch.equal(with_labels.predictions, without.predictions)
+    assert not torch.equal(with_labels.loss, without.loss)
+
+
+@over_rows
+def test_support_labels_do(name, domain):
+    algorithm, episode = learner(name, domain).eval(), double(domain)
+    flipped = Labelled(episode.support.x, episode.support.y.flip(1))
+    assert not torch.allclose(
+        algorithm(episode).predictions, algorithm(Episode(flipped, episode.query)).predictions, rtol=1e-4
+    )
+
+
+@over_rows
+def test_order_of_the_support_set_changes_nothing(name, domain):
+    algorithm, episode = learner(name, domain).eval(), double(domain)
+    order = torch.randperm(episode.support.y.shape[1], generator=torch.Generator().manual_seed(1))
+    reordered = Episode(Labelled(episode.support.x[:, order], episode.support.y[:, order]), episode.query)
+    same = torch.allclose(
+        algorithm(episode).predictions, algorithm(reordered).predictions, rtol=0, atol=1e-10
+    )
+    assert same or CASES[name].order_matters
+
+
+@over_rows
+def test_tasks_do_not_see_each_other(name, domain):
+    algorithm, episode = learner(name, domain).eval(), double(domain)
+    alone = algorithm(tree_map(lambda leaf: leaf[1:2], episode))
+    torch.testing.assert_close(algorithm(episode).predictions[1:2], alone.predictions, rtol=0, atol=1e-10)
+
+
+@over_rows
+def test_adapting_and_evaluating_change_no_state(name, domain, tmp_path):
+    algorithm = CASES[name].make(domain)
+    data = DOMAINS[domain].data()
+    before = deepcopy(algorithm.state_dict())
+    quiet_trainer(tmp_path).validate(algorithm, data, verbose=False)
+    episode = data.episodes("test", 0, 1)
+    predictor = algorithm.adapt(tree_map(lambda leaf: leaf[0], episode.support))
+    predictor(episode.query.x[0])
+    algorithm.train()
+    algorithm(episode)
+    algorithm.adapt(tree_map(lambda leaf: leaf[0], episode.support))(episode.query.x[0])
+    after = algorithm.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+@over_rows
+def test_adapted_predictor_equals_the_last_stage_of_evaluation(name, domain):
+    algorithm, episode = learner(name, domain).eval(), double(domain)
+    predictor = algorithm.adapt(tree_map(lambda leaf: leaf[2], episode.support))
+    expected = algorithm.evaluate(episode).predictions[2, -1]
+    torch.testing.assert_close(predictor(episode.query.x[2]), expected, rtol=0, atol=1e-10)
+
+
+@over_rows
+@pytest.mark.parametrize(
+    "engine",
+    [
+        Engine("vmap"),
+        Engine(chunk_size=3),
+        Engine("loop", chunk_size=1),
+        Engine(compile=True, compile_backend="aot_eager"),
+    ],
+    ids=["vmap", "chunked", "chunked_loop", "compiled"],
+)
+def test_engine_settings_change_no_number(name, domain, engine):
+    episode = double(domain)
+    expected = meta_gradient(learner(name, domain, engine=Engine("loop")), episode)
+    assert_same_gradient(meta_gradient(learner(name, domain, engine=engine), episode), expected)
+
+
+@over_rows
+def test_training_step_carries_the_gradient_of_meta_loss(name, domain):
+    episode = double(domain)
+    algorithm = learner(name, domain)
+    loss = algorithm.meta_loss(episode)
+    loss.backward()
+    expected = loss.detach(), {key: parameter.grad for key, parameter in algorithm.named_parameters()}
+    assert all(gradient.abs().sum() > 0 for gradient in expected[1].values())
+    assert_same_gradient(meta_gradient(learner(name, domain), episode), expected)
+
+
+@over_rows
+def test_resume_gives_the_same_next_step(name, domain, tmp_path):
+    def fit(steps, checkpoint=None):
+        L.seed_everything(0, verbose=False)
+        algorithm = CASES[name].make(domain)
+        trainer = quiet_trainer(tmp_path, max_steps=steps, max_epochs=-1)
+        trainer.fit(algorithm, DOMAINS[domain].data(), ckpt_path=checkpoint)
+        return trainer, algorithm
+
+    _, straight = fit(5)
+    trainer, _ = fit(3)
+    trainer.save_checkpoint(tmp_path / "middle.ckpt")
+    _, resumed = fit(5, tmp_path / "middle.ckpt")
+    one, other = straight.state_dict(), resumed.state_dict()
+    assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+@over_rows
+def test_float64_in_float64_out(name, domain):
+    outcome = learner(name, domain)(double(domain))
+    assert outcome.loss.dtype == outcome.predictions.dtype == torch.float64
+
+
+@over_rows
+def test_trains_under_bfloat16_autocast(name, domain, tmp_path):
+    algorithm = CASES[name].make(domain)
+    before = deepcopy(dict(algorithm.named_parameters()))
+    quiet_trainer(tmp_path, precision="bf16-mixed", max_steps=2, limit_val_batches=0).fit(
+        algorithm, DOMAINS[domain].data()
+    )
+    for key, parameter in algorithm.named_parameters():
+        assert parameter.dtype == torch.float32
+        assert parameter.isfinite().all()
+        assert not torch.equal(parameter, before[key]), key
+
+
+@over_rows
+def test_predicts_through_the_data_module(name, domain, tmp_path):
+    predictions = quiet_trainer(tmp_path).predict(CASES[name].make(domain), DOMAINS[domain].data())
+    assert torch.cat([batch["index"] for batch in predictions]).tolist() == list(range(5))
+    assert all(len(batch["predictions"]) == len(batch["targets"]) for batch in predictions)
+
+
+@over_rows
+def test_a_loss_that_is_not_finite_stops_training(name, domain):
+    episode = double(domain)
+    broken = replace_inputs(episode, torch.full_like(episode.query.x, torch.nan))
+    algorithm = learner(name, domain)
+    algorithm.trainer = L.Trainer(logger=False, accelerator="cpu", log_every_n_steps=1)
+    with pytest.raises(FloatingPointError, match="meta-loss is nan at step 0"):
+        algorithm.training_step(broken, 0)
+
+
+def replace_inputs(episode, x):
+    return Episode(episode.support, Labelled(x, episode.query.y))
+
+
+@over_rows
+def test_evaluation_in_inference_mode_is_refused(name, domain, tmp_path):
+    trainer = quiet_trainer(tmp_path, inference_mode=True)
+    with pytest.raises(RuntimeError, match="inference_mode=False"):
+        trainer.test(CASES[name].make(domain), DOMAINS[domain].data(), verbose=False)

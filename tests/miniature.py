@@ -1,0 +1,77 @@
+"""Writers of miniature data sets in the real on-disk formats, so that the real readers run on them."""
+
+import io
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+DRAWINGS = 20  # of a character, as in the real Omniglot
+
+
+def write_omniglot(root: Path, characters: Sequence[int] = (16, 5, 5), zipped: bool = True) -> Path:
+    """Write ``images_background`` and ``images_evaluation`` with their drawings, and lists of a split.
+
+    Use it by ``Omniglot(root=root, splits=<what is returned>)``. With rotations there are four times the classes.
+
+    Args:
+        root: folder to write to; made if need be.
+        characters: how many characters the training, validation and test split have.
+        zipped: write archives, else folders.
+
+    Returns:
+        The folder with ``train.txt``, ``val.txt`` and ``test.txt``.
+    """
+    splits = root / "miniature-split"
+    splits.mkdir(parents=True)
+    drawings: dict[str, bytes] = {}
+    first = 1
+    for split, count in zip(("train", "val", "test"), characters, strict=True):
+        half = "images_evaluation" if split == "test" else "images_background"
+        names = [f"Alphabet_of_{split}/character{number + 1:02}" for number in range(count)]
+        (splits / f"{split}.txt").write_text("".join(f"{name}\n" for name in names))
+        for number, name in enumerate(names, start=first):
+            for drawing, png in enumerate(_character(number), start=1):
+                drawings[f"{half}/{name}/{number:04}_{drawing:02}.png"] = png
+        first += count
+    for half in ("images_background", "images_evaluation"):
+        own = {name: png for name, png in drawings.items() if name.startswith(half)}
+        if zipped:
+            write_zip(root / f"{half}.zip", own)
+        else:
+            write_folder(root, own)
+    return splits
+
+
+def write_zip(path: Path, files: dict[str, bytes]) -> None:
+    """Write an archive with these members."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+
+
+def read_zip(path: Path) -> dict[str, bytes]:
+    """Return the members of an archive."""
+    with zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def write_folder(root: Path, files: dict[str, bytes]) -> None:
+    """Write these files below ``root``."""
+    for name, content in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(content)
+
+
+def _character(number: int) -> Iterator[bytes]:
+    """Yield the drawings of a character: a few black lines on white, 105x105, 1 bit."""
+    corners = np.random.default_rng(number).uniform(15, 90, size=(5, 2))
+    for drawing in range(DRAWINGS):
+        moved = corners + np.random.default_rng([number, drawing]).normal(0, 3, size=corners.shape)
+        image = Image.new("1", (105, 105), 1)
+        ImageDraw.Draw(image).line([(float(x), float(y)) for x, y in moved], fill=0, width=3)
+        file = io.BytesIO()
+        image.save(file, "PNG")
+        yield file.getvalue()

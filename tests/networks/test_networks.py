@@ -1,0 +1,70 @@
+"""Shapes, parameter counts and the batch-norm setting of the networks."""
+
+import pytest
+import torch
+from torch import nn
+
+from metalit.networks import MLP, Classifier, Conv4, batch_norm_mode
+
+
+@pytest.mark.parametrize(("size", "features"), [(28, 64), (32, 256), (84, 1600)])
+def test_pooling_conv4_has_the_embedding_length_of_the_papers(size, features):
+    network = Conv4(in_channels=3, image_size=size)
+    assert network.features == features
+    assert network(torch.rand(2, 3, size, size)).shape == (2, features)
+
+
+def test_strided_conv4_averages_over_space():
+    network = Conv4(downsample="stride", image_size=28)
+    assert network.features == 64
+    assert network(torch.rand(2, 1, 28, 28)).shape == (2, 64)
+
+
+def test_conv4_has_the_published_number_of_parameters():
+    """4 blocks of 3x3 convolutions with bias and batch norm: Vinyals et al.'s embedding has 111 936 on Omniglot."""
+    convolutions = 1 * 64 * 9 + 64 + 3 * (64 * 64 * 9 + 64)
+    assert sum(p.numel() for p in Conv4().parameters()) == convolutions + 4 * 2 * 64
+
+
+@pytest.mark.parametrize("mode", ["batch", "running", "none"])
+def test_batch_norm_mode_is_what_was_asked_for(mode):
+    network = Conv4(channels=4, batch_norm=mode)
+    assert batch_norm_mode(network) == mode
+    network.eval()
+    x = torch.rand(5, 1, 28, 28)
+    together, alone = network(x)[:1], network(x[:1])
+    assert torch.allclose(together, alone, atol=1e-6) == (mode != "batch")
+
+
+def test_mixed_modes_are_said():
+    assert (
+        batch_norm_mode(nn.Sequential(nn.BatchNorm2d(2), nn.BatchNorm2d(2, track_running_stats=False)))
+        == "mixed"
+    )
+
+
+def test_the_memory_layout_changes_no_number():
+    plain, channels_last = Conv4(channels=4), Conv4(channels=4, channels_last=True)
+    channels_last.load_state_dict(plain.state_dict())
+    assert channels_last.blocks[1][0].weight.is_contiguous(memory_format=torch.channels_last)
+    x = torch.rand(3, 1, 28, 28)
+    torch.testing.assert_close(channels_last(x), plain(x))
+
+
+def test_small_images_are_refused():
+    with pytest.raises(ValueError, match="image_size is 15, but must be at least 16"):
+        Conv4(image_size=15)
+
+
+def test_mlp_has_the_layers_asked_for():
+    network = MLP(inputs=2, hidden=(3, 4), outputs=5)
+    assert [tuple(p.shape) for p in network.parameters()] == [(3, 2), (3,), (4, 3), (4,), (5, 4), (5,)]
+    assert network(torch.randn(7, 2)).shape == (7, 5)
+
+
+def test_classifier_puts_a_head_on_any_body():
+    assert Classifier(Conv4(channels=4), ways=3)(torch.rand(2, 1, 28, 28)).shape == (2, 3)
+    body = nn.Sequential(nn.Flatten(), nn.Linear(6, 8))
+    assert Classifier(body, ways=3, features=8)(torch.rand(2, 2, 3)).shape == (2, 3)
+    with pytest.raises(ValueError, match=r"Sequential does not say how long its embedding is"):
+        Classifier(body, ways=3)
