@@ -1,0 +1,288 @@
+"""The command line: ``python train.py {fit,validate,test,predict} --config FILE [--data.ways 20 ...]``.
+
+Lightning's own CLI with four changes: every run has one folder (``--run_dir``); options given beside ``--ckpt_path``
+win over what the checkpoint was trained with; the network's ways follow the data's; a mistake is one sentence.
+"""
+
+import logging
+import os
+import shlex
+import sys
+import traceback
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_info
+from rich.console import Console
+
+from metalit.algorithms import MetaLearner
+from metalit.allocator import keep_freed_memory
+from metalit.checkpoints import RunCheckpoint, check_checkpoint, keep_old, resolve_checkpoint
+from metalit.cli_errors import innermost, name_option
+from metalit.cli_parser import ArgumentParser, fail
+from metalit.config_files import ConfigFile
+from metalit.data import EpisodicDataModule
+from metalit.evaluation import EpisodeProgressBar, Figures, PredictionWriter, ResultsWriter
+
+RUN_DIR_VARIABLE = "METALIT_RUN_DIR"  # tells the processes that DDP starts which folder the first one chose
+DEBUG_VARIABLE = "METALIT_DEBUG"
+MISTAKES = (ValueError, OSError, FloatingPointError, ImportError, MisconfigurationException)
+TRAINER_DEFAULTS = {
+    "inference_mode": False,  # inner loops need gradients in evaluation
+    "use_distributed_sampler": False,  # the episode loaders divide the episodes among ranks themselves
+}
+OF_ONE_RUN = (
+    "run_dir",
+    "trainer.default_root_dir",
+    "ckpt_path",
+)  # a configuration that is used again has its own
+NO_NEWS = (  # messages of Lightning that tell its users nothing of their run
+    "Tip: For seamless cloud",  # advertising
+    "`weights_only` was not set, defaulting to",  # said at every saving; loading has it set
+)
+TALKATIVE = (
+    "utilities.rank_zero",
+    "trainer.connectors.checkpoint_connector",
+)  # Lightning's loggers of NO_NEWS
+NO_USE = (  # warnings that nobody who uses metalit can act on, by the beginning of their text
+    ".isinstance.treespec, LeafSpec.. is deprecated",  # Lightning's own code
+    "LightningCLI's args parameter is intended to run from within Python",  # as ``main`` does
+    "The '.*_dataloader' does not have many workers",  # episodes are cheap to make: workers slow them down
+    "Experiment logs directory .* exists and is not empty",  # what is there was given another name before
+    "Checkpoint directory .* exists and is not empty",  # likewise
+    "The `srun` command is available on your system but is not used",  # as on a login node, on purpose
+)
+
+
+class SaveRunConfig(SaveConfigCallback):
+    """Writes the resolved configuration of a training run into its folder, fit to be a ``--config`` again."""
+
+    def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Write ``config.yaml``; another configuration that is there already gets a number."""
+        if stage != "fit":
+            return
+        config = self.config.clone()
+        for key in OF_ONE_RUN:
+            config[key] = None
+        text = self.parser.dump(config, skip_unset=False)
+        path = Path(trainer.default_root_dir) / "config.yaml"
+        if path.exists() and path.read_text(encoding="utf-8") != text:
+            keep_old(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+
+class MetalitCLI(LightningCLI):
+    """See the module."""
+
+    def __init__(self, args: Sequence[str] | None = None) -> None:
+        try:
+            super().__init__(
+                MetaLearner,
+                EpisodicDataModule,
+                subclass_mode_model=True,
+                subclass_mode_data=True,
+                seed_everything_default=0,
+                trainer_defaults=TRAINER_DEFAULTS,
+                save_config_callback=SaveRunConfig,
+                save_config_kwargs={"save_to_log_dir": False},
+                auto_configure_optimizers=False,
+                args=None if args is None else list(args),
+            )
+        except MISTAKES as error:
+            if DEBUG_VARIABLE in os.environ:
+                raise
+            cause = innermost(error)
+            if not isinstance(cause, MISTAKES):
+                raise cause from None
+            own = is_from_metalit(cause)
+            message = name_option(str(cause), getattr(self, "config", {}), self.parser, own=own)
+            fail(message if own else f"{message} ({DEBUG_VARIABLE}=1 shows where)")
+
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        """Return a parser with short errors."""
+        kwargs.setdefault("dump_header", ["metalit run, all settings resolved"])
+        kwargs.setdefault("description", "Meta-learning in PyTorch Lightning.")
+        parser = ArgumentParser(**kwargs)
+        parser.add_argument(
+            "-c", "--config", action=ConfigFile, help="Settings in YAML; given several times, the later wins."
+        )
+        return parser
+
+    def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the seed."""
+        parser.add_argument(
+            "--seed_everything",
+            type=bool | int,
+            default=self.seed_everything_default,
+            help="Seed of the initial parameters and of all other random numbers but the episodes', which have "
+            "data.seed; true chooses one, false leaves all as it is.",
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the run folder, the checkpoint callback, and the link from the data's ways to the network's."""
+        parser.add_argument(
+            "--run_dir",
+            type=str | None,
+            default=None,
+            help="Folder of this run: config, checkpoints, metrics, results, figures. If not given: the folder of "
+            "--ckpt_path, else a new one, runs/<data>-<model>/<time>.",
+        )
+        parser.add_class_arguments(RunCheckpoint, "checkpoint")
+        parser.link_arguments("data.init_args.ways", "model.init_args.network.init_args.ways")
+
+    def before_instantiate_classes(self) -> None:
+        """Choose the run folder, and find the checkpoint in it if it is asked for as ``best`` or ``last``."""
+        config = self.config[self.subcommand]
+        run_dir = self._run_dir(config)
+        if not config.trainer.fast_dev_run:
+            check_writable(run_dir)
+        config.run_dir = config.trainer.default_root_dir = str(run_dir)
+        config.ckpt_path = resolve_checkpoint(config.ckpt_path, run_dir, fitting=self.subcommand == "fit")
+        if config.weights_only is None:
+            config.weights_only = True  # a checkpoint holds nothing that could run code
+
+    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
+        """Return the trainer, with metalit's callbacks and, while fitting, CSV and TensorBoard logs by default."""
+        settings = self.config[self.subcommand].trainer
+        own: list[Callback] = [ResultsWriter(), PredictionWriter(), Figures()]
+        if settings.logger in (None, True) and not settings.barebones:
+            kwargs["logger"] = self._default_loggers() if self.subcommand == "fit" else False
+        if settings.enable_progress_bar is not False and not settings.barebones:
+            own.append(EpisodeProgressBar())
+        if settings.enable_checkpointing is not False and not settings.barebones:
+            own.append(self._get(self.config_init, "checkpoint"))
+        given = self._get(self.config_init, "trainer.callbacks") or []
+        kwargs["callbacks"] = [*(given if isinstance(given, list) else [given]), *own]
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except TypeError as error:  # so Lightning calls a setting of devices that it cannot make sense of
+            raise MisconfigurationException(str(error)) from error
+
+    def before_fit(self) -> None:
+        """Refuse a checkpoint that is not one of this model's."""
+        check_checkpoint(self.config[self.subcommand].ckpt_path, self.model)
+
+    def before_validate(self) -> None:
+        """Refuse a checkpoint that is not one of this model's, and say so if there is none."""
+        self.before_fit()
+        if self.config[self.subcommand].ckpt_path is None:
+            rank_zero_info("No --ckpt_path: this is the model before any training.")
+
+    before_test = before_predict = before_validate
+
+    def after_fit(self) -> None:
+        """Say where things are and how to go on."""
+        folder = Path(self.trainer.default_root_dir)
+        if not self.trainer.is_global_zero or not (folder / "config.yaml").exists():
+            return
+        program = "metalit" if Path(sys.argv[0]).stem == "metalit" else "python train.py"
+        config, run_dir = shlex.quote(str(folder / "config.yaml")), shlex.quote(str(folder))
+        lines = [f"The run is in {folder}"]
+        checkpoint = self.trainer.checkpoint_callback
+        if isinstance(checkpoint, RunCheckpoint) and checkpoint.best_model_score is not None:
+            lines[0] += f", best {checkpoint.monitor} {float(checkpoint.best_model_score):.4g}"
+            lines.append("Test the best checkpoint:")
+            lines.append(f"  {program} test --config {config} --run_dir {run_dir} --ckpt_path best")
+        Console().print("\n" + "\n".join(lines), soft_wrap=True, highlight=False, markup=False)
+
+    def _parse_ckpt_path(self) -> None:
+        """Leave the options alone: Lightning would replace every model option by the checkpoint's."""
+
+    def _run_dir(self, config: Any) -> Path:
+        if config.run_dir is not None or config.trainer.default_root_dir is not None:
+            return Path(config.run_dir or config.trainer.default_root_dir)
+        if RUN_DIR_VARIABLE in os.environ and "LOCAL_RANK" in os.environ:
+            return Path(os.environ[RUN_DIR_VARIABLE])
+        if config.ckpt_path is not None and Path(config.ckpt_path).parent.name == "checkpoints":
+            return Path(config.ckpt_path).parent.parent
+        names = (str(part.class_path).rpartition(".")[2].lower() for part in (config.data, config.model))
+        run_dir = new_folder(Path("runs") / "-".join(names) / datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
+        os.environ[RUN_DIR_VARIABLE] = str(run_dir)
+        return run_dir
+
+    def _default_loggers(self) -> list[CSVLogger | TensorBoardLogger]:
+        run_dir = Path(self.config[self.subcommand].run_dir)
+        keep_old(run_dir / "metrics.csv")
+        return [
+            CSVLogger(str(run_dir), name="", version=""),
+            TensorBoardLogger(str(run_dir), name="", version="tensorboard"),
+        ]
+
+
+def new_folder(path: Path) -> Path:
+    """Return ``path``, or with a number behind it if it is there already: two runs may start in the same second."""
+    number = 1
+    while path.exists():
+        number += 1
+        path = path.with_name(f"{path.name.partition('~')[0]}~{number}")
+    return path
+
+
+def check_writable(run_dir: Path) -> None:
+    """Refuse a run folder in which nothing can be written.
+
+    Raises:
+        ValueError: with the folder that forbids it.
+    """
+    nearest = next(folder for folder in (run_dir.absolute(), *run_dir.absolute().parents) if folder.exists())
+    problem = None
+    if not nearest.is_dir():
+        problem = "is not a folder"
+    elif not (nearest.stat().st_mode & 0o222 and os.access(nearest, os.W_OK)):
+        problem = "is read-only"
+    if problem:
+        raise ValueError(
+            f"run_dir: {run_dir} cannot be written, for {nearest} {problem}; name another --run_dir"
+        )
+
+
+@contextmanager
+def without_noise() -> Iterator[None]:
+    """Keep from the user what tells nothing or cannot be acted on."""
+    loggers = [logging.getLogger(f"lightning.pytorch.{name}") for name in TALKATIVE]
+    for logger in loggers:
+        logger.addFilter(is_news)
+    try:
+        with warnings.catch_warnings():
+            for beginning in NO_USE:
+                warnings.filterwarnings("ignore", beginning)
+            yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(is_news)
+
+
+def is_news(record: logging.LogRecord) -> bool:
+    """Whether a message tells something of the run."""
+    return not any(part in record.getMessage() for part in NO_NEWS)
+
+
+def is_from_metalit(error: BaseException) -> bool:
+    """Whether metalit's own code raised an error, with a message written for its users."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    here = Path(frames[-1].f_code.co_filename).is_relative_to(Path(__file__).parent)
+    return here and not isinstance(error, MisconfigurationException)
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the command line.
+
+    Args:
+        args: the arguments; those of the process if not given.
+
+    Raises:
+        SystemExit: with code 2 after a mistake in options, files or data.
+    """
+    keep_freed_memory()
+    with without_noise():
+        MetalitCLI(args)

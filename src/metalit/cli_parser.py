@@ -1,0 +1,70 @@
+"""The parser of options: full names only, every value checked, mistakes in one sentence, help of readable length."""
+
+import argparse
+import sys
+from functools import partial
+from typing import Any, NoReturn
+
+from jsonargparse import Namespace
+from lightning.pytorch.cli import LightningArgumentParser
+from torch import nn
+
+from metalit.cli_errors import ParsingError, explain
+from metalit.cli_types import any_of, classes_in, known_classes
+
+CKPT_PATH_HELP = (
+    "A checkpoint file; or best or last, the run folder's own. A training goes on from it, and from the beginning if "
+    "last does not exist yet."
+)
+
+
+class ArgumentParser(LightningArgumentParser):
+    """What jsonargparse has in ``_check_value_key`` is its own business; the tests tell if that changes."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"allow_abbrev": False, **kwargs})
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Explain the mistake and exit with code 2; a parser of a class tells the parser around it instead."""
+        if not self.exit_on_error:
+            raise ParsingError(message, self) from ex
+        fail(explain(message, ex, self))
+
+    def add_class_arguments(self, *args: Any, **kwargs: Any) -> list[str]:
+        """Add a class's options; where any network fits, name metalit's in the help and not the 700 that are loaded."""
+        added = super().add_class_arguments(*args, **kwargs)
+        for action in self._actions:
+            if nn.Module in classes_in(getattr(action, "_typehint", None)):
+                action.extra_help = partial(name_networks, action)  # type: ignore[attr-defined]
+        return list(added)
+
+    def add_method_arguments(self, *args: Any, **kwargs: Any) -> list[str]:
+        """Add a command's options, without what Lightning has in it for its cloud and for a second table of results."""
+        added = super().add_method_arguments(*args, **kwargs)
+        for action in self._actions:
+            if action.dest == "ckpt_path":
+                action.help = CKPT_PATH_HELP
+        if "verbose" in added:
+            self.set_defaults(verbose=False)
+        return list(added)
+
+    def _check_value_key(
+        self, action: argparse.Action, value: Any, key: str, cfg: Namespace | None, append: bool = False
+    ) -> Any:
+        """Check null too, and what stands for a whole group: jsonargparse takes both whatever the type is."""
+        if value is None and action.default is not None and hasattr(action, "_check_type_"):
+            return action._check_type_(value, cfg=cfg, append=append, mode=self.parser_mode)
+        if key in (self.groups or {}) and not isinstance(value, dict | Namespace | str | None):
+            raise TypeError(f'Parser key "{key}": Expected settings. Got value: {value!r}')
+        return super()._check_value_key(action, value, key, cfg, append)
+
+
+def name_networks(action: argparse.Action) -> str:
+    """Say which networks an option takes."""
+    return f", any network: {any_of([*known_classes(action), 'your own'])}"
+
+
+def fail(message: str) -> NoReturn:
+    """Print one message, on one line, and exit with code 2."""
+    sys.stderr.write(f"error: {' '.join(message.split())}\n")
+    raise SystemExit(2)

@@ -1,0 +1,113 @@
+"""What values an option takes, in words, and the valid name nearest to a misspelt one."""
+
+import argparse
+import difflib
+import inspect
+import types
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal, Union, get_args, get_origin
+
+from torch import nn
+
+MOST_CLASSES = 15  # a longer list helps nobody
+SIMPLE_TYPES = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    types.NoneType: "null",
+}
+FOR_PROGRAMS = ("Tensor", "Path", "PathLike")  # alternatives that nobody writes into a configuration
+
+
+def describe_values(action: argparse.Action | None) -> str:
+    """Say what values an option takes."""
+    hint = getattr(action, "_typehint", None)
+    if hint is None:
+        return (
+            "its settings"
+            if action is None or action.choices is None
+            else any_of([str(c) for c in action.choices])
+        )
+    known = known_classes(action)
+    if not 0 < len(known) <= MOST_CLASSES:
+        return describe(hint)
+    return f"{describe(hint).removesuffix(' or null')}, such as {any_of(known)}"
+
+
+def describe(hint: Any) -> str:
+    """Say in words what values a type has."""
+    return any_of(list(alternatives(hint)))
+
+
+def alternatives(hint: Any) -> Iterator[str]:
+    """Yield each kind of value that a type has, in words."""
+    origin, args = get_origin(hint), get_args(hint)
+    if hint in SIMPLE_TYPES:
+        yield SIMPLE_TYPES[hint]
+    elif origin is Literal:
+        yield from (str(value) for value in args)
+    elif origin in (Union, types.UnionType):
+        for arg in args:
+            if getattr(arg, "__name__", "") not in FOR_PROGRAMS:
+                yield from alternatives(arg)
+    elif is_callable(hint):
+        yield f"a class that makes {describe(args[-1])}" if args else "a function"
+    elif inspect.isclass(origin) and issubclass(origin, Iterable) and not issubclass(origin, Mapping):
+        yield f"a list (each {describe(args[0])})" if args else "a list"
+    else:
+        name = getattr(hint, "__name__", str(hint))
+        yield f"{'an' if name[:1] in 'AEIOU' else 'a'} {name}"
+
+
+def any_of(names: Sequence[str]) -> str:
+    """Join alternatives by commas and ``or``."""
+    names = list(dict.fromkeys(names))
+    return " or ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)
+
+
+def known_classes(action: argparse.Action | None) -> list[str]:
+    """Return the names of the classes that an option takes: metalit's where the base is metalit's or any network."""
+    found: set[type] = set()
+    for base in set(classes_in(getattr(action, "_typehint", None))):
+        home = (
+            "metalit.networks."
+            if base is nn.Module
+            else "metalit."
+            if base.__module__.startswith("metalit.")
+            else ""
+        )
+        found |= {cls for cls in subclasses(base) if cls.__module__.startswith(home)}
+    return sorted(
+        {cls.__name__ for cls in found if not inspect.isabstract(cls) and not cls.__name__.startswith("_")}
+    )
+
+
+def classes_in(hint: Any) -> Iterator[type]:
+    """Yield the classes that a type is made of; of a callable, what it returns."""
+    origin, args = get_origin(hint), get_args(hint)
+    if args and origin is not Literal:
+        for arg in args[-1:] if is_callable(hint) else args:
+            yield from classes_in(arg)
+    elif inspect.isclass(hint) and hint not in SIMPLE_TYPES and hint.__name__ not in FOR_PROGRAMS:
+        yield hint
+
+
+def is_callable(hint: Any) -> bool:
+    """Whether a type is that of a function or a class that makes something."""
+    return get_origin(hint) is get_origin(Callable[[], None])
+
+
+def subclasses(base: type) -> Iterator[type]:
+    """Yield a class and all classes derived from it that are loaded."""
+    yield base
+    derived: list[type] = type.__subclasses__(base)
+    for cls in derived:
+        yield from subclasses(cls)
+
+
+def nearest(name: str, names: Iterable[str]) -> str | None:
+    """Return the name most like a misspelt one, whatever the case, if any is like it."""
+    lower = {known.lower(): known for known in names}
+    close = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.6)
+    return lower[close[0]] if close else None

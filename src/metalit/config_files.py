@@ -1,0 +1,122 @@
+"""Configuration files: what is wrong with one before its settings are looked at, and where in it a setting stands."""
+
+import argparse
+import difflib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]
+from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]
+
+
+class ConfigFile(ActionConfigFile):
+    """The option ``--config``, which looks at a file as a whole first and remembers it."""
+
+    files: Sequence[Path] = ()
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        """Read a file's settings.
+
+        Raises:
+            TypeError: the file cannot be read or is not a mapping in YAML; in the form that jsonargparse's own have.
+        """
+        try:
+            check_config_file(Path(values))
+        except ValueError as error:
+            raise TypeError(f'Parser key "{self.dest}": {error}') from None
+        self.files = [*self.files, Path(values)]
+        super().__call__(parser, namespace, values, option_string)  # type: ignore[no-untyped-call]
+
+
+def check_config_file(path: Path) -> None:
+    """Refuse what is not a file of settings.
+
+    Raises:
+        ValueError: with the file, and the line if there is one.
+    """
+    if not path.is_file():
+        raise ValueError(f"there is no file {path}{_similar_file(path)}")
+    try:
+        node = yaml.compose(path.read_text(encoding="utf-8"), yaml.SafeLoader)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not a text file ({error.reason} at byte {error.start})") from error
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = "" if mark is None else f", line {mark.line + 1}"
+        raise ValueError(f"{path}{where} is not YAML: {error.problem or error.context}") from error
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(node, yaml.MappingNode):
+        found = "nothing" if node is None else f"a {node.id}"
+        raise ValueError(f"{path} holds {found}, expected settings such as model, data and trainer")
+    for key, lines in _repeated(node):
+        raise ValueError(f"{path} has {key} twice, in lines {lines[0]} and {lines[1]}")
+
+
+def place(files: Sequence[Path], keys: Sequence[str], value: str | None) -> str:
+    """Return where a setting stands.
+
+    Args:
+        files: configuration files; the later overrides the earlier.
+        keys: the way to the setting, ``init_args`` left out.
+        value: the ``repr`` or the text of what was found; if it stands otherwise in the file, it came from elsewhere.
+
+    Returns:
+        `` (FILE, line N)``, or nothing.
+    """
+    for file in reversed(files):
+        node: yaml.Node | None = yaml.compose(file.read_text(encoding="utf-8"), yaml.SafeLoader)
+        line = 0
+        for key in keys:
+            entry = _entry(node, key) or _entry(_value(node, "init_args"), key)
+            if entry is None:
+                break
+            line, node = entry[0].start_mark.line + 1, entry[1]
+        else:
+            return f" ({file}, line {line})" if keys and _may_be(node, value) else ""
+    return ""
+
+
+def _may_be(node: yaml.Node | None, value: str | None) -> bool:
+    if value is None:
+        return True
+    if isinstance(node, yaml.ScalarNode):
+        return bool(node.value == value)
+    if isinstance(node, yaml.MappingNode) and (path := _value(node, "class_path")) is not None:
+        return repr(path.value) in value
+    return value[:1] in "[{"
+
+
+def _entry(node: yaml.Node | None, key: str) -> tuple[yaml.Node, yaml.Node] | None:
+    pairs = node.value if isinstance(node, yaml.MappingNode) else []
+    return next(((name, value) for name, value in reversed(pairs) if name.value == key), None)
+
+
+def _value(node: yaml.Node | None, key: str) -> yaml.Node | None:
+    entry = _entry(node, key)
+    return None if entry is None else entry[1]
+
+
+def _repeated(node: yaml.Node, prefix: str = "") -> Iterator[tuple[str, tuple[int, int]]]:
+    lines: dict[str, int] = {}
+    for name, value in node.value if isinstance(node, yaml.MappingNode) else []:
+        line = name.start_mark.line + 1
+        if name.value in lines and name.value != "<<":
+            yield prefix + name.value, (lines[name.value], line)
+        lines[name.value] = line
+        yield from _repeated(value, f"{prefix}{name.value}.")
+
+
+def _similar_file(path: Path) -> str:
+    files = [*path.parent.glob("*.yaml"), *Path("configs").rglob("*.yaml")]
+    near = difflib.get_close_matches(str(path), sorted({str(file) for file in files}), n=1)
+    return f"; did you mean {near[0]}?" if near else ""
