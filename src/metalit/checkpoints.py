@@ -1,6 +1,5 @@
 """Finding, checking and keeping files of a run."""
 
-import pickle
 import shutil
 from pathlib import Path
 from typing import Any, Literal
@@ -144,7 +143,7 @@ def check_checkpoint(path: str | None, model: nn.Module) -> None:
         return
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-    except (RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
+    except Exception as error:  # the reader meets arbitrary bytes, and fails in as many ways
         raise ValueError(
             f"ckpt_path is {path}, which is not a checkpoint of metalit, or is damaged ({type(error).__name__}); "
             "give another one, such as last or best with --run_dir"

@@ -10,13 +10,15 @@ import shlex
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
+from jsonargparse.typing import PositiveInt
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
@@ -45,6 +47,12 @@ OF_ONE_RUN = (
     "trainer.default_root_dir",
     "ckpt_path",
 )  # a configuration that is used again has its own
+OWN_CALLBACKS: dict[str, tuple[Callable[[], Callback], ...]] = {
+    "fit": (Figures,),
+    "validate": (ResultsWriter,),
+    "test": (ResultsWriter, Figures),
+    "predict": (PredictionWriter,),
+}
 NO_NEWS = (  # messages of Lightning that tell its users nothing of their run
     "Tip: For seamless cloud",  # advertising
     "`weights_only` was not set, defaulting to",  # said at every saving; loading has it set
@@ -137,12 +145,20 @@ class MetalitCLI(LightningCLI):
             help="Folder of this run: config, checkpoints, metrics, results, figures. If not given: the folder of "
             "--ckpt_path, else a new one, runs/<data>-<model>/<time>.",
         )
+        parser.add_argument(
+            "--threads",
+            type=PositiveInt | None,
+            default=None,
+            help="CPU threads of torch; small networks are fastest with 1. If not given: torch's own choice.",
+        )
         parser.add_class_arguments(RunCheckpoint, "checkpoint")
         parser.link_arguments("data.init_args.ways", "model.init_args.network.init_args.ways")
 
     def before_instantiate_classes(self) -> None:
         """Choose the run folder, and find the checkpoint in it if it is asked for as ``best`` or ``last``."""
         config = self.config[self.subcommand]
+        if config.threads is not None:
+            torch.set_num_threads(config.threads)
         run_dir = self._run_dir(config)
         if not config.trainer.fast_dev_run:
             check_writable(run_dir)
@@ -154,7 +170,8 @@ class MetalitCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Return the trainer, with metalit's callbacks and, while fitting, CSV and TensorBoard logs by default."""
         settings = self.config[self.subcommand].trainer
-        own: list[Callback] = [ResultsWriter(), PredictionWriter(), Figures()]
+        # only those that have work to do: each costs every training step a little
+        own: list[Callback] = [make() for make in OWN_CALLBACKS[str(self.subcommand)]]
         if settings.logger in (None, True) and not settings.barebones:
             kwargs["logger"] = self._default_loggers() if self.subcommand == "fit" else False
         if settings.enable_progress_bar is not False and not settings.barebones:

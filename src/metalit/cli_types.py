@@ -7,11 +7,13 @@ import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, Union, get_args, get_origin
 
+from jsonargparse.typing import PositiveInt
 from torch import nn
 
 MOST_CLASSES = 15  # a longer list helps nobody
 SIMPLE_TYPES = {
     int: "a whole number",
+    PositiveInt: "a whole number above 0",
     float: "a number",
     bool: "true or false",
     str: "text",
