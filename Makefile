@@ -63,7 +63,7 @@ $(STAMPS)/core: pyproject.toml requirements/l2l.txt | $(BIN)/python
 	@echo "installing metalit: a few minutes the first time"
 	$(PIP) --upgrade 'pip>=23.1'
 	$(PIP) --editable .
-	@$(PIP) tqdm requests && $(PIP) --no-deps --requirement requirements/l2l.txt || \
+	@$(PIP) tqdm requests scipy && $(PIP) --no-deps --requirement requirements/l2l.txt || \
 		echo "learn2learn was not installed (a C compiler is needed to build it): going on without it" >&2
 	@mkdir -p $(STAMPS) && touch $@
 

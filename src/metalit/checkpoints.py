@@ -33,6 +33,7 @@ class RunCheckpoint(ModelCheckpoint):
             filename="best",
             auto_insert_metric_name=False,
             enable_version_counter=False,
+            save_on_train_epoch_end=False,
         )
         self._saved_step: int | None = None
         self._stopping = False
@@ -74,7 +75,6 @@ class RunCheckpoint(ModelCheckpoint):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save the last state of an epoch that had no validation."""
-        super().on_train_epoch_end(trainer, pl_module)
         if self._saved_step != trainer.global_step:
             self._save_last(trainer)
 

@@ -10,7 +10,7 @@ from importlib.util import find_spec, module_from_spec
 from types import ModuleType
 
 INSTALL = (
-    "learn2learn is not installed: run `make install`, or `pip install tqdm requests` and then "
+    "learn2learn is not installed: run `make install`, or `pip install tqdm requests scipy` and then "
     "`pip install --no-deps -r requirements/l2l.txt`"
 )
 # Packages whose __init__ imports more than most of it needs: what it cannot be imported without, and what it can give.
