@@ -227,6 +227,14 @@ def test_inductor_compiles_the_same_meta_gradient():
     assert relative(compiled, expected) < 1e-10
 
 
+def test_without_a_compiler_it_warns_and_goes_on(monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    network, episode = problem("no_norm")
+    with pytest.warns(UserWarning, match=r"C\+\+ compiler is missing"):
+        gradient, _, _ = meta_gradient(network, episode, Engine(compile=True), steps=1)
+    assert relative(gradient, meta_gradient(network, episode, Engine("loop"), steps=1)[0]) < 1e-10
+
+
 def test_second_order_differs_from_first_order():
     network, episode = problem("conv4")
     second, _, _ = meta_gradient(network, episode, Engine())

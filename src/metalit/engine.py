@@ -4,9 +4,14 @@ An algorithm supplies a *task*, a pure function ``task(meta, support, query) -> 
 it over the task axis and differentiates an objective of all outcomes with respect to the meta-parameters.
 """
 
+import os
+import shutil
+import sysconfig
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -34,7 +39,7 @@ class Engine:
         chunk_size: at most so many tasks at once; bounds memory in training too, at the price of one more forward
             pass. All at once if not given.
         compile: compile the meta-loss together with its gradient (``torch.compile``); the first step then takes
-            longer. Evaluation is not compiled.
+            longer. Evaluation is not compiled. Without a C++ compiler it warns and goes on uncompiled.
         compile_backend: the backend of ``torch.compile``.
     """
 
@@ -90,6 +95,12 @@ class Engine:
         """Return ``meta_gradient``, compiled if the engine's setting says so."""
         if not self.compile:
             return self.meta_gradient
+        missing = missing_for_inductor() if self.compile_backend == "inductor" else None
+        if missing:
+            warnings.warn(
+                f"engine.compile: {missing} is missing, so nothing is compiled: slower", stacklevel=2
+            )
+            return self.meta_gradient
         return torch.compile(self.meta_gradient, fullgraph=True, dynamic=False, backend=self.compile_backend)
 
     def _map_at_once(
@@ -131,6 +142,15 @@ class Engine:
             (part_gradient,) = pullback(part_cotangent)
             gradient = tree_map(torch.add, gradient, part_gradient)
         return gradient, value, outcome
+
+
+def missing_for_inductor() -> str | None:
+    """Return what this machine lacks of what torch's compiler needs, or None."""
+    if not any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "clang++", "c++")):
+        return "a C++ compiler"
+    if not Path(sysconfig.get_paths()["include"], "Python.h").exists():
+        return "Python.h (Debian: python3-dev)"
+    return None
 
 
 def split_tasks(tree: Any, size: int) -> list[Any]:
