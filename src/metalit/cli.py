@@ -42,11 +42,8 @@ TRAINER_DEFAULTS = {
     "inference_mode": False,  # inner loops need gradients in evaluation
     "use_distributed_sampler": False,  # the episode loaders divide the episodes among ranks themselves
 }
-OF_ONE_RUN = (
-    "run_dir",
-    "trainer.default_root_dir",
-    "ckpt_path",
-)  # a configuration that is used again has its own
+# a configuration that is used again has its own
+OF_ONE_RUN = ("run_dir", "trainer.default_root_dir", "ckpt_path")
 OWN_CALLBACKS: dict[str, tuple[Callable[[], Callback], ...]] = {
     "fit": (Figures,),
     "validate": (ResultsWriter,),
@@ -57,16 +54,15 @@ NO_NEWS = (  # messages of Lightning that tell its users nothing of their run
     "Tip: For seamless cloud",  # advertising
     "`weights_only` was not set, defaulting to",  # said at every saving; loading has it set
 )
-TALKATIVE = (
-    "utilities.rank_zero",
-    "trainer.connectors.checkpoint_connector",
-)  # Lightning's loggers of NO_NEWS
+# Lightning's loggers that say it
+TALKATIVE = ("utilities.rank_zero", "trainer.connectors.checkpoint_connector")
 NO_USE = (  # warnings that nobody who uses metalit can act on, by the beginning of their text
     ".isinstance.treespec, LeafSpec.. is deprecated",  # Lightning's own code
     "LightningCLI's args parameter is intended to run from within Python",  # as ``main`` does
-    "The '.*_dataloader' does not have many workers",  # episodes are cheap to make: workers slow them down
+    "The '.*' does not have many workers",  # episodes are cheap to make: workers slow them down
     "Experiment logs directory .* exists and is not empty",  # what is there was given another name before
     "Checkpoint directory .* exists and is not empty",  # likewise
+    "It is recommended to use `self.log",  # what is logged has been gathered from all ranks before
     "The `srun` command is available on your system but is not used",  # as on a login node, on purpose
 )
 

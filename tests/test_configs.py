@@ -1,0 +1,152 @@
+"""Every configuration is found, says what it is for, and runs on miniature data in the real format."""
+
+import inspect
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+
+import metalit.algorithms
+from commands import read_options, write_yaml
+from metalit.cli import main
+from miniature import write_omniglot
+
+ROOT = Path(__file__).parents[1]
+FILES = sorted((ROOT / "configs").rglob("*.yaml"))
+OVERLAYS = [path for path in FILES if "model" not in yaml.safe_load(path.read_text())]
+EXPERIMENTS = [path for path in FILES if path not in OVERLAYS]
+COMPILED = "sinusoid/maml.yaml"  # the one that stays compiled, by a backend that needs no C++ compiler
+MINIATURE = {
+    "channels": 4,
+    "tasks_per_batch": 2,
+    "eval_tasks_per_batch": 2,
+    "episodes_per_epoch": 4,
+    "val_episodes": 2,
+    "test_episodes": 2,
+    "queries": 3,
+    "classes": 20,
+    "eval_classes": 5,
+    "max_steps": 2,
+    "limit_val_batches": 1,
+    "engine": {"compile": False},
+}
+
+
+def name_of(path):
+    return str(path.relative_to(ROOT / "configs"))
+
+
+def commands(path):
+    """Return the arguments of the commands in a file's first lines, those of the first line first."""
+    head = [line[2:] for line in path.read_text().splitlines() if line.startswith("# python train.py ")]
+    return [shlex.split(line.removeprefix("python train.py ")) for line in head]
+
+
+def in_miniature(settings):
+    """Return an overlay that makes an experiment small: only what it changes, at the same places."""
+    small = {}
+    for key, value in settings.items():
+        if key in MINIATURE:
+            small[key] = MINIATURE[key]
+        elif isinstance(value, dict) and (inner := in_miniature(value)):
+            small[key] = inner
+    return small
+
+
+@pytest.fixture(scope="session")
+def omniglot(tmp_path_factory):
+    """Settings of a miniature Omniglot."""
+    root = tmp_path_factory.mktemp("omniglot")
+    return {"root": str(root), "splits": str(write_omniglot(root))}
+
+
+@pytest.fixture
+def run(omniglot, tmp_path):
+    """A function that runs a command of an experiment in miniature, and returns its run folder."""
+
+    def run_command(command, files, *args):
+        merged = [yaml.safe_load(path.read_text()) for path in files]
+        small = {}
+        for settings in merged:
+            for key, value in in_miniature(settings).items():
+                small[key] = {**small.get(key, {}), **value} if isinstance(value, dict) else value
+        if merged[0]["data"]["class_path"].endswith("Omniglot"):
+            small["data"]["init_args"].update(omniglot)
+        if name_of(files[0]) == COMPILED:
+            small["model"]["init_args"]["engine"] = {"compile": True, "compile_backend": "aot_eager"}
+        quiet = {"enable_progress_bar": False, "enable_model_summary": False, "log_every_n_steps": 1}
+        small.setdefault("trainer", {}).update(quiet)
+        overlay = write_yaml(tmp_path / "miniature.yaml", small)
+        configs = [part for path in files for part in ("--config", str(path))]
+        main([command, *configs, "--config", overlay, "--run_dir", str(tmp_path / "run"), *args])
+        return tmp_path / "run"
+
+    return run_command
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=name_of)
+def test_experiment_runs(path, run):
+    folder = run("fit", [path])
+    assert {"best.ckpt", "last.ckpt"} == {file.name for file in (folder / "checkpoints").iterdir()}
+    run("test", [path], "--ckpt_path", "best")
+    results = json.loads((folder / "results.json").read_text())
+    monitored = yaml.safe_load(path.read_text())["checkpoint"]["monitor"].removeprefix("val/")
+    assert monitored in results["metrics"]
+    assert results["checkpoint"] == str(folder / "checkpoints" / "best.ckpt")
+
+
+@pytest.mark.parametrize("path", OVERLAYS, ids=name_of)
+def test_overlay_runs(path, run):
+    if yaml.safe_load(path.read_text())["trainer"].get("accelerator") == "gpu":
+        pytest.skip("needs a GPU; its command is parsed by the tests below")
+    base = next(file for file in EXPERIMENTS if f"configs/{name_of(file)}" in commands(path)[0])
+    assert (run("fit", [base, path]) / "checkpoints" / "best.ckpt").exists()
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_begins_with_a_command_that_is_right(path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    first, *more = commands(path)
+    assert path.read_text().startswith("# python train.py fit --config configs/")
+    assert f"configs/{name_of(path)}" in first
+    options = read_options(monkeypatch, first)
+    for key, value in yaml.safe_load(path.read_text())["trainer"].items():
+        assert options.trainer[key] == value
+    for command in more:
+        assert f"configs/{name_of(path)}" in command
+        read_options(monkeypatch, command)
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_says_what_is_to_be_expected(path):
+    head = path.read_text().partition("\nseed_everything")[0]
+    assert "\n# Target: " in head
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=name_of)
+def test_says_how_it_is_tested_and_is_reproducible(path):
+    assert any(command[0] == "test" for command in commands(path))
+    settings = yaml.safe_load(path.read_text())
+    assert settings["seed_everything"] == 0
+    assert settings["data"]["init_args"]["test_episodes"] >= 600
+    assert settings["checkpoint"]["monitor"].startswith("val/")
+    assert settings["checkpoint"]["mode"] == (
+        "max" if "accuracy" in settings["checkpoint"]["monitor"] else "min"
+    )
+
+
+def test_every_algorithm_has_an_experiment():
+    used = {yaml.safe_load(path.read_text())["model"]["class_path"] for path in EXPERIMENTS}
+    public = {
+        f"metalit.algorithms.{name}"
+        for name in metalit.algorithms.__all__
+        if not inspect.isabstract(getattr(metalit.algorithms, name))
+    }
+    assert public == used
+
+
+def test_overlays_are_told_from_experiments():
+    assert {path.parent.name for path in OVERLAYS} == {"trainer"}
+    assert len(EXPERIMENTS) + len(OVERLAYS) == len(FILES) > 0
