@@ -59,6 +59,7 @@ IN_FILES = {
     ),
     "number for list": ({MODEL + "adapted": 3}, "model.adapted", "found 3, expected a list .each text."),
     "number for settings": ({MODEL + "engine": 3}, "model.engine", "found 3, expected its settings"),
+    "null for settings": ({"checkpoint": "NULL"}, "checkpoint", "found null, expected its settings"),
     "number for trainer": ({"trainer": 3}, "trainer", "found 3, expected its settings"),
     "word for trainer": ({"trainer.max_steps": "lots"}, "trainer.max_steps", "found lots, expected a whole number"),
     "precision": ({"trainer.precision": "12"}, "trainer.precision", "found 12, expected .*bf16-mixed"),
@@ -157,6 +158,14 @@ def test_the_line_of_the_file_is_named(tmp_path, capsys):
         n for n, line in enumerate(Path(config).read_text().splitlines(), 1) if "inner_steps" in line
     )
     assert complaint(capsys, lambda: main(["fit", "--config", config])).endswith(f"({config}, line {number})")
+
+
+def test_the_file_is_named_as_it_was_given(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs").mkdir()
+    write_yaml(tmp_path / "configs" / "c.yaml", maml(inner_steps="five"))
+    line = complaint(capsys, lambda: main(["fit", "--config", "configs/c.yaml"]))
+    assert re.search(r"\(configs/c.yaml, line \d+\)$", line), line
 
 
 def test_the_last_of_several_files_is_named(tmp_path, capsys):

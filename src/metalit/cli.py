@@ -54,6 +54,10 @@ NO_NEWS = (  # messages of Lightning that tell its users nothing of their run
     "Tip: For seamless cloud",  # advertising
     "`weights_only` was not set, defaulting to",  # said at every saving; loading has it set
 )
+PACKAGES = (
+    "lightning.pytorch",
+    "pytorch_lightning",
+)  # some of Lightning speaks under the name imported first
 # Lightning's loggers that say it
 TALKATIVE = ("utilities.rank_zero", "trainer.connectors.checkpoint_connector")
 NO_USE = (  # warnings that nobody who uses metalit can act on, by the beginning of their text
@@ -262,7 +266,7 @@ def check_writable(run_dir: Path) -> None:
 @contextmanager
 def without_noise() -> Iterator[None]:
     """Keep from the user what tells nothing or cannot be acted on."""
-    loggers = [logging.getLogger(f"lightning.pytorch.{name}") for name in TALKATIVE]
+    loggers = [logging.getLogger(f"{package}.{name}") for package in PACKAGES for name in TALKATIVE]
     for logger in loggers:
         logger.addFilter(is_news)
     try:

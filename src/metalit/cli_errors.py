@@ -132,13 +132,14 @@ def innermost(error: BaseException) -> BaseException:
     return error
 
 
-def config_files(parser: argparse.ArgumentParser) -> list[Path]:
-    """Return the configuration files that a parser or those of its commands have read."""
+def config_files(parser: argparse.ArgumentParser) -> dict[str, Path]:
+    """Return the configuration files that a parser or those of its commands have read, by name."""
     actions = list(parser._actions)
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             actions += [inner for command in action.choices.values() for inner in command._actions]
-    return [file for action in actions if isinstance(action, ConfigFile) for file in action.files]
+    found = [action.files for action in actions if isinstance(action, ConfigFile)]
+    return {name: path for files in found for name, path in files.items()}
 
 
 def read_chain(message: str, error: BaseException | None, parser: argparse.ArgumentParser) -> Mistake:

@@ -52,9 +52,11 @@ class ArgumentParser(LightningArgumentParser):
         self, action: argparse.Action, value: Any, key: str, cfg: Namespace | None, append: bool = False
     ) -> Any:
         """Check null too, and what stands for a whole group: jsonargparse takes both whatever the type is."""
-        if value is None and action.default is not None and hasattr(action, "_check_type_"):
-            return action._check_type_(value, cfg=cfg, append=append, mode=self.parser_mode)
-        if key in (self.groups or {}) and not isinstance(value, dict | Namespace | str | None):
+        is_option = hasattr(action, "_typehint")  # else it stands for a group of options
+        if value is None and is_option and action.default is not None:
+            return action._check_type_(value, cfg=cfg, append=append, mode=self.parser_mode)  # type: ignore[attr-defined]
+        is_settings = isinstance(value, dict | Namespace | str) or (value is None and is_option)
+        if key in (self.groups or {}) and not is_settings:
             raise TypeError(f'Parser key "{key}": Expected settings. Got value: {value!r}')
         return super()._check_value_key(action, value, key, cfg, append)
 

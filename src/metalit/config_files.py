@@ -2,8 +2,9 @@
 
 import argparse
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml  # type: ignore[import-untyped]
@@ -13,7 +14,7 @@ from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]
 class ConfigFile(ActionConfigFile):
     """The option ``--config``, which looks at a file as a whole first and remembers it."""
 
-    files: Sequence[Path] = ()
+    files: Mapping[str, Path] = MappingProxyType({})  # where each is, by the name that the user gave
 
     def __call__(
         self,
@@ -31,7 +32,10 @@ class ConfigFile(ActionConfigFile):
             check_config_file(Path(values))
         except ValueError as error:
             raise TypeError(f'Parser key "{self.dest}": {error}') from None
-        self.files = [*self.files, Path(values)]
+        self.files = {
+            **self.files,
+            values: Path(values).absolute(),
+        }  # parsers go to the folder of what they read
         super().__call__(parser, namespace, values, option_string)  # type: ignore[no-untyped-call]
 
 
@@ -62,18 +66,18 @@ def check_config_file(path: Path) -> None:
         raise ValueError(f"{path} has {key} twice, in lines {lines[0]} and {lines[1]}")
 
 
-def place(files: Sequence[Path], keys: Sequence[str], value: str | None) -> str:
+def place(files: Mapping[str, Path], keys: Sequence[str], value: str | None) -> str:
     """Return where a setting stands.
 
     Args:
-        files: configuration files; the later overrides the earlier.
+        files: configuration files by name; the later overrides the earlier.
         keys: the way to the setting, ``init_args`` left out.
         value: the ``repr`` or the text of what was found; if it stands otherwise in the file, it came from elsewhere.
 
     Returns:
         `` (FILE, line N)``, or nothing.
     """
-    for file in reversed(files):
+    for name, file in reversed(files.items()):
         node: yaml.Node | None = yaml.compose(file.read_text(encoding="utf-8"), yaml.SafeLoader)
         line = 0
         for key in keys:
@@ -82,7 +86,7 @@ def place(files: Sequence[Path], keys: Sequence[str], value: str | None) -> str:
                 break
             line, node = entry[0].start_mark.line + 1, entry[1]
         else:
-            return f" ({file}, line {line})" if keys and _may_be(node, value) else ""
+            return f" ({name}, line {line})" if keys and _may_be(node, value) else ""
     return ""
 
 
