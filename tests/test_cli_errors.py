@@ -93,6 +93,8 @@ IN_FILES = {
     "abstract class": ({"model.class_path": "metalit.algorithms.MetaLearner"}, "model", "abstract class; .*MAML"),
     "other kind": ({"model.class_path": "metalit.data.Glyphs"}, "model", "another kind of class; .* a MetaLearner"),
     "no optimizer": ({MODEL + "optimizer": {"class_path": "torch.nn.Linear"}}, "model.optimizer", "makes an Optimizer"),
+    "no word for class": ({"data.class_path": ["a"]}, "data.class_path", "found .'a'., expected an EpisodicDataModule"),
+    "null for class": ({"model.class_path": "NULL"}, "model.class_path", "found None, expected a MetaLearner"),
     # things missing or misplaced
     "no model": ({"model": None}, "model", "not given; use --config FILE"),
     "no network": ({NETWORK: None}, "model.network", "not given, but MAML needs it; .*, such as .*Conv4"),

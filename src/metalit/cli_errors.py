@@ -240,7 +240,13 @@ def explain_missing(mistake: Mistake) -> tuple[str, str] | None:
 def explain_no_class(mistake: Mistake) -> tuple[str, str] | None:
     """Settings of a class that do not stand where they must."""
     value = literal(mistake.value)
-    if not (mistake.text.startswith("Not a valid subclass of") and isinstance(value, dict)):
+    if not isinstance(value, dict):
+        return None
+    if not isinstance(value.get("class_path", ""), str):
+        return mistake.key(
+            "class_path"
+        ), f"found {value['class_path']}, expected {describe_values(mistake.action)}"
+    if not mistake.text.startswith("Not a valid subclass of"):
         return None
     if "class_path" not in value:
         return mistake.key(), f"has no class_path; expected {describe_values(mistake.action)}"

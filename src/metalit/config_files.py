@@ -77,7 +77,7 @@ def place(files: Mapping[str, Path], keys: Sequence[str], value: str | None) -> 
     Returns:
         `` (FILE, line N)``, or nothing.
     """
-    for name, file in reversed(files.items()):
+    for name, file in reversed(list(files.items())):
         node: yaml.Node | None = yaml.compose(file.read_text(encoding="utf-8"), yaml.SafeLoader)
         line = 0
         for key in keys:
