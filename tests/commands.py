@@ -10,6 +10,7 @@ import yaml
 
 from metalit.cli import MetalitCLI, main
 
+NULL = "null, not absent"
 CONV4 = {"class_path": "metalit.networks.Conv4", "init_args": {"channels": 4}}
 GLYPHS = {
     "class_path": "metalit.data.Glyphs",
@@ -50,7 +51,7 @@ def protonet(**options: Any) -> dict[str, Any]:
 
 
 def changed(settings: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """Return settings with changes: ``{"data.init_args.ways": 3}``; None takes a setting away."""
+    """Return settings with changes: ``{"data.init_args.ways": 3}``; None takes a setting away, NULL makes it null."""
     settings = deepcopy(settings)
     for path, value in changes.items():
         *way, last = path.split(".")
@@ -60,7 +61,7 @@ def changed(settings: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]
         if value is None:
             del place[last]
         else:
-            place[last] = value
+            place[last] = None if value == NULL else value
     return settings
 
 

@@ -7,14 +7,10 @@ from urllib.error import URLError
 
 import pytest
 import torch
-import yaml
 
-from commands import changed, complaint, maml, protonet, write_yaml
+from commands import NULL, changed, complaint, maml, protonet, write_yaml
 from metalit.algorithms import MAML
-from metalit.checkpoints import check_checkpoint
 from metalit.cli import main
-from metalit.cli_errors import blamed, causes, found_value, innermost, named
-from metalit.cli_types import describe, nearest
 from miniature import write_omniglot
 
 MODEL, DATA = "model.init_args.", "data.init_args."
@@ -47,7 +43,7 @@ IN_FILES = {
     # wrong types
     "word for int": ({MODEL + "inner_steps": "five"}, "model.inner_steps", "found five, expected a whole number"),
     "fraction for int": ({MODEL + "inner_steps": 1.5}, "model.inner_steps", "found 1.5, expected a whole number"),
-    "null for int": ({MODEL + "inner_steps": "NULL"}, "model.inner_steps", "found null, expected a whole number"),
+    "null for int": ({MODEL + "inner_steps": NULL}, "model.inner_steps", "found null, expected a whole number"),
     "word for float": ({MODEL + "inner_lr": "fast"}, "model.inner_lr", "found fast, expected a number"),
     "word for bool": ({DATA + "store_on_accelerator": "maybe"}, "data.store_on_accelerator", "expected true or false"),
     "list for int": ({DATA + "ways": [1, 2]}, "data.ways", "found .1, 2., expected a whole number"),
@@ -59,7 +55,7 @@ IN_FILES = {
     ),
     "number for list": ({MODEL + "adapted": 3}, "model.adapted", "found 3, expected a list .each text."),
     "number for settings": ({MODEL + "engine": 3}, "model.engine", "found 3, expected its settings"),
-    "null for settings": ({"checkpoint": "NULL"}, "checkpoint", "found null, expected its settings"),
+    "null for settings": ({"checkpoint": NULL}, "checkpoint", "found null, expected its settings"),
     "number for trainer": ({"trainer": 3}, "trainer", "found 3, expected its settings"),
     "word for trainer": ({"trainer.max_steps": "lots"}, "trainer.max_steps", "found lots, expected a whole number"),
     "precision": ({"trainer.precision": "12"}, "trainer.precision", "found 12, expected .*bf16-mixed"),
@@ -94,7 +90,7 @@ IN_FILES = {
     "other kind": ({"model.class_path": "metalit.data.Glyphs"}, "model", "another kind of class; .* a MetaLearner"),
     "no optimizer": ({MODEL + "optimizer": {"class_path": "torch.nn.Linear"}}, "model.optimizer", "makes an Optimizer"),
     "no word for class": ({"data.class_path": ["a"]}, "data.class_path", "found .'a'., expected an EpisodicDataModule"),
-    "null for class": ({"model.class_path": "NULL"}, "model.class_path", "found None, expected a MetaLearner"),
+    "null for class": ({"model.class_path": NULL}, "model.class_path", "found None, expected a MetaLearner"),
     # things missing or misplaced
     "no model": ({"model": None}, "model", "not given; use --config FILE"),
     "no network": ({NETWORK: None}, "model.network", "not given, but MAML needs it; .*, such as .*Conv4"),
@@ -136,9 +132,8 @@ ON_THE_COMMAND_LINE = {
 @pytest.mark.parametrize("name", IN_FILES)
 def test_mistake_in_a_file(name, tmp_path, capsys):
     changes, key, words = IN_FILES[name]
-    text = yaml.safe_dump(changed(maml(), changes), sort_keys=False).replace("NULL", "null")
-    (tmp_path / "c.yaml").write_text(text)
-    line = complaint(capsys, lambda: main(["fit", "--config", str(tmp_path / "c.yaml")]))
+    config = write_yaml(tmp_path / "c.yaml", changed(maml(), changes))
+    line = complaint(capsys, lambda: main(["fit", "--config", config]))
     assert line.startswith(f"{key}: ")
     assert re.search(words.replace("?", "[?]"), line), line
     assert len(line) < 300
@@ -370,59 +365,3 @@ def test_errors_of_others_say_how_to_see_where(tmp_path, capsys, monkeypatch):
     with pytest.raises(Exception, match="DD:HH:MM:SS") as caught:
         main(args)
     assert type(caught.value).__name__ == "MisconfigurationException"
-
-
-def test_found_value():
-    assert found_value("Expected a <class 'int'>. Got value: five") == "five"
-    assert found_value("Expected\nGiven value: {'a': 1}\nmore") == "{'a': 1}"
-    assert found_value("Given value: NestedArg(key='ways', val='3.5')") == "3.5"
-    assert found_value("Expected a <class 'int'>. Got value: None") == "null"
-    assert found_value("nothing of the kind") is None
-
-
-def test_innermost_is_what_the_class_raised():
-    raised = ValueError("inner_steps is -1")
-    wrapped = ValueError("Does not validate against any of the Union subtypes")
-    wrapped.__cause__ = raised
-    assert innermost(wrapped) is raised
-    assert innermost(raised) is raised
-    assert list(causes(wrapped)) == [wrapped, raised]
-    assert list(causes(None)) == []
-
-
-def test_named_takes_the_option_of_that_value():
-    values = {"data.ways": "5", "data.train_ways": "60", "model.network.ways": "5"}
-    assert named("ways", "5", values) == "data.ways"
-    assert named("data.ways", "5", values) == "data.ways"
-    assert named("ways", "60", values) == "data.train_ways"
-    assert named("ways", "7", values) is None
-
-
-def test_blamed_accuses_nobody_without_evidence():
-    values = {
-        "trainer.max_steps": "-5",
-        "trainer.max_epochs": "7",
-        "model.lr": "0.5",
-        "data.a": "0",
-        "data.b": "True",
-    }
-    assert blamed("`max_steps` must be at least -1. You passed in -5", values) == "trainer.max_steps"
-    assert blamed("0.5 is too much", values) == "model.lr"
-    assert blamed("max_epochs and max_steps", values) is None
-    assert blamed("0 is no value, and True is none", values) is None
-    assert blamed("something else", values) is None
-
-
-def test_describe():
-    assert describe(int | None) == "a whole number or null"
-    assert describe(list[int] | str) == "a list (each a whole number) or text"
-    assert describe(torch.Tensor | float) == "a number"
-
-
-def test_nearest():
-    assert nearest("glyfs", ["Omniglot", "Glyphs"]) == "Glyphs"
-    assert nearest("zzz", ["Omniglot", "Glyphs"]) is None
-
-
-def test_check_checkpoint_without_one_does_nothing():
-    check_checkpoint(None, torch.nn.Linear(1, 1))
