@@ -17,8 +17,8 @@ from metalit.evaluation.episode_sheet import episode_sheet, is_sheet_possible
 from metalit.evaluation.figures import adaptation, adaptation_curve, learning_curves
 from metalit.evaluation.learner import EvaluatedLearner
 from metalit.evaluation.metrics import primary_metric, summarise
-from metalit.evaluation.run_folder import writable_run_folder
 from metalit.evaluation.training_log import TrainingLog
+from metalit.runs.folder import writable_run_folder
 
 
 class Figures(L.Callback):

@@ -15,8 +15,8 @@ from torch import Tensor
 import metalit
 from metalit.evaluation.learner import EvaluatedLearner
 from metalit.evaluation.results import EPISODES_FILE, build_results, write_results
-from metalit.evaluation.run_folder import writable_run_folder
 from metalit.evaluation.table import results_table
+from metalit.runs.folder import writable_run_folder
 
 PREDICTIONS_FILE = "predictions.csv"
 

@@ -2,9 +2,9 @@
 
 import torch
 
-from metalit.checkpoints import check_checkpoint
-from metalit.cli_errors import blamed, causes, found_value, innermost, named
-from metalit.cli_types import describe, nearest
+from metalit.cli.errors import blamed, causes, found_value, innermost, named
+from metalit.cli.values import describe, nearest
+from metalit.runs.checkpoints import check_checkpoint
 
 
 def test_found_value():

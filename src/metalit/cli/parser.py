@@ -9,8 +9,8 @@ from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 from torch import nn
 
-from metalit.cli_errors import ParsingError, explain
-from metalit.cli_types import any_of, classes_in, known_classes
+from metalit.cli.errors import ParsingError, explain
+from metalit.cli.values import any_of, classes_in, known_classes
 
 CKPT_PATH_HELP = (
     "A checkpoint file; or best or last, the run folder's own. A training goes on from it, and from the beginning if "

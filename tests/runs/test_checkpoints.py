@@ -10,8 +10,8 @@ import torch
 from cases import DOMAINS
 from commands import changed, maml, protonet, write_yaml
 from metalit.algorithms import MAML
-from metalit.checkpoints import RunCheckpoint, check_checkpoint, keep_old, resolve_checkpoint
 from metalit.cli import MetalitCLI, main
+from metalit.runs.checkpoints import RunCheckpoint, check_checkpoint, keep_old, resolve_checkpoint
 
 HALVING = {
     "lr_scheduler": {

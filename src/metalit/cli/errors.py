@@ -13,8 +13,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from metalit.cli_types import any_of, describe_values, known_classes, nearest
-from metalit.config_files import ConfigFile, place
+from metalit.cli.config_files import ConfigFile, place
+from metalit.cli.values import any_of, describe_values, known_classes, nearest
 
 MOST_OPTIONS = 15  # a longer list helps nobody
 UNTELLING = {"None", "True", "False", "0", "1"}  # values of many options

@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import json
+import logging
 import re
 import shlex
 import tomllib
@@ -16,12 +17,12 @@ import yaml
 from lightning.pytorch.cli import LightningCLI
 
 import metalit.algorithms
-import metalit.cli
 import metalit.data
 from commands import CONV4, changed, maml, protonet, read_options, write_yaml
-from metalit.cli import MetalitCLI, main, new_folder
+from metalit.cli import MetalitCLI, main, noise
+from metalit.runs import new_folder
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 FINAL = [
     f"{package.__name__}.{name}"
     for package in (metalit.algorithms, metalit.data, importlib.import_module("metalit.networks"))
@@ -275,7 +276,7 @@ def test_no_noise(tmp_path, caplog, monkeypatch):
     said = [
         str(warning.message) for warning in caught if not issubclass(warning.category, DeprecationWarning)
     ]
-    assert not [text for text in said if re.match("|".join(metalit.cli.NO_USE), text)]
+    assert not [text for text in said if re.match("|".join(noise.NO_USE), text)]
     assert not [text for text in caplog.messages if "Tip:" in text or "weights_only" in text]
     assert "Seed set to 0" in caplog.text
 
@@ -285,9 +286,9 @@ def test_noise_is_what_lightning_says(caplog):
     lightning = Path(inspect.getfile(L)).parent
     sources = "".join(path.read_text() for path in lightning.rglob("*.py"))
     joined = re.sub(r"\"\s*f?\"", "", sources)
-    for part in metalit.cli.NO_NEWS:
+    for part in noise.NO_NEWS:
         assert part in joined, part
-    for pattern in metalit.cli.NO_USE[1:]:  # the first is torch's, of what Lightning does
+    for pattern in noise.NO_USE[1:]:  # the first is torch's, of what Lightning does
         assert max(pattern.split(".*"), key=len) in joined, pattern
 
 
@@ -295,7 +296,5 @@ def test_main_leaves_warnings_and_logging_as_they_were(tmp_path):
     filters, config = list(warnings.filters), write_yaml(tmp_path / "c.yaml", maml())
     main(["fit", "--config", config, "--trainer.fast_dev_run", "1", "--run_dir", str(tmp_path / "run")])
     assert warnings.filters == filters
-    assert not any(
-        metalit.cli.is_news in logger.filters
-        for logger in map(metalit.cli.logging.getLogger, metalit.cli.TALKATIVE)
-    )
+    names = [f"{package}.{name}" for package in noise.PACKAGES for name in noise.TALKATIVE]
+    assert not any(noise.is_news in logging.getLogger(name).filters for name in names)

@@ -4,14 +4,11 @@ Lightning's own CLI with four changes: every run has one folder (``--run_dir``);
 win over what the checkpoint was trained with; the network's ways follow the data's; a mistake is one sentence.
 """
 
-import logging
 import os
 import shlex
 import sys
 import traceback
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -26,14 +23,23 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info
 from rich.console import Console
 
+import metalit
 from metalit.algorithms import MetaLearner
 from metalit.allocator import keep_freed_memory
-from metalit.checkpoints import RunCheckpoint, check_checkpoint, keep_old, resolve_checkpoint
-from metalit.cli_errors import innermost, name_option
-from metalit.cli_parser import ArgumentParser, fail
-from metalit.config_files import ConfigFile
+from metalit.cli.config_files import ConfigFile
+from metalit.cli.errors import innermost, name_option
+from metalit.cli.noise import without_noise
+from metalit.cli.parser import ArgumentParser, fail
 from metalit.data import EpisodicDataModule
 from metalit.evaluation import EpisodeProgressBar, Figures, PredictionWriter, ResultsWriter
+from metalit.runs import (
+    RunCheckpoint,
+    check_checkpoint,
+    check_writable,
+    keep_old,
+    new_folder,
+    resolve_checkpoint,
+)
 
 RUN_DIR_VARIABLE = "METALIT_RUN_DIR"  # tells the processes that DDP starts which folder the first one chose
 DEBUG_VARIABLE = "METALIT_DEBUG"
@@ -50,25 +56,6 @@ OWN_CALLBACKS: dict[str, tuple[Callable[[], Callback], ...]] = {
     "test": (ResultsWriter, Figures),
     "predict": (PredictionWriter,),
 }
-NO_NEWS = (  # messages of Lightning that tell its users nothing of their run
-    "Tip: For seamless cloud",  # advertising
-    "`weights_only` was not set, defaulting to",  # said at every saving; loading has it set
-)
-PACKAGES = (
-    "lightning.pytorch",
-    "pytorch_lightning",
-)  # some of Lightning speaks under the name imported first
-# Lightning's loggers that say it
-TALKATIVE = ("utilities.rank_zero", "trainer.connectors.checkpoint_connector")
-NO_USE = (  # warnings that nobody who uses metalit can act on, by the beginning of their text
-    ".isinstance.treespec, LeafSpec.. is deprecated",  # Lightning's own code
-    "LightningCLI's args parameter is intended to run from within Python",  # as ``main`` does
-    "The '.*' does not have many workers",  # episodes are cheap to make: workers slow them down
-    "Experiment logs directory .* exists and is not empty",  # what is there was given another name before
-    "Checkpoint directory .* exists and is not empty",  # likewise
-    "It is recommended to use `self.log",  # what is logged has been gathered from all ranks before
-    "The `srun` command is available on your system but is not used",  # as on a login node, on purpose
-)
 
 
 class SaveRunConfig(SaveConfigCallback):
@@ -236,58 +223,10 @@ class MetalitCLI(LightningCLI):
         ]
 
 
-def new_folder(path: Path) -> Path:
-    """Return ``path``, or with a number behind it if it is there already: two runs may start in the same second."""
-    number = 1
-    while path.exists():
-        number += 1
-        path = path.with_name(f"{path.name.partition('~')[0]}~{number}")
-    return path
-
-
-def check_writable(run_dir: Path) -> None:
-    """Refuse a run folder in which nothing can be written.
-
-    Raises:
-        ValueError: with the folder that forbids it.
-    """
-    nearest = next(folder for folder in (run_dir.absolute(), *run_dir.absolute().parents) if folder.exists())
-    problem = None
-    if not nearest.is_dir():
-        problem = "is not a folder"
-    elif not (nearest.stat().st_mode & 0o222 and os.access(nearest, os.W_OK)):
-        problem = "is read-only"
-    if problem:
-        raise ValueError(
-            f"run_dir: {run_dir} cannot be written, for {nearest} {problem}; name another --run_dir"
-        )
-
-
-@contextmanager
-def without_noise() -> Iterator[None]:
-    """Keep from the user what tells nothing or cannot be acted on."""
-    loggers = [logging.getLogger(f"{package}.{name}") for package in PACKAGES for name in TALKATIVE]
-    for logger in loggers:
-        logger.addFilter(is_news)
-    try:
-        with warnings.catch_warnings():
-            for beginning in NO_USE:
-                warnings.filterwarnings("ignore", beginning)
-            yield
-    finally:
-        for logger in loggers:
-            logger.removeFilter(is_news)
-
-
-def is_news(record: logging.LogRecord) -> bool:
-    """Whether a message tells something of the run."""
-    return not any(part in record.getMessage() for part in NO_NEWS)
-
-
 def is_from_metalit(error: BaseException) -> bool:
     """Whether metalit's own code raised an error, with a message written for its users."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    here = Path(frames[-1].f_code.co_filename).is_relative_to(Path(__file__).parent)
+    here = Path(frames[-1].f_code.co_filename).is_relative_to(Path(metalit.__file__).parent)
     return here and not isinstance(error, MisconfigurationException)
 
 
