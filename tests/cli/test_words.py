@@ -4,7 +4,7 @@ import torch
 
 from metalit.cli.errors import blamed, causes, found_value, innermost, named
 from metalit.cli.values import describe, nearest
-from metalit.runs.checkpoints import check_checkpoint
+from metalit.runs import check_checkpoint
 
 
 def test_found_value():

@@ -1,17 +1,22 @@
 """A training leaves ``best`` and ``last``, and goes on from ``last`` as if it had never stopped."""
 
+import os
+import random
 import shutil
 from pathlib import Path
 
 import lightning as L
+import numpy as np
 import pytest
 import torch
+from lightning import Trainer
 
 from cases import DOMAINS
 from commands import changed, maml, protonet, write_yaml
 from metalit.algorithms import MAML
-from metalit.cli import MetalitCLI, main
-from metalit.runs.checkpoints import RunCheckpoint, check_checkpoint, keep_old, resolve_checkpoint
+from metalit.cli import MetalitCLI, command_line, main
+from metalit.runs import RunCheckpoint, check_checkpoint, keep_old, resolve_checkpoint
+from metalit.runs.checkpoint_files import AtomicCheckpointIO, is_intact
 
 HALVING = {
     "lr_scheduler": {
@@ -61,6 +66,14 @@ def fit(tmp_path, monkeypatch):
     return run
 
 
+def assert_same_state(expected, found):
+    assert found["global_step"] == expected["global_step"]
+    assert found["state_dict"].keys() == expected["state_dict"].keys()
+    assert all(
+        torch.equal(found["state_dict"][name], value) for name, value in expected["state_dict"].items()
+    )
+
+
 def load(folder, keyword="last"):
     return torch.load(folder / "checkpoints" / f"{keyword}.ckpt", weights_only=True)
 
@@ -98,11 +111,8 @@ def test_resumed_training_is_the_uninterrupted_one(settings, stop, fit, tmp_path
     assert first.steps + second.steps == whole.steps
     assert set(whole.validations) <= set(first.validations) | set(second.validations)
     expected, found = load(tmp_path / "whole"), load(tmp_path / "parts")
-    assert found["global_step"] == expected["global_step"] == 6
-    assert found["state_dict"].keys() == expected["state_dict"].keys()
-    assert all(
-        torch.equal(found["state_dict"][name], value) for name, value in expected["state_dict"].items()
-    )
+    assert found["global_step"] == 6
+    assert_same_state(expected, found)
 
 
 @pytest.mark.parametrize(
@@ -149,8 +159,9 @@ def test_best_is_what_validation_says(fit, tmp_path):
 def test_files_of_an_earlier_training_get_a_number(fit, tmp_path):
     fit(maml(), "run", 2)
     fit(maml(), "run", 3)
-    names = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
-    assert names == ["best-1.ckpt", "best.ckpt", "last-1.ckpt", "last.ckpt"]
+    names = {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()}
+    kept = {"best-1.ckpt", "last-1.ckpt", "previous-1.ckpt"}
+    assert names == kept | {"best.ckpt", "last.ckpt", "previous.ckpt"}
     assert load(tmp_path / "run", "last-1")["global_step"] == 2
     assert load(tmp_path / "run", "last")["global_step"] == 3
 
@@ -159,7 +170,7 @@ def test_resuming_in_the_same_folder_replaces_and_in_another_leaves_the_first_al
     fit(maml(), "first", 2)
     fit(maml(), "first", 3, "--ckpt_path", "last")
     folder = tmp_path / "first" / "checkpoints"
-    assert sorted(path.name for path in folder.iterdir()) == ["best.ckpt", "last.ckpt"]
+    assert sorted(path.name for path in folder.iterdir()) == ["best.ckpt", "last.ckpt", "previous.ckpt"]
     fit(maml(), "second", 5, "--ckpt_path", str(folder / "last.ckpt"))
     assert load(tmp_path / "first")["global_step"] == 3
     assert load(tmp_path / "second")["global_step"] == 5
@@ -167,6 +178,142 @@ def test_resuming_in_the_same_folder_replaces_and_in_another_leaves_the_first_al
 
 def test_last_that_does_not_exist_means_from_the_beginning(fit, tmp_path):
     assert [step for step, *_ in fit(maml(), "run", 2, "--ckpt_path", "last").steps] == [1, 2]
+
+
+@pytest.mark.parametrize("every", [{"every_n_steps": 2}, {"every_n_minutes": 1e-9}], ids=["steps", "minutes"])
+def test_last_is_saved_every_so_often(every, fit, tmp_path, monkeypatch):
+    saved = []
+    save = Trainer.save_checkpoint
+
+    def noting(trainer, path, *args, **options):
+        saved.append((Path(path).stem, trainer.global_step))
+        save(trainer, path, *args, **options)
+
+    monkeypatch.setattr(Trainer, "save_checkpoint", noting)
+    settings = changed(maml(), {"checkpoint": every, "data.init_args.episodes_per_epoch": 100})
+    fit(settings, "run", 5)
+    expected = [2, 4] if "every_n_steps" in every else [1, 2, 3, 4]
+    assert [step for name, step in saved if name == "last" and step < 5] == expected
+
+
+def test_last_is_never_saved_amidst_accumulated_gradients(fit, tmp_path):
+    settings = changed(maml(), {"checkpoint.every_n_minutes": 1e-9, "trainer.accumulate_grad_batches": 2})
+    whole = fit(changed(settings, {"checkpoint.every_n_minutes": 1000}), "whole", 4)
+    assert whole.steps[-1][0] == 4
+
+    class KilledError(Exception):
+        pass
+
+    killed = []
+
+    class Kill(L.Callback):
+        def on_train_batch_start(self, trainer, learner, batch, batch_idx):
+            if trainer.global_step == 1 and batch_idx % 2:  # after the first of the two batches of step 2
+                killed.append(batch_idx)
+                raise KilledError
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(command_line.OWN_CALLBACKS, "fit", (Kill,))
+        with pytest.raises(KilledError):
+            fit(settings, "parts", 4)
+    assert killed
+    fit(settings, "parts", 4, "--ckpt_path", "last")
+    assert_same_state(load(tmp_path / "whole"), load(tmp_path / "parts"))
+
+
+@pytest.mark.parametrize("damage", ["torn", "flipped", "gone"])
+def test_a_damaged_last_is_replaced_by_the_one_before_it(damage, fit, tmp_path):
+    settings = changed(maml(), {"checkpoint.every_n_steps": 1, "data.init_args.episodes_per_epoch": 100})
+    fit(settings, "whole", 5)
+    fit(settings, "run", 3)
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    content = bytearray(last.read_bytes())
+    if damage == "gone":
+        last.unlink()
+    elif damage == "torn":
+        last.write_bytes(content[: len(content) // 2])
+    else:
+        content[len(content) // 2] ^= 1
+        last.write_bytes(content)
+    assert not is_intact(last)
+    with pytest.warns(UserWarning, match=r"last.ckpt is (damaged|missing): going on from \S+previous.ckpt"):
+        fit(settings, "run", 5, "--ckpt_path", "last")
+    assert_same_state(load(tmp_path / "whole"), load(tmp_path / "run"))
+
+
+def test_a_torn_last_does_not_replace_the_good_one_before_it(tmp_path):
+    path, files = tmp_path / "last.ckpt", AtomicCheckpointIO()
+    for value in (1, 2):
+        files.save_checkpoint({"value": value}, path)
+    path.write_bytes(path.read_bytes()[:100])
+    files.save_checkpoint({"value": 3}, path)
+    assert torch.load(path)["value"] == 3
+    assert torch.load(tmp_path / "previous.ckpt")["value"] == 1
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before_it(tmp_path, monkeypatch):
+    path, files = tmp_path / "last.ckpt", AtomicCheckpointIO()
+    files.save_checkpoint({"value": 1}, path)
+    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(
+        OSError, match=r"could not be written \(No space left on device\); \S+last.ckpt is as it was"
+    ):
+        files.save_checkpoint({"value": 2}, path)
+    assert torch.load(path)["value"] == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_a_run_folder_that_was_moved_still_knows_its_best(fit, tmp_path):
+    # a rate of 0 leaves the monitored value as it is, so the first validation stays the best
+    settings = maml(optimizer={"class_path": "torch.optim.SGD", "init_args": {"lr": 0.0}})
+    fit(settings, "run", 4)
+    (tmp_path / "run").rename(tmp_path / "moved")
+    fit(settings, "moved", 8, "--ckpt_path", "last")
+    assert load(tmp_path / "moved", "best")["global_step"] == 4
+    assert load(tmp_path / "moved")["global_step"] == 8
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unsafe_checkpoint_is_refused(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "executed",))
+
+    torch.save({"state_dict": torch.nn.Linear(2, 3).state_dict(), "more": Evil()}, tmp_path / "x.ckpt")
+    with pytest.raises(ValueError, match="could execute anybody's code, so it is refused"):
+        check_checkpoint(str(tmp_path / "x.ckpt"), torch.nn.Linear(2, 3))
+    assert not (tmp_path / "executed").exists()
+
+
+class Drawing(L.Callback):
+    """Notes what all generators draw after each step."""
+
+    def __init__(self):
+        self.drawn = {}
+
+    def on_train_batch_end(self, trainer, learner, outputs, batch, batch_idx):
+        numbers = (random.random(), np.random.random(), torch.rand(()).item())  # noqa: NPY002
+        self.drawn[trainer.global_step] = numbers
+
+
+@pytest.mark.parametrize("stop", [3, 4], ids=["within an epoch", "at its end"])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_resumed_training_draws_the_same_random_numbers(stop, workers, fit, monkeypatch):
+    drawings = []
+
+    def drawing():
+        drawings.append(Drawing())
+        return drawings[-1]
+
+    monkeypatch.setitem(command_line.OWN_CALLBACKS, "fit", (command_line.RandomStates, drawing))
+    settings = changed(maml(), {"data.init_args.num_workers": workers})
+    fit(settings, "whole", 6)
+    fit(settings, "parts", stop)
+    fit(settings, "parts", 6, "--ckpt_path", "last")
+    whole, first, second = (drawing.drawn for drawing in drawings)
+    assert len(set(whole.values())) == 6
+    assert first | second == whole
+    assert set(second) == set(range(stop + 1, 7))
 
 
 def test_quick_check_leaves_nothing(fit, tmp_path):

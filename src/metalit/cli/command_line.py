@@ -33,6 +33,7 @@ from metalit.cli.parser import ArgumentParser, fail
 from metalit.data import EpisodicDataModule
 from metalit.evaluation import EpisodeProgressBar, Figures, PredictionWriter, ResultsWriter
 from metalit.runs import (
+    RandomStates,
     RunCheckpoint,
     check_checkpoint,
     check_writable,
@@ -51,7 +52,7 @@ TRAINER_DEFAULTS = {
 # a configuration that is used again has its own
 OF_ONE_RUN = ("run_dir", "trainer.default_root_dir", "ckpt_path")
 OWN_CALLBACKS: dict[str, tuple[Callable[[], Callback], ...]] = {
-    "fit": (Figures,),
+    "fit": (RandomStates, Figures),
     "validate": (ResultsWriter,),
     "test": (ResultsWriter, Figures),
     "predict": (PredictionWriter,),

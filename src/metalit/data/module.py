@@ -76,6 +76,8 @@ class EpisodicDataModule(L.LightningDataModule, ABC):
         for name, least in [*((name, 1) for name in positive), ("num_workers", 0), ("seed", 0)]:
             if getattr(self, name) < least:
                 raise ValueError(f"data.{name} is {getattr(self, name)}, but must be at least {least}")
+        if seed >= 2**64:
+            raise ValueError(f"data.seed is {seed}, but must be below 2^64")
         self.streams: dict[Split, EpisodeStream] = {}
 
     @abstractmethod
@@ -138,6 +140,8 @@ class EpisodicDataModule(L.LightningDataModule, ABC):
             "num_workers": self.num_workers,
             "persistent_workers": self.num_workers > 0,
             "pin_memory": torch.cuda.is_available(),
+            # a loader draws a seed for its workers: from torch's generator, it would shift all that is drawn after it
+            "generator": torch.Generator().manual_seed(self.seed % 2**63),
         }
 
     def _rank_and_world_size(self) -> tuple[int, int]:

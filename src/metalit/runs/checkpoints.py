@@ -1,32 +1,51 @@
-"""Finding, checking and keeping files of a run."""
+"""When a run saves its state, and how it takes up an earlier one."""
 
 import shutil
+import time
 from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
-import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
-from torch import nn
+from lightning.pytorch.utilities import rank_zero_info
 
-KEYWORDS = ("best", "last")
-FOLDER = "checkpoints"  # within a run folder
+from metalit.runs.checkpoint_files import FOLDER, KEYWORDS, PREVIOUS, AtomicCheckpointIO, keep_old
+
+FAILED = "failed"  # the state at a loss or gradient that is not finite
+AGREE_EVERY = 20  # batches from one agreement of several ranks on the time to the next; each costs a message
 
 
 class RunCheckpoint(ModelCheckpoint):
     """Keeps ``best.ckpt``, chosen on validation, and ``last.ckpt``, to go on from, in ``checkpoints`` of a run folder.
 
-    ``last.ckpt`` is written after each validation, after each epoch without one, and when training stops, in the
-    midst of an epoch too; the state that training stops with is validated, so that it may be the best. Lightning's own
-    ``save_last`` keeps up with improvements only. Files of an earlier training in the folder get a number.
+    ``last.ckpt`` is written every so many minutes or steps, after each validation, after each epoch without one, and
+    when training stops, in the midst of an epoch too; the state that training stops with is validated, so that it may
+    be the best. Lightning's own ``save_last`` keeps up with improvements only. ``previous.ckpt`` is what ``last.ckpt``
+    was before. After a loss or gradient that is not finite, ``failed.ckpt`` is the state before it. Files of an
+    earlier training in the folder get a number.
 
     Args:
         monitor: what is best: a metric that validation logs, such as ``val/accuracy``.
         mode: whether the smallest (``min``) or the largest (``max``) value is best.
+        every_n_minutes: save ``last.ckpt`` when so many minutes have passed since it was saved, > 0; never because of
+            the time if null.
+        every_n_steps: save ``last.ckpt`` after every so many steps, > 0; never because of their number if null.
+
+    Raises:
+        ValueError: a time or a number of steps that is not above 0.
     """
 
-    def __init__(self, monitor: str = "val/loss", mode: Literal["min", "max"] = "min") -> None:
+    def __init__(
+        self,
+        monitor: str = "val/loss",
+        mode: Literal["min", "max"] = "min",
+        every_n_minutes: float | None = 10.0,
+        every_n_steps: int | None = None,
+    ) -> None:
+        for name, value in (("every_n_minutes", every_n_minutes), ("every_n_steps", every_n_steps)):
+            if value is not None and not value > 0:
+                raise ValueError(f"checkpoint.{name} is {value}, but must be above 0, or null for never")
         super().__init__(
             monitor=monitor,
             mode=mode,
@@ -35,48 +54,61 @@ class RunCheckpoint(ModelCheckpoint):
             enable_version_counter=False,
             save_on_train_epoch_end=False,
         )
+        self.every_n_minutes, self.every_n_steps = every_n_minutes, every_n_steps
         self._saved_step: int | None = None
+        self._saved_at = 0.0
+        self._stepped = 0
         self._stopping = False
         self._continues = False
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Choose the folder."""
+        """Choose the folder, and have files written whole or not at all."""
         self.dirpath = str(Path(trainer.default_root_dir).resolve() / FOLDER)
         super().setup(trainer, pl_module, stage)
+        trainer.strategy.checkpoint_io = AtomicCheckpointIO()
+
+    def on_load_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Note whether the files of the training that goes on are in this folder, which may have been moved."""
+        self._continues = Path(str(trainer.ckpt_path)).resolve().parent == Path(str(self.dirpath))
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the count of an earlier training, and note whether its files are in this folder."""
-        self._continues = state_dict["dirpath"] == self.dirpath
+        """Take up the count of an earlier training in this folder."""
         if self._continues:
-            super().load_state_dict(state_dict)
+            super().load_state_dict(moved(state_dict, str(self.dirpath)))
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Give what another training left in the folder a number."""
         super().on_train_start(trainer, pl_module)
+        self._saved_at, self._stepped = time.monotonic(), trainer.global_step
         if trainer.is_global_zero and not self._continues and not is_quick_check(trainer):
-            for keyword in KEYWORDS:
+            for keyword in (*KEYWORDS, PREVIOUS, FAILED):
                 keep_old(self.path(keyword))
 
-    def on_train_batch_end(self, trainer: L.Trainer, *args: Any) -> None:
-        """Save the state that training stops with, where a resumed run can take it up: right after the step."""
-        super().on_train_batch_end(trainer, *args)
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save the state where a resumed run can take it up: right after a step."""
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         if 0 <= trainer.max_steps <= trainer.global_step:
             trainer.should_stop = True  # Lightning validates before it stops if it is told so, and only then
-        if trainer.should_stop and not self._stopping:
-            self._stopping = True
-            self._save_last(trainer)
+        stops = trainer.should_stop and not self._stopping
+        self._stopping = trainer.should_stop
+        if stops or self._is_due(trainer, batch_idx):
+            self.save_now(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save what is best by now, then the last state, which knows it."""
         self._check_monitor(trainer)
         super().on_validation_end(trainer, pl_module)
         if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
-            self._save_last(trainer)
+            self.save_now(trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save the last state of an epoch that had no validation."""
         if self._saved_step != trainer.global_step:
-            self._save_last(trainer)
+            self.save_now(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Call the last state the best if there was no validation at all."""
@@ -85,15 +117,45 @@ class RunCheckpoint(ModelCheckpoint):
         if trainer.is_global_zero and last.exists() and not best.exists():
             shutil.copyfile(last, best)
 
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        """Save the state before a loss or gradient that is not finite, beside the last good one."""
+        if isinstance(exception, FloatingPointError) and not is_quick_check(trainer):
+            trainer.save_checkpoint(self.path(FAILED))
+            rank_zero_info(f"The state before it is in {self.path(FAILED)}")
+
     def path(self, keyword: str) -> Path:
-        """Return where ``best`` or ``last`` is kept."""
+        """Return where ``best``, ``last``, ``previous`` or ``failed`` is kept."""
         assert self.dirpath is not None
         return Path(self.dirpath) / f"{keyword}.ckpt"
 
-    def _save_last(self, trainer: L.Trainer) -> None:
-        if not is_quick_check(trainer):
-            self._saved_step = trainer.global_step
-            trainer.save_checkpoint(self.path("last"))
+    def save_now(self, trainer: L.Trainer) -> None:
+        """Save ``last.ckpt``, and what was logged until now; all ranks together."""
+        if is_quick_check(trainer):
+            return
+        for logger in trainer.loggers:
+            logger.save()  # so that metrics are never behind the state from which a run goes on
+        trainer.save_checkpoint(self.path("last"))
+        self._saved_step, self._saved_at = trainer.global_step, time.monotonic()
+
+    def _is_due(self, trainer: L.Trainer, batch_idx: int) -> bool:
+        stepped = (
+            trainer.global_step != self._stepped
+        )  # not amidst the batches whose gradients are accumulated
+        self._stepped = trainer.global_step
+        if not stepped:
+            return False
+        if self.every_n_steps is not None and trainer.global_step % self.every_n_steps == 0:
+            return True
+        if self.every_n_minutes is None or (trainer.world_size > 1 and batch_idx % AGREE_EVERY):
+            return False
+        is_late = time.monotonic() - self._saved_at >= 60 * self.every_n_minutes
+        return (
+            is_late
+            if trainer.world_size == 1
+            else trainer.strategy.reduce_boolean_decision(is_late, all=False)
+        )
 
     def _check_monitor(self, trainer: L.Trainer) -> None:
         # Lightning would find out after the first epoch, which may take an hour
@@ -104,71 +166,17 @@ class RunCheckpoint(ModelCheckpoint):
             raise ValueError(f"checkpoint.monitor is {self.monitor}, but validation logs {', '.join(logged)}")
 
 
+def moved(state: dict[str, Any], folder: str) -> dict[str, Any]:
+    """Return a checkpoint callback's state with the folder that its files are in now."""
+
+    def here(path: str) -> str:
+        return str(Path(folder) / Path(path).name) if path else path
+
+    paths = ("best_model_path", "kth_best_model_path", "last_model_path")
+    best = {here(path): score for path, score in state["best_k_models"].items()}
+    return {**state, "dirpath": folder, "best_k_models": best, **{name: here(state[name]) for name in paths}}
+
+
 def is_quick_check(trainer: L.Trainer) -> bool:
     """Whether this is a ``fast_dev_run``, which leaves no files."""
     return bool(trainer.fast_dev_run)  # type: ignore[attr-defined]  # set outside its class
-
-
-def resolve_checkpoint(asked: str | None, run_dir: Path, *, fitting: bool) -> str | None:
-    """Return the checkpoint's path.
-
-    Args:
-        asked: a path, or ``best`` or ``last`` for the run folder's own, or None.
-        run_dir: the run folder.
-        fitting: then a ``last`` that does not exist yet means a start from the beginning.
-
-    Raises:
-        FileNotFoundError: there is no such checkpoint.
-    """
-    if asked is None:
-        return None
-    path = run_dir / FOLDER / f"{asked}.ckpt" if asked in KEYWORDS else Path(asked)
-    if path.is_file():
-        return str(path)
-    if fitting and asked == "last":
-        return None
-    raise FileNotFoundError(
-        f"ckpt_path is {asked}, but there is no checkpoint {path}: give --ckpt_path a file, or best or last "
-        "with --run_dir"
-    )
-
-
-def check_checkpoint(path: str | None, model: nn.Module) -> None:
-    """Refuse a file that is no checkpoint, or one of another model.
-
-    Raises:
-        ValueError: with what was found and what this model has.
-    """
-    if path is None:
-        return
-    try:
-        found = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-    except Exception as error:  # the reader meets arbitrary bytes, and fails in as many ways
-        raise ValueError(
-            f"ckpt_path is {path}, which is not a checkpoint of metalit, or is damaged ({type(error).__name__}); "
-            "give another one, such as last or best with --run_dir"
-        ) from error
-    expected = model.state_dict()
-    problems = [f"{name} is missing" for name in expected.keys() - found.keys()]
-    problems += [f"{name} is not in this model" for name in found.keys() - expected.keys()]
-    problems += [
-        f"{name} is {list(found[name].shape)}, but {list(value.shape)} here"
-        for name, value in expected.items()
-        if name in found and found[name].shape != value.shape
-    ]
-    if problems:
-        more = f" (and {len(problems) - 3} more differences)" if len(problems) > 3 else ""
-        raise ValueError(
-            f"ckpt_path is {path}, which does not fit the model of this configuration: "
-            f"{'; '.join(sorted(problems)[:3])}{more}; give the configuration it was trained with (config.yaml in its "
-            "run folder)"
-        )
-
-
-def keep_old(path: Path) -> None:
-    """Give an existing file a numbered name, so that a new one loses nothing."""
-    if path.exists():
-        number = 1
-        while (kept := path.with_stem(f"{path.stem}-{number}")).exists():
-            number += 1
-        path.rename(kept)
