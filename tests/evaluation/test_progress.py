@@ -164,3 +164,13 @@ def test_other_ranks_are_silent(make_trainer, regression, show_on, kind, monkeyp
 def test_wrong_arguments_are_refused(name):
     with pytest.raises(ValueError, match=f"{name} of EpisodeProgressBar is 0"):
         EpisodeProgressBar(**{name: 0.0})
+
+
+def test_an_epoch_that_max_steps_ends_shows_how_long_it_is(make_trainer, regression, show_on, monkeypatch):
+    output = show_on(io.StringIO)
+    monkeypatch.setattr(progress, "monotonic", Clock(0.1))
+    fit(make_trainer, regression, EpisodeProgressBar(line_seconds=0.5), max_epochs=-1, max_steps=13)
+    lines = output.getvalue().splitlines()
+    totals = {tuple(map(int, re.findall(r"Epoch (\d), \d+/(\d+):", line)[0])) for line in lines}
+    assert totals == {(0, 10), (1, 3)}
+    assert lines[-1].startswith("Epoch 1, 3/3")

@@ -38,6 +38,7 @@ class EpisodeProgressBar(TQDMProgressBar):
         self._terminal = True
         self._due = 0.0
         self._batches = self._batches_then = self._batch_idx = self._epoch = 0
+        self._total: float = 0
         self._since = self._evaluating_since = 0.0
         self._rate: float | None = None
         self._loss: Any = None
@@ -60,10 +61,10 @@ class EpisodeProgressBar(TQDMProgressBar):
 
     def on_train_epoch_start(self, trainer: L.Trainer, *args: Any) -> None:
         """Start the bar again, to be drawn when it is due: an epoch may be shorter than that."""
-        self._epoch = trainer.current_epoch
+        self._epoch, self._total = trainer.current_epoch, _batches_of_epoch(trainer)
         bar = self.train_progress_bar
         if not bar.disable:
-            bar.total, bar.n, bar.start_t = convert_inf(self.total_train_batches), 0, bar._time()
+            bar.total, bar.n, bar.start_t = convert_inf(self._total), 0, bar._time()
             bar.set_description(f"Epoch {self._epoch}", refresh=False)
 
     def on_train_batch_end(
@@ -170,13 +171,23 @@ class EpisodeProgressBar(TQDMProgressBar):
             bar.refresh()
         else:
             values = ", ".join(f"{name} {value}" for name, value in metrics.items())
-            _write_line(f"Epoch {self._epoch}, {done}/{self.total_train_batches}: {values}")
+            _write_line(f"Epoch {self._epoch}, {done}/{self._total}: {values}")
 
     def _line_if_due(self, stage: str, batch_idx: int, total: float) -> None:
         # a short validation must not take the turn of the training's line
         lasting = monotonic() - self._evaluating_since >= self.line_seconds
         if lasting and self._enabled and not self._terminal and self._is_due():
             _write_line(f"{stage}, {batch_idx + 1}/{total}")
+
+
+def _batches_of_epoch(trainer: L.Trainer) -> float:
+    """Return how many batches the epoch that starts or goes on will have had; fewer where ``max_steps`` ends it."""
+    if trainer.max_steps < 0:
+        return trainer.num_training_batches
+    whole = trainer.num_training_batches
+    ready = trainer.fit_loop.epoch_loop.batch_progress.current.ready
+    done = ready if ready < whole else 0  # the count is still that of the epoch before unless one goes on
+    return min(whole, done + (trainer.max_steps - trainer.global_step) * trainer.accumulate_grad_batches)
 
 
 def _text(name: str, value: float) -> str:
