@@ -30,10 +30,11 @@ test: $(STAMPS)/test  ## the test suite, without the tests that take minutes
 test-slow: $(STAMPS)/test  ## only the tests that take minutes
 	$(BIN)/python -m pytest -q -m slow
 
-check: $(STAMPS)/dev  ## lint, format and types
+check: $(STAMPS)/dev  ## lint, format, types and the Dockerfile
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/hadolint docker/Dockerfile
 
 docs: $(STAMPS)/test  ## check the pages: links, commands and the code in them
 	$(BIN)/python -m pytest -q tests/test_docs.py

@@ -23,7 +23,15 @@ from metalit.networks import Conv4
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *DOCS.rglob("*.md")])
+PAGES = sorted(
+    [
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        ROOT / "CHANGELOG.md",
+        ROOT / "docker" / "README.md",
+        *DOCS.rglob("*.md"),
+    ]
+)
 ALGORITHMS = {
     name: cls
     for name in metalit.algorithms.__all__
@@ -60,7 +68,10 @@ def files_in(page):
 
 def commands(page):
     lines = [
-        line for block in blocks(page, "console") for line in block.splitlines() if line.startswith("$ ")
+        line
+        for block in blocks(page, "console")
+        for line in block.replace("\\\n", " ").splitlines()
+        if line.startswith("$ ")
     ]
     return [shlex.split(part, comments=True) for line in lines for part in line[2:].split("&&")]
 
