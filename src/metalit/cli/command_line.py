@@ -9,7 +9,6 @@ import shlex
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from rich.console import Console
 
 import metalit
@@ -33,16 +32,17 @@ from metalit.cli.parser import ArgumentParser, fail
 from metalit.data import EpisodicDataModule
 from metalit.evaluation import EpisodeProgressBar, Figures, PredictionWriter, ResultsWriter
 from metalit.runs import (
+    OwedValidation,
+    Preemption,
     RandomStates,
     RunCheckpoint,
     check_checkpoint,
     check_writable,
+    common_new_folder,
     keep_old,
-    new_folder,
     resolve_checkpoint,
 )
 
-RUN_DIR_VARIABLE = "METALIT_RUN_DIR"  # tells the processes that DDP starts which folder the first one chose
 DEBUG_VARIABLE = "METALIT_DEBUG"
 MISTAKES = (ValueError, OSError, FloatingPointError, ImportError, MisconfigurationException)
 TRAINER_DEFAULTS = {
@@ -52,10 +52,10 @@ TRAINER_DEFAULTS = {
 # a configuration that is used again has its own
 OF_ONE_RUN = ("run_dir", "trainer.default_root_dir", "ckpt_path")
 OWN_CALLBACKS: dict[str, tuple[Callable[[], Callback], ...]] = {
-    "fit": (RandomStates, Figures),
-    "validate": (ResultsWriter,),
-    "test": (ResultsWriter, Figures),
-    "predict": (PredictionWriter,),
+    "fit": (RandomStates, OwedValidation, Preemption, Figures),
+    "validate": (Preemption, ResultsWriter),
+    "test": (Preemption, ResultsWriter, Figures),
+    "predict": (Preemption, PredictionWriter),
 }
 
 
@@ -108,6 +108,9 @@ class MetalitCLI(LightningCLI):
         """Return a parser with short errors."""
         kwargs.setdefault("dump_header", ["metalit run, all settings resolved"])
         kwargs.setdefault("description", "Meta-learning in PyTorch Lightning.")
+        kwargs.setdefault(
+            "epilog", "On a cluster: submit, status, logs, cancel, collect; each has its own --help."
+        )
         parser = ArgumentParser(**kwargs)
         parser.add_argument(
             "-c", "--config", action=ConfigFile, help="Settings in YAML; given several times, the later wins."
@@ -206,18 +209,14 @@ class MetalitCLI(LightningCLI):
     def _run_dir(self, config: Any) -> Path:
         if config.run_dir is not None or config.trainer.default_root_dir is not None:
             return Path(config.run_dir or config.trainer.default_root_dir)
-        if RUN_DIR_VARIABLE in os.environ and "LOCAL_RANK" in os.environ:
-            return Path(os.environ[RUN_DIR_VARIABLE])
         if config.ckpt_path is not None and Path(config.ckpt_path).parent.name == "checkpoints":
             return Path(config.ckpt_path).parent.parent
         names = (str(part.class_path).rpartition(".")[2].lower() for part in (config.data, config.model))
-        run_dir = new_folder(Path("runs") / "-".join(names) / datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
-        os.environ[RUN_DIR_VARIABLE] = str(run_dir)
-        return run_dir
+        return common_new_folder(Path("runs") / "-".join(names))
 
     def _default_loggers(self) -> list[CSVLogger | TensorBoardLogger]:
         run_dir = Path(self.config[self.subcommand].run_dir)
-        keep_old(run_dir / "metrics.csv")
+        rank_zero_only(keep_old)(run_dir / "metrics.csv")
         return [
             CSVLogger(str(run_dir), name="", version=""),
             TensorBoardLogger(str(run_dir), name="", version="tensorboard"),
@@ -231,6 +230,16 @@ def is_from_metalit(error: BaseException) -> bool:
     return here and not isinstance(error, MisconfigurationException)
 
 
+def run_command(command: Callable[[Sequence[str]], None], args: Sequence[str]) -> None:
+    """Run a command that is not Lightning's; a mistake is one line."""
+    try:
+        command(args)
+    except MISTAKES as error:
+        if DEBUG_VARIABLE in os.environ:
+            raise
+        fail(str(error))
+
+
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command line.
 
@@ -240,6 +249,12 @@ def main(args: Sequence[str] | None = None) -> None:
     Raises:
         SystemExit: with code 2 after a mistake in options, files or data.
     """
-    keep_freed_memory()
+    from metalit.cluster.commands import COMMANDS  # not at the top: these commands use the class above
+
+    words = list(sys.argv[1:] if args is None else args)
     with without_noise():
+        if words and words[0] in COMMANDS:
+            run_command(COMMANDS[words[0]], words[1:])
+            return
+        keep_freed_memory()
         MetalitCLI(args)

@@ -1,5 +1,9 @@
 """From a stream of episodes to a DataLoader that knows its exact position."""
 
+import os
+import signal
+import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -96,6 +100,20 @@ class TrainLoader(DataLoader[Episode]):
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go on after the episodes that ``state`` says were handed out, whatever the world size was then."""
         self.spans.position, self.spans.epoch_start = state["episodes"], state["epoch_start"]
+
+
+def leave_signals_to_the_main_process(_: int) -> None:
+    """Keep a worker alive when all processes of a job are told to stop: the main one needs it until it has."""
+    if sys.platform != "linux":
+        return
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2))
+
+    def end_when_the_main_process_says_so() -> None:
+        while signal.sigwaitinfo([signal.SIGTERM]).si_pid != os.getppid():
+            pass
+        os._exit(0)
+
+    threading.Thread(target=end_when_the_main_process_says_so, daemon=True).start()
 
 
 def evaluation_loader(stream: EpisodeStream, spans: EvaluationSpans, **options: Any) -> DataLoader[Episode]:

@@ -9,7 +9,13 @@ import torch
 from lightning.pytorch.trainer.states import RunningStage
 from torch.utils.data import DataLoader
 
-from metalit.data.loader import EvaluationSpans, TrainLoader, TrainSpans, evaluation_loader
+from metalit.data.loader import (
+    EvaluationSpans,
+    TrainLoader,
+    TrainSpans,
+    evaluation_loader,
+    leave_signals_to_the_main_process,
+)
 from metalit.data.store import ClassStore, to_unit_interval
 from metalit.data.stream import ClassificationStream, EpisodeStream, Split
 from metalit.episode import Episode, Labelled
@@ -139,6 +145,7 @@ class EpisodicDataModule(L.LightningDataModule, ABC):
         return {
             "num_workers": self.num_workers,
             "persistent_workers": self.num_workers > 0,
+            "worker_init_fn": leave_signals_to_the_main_process,
             "pin_memory": torch.cuda.is_available(),
             # a loader draws a seed for its workers: from torch's generator, it would shift all that is drawn after it
             "generator": torch.Generator().manual_seed(self.seed % 2**63),

@@ -2,14 +2,19 @@
 
 from metalit.runs.checkpoint_files import check_checkpoint, keep_old, resolve_checkpoint
 from metalit.runs.checkpoints import RunCheckpoint
-from metalit.runs.folder import check_writable, new_folder, writable_run_folder
+from metalit.runs.folder import check_writable, common_new_folder, new_folder, writable_run_folder
+from metalit.runs.owed_validation import OwedValidation
+from metalit.runs.preemption import Preemption
 from metalit.runs.random_states import RandomStates
 
 __all__ = [
+    "OwedValidation",
+    "Preemption",
     "RandomStates",
     "RunCheckpoint",
     "check_checkpoint",
     "check_writable",
+    "common_new_folder",
     "keep_old",
     "new_folder",
     "resolve_checkpoint",

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
@@ -65,7 +66,8 @@ class RunCheckpoint(ModelCheckpoint):
         """Choose the folder, and have files written whole or not at all."""
         self.dirpath = str(Path(trainer.default_root_dir).resolve() / FOLDER)
         super().setup(trainer, pl_module, stage)
-        trainer.strategy.checkpoint_io = AtomicCheckpointIO()
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # and not what a user has chosen
+            trainer.strategy.checkpoint_io = AtomicCheckpointIO()
 
     def on_load_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
@@ -98,11 +100,16 @@ class RunCheckpoint(ModelCheckpoint):
         if stops or self._is_due(trainer, batch_idx):
             self.save_now(trainer)
 
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Save what was trained, so that whatever ends the validation ends nothing else."""
+        if self._saved_step != trainer.global_step and may_go_on_from_here(trainer):
+            self.save_now(trainer)
+
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save what is best by now, then the last state, which knows it."""
         self._check_monitor(trainer)
         super().on_validation_end(trainer, pl_module)
-        if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
+        if may_go_on_from_here(trainer):
             self.save_now(trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -175,6 +182,12 @@ def moved(state: dict[str, Any], folder: str) -> dict[str, Any]:
     paths = ("best_model_path", "kth_best_model_path", "last_model_path")
     best = {here(path): score for path, score in state["best_k_models"].items()}
     return {**state, "dirpath": folder, "best_k_models": best, **{name: here(state[name]) for name in paths}}
+
+
+def may_go_on_from_here(trainer: L.Trainer) -> bool:
+    """Whether a validation is one within a training, and not amidst the batches whose gradients are accumulated."""
+    fits = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
+    return fits and not trainer.fit_loop._should_accumulate()
 
 
 def is_quick_check(trainer: L.Trainer) -> bool:
