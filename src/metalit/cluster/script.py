@@ -1,0 +1,109 @@
+"""The script of a job: one for all its tasks, to be read and to be run by hand."""
+
+import re
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from metalit.cluster.base import CODE, CONFIG, EXIT_CODE, Cluster
+
+
+class Work(NamedTuple):
+    """What a script does.
+
+    Attributes:
+        command: ``fit``, ``validate``, ``test`` or ``predict``.
+        checkpoint: what a training goes on from when it first starts, or what is tested; None for nothing.
+        then_test: whether the best checkpoint of the training is tested in the end.
+        folder: where the job's script, code and logs are: the run folder, or that of the sweep.
+        points: names of the runs of a sweep, each in a folder of its own; None for a single run.
+        program: the program to run, in the copy of the code; None for the module ``metalit``.
+        paths: folders from which modules are imported, in the copy of the code.
+        directory: where relative paths start.
+    """
+
+    command: str
+    checkpoint: str | None
+    then_test: bool
+    folder: Path
+    points: Sequence[str] | None
+    program: Path | None
+    paths: Sequence[Path]
+    directory: Path
+
+
+def job_script(cluster: Cluster, work: Work) -> str:
+    """Return the script."""
+    count = None if work.points is None else len(work.points)
+    sections = [
+        ["#!/bin/bash", *cluster.header(work.folder.name, work.folder / "logs", count)],
+        [f"job={quoted(work.folder)}", *which_run(cluster, work)],
+        [
+            "set -e  # what fails ends the job",
+            f'rm -f "$run/{EXIT_CODE}"',
+            f"trap 'echo $? >\"$run/{EXIT_CODE}\"' EXIT",
+            "trap : TERM  # whoever is asked to end sends this to the run too: wait until that has saved",
+        ],
+        environment(cluster, work),
+        run(cluster, work),
+    ]
+    return "\n\n".join("\n".join(section) for section in sections) + "\n"
+
+
+def which_run(cluster: Cluster, work: Work) -> list[str]:
+    """Return the lines that find the run folder of a task."""
+    if work.points is None:
+        return ["run=$job"]
+    return [
+        "points=(",
+        *(f"  {quoted(name)}" for name in work.points),
+        ")",
+        f'run="$job/${{points[{cluster.task}]}}"',
+    ]
+
+
+def environment(cluster: Cluster, work: Work) -> list[str]:
+    """Return the lines that set up what the run needs."""
+    paths = ":".join(in_code(path) for path in work.paths)
+    lines = [
+        f"cd {quoted(work.directory)}",
+        *cluster.setup,
+        "# modules come from the copy of the code, not from the working directory",
+        f"export PYTHONSAFEPATH=1 PYTHONPATH={paths}${{PYTHONPATH:+:$PYTHONPATH}}",
+        "export PYTHONUNBUFFERED=1  # the log is up to date",
+    ]
+    if work.points is not None:
+        lines.append(f"export WANDB_RUN_GROUP={quoted(work.folder.name)}")
+    return lines
+
+
+def run(cluster: Cluster, work: Work) -> list[str]:
+    """Return the lines that run it."""
+    program = "-m metalit" if work.program is None else in_code(work.program)
+    python = f"{cluster.python_command()} {program}"
+
+    def line(command: str, checkpoint: str | None) -> str:
+        ending = "" if checkpoint is None else f" --ckpt_path {checkpoint}"
+        return f'{cluster.launcher()}{python} {command} --config "$run/{CONFIG}" --run_dir "$run"{ending}'
+
+    first = None if work.checkpoint is None else quoted(work.checkpoint)
+    if work.command != "fit":
+        return [line(work.command, first)]
+    lines = []
+    if first not in (None, "last"):
+        lines += ["from=last", f'[ -e "$run/checkpoints/last.ckpt" ] || from={first}']
+    # the first start begins from nothing, a later one goes on
+    lines.append(line("fit", '"$from"' if lines else "last"))
+    return [*lines, line("test", "best")] if work.then_test else lines
+
+
+def in_code(path: Path) -> str:
+    """Return the name of something in the copy of the code, for the shell."""
+    name = re.sub(r'([\\"$`])', r"\\\1", str(Path(CODE) / path))
+    return f'"$job/{name}"'
+
+
+def quoted(word: object) -> str:
+    """Return a word as the shell needs it."""
+    return shlex.quote(str(word))

@@ -1,0 +1,217 @@
+"""SLURM, by its own documented form: a script for ``sbatch`` in which ``srun`` starts one process per device."""
+
+import shlex
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from metalit.cluster.base import SCRIPT, Cluster, Job, State, state_from_exit_code
+
+OVER = {
+    "BOOT_FAIL",
+    "CANCELLED",
+    "COMPLETED",
+    "DEADLINE",
+    "FAILED",
+    "NODE_FAIL",
+    "OUT_OF_MEMORY",
+    "PREEMPTED",
+    "REVOKED",
+    "TIMEOUT",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slurm(Cluster):
+    """A SLURM cluster. What is not given is left to the cluster's own defaults.
+
+    Args:
+        partition: queue to submit to.
+        account: whom the time is charged to.
+        qos: quality of service.
+        nodes: machines; also the trainer's ``num_nodes``.
+        devices: processes on each machine; also the trainer's ``devices``.
+        gpus: whether each process has a GPU of its own.
+        cpus_per_task: cores of each process; its loader workers need some too.
+        memory: memory of each machine, such as ``32G``.
+        time: longest time of one start, such as ``"12:00:00"``, in quotes; a run that needs longer goes on by itself.
+        constraint: features that the machines must have.
+        grace: seconds before the end of ``time`` at which the run is told to save and stop.
+        requeue: whether a job that was stopped, by the time limit or by a more urgent one, is queued again.
+        max_parallel: how many runs of a sweep may run at a time.
+        setup: lines of shell that come first: modules, a virtual environment, variables.
+        python: command that runs Python there; if not given, the Python that submits, by its full path.
+        extra: further options of sbatch, such as ``--exclusive``.
+    """
+
+    kind: ClassVar[str] = "slurm"
+    task: ClassVar[str] = "$SLURM_ARRAY_TASK_ID"
+
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    nodes: int = 1
+    devices: int = 1
+    gpus: bool = False
+    cpus_per_task: int = 1
+    memory: str | None = None
+    time: str | int | None = None
+    constraint: str | None = None
+    grace: int = 120
+    requeue: bool = True
+    max_parallel: int | None = None
+    setup: Sequence[str] = ()
+    python: str | None = None
+    extra: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        """Check what types do not tell."""
+        for name in ("nodes", "devices", "cpus_per_task", "grace", "max_parallel"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"cluster.{name} is {value}, expected at least 1")
+        if isinstance(self.time, int):
+            raise ValueError(
+                f"cluster.time is the number {self.time}, expected a time in quotes, such as '12:00:00' "
+                "(without them YAML makes a number of it)"
+            )
+
+    def settle(self, trainer: Any) -> None:
+        """Set devices and nodes, which SLURM and the trainer must agree on."""
+        for name, value, default in (
+            ("devices", self.devices, ("auto", -1, "-1")),
+            ("num_nodes", self.nodes, (1,)),
+        ):
+            option = {"num_nodes": "nodes"}.get(name, name)
+            found = trainer[name]
+            if str(found) != str(value) and found not in default:
+                raise ValueError(
+                    f"trainer.{name} is {found}, but cluster.{option} is {value}: a job has as many processes as "
+                    f"cluster.nodes and cluster.devices say; give --cluster.{option} {found}, or no trainer.{name}"
+                )
+            trainer[name] = value
+        if self.gpus and trainer.accelerator == "auto":
+            trainer.accelerator = "gpu"  # so that a node without its GPUs is an error, not a slow run
+        elif trainer.accelerator in ("gpu", "cuda") and not self.gpus:
+            raise ValueError(
+                f"trainer.accelerator is {trainer.accelerator}, but cluster.gpus is false: the job would have no GPU; "
+                "give --cluster.gpus true"
+            )
+
+    def header(self, name: str, logs: Path, tasks: int | None) -> list[str]:
+        """Return the lines for sbatch."""
+        log = str(logs / ("%j.log" if tasks is None else "%A_%a.log"))
+        limit = "" if self.max_parallel is None else f"%{self.max_parallel}"
+        options = {
+            "job-name": f"{name}.metalit",  # Lightning takes jobs named bash or interactive for none at all
+            "output": str(logs).replace("%", "%%") + log.removeprefix(str(logs)),
+            "open-mode": "append",  # one log, however often the job is started
+            "array": None if tasks is None else f"0-{tasks - 1}{limit}",
+            "partition": self.partition,
+            "account": self.account,
+            "qos": self.qos,
+            "nodes": self.nodes,
+            "ntasks-per-node": self.devices,
+            "gpus-per-node": self.devices if self.gpus else None,
+            "cpus-per-task": self.cpus_per_task,
+            "mem": self.memory,
+            "time": self.time,
+            "constraint": self.constraint,
+            "signal": f"USR1@{self.grace}",  # to the processes of srun, not to the script
+        }
+        given = [f"--{key}={shlex.quote(str(value))}" for key, value in options.items() if value is not None]
+        given += ["--requeue" if self.requeue else "--no-requeue", *self.extra]
+        return [
+            *(f"#SBATCH {option}" for option in given),
+            "",
+            *(
+                ["export METALIT_REQUEUE=1  # a run that is stopped early has the job queued again"]
+                * self.requeue
+            ),
+            f"export SRUN_CPUS_PER_TASK={self.cpus_per_task}  # srun does not take it from sbatch since SLURM 22.05",
+            "export SLURM_KILL_BAD_EXIT=1  # nobody waits for a process that died",
+        ]
+
+    def launcher(self) -> str:
+        """Return the call of srun."""
+        return "srun "
+
+    def check(self) -> None:
+        """Look for sbatch."""
+        if shutil.which("sbatch") is None:
+            raise ValueError(
+                "there is no sbatch on this machine: submit from a login node of the SLURM cluster, look at the script "
+                "with --dry_run true, or use --cluster configs/cluster/local.yaml"
+            )
+
+    def start(self, folder: Path, tasks: int | None) -> str:
+        """Call sbatch."""
+        done = subprocess.run(
+            ["sbatch", "--parsable", str(folder / SCRIPT)], capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise ValueError(f"sbatch refuses the job: {done.stderr.strip()}")
+        return done.stdout.strip().partition(";")[
+            0
+        ]  # with the name of the cluster behind it, if there are several
+
+    def log(self, folder: Path, job_id: str, task: int | None) -> Path:
+        """Return the file that ``header`` asks for."""
+        return folder / "logs" / (f"{job_id}.log" if task is None else f"{job_id}_{task}.log")
+
+    @staticmethod
+    def states(job: Job) -> list[State]:
+        """Ask squeue; for what it has forgotten the accounting, if there is one; else what the script has left."""
+        words = ask_squeue(job.id)
+        if any(task.id not in words for task in job.tasks):
+            words = {**ask_sacct(job.id), **words}
+        return [
+            State(words[task.id], words[task.id] in OVER)
+            if task.id in words
+            else state_from_exit_code(task.exit_code(), "UNKNOWN")
+            for task in job.tasks
+        ]
+
+    @staticmethod
+    def cancel(job: Job) -> None:
+        """Call scancel."""
+        done = subprocess.run(["scancel", job.id], capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise ValueError(f"scancel {job.id}: {done.stderr.strip()}")
+
+
+def ask_squeue(job_id: str) -> dict[str, str]:
+    """Return the states of a job's tasks by their ids, as far as the controller remembers them.
+
+    Raises:
+        ValueError: the controller does not answer.
+    """
+    if shutil.which("squeue") is None:
+        raise ValueError(
+            f"job {job_id} is in SLURM, but there is no squeue on this machine: ask from a login node"
+        )
+    command = ["squeue", "--noheader", "--array", "--states=all", f"--jobs={job_id}", "--format=%i %T"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode and "Invalid job id" not in done.stderr:
+        raise ValueError(f"SLURM does not say how job {job_id} is: {done.stderr.strip()}")
+    return dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
+
+
+def ask_sacct(job_id: str) -> dict[str, str]:
+    """Return the states of a job's tasks from the accounting; nothing where there is none."""
+    if shutil.which("sacct") is None:
+        return {}
+    command = [
+        "sacct",
+        "--noheader",
+        "--parsable2",
+        "--allocations",
+        f"--jobs={job_id}",
+        "--format=JobID,State",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    pairs = (line.split("|") for line in done.stdout.splitlines())
+    return {task: state.split()[0] for task, state in pairs}  # "CANCELLED by 1000"
