@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch.nn.functional as F
 from torch import nn
 
 from metalit.algorithms import FOMAML, MAML, MetaLearner, PrototypicalNetwork
@@ -76,9 +77,14 @@ class Case:
     adapts: bool = True
     order_matters: bool = False
 
-    def make(self, domain: str, **settings: Any) -> MetaLearner:
-        """Return a learner for one of the row's domains."""
-        return self.algorithm(DOMAINS[domain].networks[self.network](), **(self.settings | settings))
+    def make(self, domain: str, *, dropout: float = 0.0, **settings: Any) -> MetaLearner:
+        """Return a learner for one of the row's domains; its network may drop a share of its inputs."""
+        network = DOMAINS[domain].networks[self.network]()
+        if dropout:
+            network.register_forward_pre_hook(
+                lambda network, inputs: F.dropout(inputs[0], dropout, network.training)
+            )
+        return self.algorithm(network, **(self.settings | settings))
 
 
 CASES = {

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+os.environ["WANDB_MODE"] = "offline"  # no test may reach a server, on whosever machine
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:

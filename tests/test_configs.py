@@ -106,6 +106,12 @@ def test_overlay_runs(path, run):
     assert (run("fit", [base, path]) / "checkpoints" / "best.ckpt").exists()
 
 
+def holds(options, wanted):
+    if not isinstance(wanted, dict):
+        return options == wanted
+    return all(holds(options[key], value) for key, value in wanted.items())
+
+
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_begins_with_a_command_that_is_right(path, monkeypatch):
     monkeypatch.chdir(ROOT)
@@ -114,7 +120,7 @@ def test_begins_with_a_command_that_is_right(path, monkeypatch):
     assert f"configs/{name_of(path)}" in first
     options = read_options(monkeypatch, first)
     for key, value in yaml.safe_load(path.read_text())["trainer"].items():
-        assert options.trainer[key] == value
+        assert holds(options.trainer[key], value)
     for command in more:
         assert f"configs/{name_of(path)}" in command
         read_options(monkeypatch, command)

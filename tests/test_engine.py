@@ -6,6 +6,7 @@ parameters; ``test_without_the_context_vmap_is_wrong`` holds that this is still 
 
 from functools import partial
 
+import lightning as L
 import pytest
 import torch
 import torch.nn.functional as F
@@ -298,6 +299,20 @@ def test_finished_gradient_is_scaled_and_accumulated_like_any_other():
     assert parameters["b"].grad.tolist() == [15.0]
 
 
+def test_finished_gradient_takes_back_its_own_scale():
+    parameters = {"w": torch.zeros(2, requires_grad=True)}
+    gradient, own = {"w": torch.tensor([2.0**10, torch.inf])}, torch.tensor(2.0**10)
+    (with_gradient(torch.tensor(5.0), gradient, parameters, own) * 2.0**16).backward()
+    assert parameters["w"].grad.tolist() == [2.0**16, torch.inf]
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_finished_gradient_of_a_value_that_is_not_finite_is_not_finite(value):
+    parameters = {"w": torch.zeros(2, requires_grad=True)}
+    with_gradient(torch.tensor(value), {"w": torch.ones(2)}, parameters).backward()
+    assert parameters["w"].grad.isnan().all()
+
+
 def test_running_statistics_become_what_batch_norm_makes_them():
     """One task of a metric learner is one ordinary batch: nn.BatchNorm2d in training mode is the reference."""
     torch.manual_seed(0)
@@ -306,7 +321,9 @@ def test_running_statistics_become_what_batch_norm_makes_them():
     learner.network.load_state_dict(reference.state_dict())
     _, episode = problem("conv4")
     one = tree_map(lambda leaf: leaf[:1], episode)
-    learner._write_buffers(learner(one))
+    learner.trainer = L.Trainer(logger=False, accelerator="cpu", log_every_n_steps=1000)
+    learner.training_step(one, 0).backward()
+    learner.on_before_optimizer_step(torch.optim.SGD(learner.parameters()))
     reference(torch.cat([one.support.x[0], one.query.x[0]]))
     for name, buffer in reference.named_buffers():
         torch.testing.assert_close(learner.network.get_buffer(name), buffer, rtol=1e-10, atol=1e-12)

@@ -22,11 +22,14 @@ from torch.utils._pytree import tree_map
 
 from metalit.episode import Episode, Labelled
 from metalit.functional.parameters import Params
+from metalit.functional.precision import without_autocast
 from metalit.functional.task_context import TaskContext
 from metalit.objectives import Objective
 from metalit.outcome import Outcome
+from metalit.ranks import gather_tasks, own_tasks, world_size
 
 Task = Callable[[Params, Labelled, Labelled], Outcome]
+Pullback = Callable[[Outcome], Params]
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ class Engine:
             task: the function of one task.
             parameters: meta-parameters by name.
             buffers: the networks' buffers by name.
-            keys: ``[B]`` int64 in [0, 2^32), each task's source of randomness.
+            keys: ``[B]`` int64, each task's source of randomness.
             episode: B tasks.
 
         Returns:
@@ -79,17 +82,27 @@ class Engine:
         buffers: Params,
         keys: Tensor,
         episode: Episode,
+        scale: Tensor | None = None,
     ) -> tuple[Params, Tensor, Outcome]:
-        """Return (gradient of the objective with respect to ``parameters``, its value, the outcomes)."""
-        if self.chunk_size is not None and self.chunk_size < len(keys):
-            return self._meta_gradient_in_chunks(task, objective, parameters, buffers, keys, episode)
+        """Return (gradient of the objective with respect to ``parameters``, its value, the outcomes).
 
-        def meta_loss(parameters: Params) -> tuple[Tensor, Outcome]:
-            outcome = self._map_at_once(task, parameters, buffers, keys, episode)
-            return objective(outcome), outcome
+        The chain rule in two phases: the objective's derivative with respect to every task's outcome, then that
+        derivative pulled back through the tasks. So an objective may mix tasks, chunks and ranks.
 
-        gradient, (value, outcome) = grad_and_value(meta_loss, has_aux=True)(parameters)
-        return gradient, value, outcome
+        Args:
+            task: the function of one task.
+            objective: what is differentiated.
+            parameters: meta-parameters by name.
+            buffers: the networks' buffers by name.
+            keys: ``[B]`` int64, each task's source of randomness.
+            episode: B tasks.
+            scale: a number that the gradient is multiplied by, against underflow in float16; 1 if not given.
+        """
+        outcome, pull_back = self._outcome_and_pullback(task, parameters, buffers, keys, episode)
+        cotangent, value = derivative(objective, outcome)
+        if scale is not None:
+            cotangent = tree_map(lambda leaf: leaf * scale, cotangent)
+        return pull_back(cotangent), value, outcome
 
     def compiled_meta_gradient(self) -> Callable[..., tuple[Params, Tensor, Outcome]]:
         """Return ``meta_gradient``, compiled if the engine's setting says so."""
@@ -118,30 +131,49 @@ class Engine:
         outcomes = [one_task(keys[b], tree_map(lambda leaf, b=b: leaf[b], episode)) for b in range(len(keys))]
         return tree_map(lambda *leaves: torch.stack(leaves), *outcomes)  # type: ignore[no-any-return]
 
-    def _meta_gradient_in_chunks(
-        self,
-        task: Task,
-        objective: Objective,
-        parameters: Params,
-        buffers: Params,
-        keys: Tensor,
-        episode: Episode,
-    ) -> tuple[Params, Tensor, Outcome]:
-        """Apply the chain rule over the tasks' outcomes, so that one chunk's graph lives at a time.
+    def _outcome_and_pullback(
+        self, task: Task, parameters: Params, buffers: Params, keys: Tensor, episode: Episode
+    ) -> tuple[Outcome, Pullback]:
+        """Return all outcomes, and what turns a derivative with respect to them into one with respect to parameters.
 
-        Holds for objectives that mix tasks: their derivative with respect to every outcome is taken first.
+        In chunks, each task is run once more to be differentiated, so that one chunk's graph lives at a time.
         """
-        assert self.chunk_size is not None
-        with torch.no_grad():
-            outcome = self.map(task, parameters, buffers, keys, episode)
-        cotangent, value = grad_and_value(objective)(outcome)
-        gradient = tree_map(torch.zeros_like, parameters)
-        for part_keys, part, part_cotangent in split_tasks((keys, episode, cotangent), self.chunk_size):
-            run = partial(self._map_at_once, task, buffers=buffers, keys=part_keys, episode=part)
-            pullback = vjp(run, parameters)[1]
-            (part_gradient,) = pullback(part_cotangent)
-            gradient = tree_map(torch.add, gradient, part_gradient)
-        return gradient, value, outcome
+
+        def pull_back_in_chunks(cotangent: Outcome) -> Params:
+            gradient = tree_map(torch.zeros_like, parameters)
+            for part_keys, part, part_cotangent in split_tasks((keys, episode, cotangent), size):
+                _, pull_back = self._differentiate(task, parameters, buffers, part_keys, part)
+                gradient = tree_map(torch.add, gradient, pull_back(part_cotangent))
+            return gradient  # type: ignore[no-any-return]
+
+        size = self.chunk_size or len(keys)
+        if size < len(keys):
+            with torch.no_grad():
+                return self.map(task, parameters, buffers, keys, episode), pull_back_in_chunks
+        return self._differentiate(task, parameters, buffers, keys, episode)
+
+    def _differentiate(
+        self, task: Task, parameters: Params, buffers: Params, keys: Tensor, episode: Episode
+    ) -> tuple[Outcome, Pullback]:
+        run = partial(self._map_at_once, task, buffers=buffers, keys=keys, episode=episode)
+        outcome, pullback, *_ = vjp(run, parameters)
+
+        def pull_back(cotangent: Outcome) -> Params:
+            with without_autocast(keys.device):  # the forward pass has chosen the precisions
+                return pullback(cotangent)[0]  # type: ignore[no-any-return]
+
+        return outcome, pull_back
+
+
+def derivative(objective: Objective, outcome: Outcome) -> tuple[Outcome, Tensor]:
+    """Return (an objective's derivative with respect to the outcomes of this rank's tasks, its value)."""
+    if world_size() == 1 or not objective.over_all_tasks:
+        return grad_and_value(objective)(outcome)
+    own = outcome._replace(buffers={})
+    cotangent, value = grad_and_value(objective)(gather_tasks(own))
+    # DDP averages over the ranks what is to be summed
+    summed = tree_map(lambda leaf: world_size() * leaf, own_tasks(cotangent))
+    return summed._replace(buffers=tree_map(torch.zeros_like, outcome.buffers)), value
 
 
 def missing_for_inductor() -> str | None:
@@ -170,20 +202,31 @@ class FinishedGradient(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, value: Tensor, count: int, *tensors: Tensor) -> Tensor:
+    def forward(ctx: Any, value: Tensor, scale: Tensor | None, count: int, *tensors: Tensor) -> Tensor:
         """Return ``value``; ``tensors`` are ``count`` gradients and then the ``count`` parameters they belong to."""
-        ctx.save_for_backward(*tensors[:count])
+        ctx.scale = scale
+        ctx.save_for_backward(value, *tensors[:count])
         return value.clone()
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the stored gradients times the incoming one."""
-        gradients = ctx.saved_tensors
-        return (None, None, *[None] * len(gradients), *[grad_outputs[0] * g for g in gradients])
+        """Return the stored gradients times the incoming one, less their own scale."""
+        value, *gradients = ctx.saved_tensors
+        factor = grad_outputs[0] if ctx.scale is None else grad_outputs[0] / ctx.scale
+        # not finite if the value is not: DDP then carries it to every rank, and all of them stop at the same step
+        factor = factor + 0 * value
+        return (None, None, None, *[None] * len(gradients), *[factor * g for g in gradients])
 
 
-def with_gradient(value: Tensor, gradient: Params, parameters: Params) -> Tensor:
-    """Return ``value`` such that ``backward`` adds ``gradient`` to ``parameters``."""
+def with_gradient(value: Tensor, gradient: Params, parameters: Params, scale: Tensor | None = None) -> Tensor:
+    """Return ``value`` such that ``backward`` adds ``gradient`` to ``parameters``.
+
+    Args:
+        value: 0-d, the meta-loss.
+        gradient: its gradient, times ``scale``.
+        parameters: what the gradient belongs to.
+        scale: what the gradient has been multiplied by; 1 if not given.
+    """
     order = list(parameters)
     tensors = [gradient[name] for name in order] + [parameters[name] for name in order]
-    return FinishedGradient.apply(value, len(order), *tensors)  # type: ignore[no-any-return, no-untyped-call]
+    return FinishedGradient.apply(value, scale, len(order), *tensors)  # type: ignore[no-any-return, no-untyped-call]

@@ -1,10 +1,13 @@
 """Invariants that every algorithm must hold, over the table of cases."""
 
 from copy import deepcopy
+from functools import partial
 
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.plugins import MixedPrecision
+from torch.nn.utils import parameters_to_vector
 from torch.utils._pytree import tree_map
 
 import metalit.algorithms
@@ -88,6 +91,7 @@ def test_learns(name, domain):
     for step in range(target.steps):
         optimizer.zero_grad()
         algorithm.training_step(data.episodes("train", 8 * step, 8), step).backward()
+        algorithm.on_before_optimizer_step(optimizer)
         optimizer.step()
     losses = algorithm.eval().evaluate(data.episodes("test", 0, 100)).loss.mean(dim=0)
     assert losses[-1] < target.loss_below
@@ -187,8 +191,8 @@ def test_training_step_carries_the_gradient_of_meta_loss(name, domain):
 @over_rows
 def test_resume_gives_the_same_next_step(name, domain, tmp_path):
     def fit(steps, checkpoint=None):
-        L.seed_everything(0, verbose=False)
-        algorithm = CASES[name].make(domain)
+        L.seed_everything(0 if checkpoint is None else 1, verbose=False)
+        algorithm = CASES[name].make(domain, dropout=0.2)
         trainer = quiet_trainer(tmp_path, max_steps=steps, max_epochs=-1)
         trainer.fit(algorithm, DOMAINS[domain].data(), ckpt_path=checkpoint)
         return trainer, algorithm
@@ -207,17 +211,38 @@ def test_float64_in_float64_out(name, domain):
     assert outcome.loss.dtype == outcome.predictions.dtype == torch.float64
 
 
-@over_rows
-def test_trains_under_bfloat16_autocast(name, domain, tmp_path):
-    algorithm = CASES[name].make(domain)
-    before = deepcopy(dict(algorithm.named_parameters()))
-    quiet_trainer(tmp_path, precision="bf16-mixed", max_steps=2, limit_val_batches=0).fit(
+def change(name, domain, folder, **settings):
+    """The change of all parameters in a few steps, mapped by a loop: vmapped convolutions skip a CPU's autocast."""
+    torch.manual_seed(0)
+    sgd = partial(torch.optim.SGD, lr=0.003)
+    algorithm = CASES[name].make(domain, optimizer=sgd, engine=Engine("loop"))
+    before = parameters_to_vector(algorithm.parameters()).detach().clone()
+    quiet_trainer(folder, max_steps=5, max_epochs=-1, limit_val_batches=0, **settings).fit(
         algorithm, DOMAINS[domain].data()
     )
-    for key, parameter in algorithm.named_parameters():
-        assert parameter.dtype == torch.float32
-        assert parameter.isfinite().all()
-        assert not torch.equal(parameter, before[key]), key
+    assert all(parameter.dtype == torch.float32 for parameter in algorithm.parameters())
+    return parameters_to_vector(algorithm.parameters()).detach() - before
+
+
+def float16():
+    """Lightning has no 16-mixed on a CPU by itself."""
+    return MixedPrecision("16-mixed", "cpu", scaler=torch.amp.GradScaler("cpu", init_scale=2.0**10))
+
+
+@over_rows
+@pytest.mark.parametrize(
+    ("settings", "distance", "cosine"),
+    [({"precision": "bf16-mixed"}, 0.5, 0.9), ({"plugins": float16}, 0.3, 0.95)],
+    ids=["bfloat16", "float16"],
+)
+def test_mixed_precision_goes_where_float32_goes(settings, distance, cosine, name, domain, tmp_path):
+    expected = change(name, domain, tmp_path)
+    settings = {key: value() if callable(value) else value for key, value in settings.items()}
+    found = change(name, domain, tmp_path, **settings)
+    assert found.isfinite().all()
+    assert not torch.equal(found, expected)
+    assert (found - expected).norm() < distance * expected.norm()
+    assert torch.cosine_similarity(found, expected, dim=0) > cosine
 
 
 @over_rows
@@ -227,18 +252,40 @@ def test_predicts_through_the_data_module(name, domain, tmp_path):
     assert all(len(batch["predictions"]) == len(batch["targets"]) for batch in predictions)
 
 
+class Damage(L.Callback):
+    """In the second step makes one task's inputs, or the gradient, not a number; notes the state before that."""
+
+    def __init__(self, what):
+        self.what = what
+
+    def on_train_batch_start(self, trainer, learner, batch, batch_idx):
+        if batch_idx == 1:
+            self.before = deepcopy(learner.state_dict())
+            if self.what == "task":
+                batch.query.x[2] = torch.nan
+
+    def on_after_backward(self, trainer, learner):
+        if self.what == "gradient" and trainer.global_step == 1:
+            next(learner.parameters()).grad.view(-1)[-1] = torch.inf
+
+
 @over_rows
-def test_a_loss_that_is_not_finite_stops_training(name, domain):
-    episode = double(domain)
-    broken = replace_inputs(episode, torch.full_like(episode.query.x, torch.nan))
-    algorithm = learner(name, domain)
-    algorithm.trainer = L.Trainer(logger=False, accelerator="cpu", log_every_n_steps=1)
-    with pytest.raises(FloatingPointError, match="meta-loss is nan at step 0"):
-        algorithm.training_step(broken, 0)
-
-
-def replace_inputs(episode, x):
-    return Episode(episode.support, Labelled(x, episode.query.y))
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("task", r"meta-loss is nan at step 1 \(training episodes 6\)"),
+        ("gradient", r"meta-gradient is not finite at step 1 \(training episodes 4-7\)"),
+    ],
+)
+def test_what_is_not_finite_stops_training_before_the_step(what, message, name, domain, tmp_path):
+    algorithm, damage = CASES[name].make(domain), Damage(what)
+    trainer = quiet_trainer(
+        tmp_path, max_steps=5, callbacks=[damage], log_every_n_steps=100, limit_val_batches=0
+    )
+    with pytest.raises(FloatingPointError, match=message):
+        trainer.fit(algorithm, DOMAINS[domain].data())
+    after = algorithm.state_dict()
+    assert all(torch.equal(value, after[key]) for key, value in damage.before.items())
 
 
 @over_rows

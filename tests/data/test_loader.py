@@ -100,7 +100,7 @@ def test_resume_with_another_number_of_ranks_repeats_and_skips_nothing(world_siz
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])
-@pytest.mark.parametrize("episodes", [1, 20, 23])
+@pytest.mark.parametrize("episodes", [3, 20, 23])
 def test_evaluation_takes_each_episode_exactly_once(world_size, episodes):
     seen = []
     for rank in range(world_size):
@@ -111,3 +111,16 @@ def test_evaluation_takes_each_episode_exactly_once(world_size, episodes):
         assert epochs(loader) == batches, "the episodes must be the same each time"
         seen += joined(batches)
     assert sorted(seen) == list(range(episodes))
+
+
+@pytest.mark.parametrize(("episodes", "world_size"), [(5, 2), (5, 4), (4, 4), (9, 4), (100, 3)])
+def test_no_rank_is_without_work(episodes, world_size):
+    ranks = [list(EvaluationSpans(episodes, 20, rank, world_size)) for rank in range(world_size)]
+    assert all(ranks)
+    seen = [first + i for spans in ranks for first, count in spans for i in range(count)]
+    assert sorted(seen) == list(range(episodes))
+
+
+def test_fewer_episodes_than_ranks_are_refused():
+    with pytest.raises(ValueError, match="there are 3 episodes for 4 processes"):
+        EvaluationSpans(3, 20, 0, 4)

@@ -1,5 +1,7 @@
 """A task context changes how PyTorch functions compute, never what: torch itself is the reference."""
 
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -64,6 +66,17 @@ def test_running_statistics_are_returned_and_not_written(layer, shape):
         torch.testing.assert_close(running.updates[name], buffers[name], rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("make", [nn.BatchNorm2d, partial(nn.InstanceNorm2d, track_running_stats=True)])
+def test_running_statistics_of_half_precision_keep_their_digits(make, half):
+    layer, x = make(4), torch.randn(6, 4, 30, 30).to(half)
+    with context(**dict(layer.named_buffers())) as running:
+        layer(x)
+    updated = running.updates["running_mean"]
+    assert updated.dtype == torch.float32
+    torch.testing.assert_close(updated, 0.1 * x.float().mean(dim=(0, 2, 3)), rtol=1e-4, atol=1e-6)
+
+
 def test_an_unknown_running_statistic_is_an_error():
     with context(), pytest.raises(AssertionError, match="none of the learner's buffers"):
         nn.BatchNorm2d(4)(torch.randn(6, 4, 3, 3))
@@ -98,8 +111,10 @@ def test_dropout_masks_are_new_at_each_call_and_for_each_key_and_repeat_with_it(
         again = F.dropout(x)
     with context(8):
         other = F.dropout(x)
+    with context(7 + 2**32):
+        of_another_seed = F.dropout(x)
     assert torch.equal(first, again)
-    for mask in (second, other):
+    for mask in (second, other, of_another_seed):
         agreement = (first == mask).double().mean().item()
         assert agreement == pytest.approx(0.5, abs=0.08)  # independent masks agree half of the time
 

@@ -1,7 +1,7 @@
 """The base of every meta-learner: what Lightning calls, and the few things a family of methods writes."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -10,18 +10,20 @@ import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
+from metalit.data.loader import EvaluationSpans, TrainLoader
 from metalit.engine import Engine, with_gradient
 from metalit.episode import Episode, Labelled
 from metalit.evaluation.episode_values import EpisodeValues, Evaluation
 from metalit.evaluation.metrics import episode_metrics, summarise
+from metalit.finite import Batch, has_finite_gradient, stop_if_not_finite
 from metalit.functional.parameters import Params
 from metalit.functional.task_context import TaskContext
 from metalit.networks.normalisation import batch_norm_mode
 from metalit.objectives import Objective, QueryLoss
 from metalit.outcome import Outcome
-
-KEYS = 2**32  # a task's key is an integer below this
+from metalit.ranks import mean_over_ranks
 
 
 class MetaLearner(L.LightningModule, ABC):
@@ -55,6 +57,9 @@ class MetaLearner(L.LightningModule, ABC):
         self.engine = engine
         self.evaluation = EpisodeValues()
         self.last_evaluation: Evaluation | None = None
+        self.task_seed: Tensor
+        self.register_buffer("task_seed", torch.randint(2**31, ()))  # of what is random within tasks
+        self._batches: list[Batch] = []  # of the step that is being made
         self._compiled: Callable[..., tuple[Params, Tensor, Outcome]] | None = None
 
     @abstractmethod
@@ -108,11 +113,27 @@ class MetaLearner(L.LightningModule, ABC):
         return trained, fixed
 
     def keys(self, episode: Episode) -> Tensor:
-        """Return a new source of randomness per task, ``[B]`` int64; in evaluation nothing is random."""
-        y = episode.query.y
+        """Return each task's source of randomness, ``[B]`` int64; in evaluation nothing is random.
+
+        A function of the learner's seed and of the task's place in the training stream, so the same for any number of
+        ranks and after any resume. Outside of a training by Lightning it is drawn from torch's generator.
+        """
+        count, device = len(episode.query.y), episode.query.y.device
         if not self.training:
-            return torch.zeros(len(y), dtype=torch.int64, device=y.device)
-        return torch.randint(KEYS, (len(y),), device=y.device)
+            return torch.zeros(count, dtype=torch.int64, device=device)
+        if self._trainer is None or not self._trainer.training:
+            return torch.randint(2**63 - 1, (count,), device=device)
+        first = self.first_episode(count)
+        return (self.task_seed << 32) + torch.arange(first, first + count, device=device)
+
+    def first_episode(self, count: int) -> int:
+        """Return which task of the training stream is the first of the ``count`` tasks of this rank's batch."""
+        loader = self.trainer.train_dataloader
+        if isinstance(loader, TrainLoader):
+            return loader.first_episode
+        # another loader does not say; its batches are counted instead, which is right if all are equally large
+        batches = self.trainer.fit_loop.total_batch_idx * self.trainer.world_size + self.trainer.global_rank
+        return batches * count
 
     def context(self) -> TaskContext:
         """Return the context in which ``adapt`` and its predictor run."""
@@ -121,20 +142,32 @@ class MetaLearner(L.LightningModule, ABC):
     def training_step(self, episode: Episode, batch_idx: int) -> Tensor:
         """Return the meta-loss, which carries its gradient."""
         parameters, buffers = self.meta()
-        task = partial(self.task, ways=count_ways(episode.support))
+        scaler = self.trainer.scaler
+        scale = None if scaler is None else scaler.scale(torch.ones((), device=self.device))
         gradient, loss, outcome = self._meta_gradient()(
-            task,
+            partial(self.task, ways=count_ways(episode.support)),
             self.objective,
             {name: parameter.detach() for name, parameter in parameters.items()},
             buffers,
             self.keys(episode),
             episode,
+            scale,
         )
-        self._write_buffers(outcome)
+        statistics = {name: per_task.mean(dim=0) for name, per_task in outcome.buffers.items()}
+        first = self.first_episode(len(outcome.loss))
+        self._batches.append(Batch(first, loss, outcome.loss, statistics))
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by one of its connectors
         if every and (self.global_step + 1) % every == 0:
             self._log_training(loss, outcome, episode)
-        return with_gradient(loss, gradient, parameters)
+        return with_gradient(loss, gradient, parameters, scale)
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Refuse a step that is not finite; else advance the running statistics, over all tasks of the step."""
+        batches, self._batches = self._batches, []
+        if has_finite_gradient(optimizer):
+            self._write_buffers([batch.statistics for batch in batches])
+        else:
+            stop_if_not_finite(batches, self.global_step, self.trainer.scaler)
 
     def on_validation_epoch_start(self) -> None:
         """Forget the last evaluation."""
@@ -142,7 +175,7 @@ class MetaLearner(L.LightningModule, ABC):
 
     def validation_step(self, episode: Episode, batch_idx: int) -> None:
         """Note each episode's values."""
-        self._note(episode, batch_idx)
+        self._note(self.trainer.val_dataloaders, episode, batch_idx)
 
     def on_validation_epoch_end(self) -> None:
         """Log means and intervals as ``val/...``."""
@@ -152,9 +185,9 @@ class MetaLearner(L.LightningModule, ABC):
         """Forget the last evaluation."""
         self._start_evaluation()
 
-    def test_step(self, episode: Episode, batch_idx: int) -> None:
-        """Note each episode's values."""
-        self._note(episode, batch_idx)
+    def test_step(self, episode: Episode, batch_idx: int) -> dict[str, Tensor]:
+        """Note each episode's values; return index ``[B]`` and final query predictions ``[B, Q, ...]``."""
+        return self._note(self.trainer.test_dataloaders, episode, batch_idx)
 
     def on_test_epoch_end(self) -> None:
         """Log means and intervals as ``test/...``."""
@@ -163,7 +196,7 @@ class MetaLearner(L.LightningModule, ABC):
     def predict_step(self, episode: Episode, batch_idx: int) -> dict[str, Tensor]:
         """Return each episode's index ``[B]``, final query predictions ``[B, Q, ...]`` and targets ``[B, Q, ...]``."""
         predictions = self.evaluate(episode).predictions[:, -1]
-        index = self._episode_indices(batch_idx, len(predictions))
+        index = self._episode_indices(self.trainer.predict_dataloaders, batch_idx, len(predictions))
         return {"index": index, "predictions": predictions, "targets": episode.query.y}
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
@@ -180,18 +213,16 @@ class MetaLearner(L.LightningModule, ABC):
         return self._compiled
 
     @torch.no_grad()
-    def _write_buffers(self, outcome: Outcome) -> None:
-        for name, per_task in outcome.buffers.items():
-            self.get_buffer(name).copy_(per_task.mean(dim=0))
+    def _write_buffers(self, statistics: Sequence[Params]) -> None:
+        if not statistics or not statistics[0]:
+            return
+        mean = {name: torch.stack([part[name] for part in statistics]).mean(dim=0) for name in statistics[0]}
+        for name, value in mean_over_ranks(mean).items():
+            self.get_buffer(name).copy_(value)
             if name.endswith("running_mean"):
                 self.get_buffer(name.removesuffix("running_mean") + "num_batches_tracked").add_(1)
 
     def _log_training(self, loss: Tensor, outcome: Outcome, episode: Episode) -> None:
-        if not torch.isfinite(loss):
-            raise FloatingPointError(
-                f"the meta-loss is {loss.item()} at step {self.global_step}: lower the inner or the meta learning "
-                "rate, or clip gradients (--trainer.gradient_clip_val); the last checkpoint is intact"
-            )
         values = episode_metrics(outcome.predictions, episode.query.y, outcome.loss)
         logged = {f"train/{name}": value.mean() for name, value in values.items()} | {"train/loss": loss}
         self.log_dict(logged, prog_bar=True, batch_size=len(episode.query.y))
@@ -204,15 +235,19 @@ class MetaLearner(L.LightningModule, ABC):
             )
         self.evaluation.reset()
 
-    def _note(self, episode: Episode, batch_idx: int) -> None:
+    def _note(self, loader: Any, episode: Episode, batch_idx: int) -> dict[str, Tensor]:
         outcome = self.evaluate(episode)
         values = episode_metrics(outcome.predictions, episode.query.y, outcome.loss)
-        self.evaluation.update(self._episode_indices(batch_idx, len(outcome.loss)), values)
+        index = self._episode_indices(loader, batch_idx, len(outcome.loss))
+        self.evaluation.update(index, values)
+        return {"index": index, "predictions": outcome.predictions[:, -1]}
 
-    def _episode_indices(self, batch_idx: int, count: int) -> Tensor:
-        """Return the indices ``[count]`` of a batch's episodes: batches are dealt to the ranks in turn."""
-        size = getattr(getattr(self.trainer, "datamodule", None), "eval_tasks_per_batch", count)
-        first = (batch_idx * self.trainer.world_size + self.trainer.global_rank) * size
+    def _episode_indices(self, loader: Any, batch_idx: int, count: int) -> Tensor:
+        """Return the indices ``[count]`` of a batch's episodes; of an unknown loader, batches are counted instead."""
+        if isinstance(loader, DataLoader) and isinstance(loader.sampler, EvaluationSpans):
+            first, _ = loader.sampler.spans[batch_idx]
+        else:
+            first = (batch_idx * self.trainer.world_size + self.trainer.global_rank) * count
         return torch.arange(first, first + count, device=self.device)
 
     def _log_evaluation(self, split: str) -> None:

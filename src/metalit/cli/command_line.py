@@ -18,7 +18,7 @@ from jsonargparse.typing import PositiveInt
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from rich.console import Console
 
@@ -30,12 +30,13 @@ from metalit.cli.errors import innermost, name_option
 from metalit.cli.noise import without_noise
 from metalit.cli.parser import ArgumentParser, fail
 from metalit.data import EpisodicDataModule
-from metalit.evaluation import EpisodeProgressBar, Figures, PredictionWriter, ResultsWriter
+from metalit.evaluation import ConfusionWriter, EpisodeProgressBar, Figures, PredictionWriter, ResultsWriter
 from metalit.runs import (
     OwedValidation,
     Preemption,
     RandomStates,
     RunCheckpoint,
+    WandbLogger,
     check_checkpoint,
     check_writable,
     common_new_folder,
@@ -54,7 +55,7 @@ OF_ONE_RUN = ("run_dir", "trainer.default_root_dir", "ckpt_path")
 OWN_CALLBACKS: dict[str, tuple[Callable[[], Callback], ...]] = {
     "fit": (RandomStates, OwedValidation, Preemption, Figures),
     "validate": (Preemption, ResultsWriter),
-    "test": (Preemption, ResultsWriter, Figures),
+    "test": (Preemption, ResultsWriter, ConfusionWriter, Figures),
     "predict": (Preemption, PredictionWriter),
 }
 
@@ -154,6 +155,7 @@ class MetalitCLI(LightningCLI):
         if not config.trainer.fast_dev_run:
             check_writable(run_dir)
         config.run_dir = config.trainer.default_root_dir = str(run_dir)
+        self._anew = self.subcommand == "fit" and config.ckpt_path is None  # not a run that goes on
         config.ckpt_path = resolve_checkpoint(config.ckpt_path, run_dir, fitting=self.subcommand == "fit")
         if config.weights_only is None:
             config.weights_only = True  # a checkpoint holds nothing that could run code
@@ -163,8 +165,8 @@ class MetalitCLI(LightningCLI):
         settings = self.config[self.subcommand].trainer
         # only those that have work to do: each costs every training step a little
         own: list[Callback] = [make() for make in OWN_CALLBACKS[str(self.subcommand)]]
-        if settings.logger in (None, True) and not settings.barebones:
-            kwargs["logger"] = self._default_loggers() if self.subcommand == "fit" else False
+        if settings.logger is not False and not settings.barebones:
+            kwargs["logger"] = self._loggers()
         if settings.enable_progress_bar is not False and not settings.barebones:
             own.append(EpisodeProgressBar())
         if settings.enable_checkpointing is not False and not settings.barebones:
@@ -214,13 +216,23 @@ class MetalitCLI(LightningCLI):
         names = (str(part.class_path).rpartition(".")[2].lower() for part in (config.data, config.model))
         return common_new_folder(Path("runs") / "-".join(names))
 
-    def _default_loggers(self) -> list[CSVLogger | TensorBoardLogger]:
+    def _loggers(self) -> list[Logger]:
+        """Return the loggers asked for; ``fit`` always has metrics.csv too, of which learning_curves.png is drawn."""
         run_dir = Path(self.config[self.subcommand].run_dir)
-        rank_zero_only(keep_old)(run_dir / "metrics.csv")
-        return [
-            CSVLogger(str(run_dir), name="", version=""),
-            TensorBoardLogger(str(run_dir), name="", version="tensorboard"),
-        ]
+        given = self._get(self.config_init, "trainer.logger")
+        by_default = given in (None, True)
+        loggers: list[Logger] = [] if by_default else [given] if isinstance(given, Logger) else list(given)
+        for logger in loggers:
+            if isinstance(logger, WandbLogger):
+                logger.use_folder(run_dir, anew=self._anew)
+        if self.subcommand != "fit":
+            return loggers if self.subcommand == "test" else []  # nothing else logs what anybody wants to see
+        if by_default:
+            loggers = [TensorBoardLogger(str(run_dir), name="", version="tensorboard")]
+        if not any(isinstance(logger, CSVLogger) for logger in loggers):
+            rank_zero_only(keep_old)(run_dir / "metrics.csv")
+            loggers.insert(0, CSVLogger(str(run_dir), name="", version=""))
+        return loggers
 
 
 def is_from_metalit(error: BaseException) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from metalit.cluster.base import CODE, CONFIG, EXIT_CODE, Cluster
+from metalit.runs.versions import COMMIT_VARIABLE
 
 
 class Work(NamedTuple):
@@ -21,6 +22,7 @@ class Work(NamedTuple):
         program: the program to run, in the copy of the code; None for the module ``metalit``.
         paths: folders from which modules are imported, in the copy of the code.
         directory: where relative paths start.
+        version: the commit of the code, and whether it was changed; None if that is not known.
     """
 
     command: str
@@ -31,6 +33,7 @@ class Work(NamedTuple):
     program: Path | None
     paths: Sequence[Path]
     directory: Path
+    version: str | None = None
 
 
 def job_script(cluster: Cluster, work: Work) -> str:
@@ -73,6 +76,10 @@ def environment(cluster: Cluster, work: Work) -> list[str]:
         f"export PYTHONSAFEPATH=1 PYTHONPATH={paths}${{PYTHONPATH:+:$PYTHONPATH}}",
         "export PYTHONUNBUFFERED=1  # the log is up to date",
     ]
+    if work.version is not None:
+        lines.append(
+            f"export {COMMIT_VARIABLE}={quoted(work.version)}  # git would tell that of the directory"
+        )
     if work.points is not None:
         lines.append(f"export WANDB_RUN_GROUP={quoted(work.folder.name)}")
     return lines

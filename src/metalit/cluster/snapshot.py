@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import metalit
 from metalit.cluster.base import RECORD
+from metalit.runs.versions import CHANGED
 
 LARGEST = 50 * 2**20  # bytes in all: code is small, and each job has its own copy
 RUNS = "runs"  # where run folders are, unless told otherwise
@@ -46,6 +47,10 @@ class Code(NamedTuple):
         script = Path(sys.argv[0]).resolve()
         is_copied = script.is_relative_to(self.root) and script.relative_to(self.root) in self.files
         return script.relative_to(self.root) if is_copied else None
+
+    def version(self) -> str | None:
+        """Return the commit, marked ``-dirty`` if there were changes; None without git."""
+        return self.commit and self.commit + (CHANGED if self.changed else "")
 
     def import_paths(self) -> list[Path]:
         """Return where modules are in a copy: as seen from the working directory, at the top, and in ``src``."""

@@ -70,6 +70,7 @@ def submit(args: Sequence[str]) -> None:
         program=code.program(),
         paths=code.import_paths(),
         directory=Path.cwd(),
+        version=code.version(),
     )
     script = job_script(options.cluster, work)
     if options.dry_run:

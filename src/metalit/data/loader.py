@@ -62,9 +62,19 @@ class TrainSpans(Sampler[Span]):
 
 
 class EvaluationSpans(Sampler[Span]):
-    """Episodes ``0 .. episodes-1``, each exactly once over all ranks; the last batch may be smaller."""
+    """Episodes ``0 .. episodes-1``, each exactly once over all ranks; the last batch may be smaller.
+
+    Raises:
+        ValueError: fewer episodes than ranks.
+    """
 
     def __init__(self, episodes: int, tasks_per_batch: int, rank: int = 0, world_size: int = 1) -> None:
+        if episodes < world_size:
+            raise ValueError(
+                f"there are {episodes} episodes for {world_size} processes; give at least one for each"
+            )
+        # Lightning refuses a rank that has nothing to do
+        tasks_per_batch = min(tasks_per_batch, episodes // world_size)
         starts = range(0, episodes, tasks_per_batch)
         self.spans = [(first, min(tasks_per_batch, episodes - first)) for first in starts][rank::world_size]
 

@@ -1,5 +1,6 @@
 """Evaluation: per-episode values with their 95 % interval, result files, figures and the callbacks that write them."""
 
+from metalit.evaluation.confusion import ConfusionWriter
 from metalit.evaluation.episode_values import EpisodeValues, Evaluation
 from metalit.evaluation.figure_writer import Figures
 from metalit.evaluation.metrics import Summary, episode_metrics, primary_metric, summarise
@@ -15,6 +16,7 @@ from metalit.evaluation.table import results_table
 from metalit.evaluation.writers import PredictionWriter, ResultsWriter
 
 __all__ = [
+    "ConfusionWriter",
     "EpisodeProgressBar",
     "EpisodeValues",
     "Evaluation",

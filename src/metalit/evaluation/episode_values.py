@@ -9,7 +9,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities.data import dim_zero_cat
 
-from metalit.evaluation.metrics import at_least_float32
+from metalit.functional.precision import at_least_float32
 
 
 class Evaluation(NamedTuple):

@@ -4,8 +4,9 @@ import math
 from collections.abc import Collection
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
+
+from metalit.functional.precision import at_least_float32
 
 NORMAL_QUANTILE = (
     1.96  # of the normal distribution at 97.5 %: the half width of a 95 % interval in standard errors
@@ -69,8 +70,3 @@ def episode_metrics(predictions: Tensor, targets: Tensor, loss: Tensor) -> dict[
 def primary_metric(names: Collection[str]) -> str:
     """Return the metric that a method is judged by: accuracy, else mean squared error, else the loss."""
     return next(name for name in ("accuracy", "mse", "loss") if name in names)
-
-
-def at_least_float32(values: Tensor) -> Tensor:
-    """Return values in float32 if they have fewer bits: a mean over many of them would lose digits."""
-    return values.to(torch.promote_types(values.dtype, torch.float32))

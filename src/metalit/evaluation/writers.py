@@ -1,7 +1,6 @@
 """Lightning callbacks that write what an evaluation found into the run folder."""
 
 import csv
-import platform
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
@@ -12,11 +11,11 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-import metalit
 from metalit.evaluation.learner import EvaluatedLearner
 from metalit.evaluation.results import EPISODES_FILE, build_results, write_results
 from metalit.evaluation.table import results_table
 from metalit.runs.folder import writable_run_folder
+from metalit.runs.versions import software_versions
 
 PREDICTIONS_FILE = "predictions.csv"
 
@@ -116,16 +115,6 @@ class PredictionWriter(L.Callback):
         parts: list[Any] = [None] * trainer.world_size
         torch.distributed.all_gather_object(parts, self._episodes)
         return {index: episode for part in parts for index, episode in part.items()}
-
-
-def software_versions() -> dict[str, str]:
-    """Return the versions that a result depends on: metalit, torch, lightning and python."""
-    return {
-        "metalit": metalit.__version__,
-        "torch": str(torch.__version__),
-        "lightning": L.__version__,
-        "python": platform.python_version(),
-    }
 
 
 def _data_setting(trainer: L.Trainer) -> dict[str, Any]:

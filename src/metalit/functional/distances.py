@@ -2,7 +2,10 @@
 
 from torch import Tensor
 
+from metalit.functional.precision import full_precision
 
+
+@full_precision
 def squared_euclidean(a: Tensor, b: Tensor) -> Tensor:
     """Return squared Euclidean distances, summed (not averaged) over dimensions.
 
@@ -16,6 +19,7 @@ def squared_euclidean(a: Tensor, b: Tensor) -> Tensor:
     return (a.unsqueeze(-2) - b.unsqueeze(-3)).square().sum(dim=-1)
 
 
+@full_precision
 def class_means(x: Tensor, y: Tensor, ways: int) -> Tensor:
     """Return the mean of the examples of each class.
 

@@ -3,7 +3,10 @@
 import torch.nn.functional as F
 from torch import Tensor
 
+from metalit.functional.precision import full_precision
 
+
+@full_precision
 def task_loss(predictions: Tensor, targets: Tensor) -> Tensor:
     """Return the mean loss over a task's examples: cross-entropy for class labels, squared error for numbers.
 

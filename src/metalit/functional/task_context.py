@@ -20,6 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from metalit.functional.precision import at_least_float32
+
 MASK32 = 0xFFFFFFFF
 GOLDEN_RATIO32 = 0x9E3779B9
 
@@ -28,7 +30,7 @@ class TaskContext(TorchFunctionMode):
     """Intercepts PyTorch functions while one task runs.
 
     Args:
-        key: 0-d int64 tensor in [0, 2^32), the task's source of randomness.
+        key: 0-d int64 tensor, >= 0, the task's source of randomness.
         buffers: the network's buffers by name; those that a batch norm would update are found among them.
 
     Attributes:
@@ -73,7 +75,9 @@ class TaskContext(TorchFunctionMode):
             out = F.batch_norm(input, running_mean, running_var, training=training, eps=eps)
         else:
             # with momentum 1 the kernel leaves the statistics of this task in the two new tensors
-            mean, variance = input.new_zeros(running_mean.shape), input.new_zeros(running_var.shape)
+            mean, variance = (
+                input.new_zeros(running.shape, dtype=running.dtype) for running in (running_mean, running_var)
+            )
             out = F.batch_norm(input, mean, variance, training=True, momentum=1.0, eps=eps)
             self.record(running_mean, mean, momentum)
             self.record(running_var, variance, momentum)
@@ -96,7 +100,7 @@ class TaskContext(TorchFunctionMode):
         else:
             out = F.instance_norm(input, eps=eps)
             if running_mean is not None and running_var is not None:
-                variance, mean = torch.var_mean(input.detach(), list(range(2, input.dim())))
+                variance, mean = torch.var_mean(at_least_float32(input.detach()), list(range(2, input.dim())))
                 self.record(running_mean, mean.mean(0), momentum)
                 self.record(running_var, variance.mean(0), momentum)
         return channel_affine(out, weight, bias)
@@ -131,7 +135,8 @@ class TaskContext(TorchFunctionMode):
     def keep(self, like: Tensor, p: float) -> Tensor:
         """Return a mask of 0 and 1/(1-p) in the shape of ``like``, new at each call."""
         self.dropout_calls += 1
-        stream = hash32((self.key + self.dropout_calls * GOLDEN_RATIO32) & MASK32)
+        key = hash32(hash32(self.key & MASK32) ^ (self.key >> 32))
+        stream = hash32((key + self.dropout_calls * GOLDEN_RATIO32) & MASK32)
         elements = torch.arange(like.numel(), device=like.device)
         bits = hash32((hash32(elements ^ stream) + stream) & MASK32).reshape(like.shape)
         return (bits >= p * 2**32).to(like.dtype) / (1 - p) if p < 1 else torch.zeros_like(like)

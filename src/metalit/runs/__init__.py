@@ -6,12 +6,14 @@ from metalit.runs.folder import check_writable, common_new_folder, new_folder, w
 from metalit.runs.owed_validation import OwedValidation
 from metalit.runs.preemption import Preemption
 from metalit.runs.random_states import RandomStates
+from metalit.runs.wandb_logger import WandbLogger
 
 __all__ = [
     "OwedValidation",
     "Preemption",
     "RandomStates",
     "RunCheckpoint",
+    "WandbLogger",
     "check_checkpoint",
     "check_writable",
     "common_new_folder",

@@ -61,6 +61,7 @@ class RunCheckpoint(ModelCheckpoint):
         self._stepped = 0
         self._stopping = False
         self._continues = False
+        self._resumed = False
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Choose the folder, and have files written whole or not at all."""
@@ -74,6 +75,7 @@ class RunCheckpoint(ModelCheckpoint):
     ) -> None:
         """Note whether the files of the training that goes on are in this folder, which may have been moved."""
         self._continues = Path(str(trainer.ckpt_path)).resolve().parent == Path(str(self.dirpath))
+        self._resumed = True
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up the count of an earlier training in this folder."""
@@ -88,6 +90,19 @@ class RunCheckpoint(ModelCheckpoint):
             for keyword in (*KEYWORDS, PREVIOUS, FAILED):
                 keep_old(self.path(keyword))
 
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Save what was trained, so that whatever ends the validation ends nothing else."""
+        if self._resumed:  # a resumed training may begin with a validation; see on_train_batch_start
+            trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step - 1
+        if self._saved_step != trainer.global_step and may_go_on_from_here(trainer):
+            self.save_now(trainer)
+
+    def on_train_batch_start(self, trainer: L.Trainer, *args: Any) -> None:
+        """Let the loggers' count of steps go on where it was: Lightning forgets a step in some of its checkpoints."""
+        if self._resumed:
+            trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
+            self._resumed = False
+
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
@@ -98,11 +113,6 @@ class RunCheckpoint(ModelCheckpoint):
         stops = trainer.should_stop and not self._stopping
         self._stopping = trainer.should_stop
         if stops or self._is_due(trainer, batch_idx):
-            self.save_now(trainer)
-
-    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Save what was trained, so that whatever ends the validation ends nothing else."""
-        if self._saved_step != trainer.global_step and may_go_on_from_here(trainer):
             self.save_now(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -1,9 +1,18 @@
 """The folder of a run: a new one, and whether this process may write into it."""
 
 import os
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import lightning as L
+import torch.distributed
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+
+RUN_DIR_VARIABLE = (
+    "METALIT_RUN_DIR"  # tells the processes that Lightning starts which folder the first one chose
+)
+PATIENCE = timedelta(minutes=2)  # with the first process, to say which folder it chose
 
 
 def writable_run_folder(trainer: L.Trainer) -> Path | None:
@@ -16,6 +25,42 @@ def writable_run_folder(trainer: L.Trainer) -> Path | None:
     folder = Path(trainer.default_root_dir)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def common_new_folder(parent: Path) -> Path:
+    """Return a folder for a new run, the same one in all processes of the run, whoever started them.
+
+    Within a SLURM job it is named by job and step, so that the job finds it again when it is requeued; else by the
+    time.
+    """
+    if RUN_DIR_VARIABLE in os.environ and "LOCAL_RANK" in os.environ:
+        return Path(os.environ[RUN_DIR_VARIABLE])
+    job = SLURMEnvironment.job_id()
+    if job is not None and "SLURM_STEP_ID" in os.environ:
+        return parent / f"slurm-{job}.{os.environ['SLURM_STEP_ID']}"
+    folder = new_folder(parent / datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
+    if TorchElasticEnvironment.detect():
+        return Path(said_by_first_rank(str(folder)))
+    os.environ[RUN_DIR_VARIABLE] = str(folder)
+    return folder
+
+
+def said_by_first_rank(text: str) -> str:
+    """Return the ``text`` of the first of the processes that torchrun started, by way of torchrun's own store.
+
+    Raises:
+        ValueError: there is no such store.
+    """
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        raise ValueError(
+            "run_dir: these processes cannot agree on a new folder by themselves: give --run_dir"
+        )
+    key = f"metalit/{RUN_DIR_VARIABLE}/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}"
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    store = torch.distributed.TCPStore(address, port, is_master=False, timeout=PATIENCE)  # type: ignore[attr-defined]
+    if os.environ["RANK"] == "0":
+        store.set(key, text)
+    return str(store.get(key).decode())
 
 
 def new_folder(path: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -13,6 +14,7 @@ from metalit.algorithms.base import MetaLearner
 from metalit.episode import Labelled
 from metalit.functional.losses import task_loss
 from metalit.functional.parameters import Params, matching, scope
+from metalit.functional.precision import without_autocast
 from metalit.functional.update_rules import UpdateRule
 from metalit.outcome import Outcome
 
@@ -26,6 +28,8 @@ class GradientBasedMetaLearner(MetaLearner, ABC):
         inner_steps: inner steps per task, >= 0; a trained model may be tested with more.
         adapted: shell-style patterns of the parameters that adapt, e.g. ``["head.*"]``; the others keep their
             meta-learned value within a task.
+        inner_autocast: in mixed precision, take the inner steps in half precision too. Faster; but their gradients
+            are not scaled against underflow, and second-order meta-gradients get noisy. Else they are in float32.
         **learner: the settings of ``MetaLearner``.
 
     Raises:
@@ -38,11 +42,12 @@ class GradientBasedMetaLearner(MetaLearner, ABC):
         update_rule: UpdateRule,
         inner_steps: int = 1,
         adapted: Sequence[str] = ("*",),
+        inner_autocast: bool = False,
         **learner: Any,
     ) -> None:
         super().__init__(network, **learner)
         self.update_rule = update_rule
-        self.inner_steps = inner_steps
+        self.inner_steps, self.inner_autocast = inner_steps, inner_autocast
         if inner_steps < 0:
             raise ValueError(f"inner_steps is {inner_steps}, but must be at least 0")
         self.adapted = tuple(adapted)
@@ -54,12 +59,12 @@ class GradientBasedMetaLearner(MetaLearner, ABC):
 
     def task(self, meta: Params, support: Labelled, query: Labelled, ways: int) -> Outcome:
         """Adapt on the support set, then judge on the query set."""
-        adapted = self.trajectory(meta, support, self.inner_steps)[-1]
+        adapted = self.adapted_path(meta, support)[-1]
         return self.judge(meta, adapted, query)
 
     def evaluate_task(self, meta: Params, support: Labelled, query: Labelled, ways: int) -> Outcome:
         """Judge on the query set before the first and after each inner step: T = 1 + inner_steps."""
-        path = self.trajectory(meta, support, self.inner_steps)
+        path = self.adapted_path(meta, support)
         outcomes = [self.judge(meta, adapted, query) for adapted in path]
         return Outcome(
             loss=torch.stack([outcome.loss for outcome in outcomes]),
@@ -71,12 +76,17 @@ class GradientBasedMetaLearner(MetaLearner, ABC):
         """Learn one task and return its predictor."""
         meta = {name: value for part in self.meta() for name, value in part.items()}
         with self.context():
-            adapted = self.trajectory(meta, support, self.inner_steps)[-1]
+            adapted = self.adapted_path(meta, support)[-1]
         return partial(self._predict_in_context, meta, adapted)
 
     def setting(self) -> dict[str, Any]:
         """Return what a reader of a result must know about the method."""
         return {**super().setting(), "inner_steps": self.inner_steps, "adapted": list(self.adapted)}
+
+    def adapted_path(self, meta: Params, support: Labelled) -> list[Params]:
+        """Return the trajectory over all inner steps, computed in the precision of the inner loop."""
+        with nullcontext() if self.inner_autocast else without_autocast(support.y.device):
+            return self.trajectory(meta, support, self.inner_steps)
 
     def start(self, meta: Params) -> Params:
         """Return the initial value of the parameters that adapt."""

@@ -1,0 +1,112 @@
+"""Which classes a test takes for which others, over the data set's own classes."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from torch import Tensor
+
+from metalit.data.module import ClassificationDataModule
+from metalit.data.stream import ClassificationStream, Integers
+from metalit.runs.folder import writable_run_folder
+
+CONFUSION_FILE = "confusion.csv"
+COLUMNS = ["true", "predicted", "queries", "taken", "rate"]
+
+
+class ConfusionWriter(L.Callback):
+    """Writes ``confusion.csv`` after a ``test`` of classification: one line per pair of classes that occurred.
+
+    Columns: ``true, predicted, queries, taken, rate``. The labels 0..N-1 of an episode are drawn anew each time, so a
+    table over labels would say nothing; this one is over the classes of the data set. One class can be taken for
+    another only where an episode has both, so ``queries`` counts the query examples of the true class in such episodes,
+    ``taken`` those that were taken for the other class, and ``rate`` is taken / queries. Pairs that were never taken
+    for one another are left out. Written for data modules with a ``ClassStore``; nothing in a ``fast_dev_run``.
+    """
+
+    def __init__(self) -> None:
+        self._predicted: dict[int, Tensor] = {}
+
+    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Forget an earlier test."""
+        self._predicted = {}
+
+    def on_test_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep the predicted labels of a batch in host memory: index ``[B]``, predictions ``[B, Q, N]``."""
+        if isinstance(outputs, Mapping) and stream_of(trainer) is not None:
+            labels = outputs["predictions"].argmax(-1).cpu()
+            self._predicted |= dict(zip(outputs["index"].tolist(), labels, strict=True))
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write the table over the episodes of all ranks."""
+        predicted = self._gathered(trainer)
+        folder, stream = writable_run_folder(trainer), stream_of(trainer)
+        if folder is None or stream is None or not predicted:
+            return
+        assert isinstance(trainer.datamodule, ClassificationDataModule)  # type: ignore[attr-defined]
+        names = trainer.datamodule.stores["test"].class_names  # type: ignore[attr-defined]
+        write_confusion(folder / CONFUSION_FILE, names, *count_confusions(stream, predicted))
+
+    def _gathered(self, trainer: L.Trainer) -> dict[int, Tensor]:
+        if trainer.world_size == 1:
+            return self._predicted
+        parts: list[Any] = [None] * trainer.world_size
+        torch.distributed.all_gather_object(parts, self._predicted)
+        return {index: labels for part in parts for index, labels in part.items()}
+
+
+def stream_of(trainer: L.Trainer) -> ClassificationStream | None:
+    """Return the stream of the test episodes, if it is one over the classes of a store."""
+    datamodule = getattr(trainer, "datamodule", None)
+    stream = datamodule.streams.get("test") if isinstance(datamodule, ClassificationDataModule) else None
+    return stream if isinstance(stream, ClassificationStream) else None
+
+
+def count_confusions(
+    stream: ClassificationStream, predicted: Mapping[int, Tensor]
+) -> tuple[Integers, Integers]:
+    """Count, over episodes, how often each class was taken for each other one, and how often it could have been.
+
+    Args:
+        stream: what made the episodes.
+        predicted: by episode, the labels ``[Q]`` in 0..N-1 that were predicted for its queries.
+
+    Returns:
+        ``(queries, taken)``, each ``[classes, classes]``, true class first.
+    """
+    classes = len(stream.class_sizes)
+    queries, taken = np.zeros((2, classes, classes), dtype=np.int64)
+    ends = np.cumsum(stream.class_sizes)
+    for index, labels in predicted.items():
+        rows, targets = (part[0].numpy() for part in stream(index, 1).query)
+        true = np.searchsorted(ends, rows, side="right")
+        class_of_label = np.zeros(stream.ways, dtype=np.int64)
+        class_of_label[targets] = true
+        np.add.at(queries, (true[:, None], class_of_label[None, :]), 1)
+        np.add.at(taken, (true, class_of_label[labels.numpy()]), 1)
+    return queries, taken
+
+
+def write_confusion(path: Path, names: Sequence[str], queries: Integers, taken: Integers) -> None:
+    """Write the pairs of classes that occurred, in the order of the classes."""
+    rows = (
+        [names[true], names[predicted], queries[true, predicted], taken[true, predicted],
+         f"{taken[true, predicted] / queries[true, predicted]:.4f}"]
+        for true, predicted in np.argwhere(taken)
+    )  # fmt: skip
+    unfinished = path.with_name(f".{path.name}")
+    with unfinished.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([COLUMNS, *rows])
+    unfinished.replace(path)

@@ -1,0 +1,45 @@
+"""What must not be rounded in mixed precision: computed without autocast, in at least float32."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
+    """Return a context in which operations keep the precision of what they are given."""
+    if not torch.is_autocast_enabled(device.type):
+        return nullcontext()  # entering autocast costs a small network a noticeable part of a step
+    return torch.autocast(device.type, enabled=False)
+
+
+def at_least_float32(values: Tensor) -> Tensor:
+    """Return numbers of fewer bits as float32, all others as they are."""
+    wider = values.is_floating_point() and values.dtype.itemsize < torch.float32.itemsize
+    return values.float() if wider else values
+
+
+def full_precision(function: Callable[P, R]) -> Callable[P, R]:
+    """Decorate a function of tensors such that under autocast it computes in at least float32.
+
+    Sums of squares, means and losses over many numbers lose digits in half precision, and overflow at 65504 in
+    float16. Solvers, which need float64, convert within.
+    """
+
+    @wraps(function)
+    def precise(*args: P.args, **kwargs: P.kwargs) -> R:
+        device = next(leaf.device for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor))
+        if not torch.is_autocast_enabled(device.type):
+            return function(*args, **kwargs)
+        args, kwargs = tree_map_only(Tensor, at_least_float32, (args, kwargs))
+        with without_autocast(device):
+            return function(*args, **kwargs)
+
+    return precise

@@ -1,0 +1,103 @@
+"""Two processes with half of the tasks each do what one process does with all of them, in float64."""
+
+import os
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+
+import metalit
+import two_ranks
+from metalit.evaluation.results import read_episodes, read_results
+from metalit.outcome import Outcome
+from two_ranks import BROKEN, JOBS, STEPS, TASKS, MeanAndTheil, do
+
+BROKEN_JOBS = [name for name in JOBS if name.startswith("broken")]
+EXACT = [name for name in JOBS if name not in BROKEN_JOBS]
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    """What each of two processes found in every job, and the folder they wrote to."""
+    folder = tmp_path_factory.mktemp("two")
+    paths = [Path(metalit.__file__).parents[1], Path(two_ranks.__file__).parent]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, paths)), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, two_ranks.__file__, str(folder)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(2)], folder
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory):
+    """A function that does a job in this process, once; and the folder it writes to."""
+    folder = tmp_path_factory.mktemp("one")
+
+    @cache
+    def run(name):
+        return do(name, folder)
+
+    return run, folder
+
+
+def assert_close(found, expected):
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_weights_and_running_statistics_are_the_same(name, one, two):
+    expected = one[0](name)["state"]
+    first, second = (found[name]["state"] for found in two[0])
+    assert_close(first, expected)
+    assert all(torch.equal(first[key], second[key]) for key in expected)
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_each_task_is_trained_on_once(name, one, two):
+    first, second = (found[name] for found in two[0])
+    half = TASKS // 2
+    assert first["first"] == list(range(0, STEPS * TASKS, TASKS))
+    assert second["first"] == list(range(half, STEPS * TASKS, TASKS))
+    in_turn = [
+        total
+        for step in range(0, STEPS * half, half)
+        for rank in (first, second)
+        for total in rank["sums"][step : step + half]
+    ]
+    expected = one[0](name)["sums"]
+    assert in_turn == pytest.approx(expected, rel=1e-12)
+    assert len(set(expected)) == STEPS * TASKS
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_results_are_the_same(name, one, two):
+    one[0](name)
+    ours, theirs = one[1] / name, two[1] / name
+    found, expected = read_results(theirs), read_results(ours)
+    assert found["episodes"] == expected["episodes"] == 5
+    for metric, summary in expected["metrics"].items():
+        assert found["metrics"][metric] == pytest.approx(summary, rel=1e-8)
+    episodes = read_episodes(theirs)
+    assert episodes["episode"].tolist() == list(range(5))
+    assert_close(episodes, read_episodes(ours))
+
+
+@pytest.mark.parametrize("name", BROKEN_JOBS)
+def test_a_loss_on_one_rank_that_is_not_finite_stops_all_before_the_step(name, one, two):
+    for found in (one[0](name), *(rank[name] for rank in two[0])):
+        kind = "inf" if "overflow" in name else "nan"
+        assert f"meta-loss is {kind} at step 1 (training episodes {BROKEN})" in found["error"]
+        assert found["before"].keys() == found["state"].keys()
+        assert all(torch.equal(found["before"][key], value) for key, value in found["state"].items())
+
+
+def test_an_objective_over_all_tasks_is_not_the_mean_over_ranks():
+    """Else the test above would hold for any objective."""
+    losses = torch.tensor([1.0, 2.0, 3.0, 10.0])
+    whole, *halves = (MeanAndTheil()(Outcome(part, part)) for part in (losses, losses[:2], losses[2:]))
+    assert abs(whole - sum(halves) / 2) > 0.01

@@ -1,0 +1,207 @@
+"""What one process and two do alike, for comparison. Run as ``two_ranks.py FOLDER``: two processes do every job.
+
+A program of its own, since forking is safe only before the first computation; starting two would import all twice.
+"""
+
+import faulthandler
+import os
+import socket
+import sys
+import warnings
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+import torch.multiprocessing
+from lightning.pytorch.plugins import MixedPrecision
+from torch import nn
+
+from cases import CASES, DOMAINS
+from metalit import Engine, Episode, Outcome
+from metalit.algorithms import MAML, MetaLearner
+from metalit.evaluation import ResultsWriter
+from metalit.networks import MLP
+from metalit.objectives import Objective
+
+WORLD_SIZE = 2
+PATIENCE = 200  # seconds for all jobs
+TASKS, STEPS = 4, 3  # over all ranks together; and steps of training
+BROKEN = 6  # the second step's third episode, so one of the second rank's
+
+
+class MeanAndTheil(Objective):
+    """The mean loss and Theil's index of the losses, which no mean over ranks of their own indices can give."""
+
+    over_all_tasks = True
+
+    def __call__(self, outcome: Outcome) -> torch.Tensor:
+        share = outcome.loss / outcome.loss.mean()
+        return outcome.loss.mean() + (share * share.log()).mean()
+
+
+class Forgetful(nn.Module):
+    """Has a layer that it does not use, and a frozen one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.used, self.unused, self.frozen = MLP(), nn.Linear(2, 2), nn.Linear(1, 1)
+        self.frozen.requires_grad_(False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.frozen(self.used(x))
+
+
+class Witness(L.Callback):
+    """Notes which episodes this rank is trained on, and the weights after each step."""
+
+    def __init__(self) -> None:
+        self.first: list[int] = []
+        self.sums: list[float] = []
+        self.weights: dict[str, torch.Tensor] = {}
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, learner: L.LightningModule, batch: Episode, batch_idx: int
+    ) -> None:
+        self.first.append(trainer.train_dataloader.first_episode)
+        self.sums += batch.support.x.flatten(1).sum(dim=1).tolist()
+
+    def on_train_batch_end(self, trainer: L.Trainer, learner: L.LightningModule, *args: Any) -> None:
+        self.weights = copies(learner)
+
+
+class Breaks(L.Callback):
+    """Makes the targets of one episode such that its loss is not finite."""
+
+    def __init__(self, target: float) -> None:
+        self.target = target
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, learner: L.LightningModule, batch: Episode, batch_idx: int
+    ) -> None:
+        first = trainer.train_dataloader.first_episode
+        if first <= BROKEN < first + len(batch.query.y):
+            batch.query.y[BROKEN - first] = self.target
+
+
+def copies(learner: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in learner.state_dict().items()}
+
+
+def fit(
+    learner: MetaLearner,
+    domain: str,
+    folder: Path,
+    ranks: int,
+    *callbacks: L.Callback,
+    **settings: Any,
+) -> dict[str, Any]:
+    """Train on the same tasks with any number of ranks; then test, on an uneven number of batches."""
+    data = DOMAINS[domain].data(
+        tasks_per_batch=TASKS // ranks, eval_tasks_per_batch=2, episodes_per_epoch=TASKS * STEPS
+    )
+    parallel = {"devices": ranks, "strategy": "ddp"} if ranks > 1 else {}
+    witness = Witness()
+    trainer = L.Trainer(
+        logger=False, enable_progress_bar=False, enable_model_summary=False, accelerator="cpu", log_every_n_steps=1,
+        enable_checkpointing=False, inference_mode=False, use_distributed_sampler=False, default_root_dir=folder,
+        max_epochs=1, callbacks=[witness, *callbacks, ResultsWriter(show_table=False)], **parallel, **settings,
+    )  # fmt: skip
+    error = ""
+    try:
+        trainer.fit(learner, data)
+    except FloatingPointError as caught:
+        error = str(caught)
+    else:
+        trainer.test(learner, data, verbose=False)
+    after = {"state": copies(learner), "before": witness.weights, "error": error}
+    return {"first": witness.first, "sums": witness.sums, **after}
+
+
+def row(name: str, domain: str, folder: Path, ranks: int) -> dict[str, Any]:
+    """Train and test an algorithm of the table, with dropout."""
+    learner = CASES[name].make(domain, dropout=0.2, optimizer=partial(torch.optim.SGD, lr=0.1, momentum=0.9))
+    return fit(learner, domain, folder, ranks)
+
+
+def unequal(engines: tuple[Engine, Engine], folder: Path, ranks: int) -> dict[str, Any]:
+    """Train with an objective that compares the tasks of all ranks."""
+    sgd = partial(torch.optim.SGD, lr=0.01)
+    learner = MAML(MLP(), objective=MeanAndTheil(), engine=engines[ranks - 1], optimizer=sgd)
+    return fit(learner, "sinusoid", folder, ranks)
+
+
+def incomplete(folder: Path, ranks: int) -> dict[str, Any]:
+    """Train a network with parameters that get no gradient."""
+    return fit(MAML(Forgetful()), "sinusoid", folder, ranks)
+
+
+def accumulated(folder: Path, ranks: int) -> dict[str, Any]:
+    """Train with two batches a step, with running statistics."""
+    learner = CASES["PrototypicalNetwork"].make("glyphs", optimizer=partial(torch.optim.SGD, lr=0.1))
+    return fit(learner, "glyphs", folder, ranks, accumulate_grad_batches=2)
+
+
+def broken(target: float, folder: Path, ranks: int, **settings: Any) -> dict[str, Any]:
+    """Meet a loss that is not finite, on one rank."""
+    return fit(MAML(MLP()), "sinusoid", folder, ranks, Breaks(target), **settings)
+
+
+def broken_float16(folder: Path, ranks: int) -> dict[str, Any]:
+    """Meet it where a gradient that is not finite would be skipped."""
+    scaled = MixedPrecision("16-mixed", "cpu", scaler=torch.amp.GradScaler("cpu"))
+    return broken(torch.nan, folder, ranks, plugins=[scaled])
+
+
+PLAIN, CHUNKS, COMPILED = Engine(), Engine(chunk_size=1), Engine(compile=True, compile_backend="aot_eager")
+ROWS = [(name, domain) for name, case in CASES.items() for domain in case.learning]
+Job = Callable[[Path, int], dict[str, Any]]
+JOBS: dict[str, Job] = {
+    **{f"{name}-{domain}": partial(row, name, domain) for name, domain in ROWS},
+    "unequal": partial(unequal, (PLAIN, PLAIN)),
+    "unequal-chunked": partial(unequal, (PLAIN, CHUNKS)),
+    "unequal-compiled": partial(unequal, (PLAIN, COMPILED)),
+    "incomplete": incomplete,
+    "accumulated": accumulated,
+    "broken": partial(broken, torch.nan),
+    "broken-by-overflow": partial(broken, 1e200),  # the squared error is infinite, its gradient is not
+    "broken-float16": broken_float16,
+}
+
+
+def do(name: str, folder: Path, rank: int = 0, ranks: int = 1) -> dict[str, Any]:
+    """Do a job; what a rank draws by itself must not matter."""
+    usual = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32 if name.endswith("float16") else torch.float64)
+    torch.manual_seed(3 + rank)
+    try:
+        return JOBS[name](folder / name, ranks)
+    finally:
+        torch.set_default_dtype(usual)
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def work(rank: int, folder: Path, port: int) -> None:
+    faulthandler.dump_traceback_later(PATIENCE, exit=True)  # where ranks wait for each other forever
+    warnings.filterwarnings("ignore")
+    torch.set_num_threads(1)
+    os.environ |= {  # as torchrun would
+        "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(WORLD_SIZE), "GROUP_RANK": "0",
+        "LOCAL_WORLD_SIZE": str(WORLD_SIZE), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+        "TORCHELASTIC_RUN_ID": "test",
+    }  # fmt: skip
+    found = {name: do(name, folder, rank, WORLD_SIZE) for name in JOBS}
+    torch.save(found, folder / f"rank{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    arguments = (Path(sys.argv[1]), free_port())
+    torch.multiprocessing.start_processes(work, arguments, nprocs=WORLD_SIZE, start_method="fork")
