@@ -54,6 +54,11 @@ class Engine:
     def __post_init__(self) -> None:
         if self.chunk_size is not None and self.chunk_size < 1:
             raise ValueError(f"engine.chunk_size is {self.chunk_size}, but must be at least 1")
+        # only then, for the list takes seconds to load
+        known = torch.compiler.list_backends(exclude_tags=()) if self.compile else [self.compile_backend]
+        if self.compile_backend not in known:
+            names = ", ".join(known)
+            raise ValueError(f"engine.compile_backend is {self.compile_backend}, but there are {names}")
 
     def map(self, task: Task, parameters: Params, buffers: Params, keys: Tensor, episode: Episode) -> Outcome:
         """Run every task of an episode.

@@ -90,13 +90,23 @@ IN_FILES = {
     "other kind": ({"model.class_path": "metalit.data.Glyphs"}, "model", "another kind of class; .* a MetaLearner"),
     "no optimizer": ({MODEL + "optimizer": {"class_path": "torch.nn.Linear"}}, "model.optimizer", "makes an Optimizer"),
     "no word for class": ({"data.class_path": ["a"]}, "data.class_path", "found .'a'., expected an EpisodicDataModule"),
-    "null for class": ({"model.class_path": NULL}, "model.class_path", "found None, expected a MetaLearner"),
+    "null for class": ({"model.class_path": NULL}, "model.class_path", "found null, expected a MetaLearner"),
     # things missing or misplaced
     "no model": ({"model": None}, "model", "not given; use --config FILE"),
     "no network": ({NETWORK: None}, "model.network", "not given, but MAML needs it; .*, such as .*Conv4"),
     "no class": ({"model.class_path": None}, "model", "has no class_path; expected a MetaLearner, such as .*MAML"),
     "no network class": ({NETWORK + ".class_path": None}, "model.network", "has no class_path; expected a Module"),
     "beside class": ({"model.inner_steps": 3}, "model.inner_steps", "stands beside class_path; .* init_args"),
+    "misspelt init_args": ({MODEL[:-1] + "s": {"a": 1}}, "model.init_argss", "stands .* did you mean init_args?"),
+    "no name": ({NETWORK + ".init_args.a b": 1}, "model.network.a b", "there is no such option, for names have no sp"),
+    "in another group": ({"max_steps": 3}, "max_steps", "fit has no such option; did you mean trainer.max_steps?"),
+    "number for class": ({BODY + ".class_path": 3}, "model.network.body.class_path", "found 3, expected a Module"),
+    "word for settings": ({MODEL + "engine": "fast"}, "model.engine", "found fast, expected its settings"),
+    # numbers that no option can use
+    "huge": ({DATA + "shots": 2**70}, "data.shots", f"found {2**70}, which takes more than 64 bits"),
+    "huge in a list": ({"trainer.devices": [2**70]}, "trainer.devices", "which takes more than 64 bits"),
+    "nan": ({MODEL + "inner_lr": float("nan")}, "model.inner_lr", "found nan, expected a number"),
+    "accumulate": ({"trainer.accumulate_grad_batches": 0}, "trainer.accumulate_grad_batches", "0, expected at least 1"),
     "needs more": (
         {MODEL + "lr_scheduler": {"class_path": STEP_LR}},
         "model.lr_scheduler.step_size",
@@ -208,7 +218,36 @@ LATE = {
     "shots": ({DATA + "shots": 0}, "data.shots is 0, but must be at least 1"),
     "ways": ({DATA + "ways": 6}, "data.ways is 6, but the val split has only 5 classes"),
     "train_ways": ({DATA + "train_ways": 9}, "data.train_ways is 9, but the train split has only 8 classes"),
-    "queries": ({DATA + "queries": 20}, r"shots \+ queries is 1 \+ 20 = 21, but class .* has only 20 examples"),
+    "queries": ({DATA + "queries": 20}, r"data.queries is 20, but class .* only 20 examples for shots \+ queries = 21"),
+    "many shots": ({DATA + "shots": 30, DATA + "queries": 30}, "data.shots is 30, but class .* has only 20 examples"),
+    "inner_lr inf": ({MODEL + "inner_lr": float("inf")}, "model.inner_lr is inf, but must be positive and finite"),
+    "lr inf": (
+        {MODEL + "optimizer": {"class_path": "torch.optim.Adam", "init_args": {"lr": float("inf")}}},
+        "model.optimizer.lr is inf, but must be finite",
+    ),
+    "step_size": (
+        {MODEL + "lr_scheduler": {"class_path": STEP_LR, "init_args": {"step_size": 0}}},
+        "model.lr_scheduler: StepLR cannot take a step .integer modulo by zero.; look at its settings",
+    ),
+    "compile_backend": (
+        {MODEL + "engine": {"compile": True, "compile_backend": "inducter"}},
+        "model.engine.compile_backend is inducter, but there are .*inductor",
+    ),
+    "channels": ({BODY + ".init_args.channels": -3}, "model.network.body.channels is -3, but must be at least 1"),
+    "in_channels": ({BODY + ".init_args.in_channels": 3}, "model.network.body.in_channels is 3, but the images have 1"),
+    "other images": (
+        {BODY + ".init_args.image_size": 84},
+        "model.network.body.image_size is 84, but the images are 28x28",
+    ),
+    "features": ({NETWORK + ".init_args.features": 0}, "model.network.features is 0, but must be at least 1"),
+    "early stopping": (
+        {"trainer.callbacks": [EARLY_STOPPING | {"init_args": {"monitor": "val/accurcy"}}]},
+        "trainer.callbacks.monitor is val/accurcy, but validation logs val/accuracy",
+    ),
+    "mode of callback": (
+        {"trainer.callbacks": [EARLY_STOPPING | {"init_args": {"monitor": "val/loss", "mode": "top"}}]},
+        "trainer.callbacks.mode: .*got top",
+    ),
     "lr": (
         {MODEL + "optimizer": {"class_path": "torch.optim.Adam", "init_args": {"lr": -1.0}}},
         "model.optimizer.lr: Invalid learning rate: -1.0",

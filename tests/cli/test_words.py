@@ -1,8 +1,11 @@
 """The functions behind the sentences about mistakes."""
 
-import torch
+import errno
 
-from metalit.cli.errors import blamed, causes, found_value, innermost, named
+import torch
+from jsonargparse import ArgumentParser, Namespace
+
+from metalit.cli.errors import blamed, causes, explain_error, found_value, innermost, named, nearest_option
 from metalit.cli.values import describe, nearest
 from metalit.runs import check_checkpoint
 
@@ -46,6 +49,28 @@ def test_blamed_accuses_nobody_without_evidence():
     assert blamed("max_epochs and max_steps", values) is None
     assert blamed("0 is no value, and True is none", values) is None
     assert blamed("something else", values) is None
+
+
+def test_blamed_takes_the_option_whose_value_is_said_last():
+    values = {"checkpoint.mode": "min", "trainer.callbacks.mode": "sideways"}
+    assert blamed("`mode` can be min, max, got sideways", values) == "trainer.callbacks.mode"
+
+
+def test_a_number_of_the_operating_system_accuses_no_option():
+    config = {"subcommand": "fit", "fit": Namespace(run_dir="here", image_size=28)}
+    full = OSError(errno.ENOSPC, "No space left on device")
+    assert explain_error(full, config, ArgumentParser(), own=False).startswith(
+        "run_dir: here cannot be written (No sp"
+    )
+    missing = FileNotFoundError(errno.ENOENT, "No such file or directory", "there")
+    assert explain_error(missing, config, ArgumentParser(), own=False) == "there: No such file or directory"
+
+
+def test_nearest_option():
+    known = ["trainer", "trainer.max_steps", "checkpoint", "checkpoint.mode", "model"]
+    assert nearest_option("mode", known) == "checkpoint.mode"
+    assert nearest_option("trainer.zzz", known) is None
+    assert nearest_option("trainer.max_step", known) == "trainer.max_steps"
 
 
 def test_describe():

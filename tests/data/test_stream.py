@@ -150,7 +150,7 @@ def test_more_ways_than_classes_is_refused():
 
 def test_more_shots_and_queries_than_examples_is_refused():
     with pytest.raises(
-        ValueError, match=r"3 \+ 4 = 7.*class number 1 of the train split has only 6 examples"
+        ValueError, match=r"class number 1 of the train split has only 6 examples for shots \+ queries = 7"
     ):
         make_stream(shots=3)
 

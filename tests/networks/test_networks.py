@@ -56,6 +56,45 @@ def test_small_images_are_refused():
         Conv4(image_size=15)
 
 
+@pytest.mark.parametrize(
+    ("network", "settings", "message"),
+    [
+        (Conv4, {"channels": 0}, "channels is 0, but must be at least 1"),
+        (Conv4, {"in_channels": -1}, "in_channels is -1, but must be at least 1"),
+        (MLP, {"inputs": 0}, "inputs is 0, but must be at least 1"),
+        (MLP, {"outputs": -3}, "outputs is -3, but must be at least 1"),
+        (MLP, {"hidden": [40, 0]}, r"hidden is \[40, 0\], but each width must be at least 1"),
+        (Classifier, {"body": MLP(), "ways": 0}, "ways is 0, but must be at least 1"),
+        (Classifier, {"body": MLP(), "features": 0}, "features is 0, but must be at least 1"),
+    ],
+)
+def test_impossible_sizes_are_refused(network, settings, message):
+    with pytest.raises(ValueError, match=message):
+        network(**settings)
+
+
+@pytest.mark.parametrize(
+    ("network", "shape", "message"),
+    [
+        (Conv4(channels=2), (1, 3, 28, 28), "in_channels is 1, but the images have 3"),
+        (Conv4(channels=2), (1, 1, 84, 84), "image_size is 28, but the images are 84x84"),
+        (
+            Conv4(channels=2, downsample="stride"),
+            (1, 1, 28, 20),
+            "image_size is 28, but the images are 28x20",
+        ),
+        (MLP(inputs=2), (4, 3), "inputs is 2, but the data have 3 numbers each"),
+    ],
+)
+def test_data_of_another_shape_are_refused(network, shape, message):
+    with pytest.raises(ValueError, match=message):
+        network(torch.zeros(shape))
+
+
+def test_mlp_without_hidden_layers_is_linear():
+    assert [tuple(p.shape) for p in MLP(inputs=2, hidden=(), outputs=3).parameters()] == [(3, 2), (3,)]
+
+
 def test_mlp_has_the_layers_asked_for():
     network = MLP(inputs=2, hidden=(3, 4), outputs=5)
     assert [tuple(p.shape) for p in network.parameters()] == [(3, 2), (3,), (4, 3), (4,), (5, 4), (5,)]

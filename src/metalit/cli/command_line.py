@@ -26,7 +26,7 @@ import metalit
 from metalit.algorithms import MetaLearner
 from metalit.allocator import keep_freed_memory
 from metalit.cli.config_files import ConfigFile
-from metalit.cli.errors import innermost, name_option
+from metalit.cli.errors import explain_error, innermost
 from metalit.cli.noise import without_noise
 from metalit.cli.parser import ArgumentParser, fail
 from metalit.data import EpisodicDataModule
@@ -40,6 +40,7 @@ from metalit.runs import (
     check_checkpoint,
     check_writable,
     common_new_folder,
+    end_with_parent,
     keep_old,
     resolve_checkpoint,
 )
@@ -102,7 +103,7 @@ class MetalitCLI(LightningCLI):
             if not isinstance(cause, MISTAKES):
                 raise cause from None
             own = is_from_metalit(cause)
-            message = name_option(str(cause), getattr(self, "config", {}), self.parser, own=own)
+            message = explain_error(cause, getattr(self, "config", {}), self.parser, own=own)
             fail(message if own else f"{message} ({DEBUG_VARIABLE}=1 shows where)")
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
@@ -269,4 +270,5 @@ def main(args: Sequence[str] | None = None) -> None:
             run_command(COMMANDS[words[0]], words[1:])
             return
         keep_freed_memory()
+        end_with_parent()
         MetalitCLI(args)

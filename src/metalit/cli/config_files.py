@@ -10,6 +10,10 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]
 
+PARTS_OF_A_CLASS = ("class_path", "init_args", "dict_kwargs")  # how a class is written in a file
+
+Pairs = list[tuple[yaml.Node, yaml.Node]]
+
 
 class ConfigFile(ActionConfigFile):
     """The option ``--config``, which looks at a file as a whole first and remembers it."""
@@ -26,21 +30,24 @@ class ConfigFile(ActionConfigFile):
         """Read a file's settings.
 
         Raises:
-            TypeError: the file cannot be read or is not a mapping in YAML; in the form that jsonargparse's own have.
+            TypeError: the file cannot be read, is not a mapping in YAML, or says something beside a class; in the
+                form that jsonargparse's own have.
         """
         try:
-            check_config_file(Path(values))
+            node = check_config_file(Path(values))
         except ValueError as error:
             raise TypeError(f'Parser key "{self.dest}": {error}') from None
         self.files = {
             **self.files,
             values: Path(values).absolute(),
         }  # parsers go to the folder of what they read
+        for key in _beside_classes(node):
+            raise TypeError(f'Parser key "{key}": {beside_class(key)}')
         super().__call__(parser, namespace, values, option_string)  # type: ignore[no-untyped-call]
 
 
-def check_config_file(path: Path) -> None:
-    """Refuse what is not a file of settings.
+def check_config_file(path: Path) -> yaml.MappingNode:
+    """Refuse what is not a file of settings; return what it holds.
 
     Raises:
         ValueError: with the file, and the line if there is one.
@@ -64,6 +71,14 @@ def check_config_file(path: Path) -> None:
         raise ValueError(f"{path} holds {found}, expected settings such as model, data and trainer")
     for key, lines in _repeated(node):
         raise ValueError(f"{path} has {key} twice, in lines {lines[0]} and {lines[1]}")
+    return node
+
+
+def beside_class(key: str) -> str:
+    """Say what is wrong with an option that stands beside ``class_path``."""
+    near = difflib.get_close_matches(key.rpartition(".")[2], PARTS_OF_A_CLASS, n=1, cutoff=0.8)
+    hint = f"did you mean {near[0]}?" if near else "the settings of a class stand under its init_args"
+    return f"stands beside class_path; {hint}"
 
 
 def place(files: Mapping[str, Path], keys: Sequence[str], value: str | None) -> str:
@@ -81,13 +96,25 @@ def place(files: Mapping[str, Path], keys: Sequence[str], value: str | None) -> 
         node: yaml.Node | None = yaml.compose(file.read_text(encoding="utf-8"), yaml.SafeLoader)
         line = 0
         for key in keys:
-            entry = _entry(node, key) or _entry(_value(node, "init_args"), key)
+            within = node.value if isinstance(node, yaml.SequenceNode) else [node]
+            places = [place for each in within for place in (each, _value(each, "init_args"))]
+            entry = next((found for place in places if (found := _entry(place, key))), None)
             if entry is None:
                 break
             line, node = entry[0].start_mark.line + 1, entry[1]
         else:
             return f" ({name}, line {line})" if keys and _may_be(node, value) else ""
     return ""
+
+
+def full_name(files: Mapping[str, Path], name: str) -> str:
+    """Return the way to a setting of which only the last part is known, as the last of the files has it."""
+    full = name
+    for file in files.values():
+        for keys, pairs in _mappings(yaml.compose(file.read_text(encoding="utf-8"), yaml.SafeLoader)):
+            if name in (inner.value for inner, _ in pairs):
+                full = ".".join([*keys, name])
+    return full
 
 
 def _may_be(node: yaml.Node | None, value: str | None) -> bool:
@@ -110,14 +137,32 @@ def _value(node: yaml.Node | None, key: str) -> yaml.Node | None:
     return None if entry is None else entry[1]
 
 
-def _repeated(node: yaml.Node, prefix: str = "") -> Iterator[tuple[str, tuple[int, int]]]:
-    lines: dict[str, int] = {}
-    for name, value in node.value if isinstance(node, yaml.MappingNode) else []:
-        line = name.start_mark.line + 1
-        if name.value in lines and name.value != "<<":
-            yield prefix + name.value, (lines[name.value], line)
-        lines[name.value] = line
-        yield from _repeated(value, f"{prefix}{name.value}.")
+def _mappings(node: yaml.Node | None, keys: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Pairs]]:
+    """Yield the names and values of every mapping, with the way to it, ``init_args`` left out."""
+    if isinstance(node, yaml.SequenceNode):
+        for element in node.value:
+            yield from _mappings(element, keys)
+    elif isinstance(node, yaml.MappingNode):
+        yield keys, node.value
+        for name, value in node.value:
+            yield from _mappings(value, keys if name.value == "init_args" else (*keys, str(name.value)))
+
+
+def _repeated(node: yaml.Node) -> Iterator[tuple[str, tuple[int, int]]]:
+    for keys, pairs in _mappings(node):
+        lines: dict[str, int] = {}
+        for name, _ in pairs:
+            line = name.start_mark.line + 1
+            if name.value in lines and name.value != "<<":
+                yield ".".join([*keys, name.value]), (lines[name.value], line)
+            lines[str(name.value)] = line
+
+
+def _beside_classes(node: yaml.Node) -> Iterator[str]:
+    for keys, pairs in _mappings(node):
+        names = [str(name.value) for name, _ in pairs]
+        if not {"class_path", "init_args"}.isdisjoint(names):
+            yield from (".".join([*keys, name]) for name in names if name not in PARTS_OF_A_CLASS)
 
 
 def _similar_file(path: Path) -> str:

@@ -7,21 +7,26 @@ its end what is wrong there.
 
 import argparse
 import ast
+import errno
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from metalit.cli.config_files import ConfigFile, place
+from jsonargparse import Namespace
+
+from metalit.cli.config_files import ConfigFile, beside_class, full_name, place
 from metalit.cli.values import any_of, describe_values, known_classes, nearest
 
 MOST_OPTIONS = 15  # a longer list helps nobody
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 UNTELLING = {"None", "True", "False", "0", "1"}  # values of many options
 WRONG_CLASS = (
     r"module '(?P<module>[^']+)' has no attribute '(?P<name>[^']+)'",
     r"No module named '(?P<module>[^']+)'",
-    r"Expected a dot import path string: (?P<path>\S+)",
+    r"Expected a dot import path string: (?P<path>\S*)",
     r"Import path (?P<path>\S+) does not (?P<unfit>correspond to a subclass of)",
     r"Expected an instantiatable class, but (?P<path>\S+) is (?P<abstract>abstract)",
     r"Expected '(?P<path>[^']+)' to be .*(?P<unfit>subclass of)",
@@ -47,6 +52,7 @@ class Mistake(NamedTuple):
         is_value: whether the mistake is in that option's value itself, not within the class that it names.
         text: what the last exception says.
         value: the ``repr`` or the text of what was found, if any exception says so.
+        files: the configuration files that were read, by name.
     """
 
     keys: tuple[str, ...]
@@ -56,6 +62,7 @@ class Mistake(NamedTuple):
     is_value: bool
     text: str
     value: str | None
+    files: Mapping[str, Path]
 
     def key(self, *more: str) -> str:
         """Return the option's full name."""
@@ -72,6 +79,7 @@ def explain(message: str, error: BaseException | None, parser: argparse.Argument
     """
     mistake = read_chain(message, error, parser)
     explanations = (
+        explain_odd_name,
         explain_unknown,
         explain_missing,
         explain_no_class,
@@ -80,8 +88,27 @@ def explain(message: str, error: BaseException | None, parser: argparse.Argument
         explain_value,
     )
     key, sentence = next(found for explanation in explanations if (found := explanation(mistake)))
-    where = "" if is_argument(parser, key) else place(config_files(parser), key.split("."), mistake.value)
+    where = "" if is_argument(parser, key) else place(mistake.files, key.split("."), mistake.value)
     return f"{key}: {sentence}{where}"
+
+
+def explain_error(error: BaseException, config: Any, parser: argparse.ArgumentParser, *, own: bool) -> str:
+    """Return one sentence for what went wrong after all options were read.
+
+    Args:
+        error: what was raised.
+        config: all settings.
+        parser: the parser that read them.
+        own: whether metalit's own code raised it, with a message written for its users.
+    """
+    if not isinstance(error, OSError) or error.errno is None:
+        return name_option(str(error), config, parser, own=own)
+    reason = os.strerror(error.errno)
+    if error.errno not in NO_ROOM:
+        return reason if error.filename is None else f"{error.filename}: {reason}"
+    run_dir = config.get(str(config.get("subcommand")), {}).get("run_dir")
+    place = error.filename if run_dir is None else f"run_dir: {run_dir}"
+    return f"{place} cannot be written ({reason}); checkpoints are as they were; make room, or name another --run_dir"
 
 
 def name_option(message: str, config: Any, parser: argparse.ArgumentParser, *, own: bool) -> str:
@@ -94,13 +121,23 @@ def name_option(message: str, config: Any, parser: argparse.ArgumentParser, *, o
         own: whether it is in metalit's words, ``inner_steps is -1, but ...``; otherwise the option is looked for.
     """
     settings = config.get(str(config.get("subcommand")), {})
-    values = {key.replace("init_args.", ""): str(value) for key, value in settings.items()}
-    match = re.search(r"(?<![\w.-])([a-z_][\w.]*) is (\S+?)(?=[,;:\s])", message) if own else None
+    values = {key: str(value) for key, value in all_options(settings)}
+    match = re.search(r"(?<![\w.-])([a-z_][\w.]*) is (\[.*?\]|\S+?)(?=[,;:\s])", message) if own else None
     key = named(match[1], match[2], values) if match else None if own else blamed(message, values)
     if key is None:
         return message
     message = f"{message[: match.start(1)]}{key}{message[match.end(1) :]}" if match else f"{key}: {message}"
     return message + ("" if is_argument(parser, key) else place(config_files(parser), key.split("."), None))
+
+
+def all_options(settings: Any, keys: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+    """Yield every option's full name and value, those of the classes in a list too."""
+    for key, value in settings.items():
+        name = ".".join([*keys, key]).replace("init_args.", "")
+        yield name, value
+        for each in value if isinstance(value, list) else []:
+            if isinstance(each, Namespace):
+                yield from all_options(each, (name,))
 
 
 def named(name: str, value: str, values: Mapping[str, str]) -> str | None:
@@ -111,7 +148,10 @@ def named(name: str, value: str, values: Mapping[str, str]) -> str | None:
 
 
 def blamed(message: str, values: Mapping[str, str]) -> str | None:
-    """Return the option whose name and value are in a message, or else one of both, if there is just one such."""
+    """Return the option whose name and value are in a message, or else one of both, if there is just one such.
+
+    Of several, it is the one whose value comes last: ``mode can be min or max, got sideways``.
+    """
     words = set(re.findall(r"(?<![\w.-])-?[\w.:]*\w", message))
 
     def likeness(key: str) -> int:
@@ -121,6 +161,8 @@ def blamed(message: str, values: Mapping[str, str]) -> str | None:
 
     most = max(map(likeness, values), default=0)
     found = [key for key in values if likeness(key) == most > 0]
+    last = max((message.rfind(values[key]) for key in found), default=-1)
+    found = [key for key in found if message.rfind(values[key]) == last]
     return found[0].removesuffix(".class_path") if len(found) == 1 else None
 
 
@@ -144,7 +186,7 @@ def config_files(parser: argparse.ArgumentParser) -> dict[str, Path]:
 
 def read_chain(message: str, error: BaseException | None, parser: argparse.ArgumentParser) -> Mistake:
     """Follow the exceptions to the innermost."""
-    mistake = Mistake((), parser, "", None, False, message, None)
+    mistake = Mistake((), parser, "", None, False, message, None, config_files(parser))
     for cause in causes(error):
         text = str(cause.args[0]) if isinstance(cause, KeyError) else str(cause)
         parser = getattr(cause, "parser", None) or getattr(cause, "subcommand_parser", None) or mistake.parser
@@ -153,7 +195,10 @@ def read_chain(message: str, error: BaseException | None, parser: argparse.Argum
             mistake = mistake._replace(is_value=False, value=None)
         elif match := re.match(r"Parser key \"([^\"]+)\"|--(\S+)\.help: ", text):
             name = match[1] or match[2]
-            mistake = mistake._replace(keys=(*mistake.keys, name), action=option(parser, name), is_value=True)
+            keys = (
+                mistake.keys if mistake.keys[-1:] == (name,) and mistake.is_value else (*mistake.keys, name)
+            )
+            mistake = mistake._replace(keys=keys, action=option(parser, name), is_value=True)
         if match := re.search(
             r"given class_path '([^']+)'|value: (?:Namespace\(|\{')class_path(?:=|': )'([^']+)'", text
         ):
@@ -177,12 +222,20 @@ def option(parser: argparse.ArgumentParser, name: str) -> argparse.Action | None
 
 def found_value(text: str) -> str | None:
     """Return the value with which a message of jsonargparse ends."""
-    match = re.search(r"(?:Got|Given) value: (.*?)(?:\n|$)", text)
+    match = re.search(r"(?:Got|Given) value: (.*?)(?:\n|$)|Unable to load config \"(.*)\"", text)
     if match is None:
         return None
-    from_command_line = re.match(r"NestedArg\(key='[^']*', val=(.*)\)$", match[1])
-    value = str(literal(from_command_line[1])) if from_command_line else match[1]
+    found = match[1] or match[2] or ""
+    from_command_line = re.match(r"NestedArg\(key='[^']*', val=(.*)\)$", found)
+    value = str(literal(from_command_line[1])) if from_command_line else found
     return "null" if value == "None" else value
+
+
+def explain_odd_name(mistake: Mistake) -> tuple[str, str] | None:
+    """A name that none can have."""
+    if match := re.match(r"Spaces not allowed in keys: \"(.+)\"", mistake.text):
+        return full_name(mistake.files, match[1]), "there is no such option, for names have no spaces"
+    return None
 
 
 def explain_unknown(mistake: Mistake) -> tuple[str, str] | None:
@@ -197,14 +250,14 @@ def explain_unknown(mistake: Mistake) -> tuple[str, str] | None:
         unknown = ".".join(part for part in match.groups() if part)
     else:
         return None
-    options = [action.dest for action in mistake.parser._actions if is_setting(action)]
-    if not options:
+    known = [action.dest for action in mistake.parser._actions if is_setting(action)]
+    if not known:
         return mistake.key(), f"has no class_path; expected {describe_values(mistake.action)}"
-    unknown = first_unknown(unknown.replace("init_args.", ""), options)
-    if near := nearest(unknown, options):
+    unknown = first_unknown(unknown.replace("init_args.", ""), known)
+    if near := nearest_option(unknown, known):
         hint = f"did you mean {mistake.key(near)}?"
-    elif len(options) <= MOST_OPTIONS:
-        hint = f"there are {', '.join(options)}"
+    elif len(known) <= MOST_OPTIONS:
+        hint = f"there are {', '.join(known)}"
     else:
         hint = f"see {mistake.parser.prog.replace(' [options]', '')} --help"
     return mistake.key(unknown), f"{mistake.owner} has no such option; {hint}"
@@ -213,6 +266,14 @@ def explain_unknown(mistake: Mistake) -> tuple[str, str] | None:
 def is_setting(action: argparse.Action) -> bool:
     """Whether an option belongs into a configuration file."""
     return not re.search(r"(^|\.)help$|^config$|^print_|^subcommand$", action.dest)
+
+
+def nearest_option(unknown: str, known: Iterable[str]) -> str | None:
+    """Return the option of that name under another heading, else the one most like it."""
+    elsewhere = [name for name in known if name.endswith("." + unknown.rpartition(".")[2])]
+    return (
+        elsewhere[0] if elsewhere else nearest(unknown, [n for n in known if not unknown.startswith(n + ".")])
+    )
 
 
 def first_unknown(key: str, options: Iterable[str]) -> str:
@@ -240,18 +301,12 @@ def explain_missing(mistake: Mistake) -> tuple[str, str] | None:
 def explain_no_class(mistake: Mistake) -> tuple[str, str] | None:
     """Settings of a class that do not stand where they must."""
     value = literal(mistake.value)
-    if not isinstance(value, dict):
-        return None
-    if not isinstance(value.get("class_path", ""), str):
-        return mistake.key(
-            "class_path"
-        ), f"found {value['class_path']}, expected {describe_values(mistake.action)}"
-    if not mistake.text.startswith("Not a valid subclass of"):
+    if not isinstance(value, dict) or not mistake.text.startswith("Not a valid subclass of"):
         return None
     if "class_path" not in value:
         return mistake.key(), f"has no class_path; expected {describe_values(mistake.action)}"
     extra = next(name for name in value if name not in ("class_path", "init_args", "dict_kwargs"))
-    return mistake.key(extra), "stands beside class_path; the settings of a class stand under its init_args"
+    return mistake.key(extra), beside_class(extra)
 
 
 def explain_class(mistake: Mistake) -> tuple[str, str] | None:
@@ -261,7 +316,7 @@ def explain_class(mistake: Mistake) -> tuple[str, str] | None:
         return None
     found, spec = match.groupdict(), literal(mistake.value)
     given = spec.get("class_path") if isinstance(spec, dict) else None
-    path = found.get("path") or given or ".".join(part for part in match.groups() if part)
+    path = found.get("path") or given or ".".join(part for part in match.groups() if part) or "''"
     expected = f"expected {describe_values(mistake.action)}"
     if found.get("abstract"):
         return mistake.key(), f"{path} is an abstract class; {expected}"

@@ -1,6 +1,7 @@
 """What Lightning and torch say that nobody who uses metalit needs to hear."""
 
 import logging
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,14 +33,22 @@ def without_noise() -> Iterator[None]:
     loggers = [logging.getLogger(f"{package}.{name}") for package in PACKAGES for name in TALKATIVE]
     for logger in loggers:
         logger.addFilter(is_news)
+    threads_hook, threading.excepthook = threading.excepthook, say_in_main_thread
     try:
         with warnings.catch_warnings():
             for beginning in NO_USE:
                 warnings.filterwarnings("ignore", beginning)
             yield
     finally:
+        threading.excepthook = threads_hook
         for logger in loggers:
             logger.removeFilter(is_news)
+
+
+def say_in_main_thread(failure: threading.ExceptHookArgs) -> None:
+    """Say nothing of a full disk here: TensorBoard, which writes in a thread, raises it again in the main thread."""
+    if not isinstance(failure.exc_value, OSError):
+        threading.__excepthook__(failure)
 
 
 def is_news(record: logging.LogRecord) -> bool:

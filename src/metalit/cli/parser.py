@@ -1,6 +1,7 @@
 """The parser of options: full names only, every value checked, mistakes in one sentence, help of readable length."""
 
 import argparse
+import math
 import sys
 from functools import partial
 from typing import Any, NoReturn
@@ -10,12 +11,15 @@ from lightning.pytorch.cli import LightningArgumentParser
 from torch import nn
 
 from metalit.cli.errors import ParsingError, explain
-from metalit.cli.values import any_of, classes_in, known_classes
+from metalit.cli.values import any_of, classes_in, describe_values, known_classes
 
 CKPT_PATH_HELP = (
     "A checkpoint file; or best or last, the run folder's own. A training goes on from it, and from the beginning if "
     "last does not exist yet."
 )
+
+# of Lightning's trainer, which divides by them without a look
+LEAST = {"trainer.accumulate_grad_batches": 1, "trainer.check_val_every_n_epoch": 1, "trainer.num_nodes": 1}
 
 
 class ArgumentParser(LightningArgumentParser):
@@ -51,7 +55,15 @@ class ArgumentParser(LightningArgumentParser):
     def _check_value_key(
         self, action: argparse.Action, value: Any, key: str, cfg: Namespace | None, append: bool = False
     ) -> Any:
-        """Check null too, and what stands for a whole group: jsonargparse takes both whatever the type is."""
+        """Check numbers and null too, and what stands for a whole group: jsonargparse takes them whatever they are."""
+        for each in value if isinstance(value, list) else [value]:
+            if problem := unusable(each, LEAST.get(key)):
+                raise TypeError(f'Parser key "{key}": {problem}')
+            if isinstance(each, dict | Namespace) and not isinstance(path := each.get("class_path", ""), str):
+                found = "null" if path is None else path
+                raise TypeError(
+                    f'Parser key "{key}.class_path": found {found}, expected {describe_values(action)}'
+                )
         is_option = hasattr(action, "_typehint")  # else it stands for a group of options
         if value is None and is_option and action.default is not None:
             return action._check_type_(value, cfg=cfg, append=append, mode=self.parser_mode)  # type: ignore[attr-defined]
@@ -59,6 +71,17 @@ class ArgumentParser(LightningArgumentParser):
         if key in (self.groups or {}) and not is_settings:
             raise TypeError(f'Parser key "{key}": Expected settings. Got value: {value!r}')
         return super()._check_value_key(action, value, key, cfg, append)
+
+
+def unusable(value: Any, least: int | None) -> str | None:
+    """Say what is wrong with a number that no option can use, or that is below the least an option can."""
+    if isinstance(value, float) and math.isnan(value):
+        return "found nan, expected a number"
+    if not isinstance(value, int):
+        return None
+    if not -(2**63) <= value < 2**64:
+        return f"found {value}, which takes more than 64 bits"
+    return None if least is None or value >= least else f"found {value}, expected at least {least}"
 
 
 def name_networks(action: argparse.Action) -> str:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from metalit.cli.command_line import OF_ONE_RUN, MetalitCLI
 from metalit.cluster.base import Cluster
-from metalit.cluster.sweeps import Point
+from metalit.cluster.sweeps import Point, command_of
 
 LAST = Path("checkpoints") / "last.ckpt"
 
@@ -82,11 +82,11 @@ def check_runs(
     if points is None:
         run = CheckedOptions(command, cluster).run("")
         return run.folder, [run]
-    folder = Path(CheckedOptions([*command, *points[0].arguments], cluster).folder or sweep_folder).absolute()
+    folder = Path(CheckedOptions(command_of(command, points[0]), cluster).folder or sweep_folder).absolute()
     runs = []
     for point in points:
-        own = [*point.arguments, "--run_dir", str(folder / point.name)]
-        runs.append(CheckedOptions([*command, *own], cluster).run(point.name))
+        own = ["--run_dir", str(folder / point.name)]
+        runs.append(CheckedOptions([*command_of(command, point), *own], cluster).run(point.name))
     return folder, runs
 
 

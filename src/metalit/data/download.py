@@ -13,13 +13,14 @@ CHUNK = 1 << 16
 TIMEOUT = 30.0  # seconds without an answer
 
 
-def download(url: str, path: Path, md5: str) -> None:
+def download(url: str, path: Path, md5: str, root: Path) -> None:
     """Fetch ``url`` to ``path``; processes may do so at once, and ``path`` never holds half a file.
 
     Args:
         url: where the file is.
         path: where to put it.
         md5: checksum of the file, in hexadecimal.
+        root: the folder that the user named as ``data.root``.
 
     Raises:
         FileNotFoundError: no network, no such address or no room; says what to put where.
@@ -41,6 +42,6 @@ def download(url: str, path: Path, md5: str) -> None:
                 )
     except (OSError, HTTPException) as error:
         raise FileNotFoundError(
-            f"{path} does not exist and could not be fetched from {url} ({error}): "
-            "fetch it on a machine with a network and put it there"
+            f"data.root is {root}, but {path} does not exist and could not be fetched from {url} ({error}): fetch it "
+            "on a machine with a network and put it there, or name another folder"
         ) from error

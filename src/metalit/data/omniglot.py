@@ -104,7 +104,7 @@ def find_sources(root: Path) -> list[Path]:
         source = next((place for place in places if place.exists()), None)
         if source is None:
             source = root / "omniglot" / f"{half}.zip"
-            download(f"{URL}{half}.zip", source, md5)
+            download(f"{URL}{half}.zip", source, md5, root)
         sources.append(source)
     return sources
 

@@ -103,10 +103,10 @@ class ClassificationStream:
                 f"ways is {ways}, but the {split} split has only {classes} classes: lower ways, or use more classes"
             )
         if shots + queries > smallest:
+            name, value = ("shots", shots) if shots >= smallest else ("queries", queries)
             raise ValueError(
-                f"shots + queries is {shots} + {queries} = {shots + queries}, but class number "
-                f"{int(class_sizes.argmin())} of the {split} split has only {smallest} examples: "
-                "lower shots or queries, or leave that class out"
+                f"{name} is {value}, but class number {int(class_sizes.argmin())} of the {split} split has only "
+                f"{smallest} examples for shots + queries = {shots + queries}: lower one, or leave that class out"
             )
         self.class_sizes = class_sizes
         self.starts = np.cumsum(class_sizes) - class_sizes

@@ -1,5 +1,6 @@
 """Update rules of the inner loop, as values: two pure functions ``init`` and ``update``."""
 
+import math
 from abc import ABC, abstractmethod
 from typing import Any
 
@@ -35,8 +36,8 @@ class SGD(UpdateRule):
 
     def __init__(self, lr: float) -> None:
         super().__init__()
-        if not lr > 0:
-            raise ValueError(f"inner_lr is {lr}, but must be positive")
+        if not 0 < lr < math.inf:
+            raise ValueError(f"inner_lr is {lr}, but must be positive and finite")
         self.lr = lr
 
     def init(self, parameters: Params) -> tuple[()]:

@@ -17,7 +17,7 @@ class Classifier(nn.Module):
         ``[n, ...]`` to ``[n, N]``.
 
     Raises:
-        ValueError: ``features`` is neither given nor an attribute of the body.
+        ValueError: ``features`` is neither given nor an attribute of the body, or a number is below 1.
     """
 
     def __init__(self, body: nn.Module, ways: int = 5, features: int | None = None) -> None:
@@ -27,6 +27,9 @@ class Classifier(nn.Module):
             raise ValueError(
                 f"{type(body).__name__} does not say how long its embedding is: give Classifier(features=...)"
             )
+        for name, value in (("ways", ways), ("features", features)):
+            if value < 1:
+                raise ValueError(f"{name} is {value}, but must be at least 1")
         self.body = body
         self.head = nn.Linear(features, ways)
 

@@ -30,7 +30,7 @@ class Conv4(nn.Module):
         ``[n, in_channels, image_size, image_size]`` to ``[n, features]``.
 
     Raises:
-        ValueError: images too small for four halvings.
+        ValueError: no channels, images too small for four halvings, or images that are not as announced.
     """
 
     def __init__(
@@ -43,10 +43,14 @@ class Conv4(nn.Module):
         channels_last: bool = False,
     ) -> None:
         super().__init__()
+        for name, value in (("channels", channels), ("in_channels", in_channels)):
+            if value < 1:
+                raise ValueError(f"{name} is {value}, but must be at least 1")
         if image_size < 16:
             raise ValueError(
                 f"Conv4 halves images four times: image_size is {image_size}, but must be at least 16"
             )
+        self.in_channels, self.image_size = in_channels, image_size
         pool = downsample == "pool"
         self.blocks = nn.Sequential(
             *(
@@ -68,5 +72,10 @@ class Conv4(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Embed images."""
+        channels, height, width = x.shape[1:]
+        if channels != self.in_channels:
+            raise ValueError(f"in_channels is {self.in_channels}, but the images have {channels}")
+        if not height == width == self.image_size:
+            raise ValueError(f"image_size is {self.image_size}, but the images are {height}x{width}")
         maps: Tensor = self.blocks(x)
         return maps.flatten(1) if self.pool else maps.mean(dim=(2, 3))

@@ -19,10 +19,19 @@ class MLP(nn.Module):
 
     Shape:
         ``[n, inputs]`` to ``[n, outputs]``.
+
+    Raises:
+        ValueError: a width below 1, or vectors of another length than announced.
     """
 
     def __init__(self, inputs: int = 1, hidden: Sequence[int] = (40, 40), outputs: int = 1) -> None:
         super().__init__()
+        for name, value in (("inputs", inputs), ("outputs", outputs)):
+            if value < 1:
+                raise ValueError(f"{name} is {value}, but must be at least 1")
+        if min(hidden, default=1) < 1:
+            raise ValueError(f"hidden is {list(hidden)}, but each width must be at least 1")
+        self.inputs = inputs
         widths = [inputs, *hidden]
         layers: list[nn.Module] = []
         for width, next_width in pairwise(widths):
@@ -32,4 +41,6 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return one output vector per input vector."""
+        if x.shape[-1] != self.inputs:
+            raise ValueError(f"inputs is {self.inputs}, but the data have {x.shape[-1]} numbers each")
         return self.layers(x)  # type: ignore[no-any-return]

@@ -7,6 +7,7 @@ from metalit.runs.owed_validation import OwedValidation
 from metalit.runs.preemption import Preemption
 from metalit.runs.random_states import RandomStates
 from metalit.runs.wandb_logger import WandbLogger
+from metalit.runs.watchdog import end_with_parent
 
 __all__ = [
     "OwedValidation",
@@ -17,6 +18,7 @@ __all__ = [
     "check_checkpoint",
     "check_writable",
     "common_new_folder",
+    "end_with_parent",
     "keep_old",
     "new_folder",
     "resolve_checkpoint",

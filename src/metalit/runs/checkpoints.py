@@ -117,7 +117,7 @@ class RunCheckpoint(ModelCheckpoint):
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save what is best by now, then the last state, which knows it."""
-        self._check_monitor(trainer)
+        self._check_monitors(trainer)
         super().on_validation_end(trainer, pl_module)
         if may_go_on_from_here(trainer):
             self.save_now(trainer)
@@ -174,13 +174,22 @@ class RunCheckpoint(ModelCheckpoint):
             else trainer.strategy.reduce_boolean_decision(is_late, all=False)
         )
 
-    def _check_monitor(self, trainer: L.Trainer) -> None:
+    def _check_monitors(self, trainer: L.Trainer) -> None:
         # Lightning would find out after the first epoch, which may take an hour
-        if trainer.sanity_checking and self.monitor not in trainer.callback_metrics:
-            logged = sorted(
-                name for name in trainer.callback_metrics if not name.endswith(("_ci95", "_adaptation"))
-            )
-            raise ValueError(f"checkpoint.monitor is {self.monitor}, but validation logs {', '.join(logged)}")
+        if not trainer.sanity_checking:
+            return
+        logged = sorted(
+            name for name in trainer.callback_metrics if not name.endswith(("_ci95", "_adaptation"))
+        )
+        monitors = [("checkpoint.monitor", str(self.monitor))]
+        # a metric of training comes only later
+        stopping = (each.monitor for each in trainer.early_stopping_callbacks)
+        monitors += [
+            ("trainer.callbacks.monitor", name) for name in stopping if not name.startswith("train/")
+        ]
+        for option, monitor in monitors:
+            if monitor not in trainer.callback_metrics:
+                raise ValueError(f"{option} is {monitor}, but validation logs {', '.join(logged)}")
 
 
 def moved(state: dict[str, Any], folder: str) -> dict[str, Any]:
