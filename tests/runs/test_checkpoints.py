@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import shutil
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import torch
 from lightning import Trainer
 
 from cases import DOMAINS
-from commands import changed, maml, protonet, write_yaml
+from commands import changed, complaint, maml, protonet, write_yaml
 from metalit.algorithms import MAML
 from metalit.cli import MetalitCLI, command_line, main
 from metalit.runs import RunCheckpoint, check_checkpoint, keep_old, resolve_checkpoint
@@ -371,3 +372,18 @@ def test_without_the_command_line(tmp_path):
     trainer.fit(learner, datamodule=domain.data())
     assert load(tmp_path)["global_step"] == 2
     shutil.rmtree(tmp_path / "checkpoints")
+
+
+def test_a_loss_that_is_not_finite_leaves_the_state_before_it(fit, tmp_path, capsys):
+    # the first step makes the weights so large that the second overflows
+    settings = maml(optimizer={"class_path": "torch.optim.SGD", "init_args": {"lr": 1e30}})
+    fit(changed(settings, {"checkpoint.every_n_steps": 1}), "run", 1)
+    last = (tmp_path / "run" / "checkpoints" / "last.ckpt").read_bytes()
+    message = complaint(capsys, lambda: fit(settings, "run", 4, "--ckpt_path", "last"))
+    assert re.match(
+        r"the meta-(loss is \w+|gradient is not finite) at step 1 \(training episodes [\d, -]+\)", message
+    )
+    assert (tmp_path / "run" / "checkpoints" / "last.ckpt").read_bytes() == last
+    failed = load(tmp_path / "run", "failed")
+    assert failed["global_step"] == 1
+    assert_same_state(load(tmp_path / "run"), failed)
