@@ -1,7 +1,5 @@
 """The base of every meta-learner: what Lightning calls, and the few things a family of methods writes."""
 
-import math
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -12,9 +10,9 @@ import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.utils.data import DataLoader
 
+from metalit.algorithms.optimizers import checked_optimizers
 from metalit.data.loader import EvaluationSpans, TrainLoader
 from metalit.engine import Engine, with_gradient
 from metalit.episode import Episode, Labelled
@@ -204,14 +202,8 @@ class MetaLearner(L.LightningModule, ABC):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return the meta-optimiser over all trained parameters, and its schedule."""
-        optimizer = self.optimizer(parameter for parameter in self.parameters() if parameter.requires_grad)
-        if not math.isfinite(rate := optimizer.defaults.get("lr", 0.0)):
-            raise ValueError(f"optimizer.lr is {rate}, but must be finite")
-        if self.lr_scheduler is None:
-            return optimizer
-        check_schedule(self.lr_scheduler(self.optimizer([nn.Parameter(torch.zeros(()))])))
-        schedule = {"scheduler": self.lr_scheduler(optimizer), "interval": self.lr_scheduler_interval}
-        return {"optimizer": optimizer, "lr_scheduler": schedule}  # type: ignore[return-value]
+        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        return checked_optimizers(trained, self.optimizer, self.lr_scheduler, self.lr_scheduler_interval)
 
     def _meta_gradient(self) -> Callable[..., tuple[Params, Tensor, Outcome]]:
         if self._compiled is None:
@@ -266,23 +258,6 @@ class MetaLearner(L.LightningModule, ABC):
                 logged[f"{split}/{name}_before_adaptation"] = summarise(values[:, 0]).mean
         # every rank holds the values of all episodes by now, so there is nothing left to reduce
         self.log_dict(logged, rank_zero_only=False, sync_dist=False)
-
-
-def check_schedule(schedule: Any) -> None:
-    """Take a step of a schedule of no other use: torch hardly looks at its settings, and fails an epoch later.
-
-    Raises:
-        ValueError: it cannot take one.
-    """
-    if isinstance(schedule, ReduceLROnPlateau):
-        return
-    try:
-        with warnings.catch_warnings(action="ignore"):  # there is no step of an optimiser before it
-            schedule.step()
-    except ArithmeticError as error:
-        raise ValueError(
-            f"model.lr_scheduler: {type(schedule).__name__} cannot take a step ({error}); look at its settings"
-        ) from error
 
 
 def count_ways(support: Labelled) -> int:

@@ -1,0 +1,55 @@
+"""The meta-optimiser and its schedule, looked at before training begins: torch would fail an epoch later."""
+
+import math
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+
+def checked_optimizers(
+    parameters: Sequence[nn.Parameter],
+    optimizer: OptimizerCallable,
+    lr_scheduler: LRSchedulerCallable | None,
+    interval: str,
+) -> OptimizerLRScheduler:
+    """Return what Lightning's ``configure_optimizers`` returns.
+
+    Args:
+        parameters: what is trained.
+        optimizer: makes the optimiser.
+        lr_scheduler: makes the schedule of its rate; the rate is constant if not given.
+        interval: whether the schedule advances every ``epoch`` or every ``step``.
+
+    Raises:
+        ValueError: a rate that is not finite, or a schedule that cannot take a step.
+    """
+    made = optimizer(parameters)
+    if not math.isfinite(rate := made.defaults.get("lr", 0.0)):
+        raise ValueError(f"optimizer.lr is {rate}, but must be finite")
+    if lr_scheduler is None:
+        return made
+    check_schedule(lr_scheduler(optimizer(parameters)))  # of an optimiser that is never used
+    schedule = {"scheduler": lr_scheduler(made), "interval": interval}
+    return {"optimizer": made, "lr_scheduler": schedule}  # type: ignore[return-value]
+
+
+def check_schedule(schedule: Any) -> None:
+    """Take a step of a schedule of no other use: torch hardly looks at its settings.
+
+    Raises:
+        ValueError: it cannot take one.
+    """
+    if isinstance(schedule, ReduceLROnPlateau):
+        return
+    try:
+        with warnings.catch_warnings(action="ignore"):  # there is no step of an optimiser before it
+            schedule.step()
+    except ArithmeticError as error:
+        raise ValueError(
+            f"model.lr_scheduler: {type(schedule).__name__} cannot take a step ({error}); look at its settings"
+        ) from error
