@@ -90,7 +90,8 @@ def run(omniglot, tmp_path):
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=name_of)
 def test_experiment_runs(path, run):
     folder = run("fit", [path])
-    assert {"best.ckpt", "last.ckpt"} == {file.name for file in (folder / "checkpoints").iterdir()}
+    files = {file.name for file in (folder / "checkpoints").iterdir()}
+    assert files == {"best.ckpt", "last.ckpt", "previous.ckpt"}
     run("test", [path], "--ckpt_path", "best")
     results = json.loads((folder / "results.json").read_text())
     monitored = yaml.safe_load(path.read_text())["checkpoint"]["monitor"].removeprefix("val/")
