@@ -46,6 +46,15 @@ def test_log_of_a_resumed_run_has_every_step_once(tmp_path):
     assert curve.values.tolist() == [1, 1, 2, 2, 3, 3]
 
 
+def test_a_part_may_start_with_the_validation_of_a_step_trained_before(tmp_path):
+    (tmp_path / "metrics-1.csv").write_text("step,train/loss,val/loss\n1,5,\n2,4,\n3,3,\n")
+    (tmp_path / "metrics.csv").write_text("step,train/loss,val/loss\n2,,9\n3,2,\n")
+    log = TrainingLog.read(tmp_path / "metrics.csv")
+    assert log.curve("train/loss").values.tolist() == [5, 4, 2]
+    assert log.curve("train/loss").steps.tolist() == [1, 2, 3]
+    assert log.curve("val/loss").values.tolist() == [9]
+
+
 def log_with(points: int) -> TrainingLog:
     rows = [{"step": i, "train/loss": 1.0 / i, "train/accuracy": 0.5} for i in range(1, points)]
     validations = [

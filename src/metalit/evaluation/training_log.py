@@ -39,7 +39,8 @@ class TrainingLog:
     def read(cls, path: Path) -> "TrainingLog":
         """Read ``metrics.csv`` and the parts before it, ``metrics-1.csv``, ``metrics-2.csv``, ...
 
-        A part that starts again at an earlier step replaces what was logged from that step on.
+        A part that starts again at an earlier step replaces what was logged from that step on. It may start with the
+        validation of a step whose training is in the part before.
         """
         numbered = path.parent.glob(f"{path.stem}-*{path.suffix}")
         parts = sorted(
@@ -48,8 +49,7 @@ class TrainingLog:
         rows: list[Row] = []
         for part in [*(part for _, part in parts), path]:
             new = _read_rows(part) if part.is_file() else []
-            if new:
-                rows = [row for row in rows if row["step"] < new[0]["step"]] + new
+            rows = _kept(rows, new) + new
         return cls(rows)
 
     def curve(self, name: str) -> Curve:
@@ -61,6 +61,15 @@ class TrainingLog:
     def has(self, name: str) -> bool:
         """Whether training or validation logged ``name``."""
         return any(len(self.curve(f"{split}/{name}").steps) for split in ("train", "val"))
+
+
+def _kept(rows: list[Row], new: list[Row]) -> list[Row]:
+    """Return the rows that are not logged again in ``new``."""
+    if not new:
+        return rows
+    first = new[0]["step"]
+    again = {name for row in new if row["step"] == first for name in row} - {"step", "epoch"}
+    return [row for row in rows if row["step"] < first or (row["step"] == first and not again & row.keys())]
 
 
 def _read_rows(path: Path) -> list[Row]:
