@@ -32,8 +32,8 @@ def settings_with_wandb(tmp_path, settings, **changes):
     return write_yaml(tmp_path / "config.yaml", changed(settings, {"trainer.logger": LOGGER, **changes}))
 
 
-def assert_sent_once(run_dir, parts):
-    """The parts are one run, and hold each row of metrics.csv once."""
+def assert_sent_once(run_dir, parts, kills=0):
+    """The parts are one run, and hold each row of metrics.csv once; a kill may have cost that file a row."""
     (run_id,) = {part.run.run_id for part in parts}
     assert RunRecord(run_dir, "other").id == run_id
     rows = [row for part in parts for row in part.rows]
@@ -47,7 +47,9 @@ def assert_sent_once(run_dir, parts):
     for name in {name for name, _ in cells}:
         sent = [(row[STEP], row[name]) for _, row in rows if name in row]
         curve = log.curve(name)
-        assert sent == list(zip(curve.steps, curve.values, strict=True)), name
+        logged = list(zip(curve.steps, curve.values, strict=True))
+        assert [row for row in sent if row in logged] == logged, name
+        assert len(sent) - len(logged) <= kills, name
 
 
 def test_run_resume_and_test_are_one_run(tmp_path, monkeypatch):
@@ -157,7 +159,7 @@ def test_killed_run_goes_on_as_one(tmp_path):
     main([*command[2:], "--ckpt_path=last", f"--trainer.max_steps={until}"])
 
     (part,) = read_parts(run_dir)  # those that were killed are set aside, and all of theirs is in this one
-    assert_sent_once(run_dir, [part])
+    assert_sent_once(run_dir, [part], kills=2)
     assert len(list((run_dir / "wandb").glob("*/*.incomplete"))) == 2
     assert [row[STEP] for _, row in part.rows if "train/loss" in row] == list(range(until))
 
