@@ -173,9 +173,9 @@ class Engine:
 def derivative(objective: Objective, outcome: Outcome) -> tuple[Outcome, Tensor]:
     """Return (an objective's derivative with respect to the outcomes of this rank's tasks, its value)."""
     if world_size() == 1 or not objective.over_all_tasks:
-        return grad_and_value(objective)(outcome)
+        return grad_and_value(objective.total)(outcome)
     own = outcome._replace(buffers={})
-    cotangent, value = grad_and_value(objective)(gather_tasks(own))
+    cotangent, value = grad_and_value(objective.total)(gather_tasks(own))
     # DDP averages over the ranks what is to be summed
     summed = tree_map(lambda leaf: world_size() * leaf, own_tasks(cotangent))
     return summed._replace(buffers=tree_map(torch.zeros_like, outcome.buffers)), value

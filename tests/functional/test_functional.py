@@ -44,7 +44,7 @@ def test_matching_keeps_the_order_of_names():
 def test_sgd_descends():
     rule = SGD(0.1)
     parameters, gradient = {"w": torch.tensor([1.0])}, {"w": torch.tensor([2.0])}
-    updated, state = rule(gradient, rule.init(parameters), parameters)
+    updated, state = rule(gradient, rule.init(parameters), parameters, torch.tensor(0.0))
     assert updated["w"].item() == pytest.approx(0.8)
     assert state == ()
     with pytest.raises(ValueError, match="inner_lr is 0"):

@@ -97,7 +97,7 @@ class MetaLearner(L.LightningModule, ABC):
 
     def meta_loss(self, episode: Episode) -> Tensor:
         """Return the scalar that training minimises."""
-        return self.objective(self(episode))
+        return self.objective.at_epoch(self.current_epoch).total(self(episode))
 
     @torch.no_grad()
     def evaluate(self, episode: Episode) -> Outcome:
@@ -147,7 +147,7 @@ class MetaLearner(L.LightningModule, ABC):
         scale = None if scaler is None else scaler.scale(torch.ones((), device=self.device))
         gradient, loss, outcome = self._meta_gradient()(
             partial(self.task, ways=count_ways(episode.support)),
-            self.objective,
+            self.objective.at_epoch(self.current_epoch),
             {name: parameter.detach() for name, parameter in parameters.items()},
             buffers,
             self.keys(episode),
@@ -222,7 +222,11 @@ class MetaLearner(L.LightningModule, ABC):
 
     def _log_training(self, loss: Tensor, outcome: Outcome, episode: Episode) -> None:
         values = episode_metrics(outcome.predictions, episode.query.y, outcome.loss)
-        logged = {f"train/{name}": value.mean() for name, value in values.items()} | {"train/loss": loss}
+        numbers = {name: value for name, value in outcome.measured.items() if value.dim() == 1}
+        logged = {
+            f"train/{name}": value.mean() for name, value in (values | numbers | outcome.penalties).items()
+        }
+        logged["train/loss"] = loss
         self.log_dict(logged, prog_bar=True, batch_size=len(episode.query.y))
 
     def _start_evaluation(self) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 
-from torch import Tensor
+from torch import Tensor, nn
 
 Params = dict[str, Tensor]
 
@@ -15,14 +15,60 @@ def scope(parameters: Mapping[str, Tensor], prefix: str) -> Params:
 
 
 def matching(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
-    """Return the names that match any of the shell-style patterns, e.g. ``["head.*"]``.
+    """Return the names that match any of the shell-style patterns and none of those that begin with ``!``.
+
+    Args:
+        names: dotted names of parameters.
+        patterns: e.g. ``["head.*"]``, or ``["*", "!head.*"]`` for all others.
 
     Raises:
-        ValueError: a pattern matches no name.
+        ValueError: a pattern matches no name, or nothing is left.
     """
     for pattern in patterns:
-        if not any(fnmatchcase(name, pattern) for name in names):
+        if not any(fnmatchcase(name, pattern.removeprefix("!")) for name in names):
             raise ValueError(
                 f"the pattern {pattern!r} matches none of the network's parameters; these are: {', '.join(names)}"
             )
-    return [name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)]
+    wanted = [pattern for pattern in patterns if not pattern.startswith("!")]
+    unwanted = [pattern[1:] for pattern in patterns if pattern.startswith("!")]
+    found = [
+        name
+        for name in names
+        if any(fnmatchcase(name, pattern) for pattern in wanted)
+        and not any(fnmatchcase(name, pattern) for pattern in unwanted)
+    ]
+    if not found:
+        raise ValueError(f"the patterns {list(patterns)} leave no parameter; there are: {', '.join(names)}")
+    return found
+
+
+def select(network: nn.Module, patterns: Sequence[str]) -> dict[str, nn.Parameter]:
+    """Return a network's parameters whose names match, in the order of the network.
+
+    Raises:
+        ValueError: a pattern matches no name, or nothing is left.
+    """
+    parameters = dict(network.named_parameters())
+    return {name: parameters[name] for name in matching(list(parameters), patterns)}
+
+
+class ParameterTable(nn.Module):
+    """Meta-parameters that belong to the parameters of a network, one tensor for each.
+
+    Args:
+        values: the initial value for each dotted name.
+    """
+
+    def __init__(self, values: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.names = list(values)
+        for name, value in values.items():
+            self.register_parameter(_key(name), nn.Parameter(value))
+
+    def forward(self) -> Params:
+        """Return the present values by dotted name."""
+        return {name: getattr(self, _key(name)) for name in self.names}
+
+
+def _key(name: str) -> str:
+    return name.replace(".", "/")  # torch allows no dot in the name of a parameter

@@ -8,17 +8,18 @@ Inside a ``TaskContext`` any network, a user's own included, behaves as follows.
   is right. See docs/guide/gradients.md.
 * **Running statistics** are not written in place: a training-mode batch norm normalises by the statistics of its
   own task and returns the updated buffers through ``updates``.
-* **Dropout** takes its mask from a hash of (the task's key, how many dropout calls came before, element), so the mask
-  does not depend on how tasks are mapped: vmapped, looped, chunked or compiled.
+* **Dropout**, ``torch.rand_like`` and ``torch.randn_like`` take their numbers from a hash of (the task's key, how many
+  such calls came before, element), so these do not depend on how tasks are mapped: vmapped, looped, chunked or compiled.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
+from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
 
 from metalit.functional.precision import at_least_float32
 
@@ -41,7 +42,7 @@ class TaskContext(TorchFunctionMode):
         super().__init__()
         self.key, self.buffers = key, buffers
         self.updates: dict[str, Tensor] = {}
-        self.dropout_calls = 0
+        self.draws = 0
         self.replacements: dict[Callable[..., Any], Callable[..., Any]] = {
             F.batch_norm: self.batch_norm,
             F.instance_norm: self.instance_norm,
@@ -50,6 +51,8 @@ class TaskContext(TorchFunctionMode):
             F.dropout1d: self.channel_dropout,
             F.dropout2d: self.channel_dropout,
             F.dropout3d: self.channel_dropout,
+            torch.rand_like: self.uniform,
+            torch.randn_like: self.normal,
             Tensor.add_: self.add_,
         }
 
@@ -134,12 +137,33 @@ class TaskContext(TorchFunctionMode):
 
     def keep(self, like: Tensor, p: float) -> Tensor:
         """Return a mask of 0 and 1/(1-p) in the shape of ``like``, new at each call."""
-        self.dropout_calls += 1
+        keep = self.bits(like) >= p * 2**32
+        return keep.to(like.dtype) / (1 - p) if p < 1 else torch.zeros_like(like)
+
+    def uniform(self, like: Tensor, **options: Any) -> Tensor:
+        """Replace ``torch.rand_like``: uniform in (0, 1), new at each call."""
+        dtype = options.get("dtype") or like.dtype
+        return ((self.bits(like).to(torch.float64) + 0.5) / 2**32).to(dtype)
+
+    def normal(self, like: Tensor, **options: Any) -> Tensor:
+        """Replace ``torch.randn_like`` (Box and Muller 1958)."""
+        dtype = options.get("dtype") or like.dtype
+        radius, angle = (((self.bits(like).to(torch.float64) + 0.5) / 2**32) for _ in range(2))
+        return ((-2 * radius.log()).sqrt() * (2 * math.pi * angle).cos()).to(dtype)
+
+    def bits(self, like: Tensor) -> Tensor:
+        """Return 32 random bits for each element, as int64, new at each call."""
+        self.draws += 1
         key = hash32(hash32(self.key & MASK32) ^ (self.key >> 32))
-        stream = hash32((key + self.dropout_calls * GOLDEN_RATIO32) & MASK32)
+        stream = hash32((key + self.draws * GOLDEN_RATIO32) & MASK32)
         elements = torch.arange(like.numel(), device=like.device)
-        bits = hash32((hash32(elements ^ stream) + stream) & MASK32).reshape(like.shape)
-        return (bits >= p * 2**32).to(like.dtype) / (1 - p) if p < 1 else torch.zeros_like(like)
+        return hash32((hash32(elements ^ stream) + stream) & MASK32).reshape(like.shape)
+
+
+def current_task() -> TaskContext | None:
+    """Return the innermost context that is entered at present."""
+    modes = [mode for mode in _get_current_function_mode_stack() if isinstance(mode, TaskContext)]
+    return modes[-1] if modes else None
 
 
 def hash32(x: Tensor) -> Tensor:

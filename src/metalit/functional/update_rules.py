@@ -4,7 +4,7 @@ import math
 from abc import ABC, abstractmethod
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from metalit.functional.parameters import Params
 
@@ -17,11 +17,18 @@ class UpdateRule(nn.Module, ABC):
 
     @abstractmethod
     def init(self, parameters: Params) -> Any:
-        """Return the rule's state before the first step."""
+        """Return the rule's state before the first step: any nest of tensors and numbers."""
 
     @abstractmethod
-    def forward(self, gradient: Params, state: Any, parameters: Params) -> tuple[Params, Any]:
-        """Return the parameters and the state after one step."""
+    def forward(self, gradient: Params, state: Any, parameters: Params, loss: Tensor) -> tuple[Params, Any]:
+        """Return the parameters and the state after one step.
+
+        Args:
+            gradient: of the support loss.
+            state: what ``init`` or the last step returned.
+            parameters: where the gradient was taken.
+            loss: the support loss there, 0-d.
+        """
 
 
 class SGD(UpdateRule):
@@ -36,14 +43,25 @@ class SGD(UpdateRule):
 
     def __init__(self, lr: float) -> None:
         super().__init__()
-        if not 0 < lr < math.inf:
-            raise ValueError(f"inner_lr is {lr}, but must be positive and finite")
-        self.lr = lr
+        self.lr = positive("inner_lr", lr)
 
     def init(self, parameters: Params) -> tuple[()]:
         """Return no state."""
         return ()
 
-    def forward(self, gradient: Params, state: tuple[()], parameters: Params) -> tuple[Params, tuple[()]]:
+    def forward(
+        self, gradient: Params, state: tuple[()], parameters: Params, loss: Tensor
+    ) -> tuple[Params, tuple[()]]:
         """Return theta - lr * gradient."""
         return {name: value - self.lr * gradient[name] for name, value in parameters.items()}, state
+
+
+def positive(name: str, value: float) -> float:
+    """Return a number that must be positive and finite.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not 0 < value < math.inf:
+        raise ValueError(f"{name} is {value}, but must be positive and finite")
+    return value

@@ -8,32 +8,40 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
+from torch.func import functional_call, grad_and_value
 
 from metalit.algorithms.base import MetaLearner
 from metalit.episode import Labelled
+from metalit.functional.checkpointing import checkpointed
 from metalit.functional.losses import task_loss
-from metalit.functional.parameters import Params, matching, scope
+from metalit.functional.parameters import Params, scope, select
 from metalit.functional.precision import without_autocast
 from metalit.functional.update_rules import UpdateRule
+from metalit.objectives import LearnedTask
 from metalit.outcome import Outcome
 
 
 class GradientBasedMetaLearner(MetaLearner, ABC):
-    """Learns a task by descending its support loss. An algorithm writes ``trajectory`` alone.
+    """Learns a task by descending its support loss. An algorithm writes ``inner_step`` alone.
 
     Args:
         network: the network; its parameters are the initialisation theta.
         update_rule: what one inner step does with the gradient.
-        inner_steps: inner steps per task, >= 0; a trained model may be tested with more.
-        adapted: shell-style patterns of the parameters that adapt, e.g. ``["head.*"]``; the others keep their
-            meta-learned value within a task.
+        inner_steps: inner steps per task in training, >= 0.
+        eval_inner_steps: inner steps in validation, test and prediction; ``inner_steps`` if not given.
+        adapted: shell-style patterns of the parameters that adapt, e.g. ``["head.*"]``, or ``["*", "!head.*"]`` for all
+            others; those that do not adapt keep their meta-learned value within a task.
+        first_order: hold the inner gradients constant when the meta-gradient is taken: cheaper, and no second
+            derivatives.
+        checkpoint_steps: keep only the parameters of each inner step for the backward pass and compute the rest
+            again. Changes no number; memory no longer grows by a graph a step, time by about a third.
         inner_autocast: in mixed precision, take the inner steps in half precision too. Faster; but their gradients
             are not scaled against underflow, and second-order meta-gradients get noisy. Else they are in float32.
         **learner: the settings of ``MetaLearner``.
 
     Raises:
-        ValueError: a negative number of steps, or a pattern that matches no parameter.
+        ValueError: a negative number of steps, a pattern that matches no parameter, or settings that exclude one
+            another.
     """
 
     def __init__(
@@ -41,30 +49,72 @@ class GradientBasedMetaLearner(MetaLearner, ABC):
         network: nn.Module,
         update_rule: UpdateRule,
         inner_steps: int = 1,
+        eval_inner_steps: int | None = None,
         adapted: Sequence[str] = ("*",),
+        first_order: bool = False,
+        checkpoint_steps: bool = False,
         inner_autocast: bool = False,
         **learner: Any,
     ) -> None:
         super().__init__(network, **learner)
         self.update_rule = update_rule
-        self.inner_steps, self.inner_autocast = inner_steps, inner_autocast
-        if inner_steps < 0:
-            raise ValueError(f"inner_steps is {inner_steps}, but must be at least 0")
+        self.inner_steps, self.eval_inner_steps = inner_steps, eval_inner_steps
+        for name, value in (("inner_steps", inner_steps), ("eval_inner_steps", eval_inner_steps)):
+            if value is not None and value < 0:
+                raise ValueError(f"{name} is {value}, but must be at least 0")
         self.adapted = tuple(adapted)
-        self.adapted_names = matching([name for name, _ in network.named_parameters()], adapted)
+        self.adapted_names = list(select(network, adapted))
+        self.first_order, self.inner_autocast = first_order, inner_autocast
+        self.checkpoint_steps = checkpoint_steps
+        if checkpoint_steps and self.engine.compile:
+            raise ValueError("checkpoint_steps does not go with engine.compile: torch cannot compile it")
 
     @abstractmethod
-    def trajectory(self, meta: Params, support: Labelled, steps: int) -> list[Params]:
-        """Return the adapted parameters of one task before the first and after each of ``steps`` inner steps."""
+    def inner_step(self, meta: Params, support: Labelled, adapted: Params, state: Any) -> tuple[Params, Any]:
+        """Return one task's parameters and state after one more inner step.
+
+        Args:
+            meta: meta-parameters and buffers of the whole learner, by name.
+            support: what the task is learned from.
+            adapted: the task's parameters before the step, by their name in the network.
+            state: what ``start`` or the step before returned.
+        """
+
+    def start(self, meta: Params, support: Labelled) -> tuple[Params, Any]:
+        """Return a task's parameters before the first inner step, and the state of the update rule."""
+        network = scope(meta, "network")
+        adapted = {name: network[name] for name in self.adapted_names}
+        return adapted, self.update_rule.init(adapted)
+
+    def predict(self, meta: Params, adapted: Params, x: Tensor) -> Tensor:
+        """Return one task's predictions for inputs ``[n, ...]``."""
+        return functional_call(self.network, {**scope(meta, "network"), **adapted}, (x,))  # type: ignore[no-any-return]
+
+    def penalties(self, meta: Params, path: list[Params]) -> Params:
+        """Return the terms that the method itself adds to the meta-loss of a task, 0-d by name; none by default."""
+        return {}
 
     def task(self, meta: Params, support: Labelled, query: Labelled, ways: int) -> Outcome:
         """Adapt on the support set, then judge on the query set."""
-        adapted = self.adapted_path(meta, support)[-1]
-        return self.judge(meta, adapted, query)
+        learn = partial(self.trajectory, meta, steps=self.inner_steps)
+        path = learn(support)
+        learned = LearnedTask(
+            path,
+            self.adapted_names,
+            support,
+            query,
+            partial(self.loss, meta),
+            partial(self.predict, meta),
+            learn,
+        )
+        outcome = self.judge(meta, path[-1], query)
+        return outcome._replace(
+            measured=self.objective.measure(learned), penalties=self.penalties(meta, path)
+        )
 
     def evaluate_task(self, meta: Params, support: Labelled, query: Labelled, ways: int) -> Outcome:
-        """Judge on the query set before the first and after each inner step: T = 1 + inner_steps."""
-        path = self.adapted_path(meta, support)
+        """Judge on the query set before the first and after each inner step: T = 1 + the number of steps."""
+        path = self.trajectory(meta, support, self.steps_in_evaluation())
         outcomes = [self.judge(meta, adapted, query) for adapted in path]
         return Outcome(
             loss=torch.stack([outcome.loss for outcome in outcomes]),
@@ -76,40 +126,56 @@ class GradientBasedMetaLearner(MetaLearner, ABC):
         """Learn one task and return its predictor."""
         meta = {name: value for part in self.meta() for name, value in part.items()}
         with self.context():
-            adapted = self.adapted_path(meta, support)[-1]
+            adapted = self.trajectory(meta, support, self.steps_in_evaluation())[-1]
         return partial(self._predict_in_context, meta, adapted)
 
-    def setting(self) -> dict[str, Any]:
-        """Return what a reader of a result must know about the method."""
-        return {**super().setting(), "inner_steps": self.inner_steps, "adapted": list(self.adapted)}
-
-    def adapted_path(self, meta: Params, support: Labelled) -> list[Params]:
-        """Return the trajectory over all inner steps, computed in the precision of the inner loop."""
+    def trajectory(self, meta: Params, support: Labelled, steps: int) -> list[Params]:
+        """Return the adapted parameters of one task before the first and after each of ``steps`` inner steps."""
+        step = checkpointed(self.inner_step) if self.checkpoint_steps else self.inner_step
         with nullcontext() if self.inner_autocast else without_autocast(support.y.device):
-            return self.trajectory(meta, support, self.inner_steps)
+            adapted, state = self.start(meta, support)
+            path = [adapted]
+            for _ in range(steps):
+                adapted, state = step(meta, support, adapted, state)
+                path.append(adapted)
+        return path
 
-    def start(self, meta: Params) -> Params:
-        """Return the initial value of the parameters that adapt."""
-        network = scope(meta, "network")
-        return {name: network[name] for name in self.adapted_names}
+    def inner_gradient(self, meta: Params, support: Labelled, adapted: Params) -> tuple[Params, Tensor]:
+        """Return the gradient of one task's support loss, and the loss; constants if ``first_order``."""
+        gradient, loss = grad_and_value(self.loss, argnums=1)(meta, adapted, support)
+        if self.first_order:
+            return {name: value.detach() for name, value in gradient.items()}, loss.detach()
+        return gradient, loss
 
-    def predict(self, meta: Params, adapted: Params, x: Tensor) -> Tensor:
-        """Return one task's predictions for inputs ``[n, ...]``."""
-        return functional_call(self.network, {**scope(meta, "network"), **adapted}, (x,))  # type: ignore[no-any-return]
-
-    def loss(self, adapted: Params, meta: Params, examples: Labelled) -> Tensor:
-        """Return one task's mean loss on some examples; its first argument is what inner steps differentiate."""
-        return task_loss(self.predict(meta, adapted, examples.x), examples.y)
-
-    def update(self, meta: Params, gradient: Params, state: Any, adapted: Params) -> tuple[Params, Any]:
+    def update(
+        self, meta: Params, gradient: Params, state: Any, adapted: Params, loss: Tensor
+    ) -> tuple[Params, Any]:
         """Apply the update rule, with its own meta-learned parameters if it has any."""
         rule = scope(meta, "update_rule")
-        return functional_call(self.update_rule, rule, (gradient, state, adapted))  # type: ignore[no-any-return]
+        return functional_call(self.update_rule, rule, (gradient, state, adapted, loss))  # type: ignore[no-any-return]
+
+    def loss(self, meta: Params, adapted: Params, examples: Labelled) -> Tensor:
+        """Return one task's mean loss on some examples."""
+        return task_loss(self.predict(meta, adapted, examples.x), examples.y)
 
     def judge(self, meta: Params, adapted: Params, query: Labelled) -> Outcome:
         """Return loss and predictions on the query set."""
         predictions = self.predict(meta, adapted, query.x)
         return Outcome(task_loss(predictions, query.y), predictions)
+
+    def steps_in_evaluation(self) -> int:
+        """Return the number of inner steps in validation, test and prediction."""
+        return self.inner_steps if self.eval_inner_steps is None else self.eval_inner_steps
+
+    def setting(self) -> dict[str, Any]:
+        """Return what a reader of a result must know about the method."""
+        return {
+            **super().setting(),
+            "inner_steps": self.steps_in_evaluation(),
+            "adapted": list(self.adapted),
+            "first_order": self.first_order,
+            "objective": type(self.objective).__name__,
+        }
 
     @torch.no_grad()
     def _predict_in_context(self, meta: Params, adapted: Params, x: Tensor) -> Tensor:

@@ -11,11 +11,9 @@
 Line 7 differentiates through line 6, second derivatives included.
 """
 
-from functools import partial
 from typing import Any
 
 from torch import nn
-from torch.func import grad
 
 from metalit.algorithms.gradient.base import GradientBasedMetaLearner
 from metalit.episode import Labelled
@@ -38,14 +36,7 @@ class MAML(GradientBasedMetaLearner):
     def __init__(self, network: nn.Module, inner_lr: float = 0.01, **learner: Any) -> None:
         super().__init__(network, update_rule=SGD(inner_lr), **learner)
 
-    def trajectory(self, meta: Params, support: Labelled, steps: int) -> list[Params]:
-        """Return theta_b before the first and after each inner step."""
-        theta = self.start(meta)  # line 5
-        loss = partial(self.loss, meta=meta, examples=support)
-        state = self.update_rule.init(theta)
-        path = [theta]
-        for _ in range(steps):  # line 6
-            gradient = grad(loss)(theta)
-            theta, state = self.update(meta, gradient, state, theta)
-            path.append(theta)
-        return path
+    def inner_step(self, meta: Params, support: Labelled, adapted: Params, state: Any) -> tuple[Params, Any]:
+        """Return theta_b after one more step."""
+        gradient, loss = self.inner_gradient(meta, support, adapted)  # line 6
+        return self.update(meta, gradient, state, adapted, loss)

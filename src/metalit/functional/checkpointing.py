@@ -1,0 +1,89 @@
+"""Computing something again in the backward pass instead of keeping its graph.
+
+``torch.utils.checkpoint`` does not go with ``torch.func``; this does, ``vmap`` included.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import vjp
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+from metalit.functional.precision import without_autocast
+from metalit.functional.task_context import TaskContext, current_task
+
+Flat = Callable[..., tuple[Tensor, ...]]
+
+
+def checkpointed(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the same function, of which only the arguments are kept for the backward pass.
+
+    Args:
+        function: a pure function from nests of tensors to a nest of tensors. Tensors that tasks have of their own must
+            be among the arguments, not in a closure.
+    """
+
+    def wrapped(*arguments: Any) -> Any:
+        leaves, spec = tree_flatten(arguments)
+        is_tensor = [isinstance(leaf, Tensor) for leaf in leaves]
+        tensors = [leaf for leaf, tensor in zip(leaves, is_tensor, strict=True) if tensor]
+        context = current_task()
+        draws = context.draws if context else 0
+        found: dict[str, Any] = {}  # what the results are besides tensors
+
+        def flat(key: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
+            """Compute from tensors alone, in a context of its own that begins where the present one is."""
+            given = iter(tensors)
+            full = [next(given) if tensor else leaf for leaf, tensor in zip(leaves, is_tensor, strict=True)]
+            inner = TaskContext(key, context.buffers if context else {})
+            inner.draws = draws
+            with sdpa_kernel(SDPBackend.MATH), inner:  # as in the engine
+                result = function(*tree_unflatten(full, spec))
+            results, found["spec"] = tree_flatten((result, inner.updates))
+            found["draws"] = inner.draws
+            found["numbers"] = [None if isinstance(leaf, Tensor) else leaf for leaf in results]
+            return tuple(leaf for leaf in results if isinstance(leaf, Tensor))
+
+        key = context.key if context else torch.zeros((), dtype=torch.int64)
+        results = iter(_Recomputed.apply(flat, key, *tensors))  # type: ignore[no-untyped-call]
+        full = [next(results) if number is None else number for number in found["numbers"]]
+        result, updates = tree_unflatten(full, found["spec"])
+        if context:
+            context.updates.update(updates)
+            context.draws = found["draws"]
+        return result
+
+    return wrapped
+
+
+class _Recomputed(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(flat: Flat, *tensors: Tensor) -> tuple[Tensor, ...]:
+        return flat(*tensors)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.flat = inputs[0]
+        ctx.save_for_backward(*inputs[1:])
+        ctx.mark_non_differentiable(*[leaf for leaf in output if not leaf.is_floating_point()])
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
+        tensors = ctx.saved_tensors
+        inexact = [i for i, tensor in enumerate(tensors) if tensor.is_floating_point()]
+
+        def of_inexact(*values: Tensor) -> tuple[Tensor, ...]:
+            full = list(tensors)
+            for i, value in zip(inexact, values, strict=True):
+                full[i] = value
+            return ctx.flat(*full)  # type: ignore[no-any-return]
+
+        with without_autocast(tensors[0].device):
+            _, pull_back, *_ = vjp(of_inexact, *[tensors[i] for i in inexact])
+            gradients = iter(pull_back(cotangents))
+        return (None, *[next(gradients) if i in inexact else None for i in range(len(tensors))])
