@@ -10,9 +10,28 @@ from typing import Any
 import torch.nn.functional as F
 from torch import nn
 
-from metalit.algorithms import FOMAML, MAML, MetaLearner, PrototypicalNetwork
+from metalit.algorithms import (
+    ANIL,
+    BOIL,
+    CAVIA,
+    FOMAML,
+    FOML,
+    IMAML,
+    LEO,
+    MAML,
+    TMAML,
+    AdaptiveTAML,
+    LSTMMetaLearner,
+    MAMLPlusPlus,
+    MetaCurvature,
+    MetaLearner,
+    MetaSGD,
+    PrototypicalNetwork,
+    Reptile,
+    TaskAgnosticMAML,
+)
 from metalit.data import EpisodicDataModule, Glyphs, Sinusoid
-from metalit.networks import MLP, Classifier, Conv4
+from metalit.networks import MLP, Classifier, ContextMLP, Conv4, FiLMConv4
 
 SMALL = {
     "tasks_per_batch": 4,
@@ -34,7 +53,10 @@ class Domain:
 DOMAINS = {
     "sinusoid": Domain(
         lambda **settings: Sinusoid(**({"shots": 5, "queries": 10} | SMALL | settings)),
-        {"predictor": lambda: MLP(hidden=(20, 20))},
+        {
+            "predictor": lambda: MLP(hidden=(20, 20)),
+            "context": lambda: ContextMLP(hidden=(20, 20)),
+        },
     ),
     "glyphs": Domain(
         lambda **settings: Glyphs(
@@ -43,6 +65,7 @@ DOMAINS = {
         {
             "predictor": lambda: Classifier(Conv4(channels=8, downsample="stride"), ways=3),
             "embedding": lambda: Conv4(channels=8, batch_norm="running"),
+            "context": lambda: FiLMConv4(channels=8, ways=3, context_size=20),
         },
     ),
 }
@@ -68,6 +91,7 @@ class Case:
         learning: the domains it is for, and what it must learn there.
         adapts: whether predictions change with inner steps.
         order_matters: whether the order of the support set may change predictions.
+        without_gradient: patterns of parameters whose gradient may be zero up to rounding, as before a batch norm.
     """
 
     algorithm: type[MetaLearner]
@@ -76,13 +100,14 @@ class Case:
     settings: dict[str, Any] = field(default_factory=dict)
     adapts: bool = True
     order_matters: bool = False
+    without_gradient: tuple[str, ...] = ()
 
     def make(self, domain: str, *, dropout: float = 0.0, **settings: Any) -> MetaLearner:
         """Return a learner for one of the row's domains; its network may drop a share of its inputs."""
         network = DOMAINS[domain].networks[self.network]()
         if dropout:
             network.register_forward_pre_hook(
-                lambda network, inputs: F.dropout(inputs[0], dropout, network.training)
+                lambda network, inputs: (F.dropout(inputs[0], dropout, network.training), *inputs[1:])
             )
         return self.algorithm(network, **(self.settings | settings))
 
@@ -99,6 +124,108 @@ CASES = {
         network="predictor",
         settings={"inner_lr": 0.05, "inner_steps": 2},
         learning={"sinusoid": Learning(300, 0.01, 2.5), "glyphs": Learning(150, 0.01, 0.95)},
+    ),
+    "ANIL": Case(
+        ANIL,
+        network="predictor",
+        settings={"inner_lr": 0.5, "inner_steps": 2},
+        learning={"glyphs": Learning(150, 0.01, 0.9)},
+    ),
+    "BOIL": Case(
+        BOIL,
+        network="predictor",
+        settings={"inner_lr": 0.1, "inner_steps": 2},
+        learning={"glyphs": Learning(150, 0.01, 0.9)},
+    ),
+    "CAVIA": Case(
+        CAVIA,
+        network="context",
+        settings={"inner_lr": 2.0, "inner_steps": 2},
+        learning={"sinusoid": Learning(300, 0.01, 2.0), "glyphs": Learning(150, 0.01, 0.95)},
+    ),
+    "MetaSGD": Case(
+        MetaSGD,
+        network="predictor",
+        settings={"inner_lr": (0.01, 0.1), "inner_steps": 2},
+        learning={"sinusoid": Learning(500, 0.003, 2.0), "glyphs": Learning(150, 0.01, 0.9)},
+    ),
+    "MetaCurvature": Case(
+        MetaCurvature,
+        network="predictor",
+        settings={"inner_lr": 0.05, "inner_steps": 2, "shared": False},
+        learning={"sinusoid": Learning(300, 0.01, 2.0), "glyphs": Learning(150, 0.01, 0.9)},
+    ),
+    "MAMLPlusPlus": Case(
+        MAMLPlusPlus,
+        network="predictor",
+        settings={"inner_lr": 0.05, "inner_steps": 2},
+        learning={"sinusoid": Learning(300, 0.01, 2.0), "glyphs": Learning(150, 0.01, 0.6)},
+    ),
+    "IMAML": Case(
+        IMAML,
+        network="predictor",
+        settings={"inner_lr": 0.01, "inner_steps": 5, "proximal_strength": 4.0, "cg_steps": 2},
+        learning={"sinusoid": Learning(300, 0.01, 2.5), "glyphs": Learning(80, 0.01, 0.8)},
+    ),
+    "LSTMMetaLearner": Case(
+        LSTMMetaLearner,
+        network="predictor",
+        settings={"inner_steps": 2, "hidden": 8},
+        learning={"sinusoid": Learning(300, 0.01, 2.5), "glyphs": Learning(150, 0.01, 0.9)},
+    ),
+    "LEO": Case(
+        LEO,
+        network="predictor",
+        settings={"latents": 16, "latent_steps": 2, "finetuning_steps": 2, "dropout": 0.1},
+        learning={"glyphs": Learning(100, 0.01, 0.8)},
+    ),
+    "Reptile": Case(
+        Reptile,
+        network="predictor",
+        settings={
+            "inner_lr": 0.05,
+            "inner_optimizer": "sgd",  # Adam turns rounding errors of gradients that are zero into signs
+            "inner_steps": 3,
+            "inner_batch_size": 4,
+            "eval_inner_steps": 10,
+            "inner_autocast": True,  # else mixed precision has nothing to change
+        },
+        learning={"sinusoid": Learning(300, 0.01, 2.7), "glyphs": Learning(150, 0.01, 0.9)},
+        order_matters=True,
+        without_gradient=("*.blocks.*.0.bias",),
+    ),
+    "FOML": Case(
+        FOML,
+        network="predictor",
+        settings={
+            "inner_lr": 0.05,
+            "inner_optimizer": "sgd",  # Adam turns rounding errors of gradients that are zero into signs
+            "inner_steps": 3,
+            "inner_batch_size": 4,
+            "eval_inner_steps": 10,
+            "inner_autocast": True,
+        },
+        learning={"sinusoid": Learning(300, 0.01, 2.7), "glyphs": Learning(150, 0.01, 0.9)},
+        order_matters=True,
+        without_gradient=("*.blocks.*.0.bias",),
+    ),
+    "TMAML": Case(
+        TMAML,
+        network="predictor",
+        settings={"inner_lr": 0.05, "eval_inner_steps": 5},
+        learning={"sinusoid": Learning(300, 0.01, 3.5), "glyphs": Learning(150, 0.01, 1.1)},
+    ),
+    "TaskAgnosticMAML": Case(
+        TaskAgnosticMAML,
+        network="predictor",
+        settings={"inner_lr": 0.05, "inner_steps": 2, "measure": "theil", "weight": 0.5},
+        learning={"sinusoid": Learning(300, 0.01, 2.5), "glyphs": Learning(150, 0.01, 0.9)},
+    ),
+    "AdaptiveTAML": Case(
+        AdaptiveTAML,
+        network="predictor",
+        settings={"inner_lr": 0.05, "inner_steps": 2, "initial_scale": 0.1},
+        learning={"sinusoid": Learning(300, 0.01, 2.0), "glyphs": Learning(150, 0.01, 0.9)},
     ),
     "PrototypicalNetwork": Case(
         PrototypicalNetwork,

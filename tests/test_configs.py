@@ -16,7 +16,7 @@ from miniature import write_omniglot
 ROOT = Path(__file__).parents[1]
 NOT_OF_A_RUN = ("cluster", "sweep")  # have tests of their own
 FILES = sorted(path for path in (ROOT / "configs").rglob("*.yaml") if path.parent.name not in NOT_OF_A_RUN)
-OVERLAYS = [path for path in FILES if "model" not in yaml.safe_load(path.read_text())]
+OVERLAYS = [path for path in FILES if "class_path" not in yaml.safe_load(path.read_text()).get("model", {})]
 EXPERIMENTS = [path for path in FILES if path not in OVERLAYS]
 COMPILED = "sinusoid/maml.yaml"  # the one that stays compiled, by a backend that needs no C++ compiler
 MINIATURE = {

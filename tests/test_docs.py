@@ -148,7 +148,9 @@ def test_commands_are_valid(page, tmp_path, monkeypatch, capsys):
             assert stop.value.code == 0, f"{shlex.join(command)}: {capsys.readouterr().err}"
 
 
-@pytest.mark.parametrize("name", ["gradients", "episodes-and-reproducibility", "getting-started", "scaling"])
+@pytest.mark.parametrize(
+    "name", ["gradients", "objectives", "episodes-and-reproducibility", "getting-started", "scaling"]
+)
 def test_code_of_guide_runs(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code = blocks(DOCS / "guide" / f"{name}.md", "python")

@@ -156,7 +156,7 @@ def broken_float16(folder: Path, ranks: int) -> dict[str, Any]:
 
 
 PLAIN, CHUNKS, COMPILED = Engine(), Engine(chunk_size=1), Engine(compile=True, compile_backend="aot_eager")
-ROWS = [(name, domain) for name, case in CASES.items() for domain in case.learning]
+ROWS = [(name, list(case.learning)[-1]) for name, case in CASES.items()]  # the domain with the larger network
 Job = Callable[[Path, int], dict[str, Any]]
 JOBS: dict[str, Job] = {
     **{f"{name}-{domain}": partial(row, name, domain) for name, domain in ROWS},

@@ -129,7 +129,7 @@ class Engine:
             # the fused attention kernels have no second derivative
             with sdpa_kernel(SDPBackend.MATH), context:
                 outcome = task({**parameters, **buffers}, *episode)
-            return outcome._replace(buffers=context.updates)
+            return outcome._replace(buffers=context.statistics())
 
         if self.mapping == "vmap":
             return vmap(one_task, randomness="different")(keys, episode)

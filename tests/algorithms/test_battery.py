@@ -1,6 +1,7 @@
 """Invariants that every algorithm must hold, over the table of cases."""
 
 from copy import deepcopy
+from fnmatch import fnmatchcase
 from functools import partial
 
 import lightning as L
@@ -111,10 +112,9 @@ def test_query_labels_never_reach_predictions(name, domain):
 @over_rows
 def test_support_labels_do(name, domain):
     algorithm, episode = learner(name, domain).eval(), double(domain)
-    flipped = Labelled(episode.support.x, episode.support.y.flip(1))
-    assert not torch.allclose(
-        algorithm(episode).predictions, algorithm(Episode(flipped, episode.query)).predictions, rtol=1e-4
-    )
+    flipped = Episode(Labelled(episode.support.x, episode.support.y.flip(1)), episode.query)
+    one, other = (algorithm.evaluate(e).predictions[:, -1] for e in (episode, flipped))
+    assert not torch.allclose(one, other, rtol=1e-4)
 
 
 @over_rows
@@ -181,26 +181,38 @@ def test_engine_settings_change_no_number(name, domain, engine):
 def test_training_step_carries_the_gradient_of_meta_loss(name, domain):
     episode = double(domain)
     algorithm = learner(name, domain)
+    torch.manual_seed(4)  # as in meta_gradient
     loss = algorithm.meta_loss(episode)
     loss.backward()
     expected = loss.detach(), {key: parameter.grad for key, parameter in algorithm.named_parameters()}
-    assert all(gradient.abs().sum() > 0 for gradient in expected[1].values())
+    idle = CASES[name].without_gradient
+    learned = [key for key in expected[1] if not any(fnmatchcase(key, pattern) for pattern in idle)]
+    assert all(expected[1][key].abs().sum() > 0 for key in learned)
     assert_same_gradient(meta_gradient(learner(name, domain), episode), expected)
+
+
+class SaveAfter(L.Callback):
+    """Saves a checkpoint right after a step, as a run does: Lightning counts an epoch that was broken off as done."""
+
+    def __init__(self, step, path):
+        self.step, self.path = step, path
+
+    def on_train_batch_end(self, trainer, *_):
+        if trainer.global_step == self.step:
+            trainer.save_checkpoint(self.path)
 
 
 @over_rows
 def test_resume_gives_the_same_next_step(name, domain, tmp_path):
-    def fit(steps, checkpoint=None):
+    def fit(checkpoint=None):
         L.seed_everything(0 if checkpoint is None else 1, verbose=False)
         algorithm = CASES[name].make(domain, dropout=0.2)
-        trainer = quiet_trainer(tmp_path, max_steps=steps, max_epochs=-1)
+        save = [] if checkpoint else [SaveAfter(3, tmp_path / "middle.ckpt")]
+        trainer = quiet_trainer(tmp_path, max_steps=5, max_epochs=-1, callbacks=save)
         trainer.fit(algorithm, DOMAINS[domain].data(), ckpt_path=checkpoint)
-        return trainer, algorithm
+        return algorithm
 
-    _, straight = fit(5)
-    trainer, _ = fit(3)
-    trainer.save_checkpoint(tmp_path / "middle.ckpt")
-    _, resumed = fit(5, tmp_path / "middle.ckpt")
+    straight, resumed = fit(), fit(tmp_path / "middle.ckpt")
     one, other = straight.state_dict(), resumed.state_dict()
     assert all(torch.equal(one[key], other[key]) for key in one)
 
@@ -262,7 +274,7 @@ class Damage(L.Callback):
         if batch_idx == 1:
             self.before = deepcopy(learner.state_dict())
             if self.what == "task":
-                batch.query.x[2] = torch.nan
+                batch.support.x[2] = batch.query.x[2] = torch.nan
 
     def on_after_backward(self, trainer, learner):
         if self.what == "gradient" and trainer.global_step == 1:

@@ -27,10 +27,16 @@ def checkpointed(function: Callable[..., Any]) -> Callable[..., Any]:
     """
 
     def wrapped(*arguments: Any) -> Any:
-        leaves, spec = tree_flatten(arguments)
-        is_tensor = [isinstance(leaf, Tensor) for leaf in leaves]
-        tensors = [leaf for leaf, tensor in zip(leaves, is_tensor, strict=True) if tensor]
         context = current_task()
+        # a norm finds its running statistics among the buffers by identity, so these are not passed but closed over
+        buffers = {id(buffer) for buffer in context.buffers.values()} if context else set()
+
+        def passes(leaf: Any) -> bool:
+            return isinstance(leaf, Tensor) and id(leaf) not in buffers
+
+        leaves, spec = tree_flatten(arguments)
+        is_tensor = [passes(leaf) for leaf in leaves]
+        tensors = [leaf for leaf, tensor in zip(leaves, is_tensor, strict=True) if tensor]
         draws = context.draws if context else 0
         found: dict[str, Any] = {}  # what the results are besides tensors
 
@@ -42,14 +48,17 @@ def checkpointed(function: Callable[..., Any]) -> Callable[..., Any]:
             inner.draws = draws
             with sdpa_kernel(SDPBackend.MATH), inner:  # as in the engine
                 result = function(*tree_unflatten(full, spec))
-            results, found["spec"] = tree_flatten((result, inner.updates))
+            results, found["spec"] = tree_flatten((result, inner.statistics()))
             found["draws"] = inner.draws
-            found["numbers"] = [None if isinstance(leaf, Tensor) else leaf for leaf in results]
-            return tuple(leaf for leaf in results if isinstance(leaf, Tensor))
+            found["constants"] = [None if passes(leaf) else leaf for leaf in results]
+            given_back = {id(tensor) for tensor in tensors}  # autograd wants these as views
+            return tuple(
+                leaf.view_as(leaf) if id(leaf) in given_back else leaf for leaf in results if passes(leaf)
+            )
 
         key = context.key if context else torch.zeros((), dtype=torch.int64)
         results = iter(_Recomputed.apply(flat, key, *tensors))  # type: ignore[no-untyped-call]
-        full = [next(results) if number is None else number for number in found["numbers"]]
+        full = [next(results) if constant is None else constant for constant in found["constants"]]
         result, updates = tree_unflatten(full, found["spec"])
         if context:
             context.updates.update(updates)
@@ -71,6 +80,7 @@ class _Recomputed(torch.autograd.Function):
         ctx.flat = inputs[0]
         ctx.save_for_backward(*inputs[1:])
         ctx.mark_non_differentiable(*[leaf for leaf in output if not leaf.is_floating_point()])
+        ctx.floating = [i for i, leaf in enumerate(output) if leaf.is_floating_point()]
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
@@ -81,9 +91,9 @@ class _Recomputed(torch.autograd.Function):
             full = list(tensors)
             for i, value in zip(inexact, values, strict=True):
                 full[i] = value
-            return ctx.flat(*full)  # type: ignore[no-any-return]
+            return tuple(leaf for leaf in ctx.flat(*full) if leaf.is_floating_point())
 
         with without_autocast(tensors[0].device):
             _, pull_back, *_ = vjp(of_inexact, *[tensors[i] for i in inexact])
-            gradients = iter(pull_back(cotangents))
+            gradients = iter(pull_back(tuple(cotangents[i] for i in ctx.floating)))
         return (None, *[next(gradients) if i in inexact else None for i in range(len(tensors))])

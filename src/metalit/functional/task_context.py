@@ -8,8 +8,9 @@ Inside a ``TaskContext`` any network, a user's own included, behaves as follows.
   is right. See docs/guide/gradients.md.
 * **Running statistics** are not written in place: a training-mode batch norm normalises by the statistics of its
   own task and returns the updated buffers through ``updates``.
-* **Dropout**, ``torch.rand_like`` and ``torch.randn_like`` take their numbers from a hash of (the task's key, how many
-  such calls came before, element), so these do not depend on how tasks are mapped: vmapped, looped, chunked or compiled.
+* **Dropout** takes its mask from a hash of (the task's key, how many draws came before, element), so the mask does not
+  depend on how tasks are mapped: vmapped, looped, chunked or compiled. ``uniform_like`` and ``normal_like`` do the
+  same; ``torch.rand_like`` and its kin do not, since torch.compile lets no mode see them.
 """
 
 import math
@@ -51,8 +52,6 @@ class TaskContext(TorchFunctionMode):
             F.dropout1d: self.channel_dropout,
             F.dropout2d: self.channel_dropout,
             F.dropout3d: self.channel_dropout,
-            torch.rand_like: self.uniform,
-            torch.randn_like: self.normal,
             Tensor.add_: self.add_,
         }
 
@@ -122,6 +121,10 @@ class TaskContext(TorchFunctionMode):
         )
         self.updates[names[0]] = (1 - momentum) * buffer + momentum * value.to(buffer.dtype)
 
+    def statistics(self) -> dict[str, Tensor]:
+        """Return ``updates`` as plain values; those noted within an inner gradient still belong to its graph."""
+        return {name: value.detach() for name, value in self.updates.items()}
+
     def dropout(self, input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
         """Replace ``F.dropout`` by one whose mask is a function of the task's key."""
         return input * self.keep(input, p) if training and p > 0 else input
@@ -140,17 +143,6 @@ class TaskContext(TorchFunctionMode):
         keep = self.bits(like) >= p * 2**32
         return keep.to(like.dtype) / (1 - p) if p < 1 else torch.zeros_like(like)
 
-    def uniform(self, like: Tensor, **options: Any) -> Tensor:
-        """Replace ``torch.rand_like``: uniform in (0, 1), new at each call."""
-        dtype = options.get("dtype") or like.dtype
-        return ((self.bits(like).to(torch.float64) + 0.5) / 2**32).to(dtype)
-
-    def normal(self, like: Tensor, **options: Any) -> Tensor:
-        """Replace ``torch.randn_like`` (Box and Muller 1958)."""
-        dtype = options.get("dtype") or like.dtype
-        radius, angle = (((self.bits(like).to(torch.float64) + 0.5) / 2**32) for _ in range(2))
-        return ((-2 * radius.log()).sqrt() * (2 * math.pi * angle).cos()).to(dtype)
-
     def bits(self, like: Tensor) -> Tensor:
         """Return 32 random bits for each element, as int64, new at each call."""
         self.draws += 1
@@ -162,8 +154,22 @@ class TaskContext(TorchFunctionMode):
 
 def current_task() -> TaskContext | None:
     """Return the innermost context that is entered at present."""
-    modes = [mode for mode in _get_current_function_mode_stack() if isinstance(mode, TaskContext)]
+    modes = [mode for mode in _get_current_function_mode_stack() if isinstance(mode, TaskContext)]  # type: ignore[no-untyped-call]
     return modes[-1] if modes else None
+
+
+def uniform_like(x: Tensor) -> Tensor:
+    """Return float64 numbers uniform in (0, 1) in the shape of ``x``: within a task drawn by its key."""
+    task = current_task()
+    if task is None:
+        return torch.rand_like(x, dtype=torch.float64)
+    return (task.bits(x) + 0.5) / 2**32
+
+
+def normal_like(x: Tensor) -> Tensor:
+    """Return standard normal numbers in the shape and dtype of ``x`` (Box and Muller 1958)."""
+    radius, angle = uniform_like(x), uniform_like(x)
+    return ((-2 * radius.log()).sqrt() * (2 * math.pi * angle).cos()).to(x.dtype)
 
 
 def hash32(x: Tensor) -> Tensor:

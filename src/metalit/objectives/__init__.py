@@ -1,6 +1,24 @@
 """How per-task results become one meta-loss."""
 
 from metalit.objectives.base import LearnedTask, Objective
+from metalit.objectives.contrastive import ConML, ContrastiveAdaptation
+from metalit.objectives.gradient_penalty import GradientPenalty
+from metalit.objectives.joint_loss import JointLoss
+from metalit.objectives.multi_step_loss import MultiStepLoss
 from metalit.objectives.query_loss import QueryLoss
+from metalit.objectives.reptile_loss import ReptileLoss
+from metalit.objectives.task_agnostic import MaxMinEntropy, TaskInequality
 
-__all__ = ["LearnedTask", "Objective", "QueryLoss"]
+__all__ = [
+    "ConML",
+    "ContrastiveAdaptation",
+    "GradientPenalty",
+    "JointLoss",
+    "LearnedTask",
+    "MaxMinEntropy",
+    "MultiStepLoss",
+    "Objective",
+    "QueryLoss",
+    "ReptileLoss",
+    "TaskInequality",
+]

@@ -142,7 +142,7 @@ class GradientBasedMetaLearner(MetaLearner, ABC):
 
     def inner_gradient(self, meta: Params, support: Labelled, adapted: Params) -> tuple[Params, Tensor]:
         """Return the gradient of one task's support loss, and the loss; constants if ``first_order``."""
-        gradient, loss = grad_and_value(self.loss, argnums=1)(meta, adapted, support)
+        gradient, loss = grad_and_value(partial(self.loss, meta))(adapted, support)
         if self.first_order:
             return {name: value.detach() for name, value in gradient.items()}, loss.detach()
         return gradient, loss

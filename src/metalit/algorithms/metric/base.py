@@ -3,9 +3,10 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call
 
 from metalit.algorithms.base import MetaLearner, count_ways
@@ -19,7 +20,18 @@ class MetricMetaLearner(MetaLearner, ABC):
     """Embeds support and query in one pass and compares them. An algorithm writes ``scores`` alone.
 
     One model serves any number of ways: N is the largest support label plus one.
+
+    Raises:
+        ValueError: an objective that looks at adapted parameters.
     """
+
+    def __init__(self, network: nn.Module, **learner: Any) -> None:
+        super().__init__(network, **learner)
+        if self.objective.looks_at_adaptation:
+            raise ValueError(
+                f"the objective {type(self.objective).__name__} looks at adapted parameters, and a metric-based method "
+                "adapts none: use a gradient-based method"
+            )
 
     @abstractmethod
     def scores(self, support: Labelled, query: Tensor, ways: int) -> Tensor:

@@ -1,0 +1,200 @@
+"""Trains and tests every method that has a config for a data set, and writes one table of them into docs/results.md.
+
+    python benchmarks/methods.py sinusoid
+    python benchmarks/methods.py omniglot --root DATA --overlay configs/trainer/omniglot_quick.yaml
+
+All methods have the protocol of ``configs/<dataset>/maml.yaml``: the same episodes in the same order, and the same
+test episodes, on which each is compared with MAML one by one. A run whose folder has results already is not repeated,
+one that was interrupted goes on where it was. The table stands between ``<!-- table:NAME -->`` and its end.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from metalit.evaluation import Summary, paired_difference, read_results
+
+ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs" / "results.md"
+SAME = ("ways", "shots")  # a config with others than maml.yaml's is another experiment
+
+
+class Protocol(NamedTuple):
+    """What is reported of a data set.
+
+    Attributes:
+        metric: of each episode.
+        steps: inner steps in the test that the table shows; the last is how many are taken. None: as configured.
+    """
+
+    metric: str
+    steps: tuple[int, ...] | None
+
+
+PROTOCOLS = {"sinusoid": Protocol("mse", (1, 10)), "omniglot": Protocol("accuracy", None)}
+
+
+def methods(dataset: str, only: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
+    """Return the configs of a data set that share the protocol of ``maml.yaml``, by name, MAML's first."""
+    files = sorted((ROOT / "configs" / dataset).glob("*.yaml"))
+    configs = {path.stem: yaml.safe_load(path.read_text()) for path in files}
+    ours = {
+        name: {key: config["data"]["init_args"].get(key) for key in SAME} for name, config in configs.items()
+    }
+    names = [name for name in configs if ours[name] == ours["maml"] and (not only or name in only)]
+    return {name: configs[name] for name in sorted(names, key=lambda name: (name != "maml", name))}
+
+
+def train_and_test(name: str, dataset: str, out: Path, options: argparse.Namespace) -> None:
+    """Fit and test one method in ``out/name``; what it prints goes to ``out/name.log``."""
+    folder, steps = out / name, PROTOCOLS[dataset].steps
+    if (folder / "results.json").exists():
+        return
+    files = [f"configs/{dataset}/{name}.yaml", *options.overlay]
+    common = [part for file in files for part in ("--config", file)]
+    common += ["--run_dir", str(folder), "--trainer.enable_progress_bar", "false", *options.more]
+    common += ["--data.root", options.root] if options.root else []
+    settings = [setting.partition(":")[2] for setting in options.set if setting.startswith(f"{name}:")]
+    common += [f"--{setting}" for setting in settings]
+    last = folder / "checkpoints" / "last.ckpt"
+    test = ["--model.eval_inner_steps", str(steps[-1])] if steps else []
+    commands = [
+        ["fit", *common, *(["--ckpt_path", "last"] if last.exists() else [])],
+        ["test", *common, "--ckpt_path", "best", *test],
+    ]
+    with (out / f"{name}.log").open("a") as log:
+        for command in commands:
+            print("$ python train.py", *command, file=log, flush=True)
+            done = subprocess.run(
+                [sys.executable, "train.py", *command],
+                cwd=ROOT,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                check=False,
+            )
+            if done.returncode:
+                print(f"{name}: failed, see {log.name}", file=sys.stderr)
+                return
+
+
+def table(dataset: str, names: Sequence[str], out: Path) -> str:
+    """Return a Markdown table of the methods that have results."""
+    metric, steps = PROTOCOLS[dataset]
+    columns = [f"after {step} step{'s' * (step > 1)}" for step in steps] if steps else [metric]
+    head = ["method", "before adaptation", *columns, "meta-steps", "against MAML, episode by episode"]
+    rows = [head, ["---"] * len(head)]
+    for name in names:
+        if (out / name / "results.json").exists():
+            rows.append(row(name, dataset, out))
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in rows)
+
+
+def row(name: str, dataset: str, out: Path) -> list[str]:
+    """Return one method's cells."""
+    metric, steps = PROTOCOLS[dataset]
+    results = read_results(out / name)
+    by_step = results.get("by_step", {}).get(metric)
+    cells = [f"[`{name}`](../configs/{dataset}/{name}.yaml)"]
+    cells += [written(by_step[0]) if by_step else "–"]
+    cells += [written(by_step[step]) for step in steps] if steps else [written(results["metrics"][metric])]
+    cells += [f"{trained_steps(out / name):,}"]
+    if name == "maml" or not (out / "maml" / "results.json").exists():
+        return [*cells, "–"]
+    columns = [f"{metric}_step{step}" for step in steps] if steps else [metric]
+    differences = [paired_difference(out / name, out / "maml", column) for column in columns]
+    return [*cells, "; ".join(signed(difference) for difference in differences)]
+
+
+def written(summary: Mapping[str, float | None]) -> str:
+    """Return mean and interval; where a task diverged, there is none."""
+    mean, ci95 = (summary[key] for key in ("mean", "ci95"))
+    return "diverges" if mean is None or mean > 1e3 else f"{mean:.4f} ± {ci95:.4f}"
+
+
+def signed(difference: Summary) -> str:
+    """Return a difference and its interval."""
+    return f"{difference.mean:+.4f} ± {difference.ci95:.4f}" if abs(difference.mean) < 1e3 else "–"
+
+
+def trained_steps(folder: Path) -> int:
+    """Return how many meta-steps the tested checkpoint has seen."""
+    import torch  # only here, for it takes seconds to load
+
+    checkpoint = torch.load(folder / "checkpoints" / "best.ckpt", map_location="cpu", weights_only=True)
+    return int(checkpoint["global_step"])
+
+
+def write_into(page: Path, name: str, text: str) -> None:
+    """Replace what stands between two marks of a page."""
+    begin, end = f"<!-- table:{name} -->", f"<!-- /table:{name} -->"
+    before, _, rest = page.read_text().partition(begin)
+    _, found, after = rest.partition(end)
+    if not found:
+        raise SystemExit(f"{page} has no {begin} ... {end}")
+    page.write_text(f"{before}{begin}\n{text}\n{end}{after}")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run what is missing, then write the table."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("dataset", choices=PROTOCOLS, nargs="?", default="sinusoid")
+    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "methods", help="folder of the runs")
+    parser.add_argument("--root", help="where the data are (data.root)")
+    parser.add_argument("--overlay", nargs="*", default=[], help="configs laid over each method's")
+    parser.add_argument(
+        "--only", nargs="*", default=[], help="methods, by the name of their config; all if not given"
+    )
+    parser.add_argument(
+        "--set", nargs="*", default=[], help="NAME:OPTION=VALUE, an option of one method's fit and test"
+    )
+    parser.add_argument("--jobs", type=int, default=1, help="runs at the same time, each on one thread")
+    parser.add_argument(
+        "--table", help="name of the table in docs/results.md; that of the data set if not given"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="two methods, a few steps, and docs/results.md untouched"
+    )
+    options, options.more = parser.parse_known_args(arguments)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    if options.quick:
+        return quick(options)
+    out = options.out.resolve() / options.dataset
+    names = [*options.only] or list(methods(options.dataset))
+    run(names, options, out)
+    everything = list(methods(options.dataset))
+    text = table(options.dataset, everything, out)
+    print(text)
+    write_into(PAGE, options.table or options.dataset, text)
+    return None
+
+
+def run(names: Sequence[str], options: argparse.Namespace, out: Path) -> None:
+    """Run methods, so many at the same time."""
+    out.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor(options.jobs) as pool:
+        list(pool.map(lambda name: train_and_test(name, options.dataset, out, options), names))
+
+
+def quick(options: argparse.Namespace) -> None:
+    """Show that it runs."""
+    options.dataset, names = "sinusoid", ["maml", "fomaml"]
+    options.more += ["--trainer.max_steps=20", "--data.episodes_per_epoch=500", "--data.val_episodes=10"]
+    options.more += ["--data.test_episodes=20", "--model.engine.compile=false", "--trainer.accelerator=cpu"]
+    with tempfile.TemporaryDirectory() as folder:
+        run(names, options, Path(folder))
+        print(table("sinusoid", names, Path(folder)))
+        finished = [json.loads((Path(folder) / name / "results.json").read_text()) for name in names]
+        assert all(len(results["by_step"]["mse"]) == 11 for results in finished)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""Adaptive TAML: MAML whose inner steps are corrected by a learned update. A variant of metalit's own, without a paper.
+
+    1  initialise theta, the scale beta and the network g, whose last layer begins at zero
+    2  while not done
+    3      sample tasks T_b, each with a support set D_b and a query set D'_b                  (data module)
+    4      for each T_b
+    5          theta_b = theta
+    6          repeat inner_steps times:
+    7              T = mean |grad L(theta_b; D_b)| of each layer, the task embedding
+    8              theta_b <- theta_b - alpha grad L(theta_b; D_b) + beta g(theta_b, grad, L, step, T)
+    9      (theta, beta, g) <- (theta, beta, g) - eta grad sum_b L(theta_b; D'_b)              (engine, Lightning)
+
+g works on one coordinate at a time (Andrychowicz et al. 2016, https://arxiv.org/abs/1606.04474) and sees gradient and
+loss as in the LSTM meta-learner (Ravi and Larochelle 2017). With g = 0 it is MAML, and so it begins. Line 9 may be any
+objective, those of task-agnostic meta-learning (Jamal and Qi 2019, https://arxiv.org/abs/1805.07722) among them.
+"""
+
+from typing import Any
+
+from torch import nn
+
+from metalit.algorithms.gradient.base import GradientBasedMetaLearner
+from metalit.episode import Labelled
+from metalit.functional.parameters import Params
+from metalit.functional.residual_update import ResidualUpdate
+
+
+class AdaptiveTAML(GradientBasedMetaLearner):
+    """MAML with a learned correction of every inner step, that depends on the task.
+
+    ``first_order`` is about the gradient of line 8, ``features_first_order`` about what g sees of it: two settings, for
+    second derivatives through g's inputs are the unstable ones. The logarithm of a gradient has a derivative of up to
+    exp(10) / 10, where that gradient is small.
+
+    Args:
+        network: the network; its parameters are the meta-learned initialisation.
+        inner_lr: alpha, the fixed rate of the gradient; > 0.
+        beta: the scale of the correction before training, > 0; it is learned without a constraint.
+        hidden: units of g's hidden layer; at least 1.
+        initial_scale: standard deviation of the weights of g's last layer before training, >= 0; 0 begins as MAML.
+        features_first_order: hold what g sees constant when the meta-gradient is taken: stable and cheaper.
+        **learner: the settings of ``GradientBasedMetaLearner`` and ``MetaLearner``.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        inner_lr: float = 0.01,
+        beta: float = 0.1,
+        hidden: int = 20,
+        initial_scale: float = 0.0,
+        features_first_order: bool = True,
+        **learner: Any,
+    ) -> None:
+        rule = ResidualUpdate(inner_lr, beta, hidden, initial_scale, features_first_order)  # line 1
+        super().__init__(network, update_rule=rule, **learner)
+        self.features_first_order = features_first_order
+
+    def inner_step(self, meta: Params, support: Labelled, adapted: Params, state: Any) -> tuple[Params, Any]:
+        """Return theta_b after one more step."""
+        gradient, loss = self.inner_gradient(meta, support, adapted)
+        return self.update(meta, gradient, state, adapted, loss)  # lines 7 and 8
+
+    def setting(self) -> dict[str, Any]:
+        """Return what a reader of a result must know about the method."""
+        return {**super().setting(), "features_first_order": self.features_first_order}

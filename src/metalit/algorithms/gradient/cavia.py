@@ -1,0 +1,63 @@
+"""Fast context adaptation via meta-learning (Zintgraf et al. 2019, https://arxiv.org/abs/1810.03642), algorithm 1.
+
+    1  initialise theta
+    2  while not done
+    3      sample tasks T_b, each with a support set D_b and a query set D'_b                       (data module)
+    4      for each T_b
+    5          phi = 0
+    6          repeat inner_steps times:  phi <- phi - alpha grad_phi L(f(., phi; theta); D_b)
+    7      theta <- theta - beta grad_theta sum_b L(f(., phi; theta); D'_b)                         (engine, Lightning)
+
+Line 7 differentiates through line 6, second derivatives included.
+"""
+
+from typing import Any
+
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from metalit.algorithms.gradient.base import GradientBasedMetaLearner
+from metalit.episode import Labelled
+from metalit.functional.parameters import Params, scope
+from metalit.functional.update_rules import SGD
+
+
+class CAVIA(GradientBasedMetaLearner):
+    """Learns a task by a short vector of context parameters alone; the network is shared by all tasks.
+
+    Args:
+        network: a network with an attribute ``context_size``, called with inputs ``[n, ...]`` and context parameters
+            ``[context_size]``, e.g. ``ContextMLP`` or ``FiLMConv4``.
+        inner_lr: alpha, the rate of the inner steps on the context parameters; > 0. Since these are used through
+            weights that are learned, its size matters little.
+        **learner: the settings of ``GradientBasedMetaLearner`` and ``MetaLearner``.
+
+    Raises:
+        ValueError: the network takes no context parameters.
+    """
+
+    def __init__(self, network: nn.Module, inner_lr: float = 1.0, **learner: Any) -> None:
+        size = getattr(network, "context_size", None)
+        if not isinstance(size, int):
+            raise ValueError(
+                f"{type(network).__name__} has no context_size: CAVIA adapts context parameters, so it takes a network "
+                "called with inputs and these, such as ContextMLP or FiLMConv4"
+            )
+        super().__init__(network, update_rule=SGD(inner_lr), adapted=("*",), **learner)
+        self.context_size = size
+        self.adapted, self.adapted_names = ("context",), ["context"]  # no parameter of the network adapts
+
+    def start(self, meta: Params, support: Labelled) -> tuple[Params, Any]:
+        """Return context parameters of zero."""
+        weight = next(value for value in scope(meta, "network").values() if value.is_floating_point())
+        adapted = {"context": weight.new_zeros(self.context_size)}  # line 5
+        return adapted, self.update_rule.init(adapted)
+
+    def inner_step(self, meta: Params, support: Labelled, adapted: Params, state: Any) -> tuple[Params, Any]:
+        """Return phi after one more step."""
+        gradient, loss = self.inner_gradient(meta, support, adapted)  # line 6
+        return self.update(meta, gradient, state, adapted, loss)
+
+    def predict(self, meta: Params, adapted: Params, x: Tensor) -> Tensor:
+        """Return f(x, phi; theta)."""
+        return functional_call(self.network, scope(meta, "network"), (x, adapted["context"]))  # type: ignore[no-any-return]

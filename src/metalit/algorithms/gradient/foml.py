@@ -1,0 +1,124 @@
+"""FOML, first-order MAML in the form of Reptile (Nichol, Achiam and Schulman 2018, https://arxiv.org/abs/1803.02999).
+
+The paper compares Reptile with it; this is the authors' code,
+https://github.com/openai/supervised-reptile/blob/8f2b71c67a31c1a605ced0cecb76db876b607a7a/supervised_reptile/reptile.py
+
+    1  initialise theta
+    2  while not done
+    3      sample tasks T_b, each with a support set D_b and a query set D'_b, the "tail"      (data module)
+    4      for each T_b
+    5          theta_b = theta
+    6          repeat inner_steps times:  theta_b <- a step of SGD or Adam on the loss of a mini-batch of D_b
+    7          phi_b = theta_b; repeat tail_steps times:  phi_b <- a step of the same on the loss of D'_b
+    8      theta <- theta + epsilon times the mean of (phi_b - theta_b)                        (Lightning)
+"""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
+from typing import Any, Literal
+
+from torch import nn
+
+from metalit.algorithms.gradient.base import GradientBasedMetaLearner
+from metalit.episode import Labelled
+from metalit.functional.adam import Adam
+from metalit.functional.displacement import refuse_idle
+from metalit.functional.mini_batches import empty_queue, next_mini_batch
+from metalit.functional.parameters import Params, scope
+from metalit.functional.precision import without_autocast
+from metalit.functional.update_rules import SGD, UpdateRule
+from metalit.functional.vectors import combine, inner_product
+from metalit.outcome import Outcome
+
+INNER_OPTIMIZERS: dict[str, Callable[[float], UpdateRule]] = {"adam": partial(Adam, beta1=0.0), "sgd": SGD}
+
+
+class FOML(GradientBasedMetaLearner):
+    """FOML: the initialisation moves as the last steps move a task's parameters.
+
+    With SGD and one tail step the meta-gradient is ``inner_lr`` times that of first-order MAML.
+
+    Differences from the authors' code: the tail is the query set, whole, and may be stepped on more than once; Adam's
+    second moments begin at zero in every task, theirs persist.
+
+    Args:
+        network: the network; its parameters are the meta-learned initialisation.
+        inner_lr: the rate of the inner and tail steps; > 0.
+        inner_steps: inner steps per task in training, on the support set; >= 0.
+        tail_steps: steps on the query set, which give the meta-gradient; >= 1.
+        inner_optimizer: ``adam`` with beta1 = 0 and beta2 = 0.999, or ``sgd``.
+        inner_batch_size: support examples in the mini-batch of an inner step, drawn without replacement and shuffled
+            anew for each pass; all at once, in their order, if it is as large as the support set or not given.
+        eval_inner_batch_size: the same in validation, test and prediction; ``inner_batch_size`` if not given.
+        **learner: the settings of ``GradientBasedMetaLearner`` and ``MetaLearner``.
+
+    Raises:
+        ValueError: a setting out of its range, parameters that could never be learned, or an objective that looks at
+            adapted parameters.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        inner_lr: float = 0.001,
+        inner_steps: int = 4,
+        tail_steps: int = 1,
+        inner_optimizer: Literal["adam", "sgd"] = "adam",
+        inner_batch_size: int | None = None,
+        eval_inner_batch_size: int | None = None,
+        **learner: Any,
+    ) -> None:
+        rule = INNER_OPTIMIZERS[inner_optimizer](inner_lr)
+        super().__init__(network, update_rule=rule, inner_steps=inner_steps, first_order=True, **learner)
+        for name, value in (
+            ("tail_steps", tail_steps),
+            ("inner_batch_size", inner_batch_size),
+            ("eval_inner_batch_size", eval_inner_batch_size),
+        ):
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}, but must be at least 1")
+        self.tail_steps, self.inner_batch_size = tail_steps, inner_batch_size
+        self.eval_inner_batch_size = (
+            inner_batch_size if eval_inner_batch_size is None else eval_inner_batch_size
+        )
+        refuse_idle(network, self.adapted_names)
+        if self.objective.looks_at_adaptation:
+            raise ValueError(
+                f"the objective {type(self.objective).__name__} looks at adapted parameters, but FOML's meta-gradient "
+                "is how far they move: use FOMAML, or an objective of query losses"
+            )
+
+    def start(self, meta: Params, support: Labelled) -> tuple[Params, Any]:
+        """Return theta, and an empty queue of mini-batches beside the state of the optimiser."""
+        adapted, state = super().start(meta, support)  # line 5
+        return adapted, (empty_queue(support), state)
+
+    def inner_step(self, meta: Params, support: Labelled, adapted: Params, state: Any) -> tuple[Params, Any]:
+        """Return theta_b after one more step."""
+        queue, moments = state
+        size = self.inner_batch_size if self.training else self.eval_inner_batch_size
+        batch, queue = next_mini_batch(support, queue, size)
+        gradient, loss = self.inner_gradient(meta, batch, adapted)
+        adapted, moments = self.update(meta, gradient, moments, adapted, loss)  # line 6
+        return adapted, (queue, moments)
+
+    def task(self, meta: Params, support: Labelled, query: Labelled, ways: int) -> Outcome:
+        """Adapt on the support set, judge on the query set, and then step on the query set for the meta-gradient.
+
+        Written anew because the optimiser goes on from support to query set with the state it has. The loss is that on
+        the query set before the tail; its gradient, by an added term of value zero, is theta_b - phi_b.
+        """
+        constants = {name: value.detach() for name, value in meta.items()}
+        with nullcontext() if self.inner_autocast else without_autocast(support.y.device):
+            adapted, state = self.start(constants, support)
+            for _ in range(self.inner_steps):
+                adapted, state = self.inner_step(constants, support, adapted, state)
+            end, (_, moments) = adapted, state
+            for _ in range(self.tail_steps):
+                gradient, loss = self.inner_gradient(constants, query, end)
+                end, moments = self.update(constants, gradient, moments, end, loss)  # line 7
+        theta = scope(meta, "network")
+        still = {name: theta[name] - theta[name].detach() for name in adapted}
+        outcome = self.judge(constants, adapted, query)
+        return outcome._replace(loss=outcome.loss + inner_product(combine(adapted, -1, end), still))  # line 8

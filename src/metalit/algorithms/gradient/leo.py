@@ -1,0 +1,200 @@
+"""Latent embedding optimisation (Rusu et al. 2019, https://arxiv.org/abs/1807.05960), algorithm 1.
+
+     1  initialise encoder, relation network, decoder and the rates alpha, eta
+     2  while not done
+     3      sample tasks, each with a support set D and a query set D'                           (data module)
+     4      for each task
+     5          encode D to mean, std of a code for each class;  draw codes z ~ N(mean, std^2)
+     6          decode z to mean, std of each class's weights;   draw w ~ N(mean, std^2)
+     7          repeat latent_steps times:      z <- z - alpha grad_z L(w; D), draw w anew as in line 6
+     8          repeat finetuning_steps times:  w <- w - eta grad_w L(w; D)
+     9      minimise  L(w; D') + kl_weight KL(N(mean, std^2) || N(0, 1)) + encoder_penalty_weight |sg(z') - z|^2
+                      + l2 and orthogonality of the weights of line 1                            (engine, Lightning)
+
+z' are the codes after line 7, z those of line 5, sg stops the gradient. In evaluation means are taken, nothing drawn.
+"""
+
+import math
+from typing import Any, TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call, grad_and_value
+
+from metalit.algorithms.gradient.base import GradientBasedMetaLearner
+from metalit.episode import Labelled
+from metalit.functional.distances import class_means
+from metalit.functional.losses import task_loss
+from metalit.functional.parameters import Params, scope
+from metalit.functional.per_dimension_sgd import PerDimensionSGD
+from metalit.functional.precision import full_precision
+from metalit.functional.task_context import normal_like
+from metalit.functional.update_rules import positive
+from metalit.networks import Classifier, RelationEncoder
+
+Number = TypeVar("Number", int, float)
+
+
+class LEO(GradientBasedMetaLearner):
+    """Generates the head of a classifier from a code for each class, and adapts the codes.
+
+    Differences from the paper: a std is the exponential of what the networks say (of a class's weights, times
+    sqrt(2 / (N + features))). There is one code a class; the authors' code draws one for each support example. KL and
+    encoder penalty are means over classes and dimensions, as there.
+
+    Args:
+        network: its ``body`` embeds the examples. The head is left out: LEO generates the head of each task, for as
+            many classes and without a bias.
+        latents: length of a class's code, >= 1.
+        latent_steps: inner steps on the codes, >= 0.
+        finetuning_steps: inner steps on the weights after them, >= 0; ``eval_inner_steps`` counts both.
+        latent_lr: alpha before training, one learned rate for each dimension of a code; > 0.
+        finetuning_lr: eta before training, one learned rate for each dimension of the weights; > 0.
+        dropout: share of the features that is dropped in training, before encoder and head; in [0, 1).
+        kl_weight: beta, >= 0.
+        encoder_penalty_weight: gamma, of the distance that the codes of a task move; >= 0.
+        l2_weight: lambda_1, of half the squared weights of encoder, relation network and decoder; >= 0.
+        orthogonality_weight: lambda_2, of the squared correlations between the decoder's directions; >= 0.
+        train_body: train the body too; else it is frozen, in evaluation mode, as it was given.
+        **learner: the settings of ``GradientBasedMetaLearner`` and ``MetaLearner``.
+
+    Raises:
+        ValueError: a number outside its range, or tasks that are not classification.
+    """
+
+    def __init__(
+        self,
+        network: Classifier,
+        latents: int = 64,
+        latent_steps: int = 5,
+        finetuning_steps: int = 5,
+        latent_lr: float = 1.0,
+        finetuning_lr: float = 0.001,
+        dropout: float = 0.3,
+        kl_weight: float = 0.001,
+        encoder_penalty_weight: float = 1e-9,
+        l2_weight: float = 1e-8,
+        orthogonality_weight: float = 0.001,
+        train_body: bool = True,
+        **learner: Any,
+    ) -> None:
+        features, ways = network.head.in_features, network.head.out_features
+        encoder = RelationEncoder(features, latents, dropout)
+        decoder = nn.Linear(latents, 2 * features, bias=False)
+        for weight in (*encoder.parameters(), *decoder.parameters()):
+            nn.init.xavier_uniform_(weight)
+        rates = {
+            "codes": (latents, positive("latent_lr", latent_lr)),
+            "weights": (features, positive("finetuning_lr", finetuning_lr)),
+        }
+        super().__init__(
+            nn.ModuleDict({"body": network.body, "encoder": encoder, "decoder": decoder}),
+            update_rule=PerDimensionSGD(rates),
+            inner_steps=at_least_0("latent_steps", latent_steps)
+            + at_least_0("finetuning_steps", finetuning_steps),
+            adapted=("*",),
+            **learner,
+        )
+        if not train_body:
+            network.body.requires_grad_(False).eval()
+        self.adapted, self.adapted_names = ("weights",), ["weights"]  # of each task: none of the network's
+        self.ways, self.latent_steps, self.dropout = ways, latent_steps, dropout
+        self.weights_scale = math.sqrt(2 / (ways + features))
+        self.kl_weight = at_least_0("kl_weight", kl_weight)
+        self.encoder_penalty_weight = at_least_0("encoder_penalty_weight", encoder_penalty_weight)
+        self.l2_weight = at_least_0("l2_weight", l2_weight)
+        self.orthogonality_weight = at_least_0("orthogonality_weight", orthogonality_weight)
+
+    def start(self, meta: Params, support: Labelled) -> tuple[Params, Any]:
+        """Return a task's codes, the weights they stand for, and what the codes were drawn from."""
+        if support.y.is_floating_point():
+            raise ValueError("LEO generates a classifier: it does not do regression")
+        features = self.embed(meta, support.x)
+        related = functional_call(
+            self.network.get_submodule("encoder"), scope(meta, "network.encoder"), (features,)
+        )
+        mean, log_std = class_means(related, support.y, self.ways).chunk(2, dim=-1)
+        codes = self.draw(mean, log_std.exp())  # line 5
+        start = {"codes": codes, "weights": self.decode(meta, codes), "mean": mean, "log_std": log_std}
+        return start, (0, features)
+
+    def inner_step(self, meta: Params, support: Labelled, adapted: Params, state: Any) -> tuple[Params, Any]:
+        """Return codes and weights after one more step: on the codes first, then on the weights."""
+        step, features = state
+        latent = step < self.latent_steps
+        moving = {"codes": adapted["codes"]} if latent else {"weights": adapted["weights"]}
+
+        def loss(moving: Params) -> Tensor:
+            weights = self.decode(meta, moving["codes"]) if latent else moving["weights"]
+            return task_loss(self.logits(features, weights), support.y)
+
+        gradient, value = grad_and_value(loss)(moving)
+        if self.first_order:
+            gradient, value = {name: slope.detach() for name, slope in gradient.items()}, value.detach()
+        moved, _ = self.update(meta, gradient, (), moving, value)  # line 7 or 8
+        if latent:
+            moved["weights"] = self.decode(meta, moved["codes"])
+        return adapted | moved, (step + 1, features)
+
+    def predict(self, meta: Params, adapted: Params, x: Tensor) -> Tensor:
+        """Return logits by the generated weights."""
+        return self.logits(self.embed(meta, x), adapted["weights"])
+
+    def penalties(self, meta: Params, path: list[Params]) -> Params:
+        """Return the terms of line 9 but the first."""
+        start, end = path[0], path[self.latent_steps]
+        moved = (end["codes"].detach() - start["codes"]).square().mean()
+        generating = scope(meta, "network.encoder") | scope(meta, "network.decoder")
+        squares = torch.stack([weight.square().sum() for weight in generating.values()]).sum()
+        return {
+            "kl": self.kl_weight * kl_to_standard_normal(start["mean"], start["log_std"]),
+            "encoder_penalty": self.encoder_penalty_weight * moved,
+            "l2": self.l2_weight * squares / 2,
+            "orthogonality": self.orthogonality_weight * correlation(meta["network.decoder.weight"].T),
+        }
+
+    def embed(self, meta: Params, x: Tensor) -> Tensor:
+        """Return the embeddings ``[n, features]``."""
+        return functional_call(self.network.get_submodule("body"), scope(meta, "network.body"), (x,))  # type: ignore[no-any-return]
+
+    def decode(self, meta: Params, codes: Tensor) -> Tensor:
+        """Return the weights ``[N, features]`` of codes ``[N, latents]`` (line 6)."""
+        decoded = functional_call(
+            self.network.get_submodule("decoder"), scope(meta, "network.decoder"), (codes,)
+        )
+        mean, log_std = decoded.chunk(2, dim=-1)
+        return self.draw(mean, self.weights_scale * log_std.exp())
+
+    def draw(self, mean: Tensor, std: Tensor) -> Tensor:
+        """Return a sample of a normal distribution in training, its mean in evaluation."""
+        return mean + std * normal_like(mean) if self.training else mean
+
+    def logits(self, features: Tensor, weights: Tensor) -> Tensor:
+        """Return ``[n, N]``."""
+        return F.dropout(features, self.dropout, self.training) @ weights.T
+
+
+@full_precision
+def kl_to_standard_normal(mean: Tensor, log_std: Tensor) -> Tensor:
+    """Return KL(N(mean, std^2) || N(0, 1)), the mean over all dimensions, 0-d."""
+    return ((2 * log_std).exp() + mean.square() - 1 - 2 * log_std).mean() / 2
+
+
+@full_precision
+def correlation(directions: Tensor) -> Tensor:
+    """Return the mean squared difference between the cosines of ``[n, D]`` vectors and the identity, 0-d."""
+    directions = F.normalize(directions, dim=-1)
+    cosines = directions @ directions.T
+    return (cosines - torch.eye(len(cosines), dtype=cosines.dtype, device=cosines.device)).square().mean()
+
+
+def at_least_0(name: str, value: Number) -> Number:
+    """Return a number that must not be negative.
+
+    Raises:
+        ValueError: it is.
+    """
+    if not value >= 0:
+        raise ValueError(f"{name} is {value}, but must be at least 0")
+    return value

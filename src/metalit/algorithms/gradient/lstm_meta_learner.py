@@ -1,0 +1,118 @@
+"""LSTM meta-learner (Ravi and Larochelle 2017, https://openreview.net/forum?id=rJY0-Kcll), algorithm 1.
+
+     1  initialise Theta: the LSTM's weights and its first cell state c_0
+     2  while not done
+     3      sample tasks, each with a support set D and a query set D'                        (data module)
+     4      for each task
+     5          theta = c_0, the parameters of the network
+     6          repeat inner_steps times
+     7              g, L = stop_gradient(grad L(theta; D), L(theta; D))
+     8              f, i = gates of each coordinate, from an LSTM over the g and L so far     (LSTMRule)
+     9              theta <- f * theta - i * g
+    10      Theta <- Theta - beta grad_Theta sum L(theta; D')                                 (engine, Lightning)
+
+In evaluation batch norm has running statistics of the task's own: reset at line 5, accumulated on D at line 7, and used
+for the queries.
+"""
+
+from functools import partial
+from typing import Any, Literal
+
+from torch import Tensor, nn
+from torch.func import grad_and_value
+
+from metalit.algorithms.gradient.base import GradientBasedMetaLearner
+from metalit.episode import Labelled
+from metalit.functional.episodic_batch_norm import AccumulateStatistics, FixedStatistics
+from metalit.functional.losses import task_loss
+from metalit.functional.lstm_rule import LSTMRule
+from metalit.functional.parameters import Params
+
+
+class LSTMMetaLearner(GradientBasedMetaLearner):
+    """Learns the start, and an LSTM that makes the steps.
+
+    It is of first order: gradients and losses enter the LSTM as constants, as in the paper.
+
+    Differences from the paper: gates see the last gates, as in the paper's equations; the authors' code gives them the
+    last gates before the sigmoid. The inner gradient is that of the mean loss; the authors' code divides it by the
+    number of examples once more.
+
+    Args:
+        network: the network; its parameters are c_0, the meta-learned initialisation.
+        hidden: width of the LSTM below the gates, >= 1; as many numbers of state twice for each parameter, and more
+            for the backward pass.
+        forget_bias: bounds [low, high] of the forget gate's initial bias. High: parameters are kept at first.
+        input_bias: bounds [low, high] of the input gate's initial bias. Low: small steps at first.
+        query_statistics: what batch norm normalises queries by in evaluation: running statistics of the ``support``
+            set, so that predictions do not depend on other queries, or those of the ``batch`` of queries. In training
+            it is the batch.
+        statistics_momentum: weight of the support batch of an inner step in these running statistics, > 0 and <= 1.
+        **learner: the settings of ``GradientBasedMetaLearner`` and ``MetaLearner``.
+
+    Raises:
+        ValueError: a number outside its range.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        hidden: int = 20,
+        forget_bias: tuple[float, float] = (4.0, 5.0),
+        input_bias: tuple[float, float] = (-5.0, -4.0),
+        query_statistics: Literal["support", "batch"] = "support",
+        statistics_momentum: float = 0.9,
+        **learner: Any,
+    ) -> None:
+        rule = LSTMRule(hidden, forget_bias, input_bias)
+        super().__init__(network, update_rule=rule, first_order=True, **learner)
+        if query_statistics not in ("support", "batch"):
+            raise ValueError(f"query_statistics is {query_statistics!r}, but must be 'support' or 'batch'")
+        if not 0 < statistics_momentum <= 1:
+            raise ValueError(f"statistics_momentum is {statistics_momentum}, but must be in (0, 1]")
+        self.query_statistics, self.statistics_momentum = query_statistics, statistics_momentum
+
+    def inner_step(self, meta: Params, support: Labelled, adapted: Params, state: Any) -> tuple[Params, Any]:
+        """Return theta after one more step, with the statistics of the support set where they are wanted."""
+        theta, running = self.split(adapted)
+        if self.normalises_by_support():
+            gradient, loss, running = self.accumulating_gradient(meta, support, theta, running)  # line 7
+        else:
+            gradient, loss = self.inner_gradient(meta, support, theta)  # line 7
+        theta, state = self.update(meta, gradient, state, theta, loss)  # lines 8 and 9
+        return theta | running, state
+
+    def predict(self, meta: Params, adapted: Params, x: Tensor) -> Tensor:
+        """Return one task's predictions, in evaluation by the statistics of its support set."""
+        theta, running = self.split(adapted)
+        if not self.normalises_by_support():
+            return super().predict(meta, theta, x)
+        with FixedStatistics(running):
+            return super().predict(meta, theta, x)
+
+    def accumulating_gradient(
+        self, meta: Params, support: Labelled, theta: Params, running: Params
+    ) -> tuple[Params, Tensor, Params]:
+        """Return gradient and loss, as constants, and the running statistics after the forward pass."""
+        predict = partial(super().predict, meta)
+
+        def loss_and_statistics(theta: Params) -> tuple[Tensor, Params]:
+            with AccumulateStatistics(running, self.statistics_momentum) as norms:
+                loss = task_loss(predict(theta, support.x), support.y)
+            return loss, norms.advanced
+
+        gradient, (loss, running) = grad_and_value(loss_and_statistics, has_aux=True)(theta)
+        return {name: value.detach() for name, value in gradient.items()}, loss.detach(), running
+
+    def split(self, adapted: Params) -> tuple[Params, Params]:
+        """Return (parameters, running statistics)."""
+        theta = {name: adapted[name] for name in self.adapted_names}
+        return theta, {name: value for name, value in adapted.items() if name not in theta}
+
+    def normalises_by_support(self) -> bool:
+        """Whether batch norm has running statistics of each task's own at present."""
+        return self.query_statistics == "support" and not self.training
+
+    def setting(self) -> dict[str, Any]:
+        """Return what a reader of a result must know about the method."""
+        return {**super().setting(), "query_statistics": self.query_statistics}

@@ -1,0 +1,127 @@
+"""MAML++ (Antoniou, Edwards and Storkey 2019, https://arxiv.org/abs/1810.09502), section 4.
+
+    1  initialise theta, the rates alpha[l, i] of layer l in step i and the norms gamma[i], beta[i] after i steps
+    2  while not done, in epoch e
+    3      sample tasks T_b, each with a support set D_b and a query set D'_b                  (data module)
+    4      for each T_b
+    5          theta_b,0 = theta
+    6          for i = 0 .. inner_steps - 1:
+    7              g = grad L(theta_b,i; D_b), normalised by the norms of i;  if e < e0: g = stop_gradient(g)
+    8              theta_b,i+1[l] = theta_b,i[l] - alpha[l, i] g[l]  for each layer l
+    9      (theta, alpha, gamma, beta) <- Adam on  sum_b sum_i v_i(e) L(theta_b,i; D'_b)       (engine, Lightning)
+
+In the paper's terms: LSLR is alpha of lines 1 and 8, BNWB and BNRS are the norms of lines 1 and 7, DA is the condition
+of line 7, MSL is v of line 9 (``MultiStepLoss``), CA is the schedule of Adam's rate in line 9 (``lr_scheduler``).
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import nn
+
+from metalit.algorithms.gradient.base import GradientBasedMetaLearner
+from metalit.episode import Labelled
+from metalit.functional.parameters import Params, scope, select
+from metalit.functional.per_layer_per_step_sgd import PerLayerPerStepSGD
+from metalit.functional.update_rules import SGD
+from metalit.networks.per_step_norms import PerStepNorms
+from metalit.objectives import MultiStepLoss, Objective
+
+
+class MAMLPlusPlus(GradientBasedMetaLearner):
+    """MAML with the paper's remedies, each with a switch; with all of them off it is MAML.
+
+    One of them, cosine annealing of the meta-optimiser's rate, is a setting of every algorithm:
+    ``lr_scheduler: {class_path: torch.optim.lr_scheduler.CosineAnnealingLR, init_args: {T_max: EPOCHS}}``.
+
+    Differences from the paper: see docs/algorithms/maml_plus_plus.md.
+
+    Args:
+        network: the network; its parameters are the meta-learned initialisation.
+        inner_lr: all inner rates before training, for a loss that is a mean over examples; > 0.
+        inner_steps: inner steps per task in training; at least 1 where rates are learned.
+        learn_rates: LSLR: learn one rate for each tensor of parameters in each inner step; else ``inner_lr`` is fixed.
+        per_step_norms: BNWB and BNRS: batch norms have scale, shift and running statistics for each number of inner
+            steps taken, and do not adapt in the inner loop; else they are parameters like all others. Without effect
+            on a network that has no batch norm.
+        multi_step_epochs: MSL: epochs in which the query loss after every inner step counts, ever less so; 0 for none.
+        first_order_epochs: DA: epochs without second derivatives before those with them; 0 for none.
+        objective: the meta-loss; if given, it takes the place of the multi-step loss.
+        adapted: shell-style patterns of the parameters that adapt.
+        first_order: never take second derivatives, whatever the epoch.
+        **learner: the settings of ``GradientBasedMetaLearner`` and ``MetaLearner``.
+
+    Raises:
+        ValueError: a negative number of epochs, or no inner step to learn a rate for.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        inner_lr: float = 0.1,
+        inner_steps: int = 5,
+        learn_rates: bool = True,
+        per_step_norms: bool = True,
+        multi_step_epochs: int = 10,
+        first_order_epochs: int = 0,
+        objective: Objective | None = None,
+        adapted: Sequence[str] = ("*",),
+        first_order: bool = False,
+        **learner: Any,
+    ) -> None:
+        for name, value in (
+            ("multi_step_epochs", multi_step_epochs),
+            ("first_order_epochs", first_order_epochs),
+        ):
+            if value < 0:
+                raise ValueError(f"{name} is {value}, but must be at least 0")
+        if objective is None and multi_step_epochs > 0:
+            objective = MultiStepLoss(multi_step_epochs)
+        norms = PerStepNorms(network, inner_steps if per_step_norms else 0)
+        adapted = [*adapted, *(f"!{name}" for name in norms.parameter_names)]
+        rule = (
+            PerLayerPerStepSGD(select(network, adapted), inner_lr, inner_steps)
+            if learn_rates
+            else SGD(inner_lr)
+        )
+        super().__init__(
+            network,
+            update_rule=rule,
+            inner_steps=inner_steps,
+            objective=objective,
+            adapted=adapted,
+            **learner,
+        )
+        self.norms = norms
+        self.learn_rates, self.per_step_norms = learn_rates, bool(norms.parameter_names)
+        self.always_first_order, self.first_order_epochs = first_order, first_order_epochs
+        self.first_order = first_order or first_order_epochs > 0
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Take second derivatives from their epoch on; in each batch, for a run may be resumed within an epoch."""
+        self.first_order = self.always_first_order or self.current_epoch < self.first_order_epochs
+
+    def start(self, meta: Params, support: Labelled) -> tuple[Params, Any]:
+        """Return theta_b,0, and with the state of the update rule the number of steps taken."""
+        adapted, rule = super().start(meta, support)  # line 5
+        return adapted, (0, rule)
+
+    def inner_step(self, meta: Params, support: Labelled, adapted: Params, state: Any) -> tuple[Params, Any]:
+        """Return theta_b,i+1 with the norms after i + 1 steps, by which it is judged."""
+        i, rule = state
+        weights = {name: adapted[name] for name in self.adapted_names}
+        norms = {f"network.{name}": value for name, value in adapted.items() if name not in weights}
+        gradient, loss = self.inner_gradient(meta | norms, support, weights)  # line 7
+        weights, rule = self.update(meta, gradient, rule, weights, loss)  # line 8
+        return weights | self.norms.after(i + 1, scope(meta, "norms")), (i + 1, rule)
+
+    def setting(self) -> dict[str, Any]:
+        """Return what a reader of a result must know about the method."""
+        return {
+            **super().setting(),
+            "first_order": self.always_first_order,
+            "first_order_epochs": self.first_order_epochs,
+            "learn_rates": self.learn_rates,
+            "per_step_norms": self.per_step_norms,
+            "multi_step_epochs": self.objective.epochs if isinstance(self.objective, MultiStepLoss) else 0,
+        }

@@ -1,0 +1,100 @@
+"""Reptile (Nichol, Achiam and Schulman 2018, https://arxiv.org/abs/1803.02999), algorithm 2, batched.
+
+    1  initialise theta
+    2  while not done
+    3      sample tasks T_b, each with a set D_b of examples                                   (data module)
+    4      for each T_b
+    5          theta_b = theta
+    6          repeat inner_steps times:  theta_b <- a step of SGD or Adam on the loss of a mini-batch of D_b
+    7      theta <- theta + epsilon times the mean of (theta_b - theta)                        (Lightning)
+
+Line 7 is gradient descent at rate epsilon on the mean of 1/2 ||theta - theta_b||^2 with theta_b held constant
+(``ReptileLoss``), so automatic optimisation, mixed precision and several processes work as for any method.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal
+
+from torch import nn
+
+from metalit.algorithms.gradient.base import GradientBasedMetaLearner
+from metalit.episode import Labelled
+from metalit.functional.adam import Adam
+from metalit.functional.displacement import refuse_idle
+from metalit.functional.mini_batches import empty_queue, next_mini_batch
+from metalit.functional.parameters import Params
+from metalit.functional.update_rules import SGD, UpdateRule
+from metalit.objectives import Objective, ReptileLoss
+
+INNER_OPTIMIZERS: dict[str, Callable[[float], UpdateRule]] = {"adam": partial(Adam, beta1=0.0), "sgd": SGD}
+
+
+class Reptile(GradientBasedMetaLearner):
+    """Reptile: the initialisation moves towards the parameters that tasks end with.
+
+    Only the support set is learned from; the query set of a training task serves for ``train/accuracy`` alone.
+
+    Differences from the paper: Adam's second moments begin at zero in every task, theirs persist.
+
+    Args:
+        network: the network; its parameters are the meta-learned initialisation.
+        inner_lr: the rate of the inner steps; > 0.
+        inner_steps: inner steps per task in training; >= 1.
+        inner_optimizer: ``adam`` with beta1 = 0 and beta2 = 0.999, or ``sgd``.
+        inner_batch_size: support examples in the mini-batch of an inner step, drawn without replacement and shuffled
+            anew for each pass; all at once, in their order, if it is as large as the support set or not given.
+        eval_inner_batch_size: the same in validation, test and prediction; ``inner_batch_size`` if not given.
+        objective: what training minimises; ``ReptileLoss`` if not given.
+        **learner: the settings of ``GradientBasedMetaLearner`` and ``MetaLearner``.
+
+    Raises:
+        ValueError: a setting out of its range, or parameters that could never be learned.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        inner_lr: float = 0.001,
+        inner_steps: int = 5,
+        inner_optimizer: Literal["adam", "sgd"] = "adam",
+        inner_batch_size: int | None = None,
+        eval_inner_batch_size: int | None = None,
+        objective: Objective | None = None,
+        **learner: Any,
+    ) -> None:
+        super().__init__(
+            network,
+            update_rule=INNER_OPTIMIZERS[inner_optimizer](inner_lr),
+            inner_steps=inner_steps,
+            first_order=True,
+            objective=ReptileLoss() if objective is None else objective,
+            **learner,
+        )
+        for name, value in (
+            ("inner_steps", inner_steps),
+            ("inner_batch_size", inner_batch_size),
+            ("eval_inner_batch_size", eval_inner_batch_size),
+        ):
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}, but must be at least 1")
+        self.inner_batch_size = inner_batch_size
+        self.eval_inner_batch_size = (
+            inner_batch_size if eval_inner_batch_size is None else eval_inner_batch_size
+        )
+        if isinstance(self.objective, ReptileLoss):
+            refuse_idle(network, self.adapted_names)
+
+    def start(self, meta: Params, support: Labelled) -> tuple[Params, Any]:
+        """Return theta, and an empty queue of mini-batches beside the state of the optimiser."""
+        adapted, state = super().start(meta, support)  # line 5
+        return adapted, (empty_queue(support), state)
+
+    def inner_step(self, meta: Params, support: Labelled, adapted: Params, state: Any) -> tuple[Params, Any]:
+        """Return theta_b after one more step."""
+        queue, moments = state
+        size = self.inner_batch_size if self.training else self.eval_inner_batch_size
+        batch, queue = next_mini_batch(support, queue, size)
+        gradient, loss = self.inner_gradient(meta, batch, adapted)
+        adapted, moments = self.update(meta, gradient, moments, adapted, loss)  # line 6
+        return adapted, (queue, moments)

@@ -1,0 +1,21 @@
+"""Parameters as vectors of one space: all tensors of a mapping taken together."""
+
+import torch
+from torch import Tensor
+
+from metalit.functional.parameters import Params
+
+
+def inner_product(one: Params, other: Params) -> Tensor:
+    """Return the sum of products of all entries, 0-d."""
+    return torch.stack([(value * other[name]).sum() for name, value in one.items()]).sum()
+
+
+def norm(vector: Params) -> Tensor:
+    """Return the Euclidean norm over all entries, 0-d."""
+    return inner_product(vector, vector).sqrt()
+
+
+def combine(one: Params, factor: Tensor | float, other: Params) -> Params:
+    """Return one + factor * other."""
+    return {name: value + factor * other[name] for name, value in one.items()}

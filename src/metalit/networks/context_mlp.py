@@ -1,0 +1,44 @@
+"""Fully connected network with context parameters beside its input."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from metalit.networks.mlp import MLP
+
+
+class ContextMLP(nn.Module):
+    """An MLP whose input vectors are extended by context parameters, the same for all examples of a task.
+
+    Args:
+        inputs: length of an input vector, without the context parameters.
+        hidden: width of each hidden layer; 40, 40 for sinusoids (Zintgraf et al. 2019).
+        outputs: length of an output vector.
+        context_size: number of context parameters; 5 for sinusoids.
+
+    Attributes:
+        context_size: the same.
+
+    Shape:
+        inputs ``[n, inputs]`` and context parameters ``[context_size]`` to ``[n, outputs]``.
+
+    Raises:
+        ValueError: a width below 1, or vectors of another length than announced.
+    """
+
+    def __init__(
+        self, inputs: int = 1, hidden: Sequence[int] = (40, 40), outputs: int = 1, context_size: int = 5
+    ) -> None:
+        super().__init__()
+        for name, value in (("inputs", inputs), ("context_size", context_size)):
+            if value < 1:
+                raise ValueError(f"{name} is {value}, but must be at least 1")
+        self.inputs, self.context_size = inputs, context_size
+        self.mlp = MLP(inputs + context_size, hidden, outputs)
+
+    def forward(self, x: Tensor, context: Tensor) -> Tensor:
+        """Return one output vector per input vector."""
+        if x.shape[-1] != self.inputs:
+            raise ValueError(f"inputs is {self.inputs}, but the data have {x.shape[-1]} numbers each")
+        return self.mlp(torch.cat([x, context.expand(len(x), -1)], dim=-1))  # type: ignore[no-any-return]

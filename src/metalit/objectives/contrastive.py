@@ -1,0 +1,132 @@
+"""Meta-losses that compare the adapted parameters of tasks: alike for one task, unlike for others."""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+from metalit.episode import Labelled
+from metalit.functional.parameters import Params
+from metalit.functional.precision import full_precision
+from metalit.functional.task_context import uniform_like
+from metalit.objectives.base import LearnedTask, Objective
+from metalit.objectives.weights import check_weight
+from metalit.outcome import Outcome
+
+Representation = Literal["displacement", "weights"]
+
+
+class ContrastiveAdaptation(Objective):
+    """The mean query loss + lambda times a hinge on distances between adapted parameters.
+
+    Each task is learned twice, from its support set (a) and from its query set (b), which are disjoint and label the
+    classes alike. With the other tasks t' of the meta-batch, over all ranks,
+
+        max(0, margin + d(a_t, b_t) - d(a_t, a_t'))   is averaged over all pairs of tasks t != t'.
+
+    The distance d is 1 - cosine, which does not reward a larger inner rate. Costs a second adaptation.
+
+    Args:
+        weight: lambda, >= 0; 0 is ``QueryLoss``.
+        margin: by how much tasks are to be farther apart than two samples of one; cosine distance, in 0..2.
+        of: what represents a task: the ``displacement`` theta' - theta, or the adapted ``weights`` theta'.
+    """
+
+    over_all_tasks = True
+    looks_at_adaptation = True
+
+    def __init__(self, weight: float = 0.1, margin: float = 0.5, of: Representation = "displacement") -> None:
+        self.weight, self.of = check_weight("weight", weight), of
+        if not 0 <= margin <= 2:
+            raise ValueError(f"margin is {margin}, but cosine distances are in 0..2")
+        self.margin = margin
+
+    def measure(self, task: LearnedTask) -> Params:
+        """Return what represents the task, once from each set, ``[P]``."""
+        return {
+            "from_support": representation(task, task.path, self.of),
+            "from_query": representation(task, task.learn(task.query), self.of),
+        }
+
+    def __call__(self, outcome: Outcome) -> Tensor:
+        """Return the mean query loss and the weighted hinge."""
+        support, query = outcome.measured["from_support"], outcome.measured["from_query"]
+        same = cosine_distances(support, query).diagonal()
+        hinge = F.relu(self.margin + same.unsqueeze(1) - cosine_distances(support, support))
+        return outcome.loss.mean() + self.weight * mean_off_diagonal(hinge)
+
+
+class ConML(Objective):
+    """Contrastive meta-learning (Wu et al. 2024, https://arxiv.org/abs/2410.05975).
+
+    The mean query loss + lambda (D_in - D_out): D_in is the mean distance between what is learned from all examples of
+    a task and from random subsets of them, D_out the mean distance between the tasks of the meta-batch, over all ranks.
+
+    Args:
+        weight: lambda, >= 0; 0 is ``QueryLoss``.
+        subsets: random subsets per task, each as large as the support set; >= 1. Each costs an adaptation.
+        of: what represents a task: the adapted ``weights`` theta', as in the paper, or ``displacement`` theta' - theta.
+    """
+
+    over_all_tasks = True
+    looks_at_adaptation = True
+
+    def __init__(self, weight: float = 0.1, subsets: int = 1, of: Representation = "weights") -> None:
+        self.weight, self.of = check_weight("weight", weight), of
+        if subsets < 1:
+            raise ValueError(f"subsets is {subsets}, but must be at least 1")
+        self.subsets = subsets
+
+    def measure(self, task: LearnedTask) -> Params:
+        """Return what represents the task ``[P]``, and its mean distance to that of subsets."""
+        everything = tree_map(lambda *parts: torch.cat(parts), task.support, task.query)
+        whole = representation(task, task.learn(everything), self.of)
+        parts = [
+            representation(task, task.learn(random_subset(everything, len(task.support.y))), self.of)
+            for _ in range(self.subsets)
+        ]
+        inner = torch.stack([cosine_distances(whole[None], part[None])[0, 0] for part in parts]).mean()
+        return {"from_all": whole, "inner_distance": inner}
+
+    def __call__(self, outcome: Outcome) -> Tensor:
+        """Return the mean query loss and the weighted difference of distances."""
+        whole, inner = outcome.measured["from_all"], outcome.measured["inner_distance"]
+        outer = mean_off_diagonal(cosine_distances(whole, whole))
+        return outcome.loss.mean() + self.weight * (inner.mean() - outer)
+
+
+def representation(task: LearnedTask, path: list[Params], of: Representation) -> Tensor:
+    """Return the adapted parameters of a path, or how far they moved, as one vector ``[P]``."""
+    if of == "weights":
+        return torch.cat([path[-1][name].flatten() for name in task.adapted])
+    return torch.cat([(path[-1][name] - path[0][name]).flatten() for name in task.adapted])
+
+
+def random_subset(examples: Labelled, size: int) -> Labelled:
+    """Return ``size`` of the examples of one task, drawn without replacement."""
+    chosen = uniform_like(examples.y.flatten(1)[:, 0] if examples.y.dim() > 1 else examples.y).argsort()[
+        :size
+    ]
+    return tree_map(lambda leaf: leaf.index_select(0, chosen), examples)  # type: ignore[no-any-return]
+
+
+@full_precision
+def cosine_distances(a: Tensor, b: Tensor) -> Tensor:
+    """Return 1 - cosine of every row of ``a [n, P]`` with every row of ``b [m, P]``, ``[n, m]`` in 0..2."""
+    return 1 - F.normalize(a, dim=-1) @ F.normalize(b, dim=-1).T
+
+
+def mean_off_diagonal(values: Tensor) -> Tensor:
+    """Return the mean of a square matrix without its diagonal.
+
+    Raises:
+        ValueError: there is nothing but the diagonal.
+    """
+    tasks = len(values)
+    if tasks < 2:
+        raise ValueError(
+            "tasks are compared with one another, but there is one: data.tasks_per_batch must be >= 2"
+        )
+    return (values.sum() - values.diagonal().sum()) / (tasks * (tasks - 1))

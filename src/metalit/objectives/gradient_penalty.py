@@ -1,0 +1,38 @@
+"""A penalty on the query gradient at the adapted parameters."""
+
+import torch
+from torch import Tensor
+from torch.func import grad
+
+from metalit.functional.parameters import Params
+from metalit.objectives.base import LearnedTask, Objective
+from metalit.objectives.weights import check_weight
+from metalit.outcome import Outcome
+
+
+class GradientPenalty(Objective):
+    """The mean over tasks of L_Q(theta') + lambda/2 ||grad_theta' L_Q(theta')||^2.
+
+    It prefers adapted parameters around which the query loss is flat. With J = d theta'/d theta and the query Hessian
+    H, the meta-gradient of a task is J'(g + lambda H g): one Hessian-vector product more than without.
+
+    Args:
+        weight: lambda, >= 0; 0 is ``QueryLoss``. The square is summed over all adapted parameters.
+    """
+
+    looks_at_adaptation = True
+
+    def __init__(self, weight: float = 0.01) -> None:
+        self.weight = check_weight("weight", weight)
+
+    def measure(self, task: LearnedTask) -> Params:
+        """Return the squared norm of the query gradient."""
+        adapted = {name: task.path[-1][name] for name in task.adapted}
+        fixed = {name: value for name, value in task.path[-1].items() if name not in adapted}
+        gradient = grad(lambda parameters: task.loss({**fixed, **parameters}, task.query))(adapted)
+        squares = [value.square().sum() for value in gradient.values()]
+        return {"squared_query_gradient": torch.stack(squares).sum()}
+
+    def __call__(self, outcome: Outcome) -> Tensor:
+        """Return the mean of the penalised loss."""
+        return torch.mean(outcome.loss + self.weight / 2 * outcome.measured["squared_query_gradient"])

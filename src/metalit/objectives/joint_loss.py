@@ -1,0 +1,33 @@
+"""A meta-loss on support and query set together."""
+
+import torch
+from torch import Tensor
+
+from metalit.functional.parameters import Params
+from metalit.objectives.base import LearnedTask, Objective
+from metalit.objectives.weights import check_weight
+from metalit.outcome import Outcome
+
+
+class JointLoss(Objective):
+    """The mean over tasks of w_S L_S(theta') + w_Q L_Q(theta'), both at the adapted parameters theta'.
+
+    Args:
+        support_weight: w_S, >= 0; with 0 it is ``QueryLoss`` times w_Q.
+        query_weight: w_Q, >= 0.
+    """
+
+    looks_at_adaptation = True
+
+    def __init__(self, support_weight: float = 1.0, query_weight: float = 1.0) -> None:
+        self.support_weight = check_weight("support_weight", support_weight)
+        self.query_weight = check_weight("query_weight", query_weight)
+
+    def measure(self, task: LearnedTask) -> Params:
+        """Return the loss on the support set after adaptation."""
+        return {"support_loss": task.loss(task.path[-1], task.support)}
+
+    def __call__(self, outcome: Outcome) -> Tensor:
+        """Return the mean of the weighted sum."""
+        support = outcome.measured["support_loss"]
+        return torch.mean(self.support_weight * support + self.query_weight * outcome.loss)

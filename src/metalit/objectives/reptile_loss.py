@@ -1,0 +1,28 @@
+"""The loss whose gradient is Reptile's update."""
+
+import torch
+from torch import Tensor
+
+from metalit.functional.parameters import Params
+from metalit.objectives.base import LearnedTask, Objective
+from metalit.outcome import Outcome
+
+
+class ReptileLoss(Objective):
+    """The mean over tasks of 1/2 ||theta - stop_gradient(theta')||^2, summed over the parameters that adapt.
+
+    Its gradient is theta - theta', the way back from the adapted parameters: a step of gradient descent at rate epsilon
+    moves theta to (1 - epsilon) theta + epsilon times the mean theta' (Nichol, Achiam and Schulman 2018).
+    """
+
+    looks_at_adaptation = True
+
+    def measure(self, task: LearnedTask) -> Params:
+        """Return half the squared way that the task's parameters have come."""
+        theta, adapted = task.path[0], task.path[-1]
+        squares = [(theta[name] - adapted[name].detach()).square().sum() for name in task.adapted]
+        return {"displacement": torch.stack(squares).sum() / 2}
+
+    def __call__(self, outcome: Outcome) -> Tensor:
+        """Return its mean over tasks."""
+        return outcome.measured["displacement"].mean()

@@ -1,0 +1,106 @@
+"""Meta-losses against a bias towards some tasks (Jamal and Qi 2019, https://arxiv.org/abs/1805.07722)."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from metalit.functional.inequality import (
+    atkinson,
+    generalised_entropy,
+    gini,
+    theil,
+    variance_of_logs,
+)
+from metalit.functional.parameters import Params
+from metalit.functional.precision import full_precision
+from metalit.objectives.base import LearnedTask, Objective
+from metalit.objectives.weights import check_weight
+from metalit.outcome import Outcome
+
+Inequality = Literal["theil", "generalised_entropy", "atkinson", "gini", "variance_of_logs"]
+
+
+class MaxMinEntropy(Objective):
+    """The mean over tasks of L_Q + lambda (H(f_theta') - H(f_theta)), H the mean entropy of predictions in nats.
+
+    Predictions on the support inputs are to be undecided before adaptation and decided after it (section 3.1). For
+    classification.
+
+    Args:
+        weight: lambda, >= 0; 0 is ``QueryLoss``.
+    """
+
+    looks_at_adaptation = True
+
+    def __init__(self, weight: float = 0.1) -> None:
+        self.weight = check_weight("weight", weight)
+
+    def measure(self, task: LearnedTask) -> Params:
+        """Return the entropy before and after adaptation."""
+        if task.support.y.is_floating_point():
+            raise ValueError(
+                "the entropy of predictions needs classes, but the labels are floats: use TaskInequality"
+            )
+        before, after = (
+            mean_entropy(task.predict(path, task.support.x)) for path in (task.path[0], task.path[-1])
+        )
+        return {"entropy_before": before, "entropy_after": after}
+
+    def __call__(self, outcome: Outcome) -> Tensor:
+        """Return the mean query loss and the weighted fall in entropy."""
+        before, after = outcome.measured["entropy_before"], outcome.measured["entropy_after"]
+        return torch.mean(outcome.loss + self.weight * (after - before))
+
+
+class TaskInequality(Objective):
+    """The mean query loss + lambda I(L_1(f_theta), ..., L_B(f_theta)), I the inequality of losses before adaptation.
+
+    I compares all tasks of a meta-batch, over all ranks; the losses are those on the support sets (section 3.2).
+
+    Args:
+        measure: how inequality is measured.
+        weight: lambda, >= 0; 0 is ``QueryLoss``. No measure changes with the scale of the losses.
+        parameter: alpha of ``generalised_entropy``, or epsilon > 0 of ``atkinson``; the others have none.
+    """
+
+    over_all_tasks = True
+    looks_at_adaptation = True
+
+    def __init__(self, measure: Inequality = "theil", weight: float = 0.1, parameter: float = 2.0) -> None:
+        self.inequality, self.parameter = measure, parameter
+        self.weight = check_weight("weight", weight)
+        if measure == "atkinson" and parameter <= 0:
+            raise ValueError(f"parameter is {parameter}, but epsilon of atkinson must be above 0")
+
+    def measure(self, task: LearnedTask) -> Params:
+        """Return the loss on the support set before adaptation."""
+        return {"loss_before": task.loss(task.path[0], task.support)}
+
+    def __call__(self, outcome: Outcome) -> Tensor:
+        """Return the mean query loss and the weighted inequality."""
+        return outcome.loss.mean() + self.weight * self.of(outcome.measured["loss_before"])
+
+    def of(self, losses: Tensor) -> Tensor:
+        """Return the inequality of losses ``[M]``.
+
+        Raises:
+            ValueError: there is only one.
+        """
+        if len(losses) < 2:
+            raise ValueError(
+                "inequality is between tasks, but there is one: data.tasks_per_batch must be >= 2"
+            )
+        match self.inequality:
+            case "generalised_entropy":
+                return generalised_entropy(losses, self.parameter)
+            case "atkinson":
+                return atkinson(losses, self.parameter)
+        return {"theil": theil, "gini": gini, "variance_of_logs": variance_of_logs}[self.inequality](losses)
+
+
+@full_precision
+def mean_entropy(logits: Tensor) -> Tensor:
+    """Return the mean entropy of predictions, in nats; ``[n, N]`` logits to a 0-d number in 0..ln N."""
+    log_probability = torch.log_softmax(logits, dim=-1)
+    return -(log_probability.exp() * log_probability).sum(dim=-1).mean()
