@@ -119,6 +119,7 @@ def assert_went_on(job, whole, starts):
     assert list(job.folder.rglob("hpc_ckpt*")) == []
 
 
+@pytest.mark.slow
 def test_told_to_stop_it_is_queued_again_once(submit):
     job = submit("job", 0.3)
     whole = submit("whole")

@@ -13,6 +13,8 @@ from metalit.cluster.base import read_job
 from metalit.cluster.manage import cancel, states
 from metalit.cluster.sweeps import Point
 
+pytestmark = pytest.mark.slow  # a job takes seconds to start
+
 SMALL = ["--cluster", "Slurm", "--cluster.memory", "500M", "--cluster.time", "10"]
 # stands in for Python: what the test writes is run with the arguments of a run
 FAKE = r"""
