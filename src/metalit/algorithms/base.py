@@ -53,6 +53,7 @@ class MetaLearner(L.LightningModule, ABC):
         super().__init__()
         self.network = network
         self.objective = QueryLoss() if objective is None else objective
+        self.present_objective = self.objective  # that of the epoch
         self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
         self.lr_scheduler_interval = lr_scheduler_interval
         self.engine = engine
@@ -97,7 +98,8 @@ class MetaLearner(L.LightningModule, ABC):
 
     def meta_loss(self, episode: Episode) -> Tensor:
         """Return the scalar that training minimises."""
-        return self.objective.at_epoch(self.current_epoch).total(self(episode))
+        self.present_objective = self.objective.at_epoch(self.current_epoch)
+        return self.present_objective.total(self(episode))
 
     @torch.no_grad()
     def evaluate(self, episode: Episode) -> Outcome:
@@ -144,10 +146,11 @@ class MetaLearner(L.LightningModule, ABC):
         """Return the meta-loss, which carries its gradient."""
         parameters, buffers = self.meta()
         scaler = self.trainer.scaler
+        self.present_objective = self.objective.at_epoch(self.current_epoch)
         scale = None if scaler is None else scaler.scale(torch.ones((), device=self.device))
         gradient, loss, outcome = self._meta_gradient()(
             partial(self.task, ways=count_ways(episode.support)),
-            self.objective.at_epoch(self.current_epoch),
+            self.present_objective,
             {name: parameter.detach() for name, parameter in parameters.items()},
             buffers,
             self.keys(episode),

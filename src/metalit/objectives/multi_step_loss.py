@@ -5,6 +5,7 @@ from torch import Tensor
 
 from metalit.functional.parameters import Params
 from metalit.objectives.base import LearnedTask, Objective
+from metalit.objectives.query_loss import QueryLoss
 from metalit.objectives.weights import check_weight
 from metalit.outcome import Outcome
 
@@ -35,8 +36,10 @@ class MultiStepLoss(Objective):
         # a tensor, which compiled code takes as an input: it would be compiled anew for every new number
         self.share = torch.tensor(self._share(0), dtype=torch.float64)
 
-    def at_epoch(self, epoch: int) -> "MultiStepLoss":
-        """Return the objective with the weights of an epoch."""
+    def at_epoch(self, epoch: int) -> Objective:
+        """Return the objective with the weights of an epoch, the query loss alone once they have ended."""
+        if epoch >= self.epochs:
+            return QueryLoss()
         now = MultiStepLoss(self.epochs, self.floor)
         now.share = torch.tensor(self._share(epoch), dtype=torch.float64)
         return now

@@ -109,7 +109,7 @@ class GradientBasedMetaLearner(MetaLearner, ABC):
         )
         outcome = self.judge(meta, path[-1], query)
         return outcome._replace(
-            measured=self.objective.measure(learned), penalties=self.penalties(meta, path)
+            measured=self.present_objective.measure(learned), penalties=self.penalties(meta, path)
         )
 
     def evaluate_task(self, meta: Params, support: Labelled, query: Labelled, ways: int) -> Outcome:
