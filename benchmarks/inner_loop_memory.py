@@ -12,12 +12,12 @@ processor time of the process instead of the time that passes.
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from statistics import median
 
 import torch
@@ -27,6 +27,7 @@ from metalit.algorithms import IMAML, MAML, GradientBasedMetaLearner
 from metalit.networks import Classifier, Conv4
 
 WAYS, QUERIES = 5, 5
+STEPS, QUICK_STEPS = (20, 5, 50), (4, 1, 8)  # inner steps of MAML, and few and many of iMAML
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
@@ -41,21 +42,25 @@ class Work:
     threads: int
 
 
-def contenders(many: int) -> dict[str, Callable[[Classifier], GradientBasedMetaLearner]]:
+def contenders(path: int, few: int, many: int) -> dict[str, Callable[[Classifier], GradientBasedMetaLearner]]:
     """Return what makes each learner, by name."""
     return {
-        "MAML, 20 steps": lambda network: MAML(network, 0.01, inner_steps=20),
-        "MAML, 20 steps, checkpointed": lambda network: MAML(
-            network, 0.01, inner_steps=20, checkpoint_steps=True
+        f"MAML, {path} steps": lambda network: MAML(network, 0.01, inner_steps=path),
+        f"MAML, {path} steps, checkpointed": lambda network: MAML(
+            network, 0.01, inner_steps=path, checkpoint_steps=True
         ),
-        "iMAML, 5 steps": lambda network: IMAML(network, 0.01, inner_steps=5),
+        f"iMAML, {few} steps": lambda network: IMAML(network, 0.01, inner_steps=few),
         f"iMAML, {many} steps": lambda network: IMAML(network, 0.01, inner_steps=many),
     }
 
 
 def peak() -> float:
     """Return the highest memory that this process has had, in MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    # getrusage has the peak of the parent, too, if that was higher when it started this process
+    (line,) = [
+        line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")
+    ]
+    return int(line.split()[1]) / 2**10
 
 
 def measure(make: Callable[[Classifier], GradientBasedMetaLearner], work: Work) -> tuple[float, float]:
@@ -77,18 +82,10 @@ def measure(make: Callable[[Classifier], GradientBasedMetaLearner], work: Work) 
     return memory, median(seconds)
 
 
-def in_a_process(name: str, many: int, work: Work) -> tuple[float, float]:
+def in_a_process(name: str, work: Work, quick: bool) -> tuple[float, float]:
     """Return ``measure`` of one contender, from a fresh process."""
-    command = [
-        sys.executable,
-        __file__,
-        "--contender",
-        name,
-        "--many",
-        str(many),
-        "--work",
-        json.dumps(asdict(work)),
-    ]
+    command = [sys.executable, __file__, "--contender", name, "--work", json.dumps(asdict(work))]
+    command += ["--quick"] if quick else []
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     memory, seconds = json.loads(done.stdout)
     return memory, seconds
@@ -121,24 +118,24 @@ def main(args: list[str] | None = None, say: Callable[[str], None] = print) -> N
     parser.add_argument("--clock", choices=CLOCKS, default="wall", help="time that passes, or processor time")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch")
     parser.add_argument("--quick", action="store_true", help="one round of little work: does it run?")
-    parser.add_argument("--many", type=int, default=50, help=argparse.SUPPRESS)
     parser.add_argument(
         "--contender", help=argparse.SUPPRESS
     )  # of which this process is to print the figures
     parser.add_argument("--work", help=argparse.SUPPRESS)
     options = parser.parse_args(args)
+    makers = contenders(*(QUICK_STEPS if options.quick else STEPS))
     if options.contender:
-        make = contenders(options.many)[options.contender]
+        make = makers[options.contender]
         say(json.dumps(measure(make, Work(**json.loads(options.work)))))
         return
     rounds, tasks, channels, timed = (
         (1, 2, 16, 1) if options.quick else (options.rounds, options.tasks, 64, 3)
     )
     work = Work(tasks, channels, timed, options.clock, options.threads)
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in contenders(options.many)}
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in makers}
     for _ in range(rounds):
         for name, values in found.items():
-            values.append(in_a_process(name, options.many, work))
+            values.append(in_a_process(name, work, options.quick))
     say(
         f"{tasks} tasks, {channels} filters, {options.threads} thread(s), {rounds} rounds, {options.clock} time; "
         "median (min to max)"

@@ -42,12 +42,15 @@ def in_miniature(path):
 def sample():
     name = {path: str(path.relative_to(CONFIGS)) for path in EXPERIMENTS}
     mutations = [mutation for path in EXPERIMENTS for mutation in broken(name[path], in_miniature(path))]
-    chance = random.Random(0)
-    return [
-        mutation
-        for kind, count in SAMPLE.items()
-        for mutation in chance.sample([each for each in mutations if each.kind == kind], count)
-    ]
+    chance = random.Random(1)
+    # a misspelt key of each experiment, so that none is left out
+    chosen = [chance.choice([each for each in mutations if (each.experiment, each.kind) == (one, "key")])
+              for one in name.values()]  # fmt: skip
+    for kind, count in SAMPLE.items():
+        there = sum(each.kind == kind for each in chosen)
+        others = [each for each in mutations if each.kind == kind and each not in chosen]
+        chosen += chance.sample(others, count - there)
+    return chosen
 
 
 MUTATIONS = sample()

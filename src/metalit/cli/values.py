@@ -10,7 +10,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from jsonargparse.typing import PositiveInt
 from torch import nn
 
-MOST_CLASSES = 15  # a longer list helps nobody
+MOST_CLASSES = 40  # a longer list helps nobody
 SIMPLE_TYPES = {
     int: "a whole number",
     PositiveInt: "a whole number above 0",
