@@ -10,7 +10,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from jsonargparse.typing import PositiveInt
 from torch import nn
 
-MOST_CLASSES = 40  # a longer list helps nobody
+MOST_CLASSES = 15  # a longer list helps nobody
 SIMPLE_TYPES = {
     int: "a whole number",
     PositiveInt: "a whole number above 0",
@@ -32,9 +32,11 @@ def describe_values(action: argparse.Action | None) -> str:
             else any_of([str(c) for c in action.choices])
         )
     known = known_classes(action)
-    if not 0 < len(known) <= MOST_CLASSES:
+    ours = all(base.__module__.startswith("metalit.") for base in classes_in(hint))
+    if not known or (len(known) > MOST_CLASSES and not ours):
         return describe(hint)
-    return f"{describe(hint).removesuffix(' or null')}, such as {any_of(known)}"
+    some = any_of(known) if len(known) <= MOST_CLASSES else f"{', '.join(known[:8])}, ..."
+    return f"{describe(hint).removesuffix(' or null')}, such as {some}"
 
 
 def describe(hint: Any) -> str:
