@@ -90,7 +90,7 @@ def table(dataset: str, names: Sequence[str], out: Path) -> str:
     """Return a Markdown table of the methods that have results."""
     metric, steps = PROTOCOLS[dataset]
     columns = [f"after {step} step{'s' * (step > 1)}" for step in steps] if steps else [metric]
-    head = ["method", "before adaptation", *columns, "meta-steps", "against MAML, episode by episode"]
+    head = ["method", "before adaptation", *columns, "best at meta-step", "against MAML, episode by episode"]
     rows = [head, ["---"] * len(head)]
     for name in names:
         if (out / name / "results.json").exists():
