@@ -1,6 +1,7 @@
 """Fixtures that several folders of tests share."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,3 +19,11 @@ def shared_data() -> Path:
     if named:
         pytest.fail(f"METALIT_TEST_DATA is {named}, which is not a folder")
     pytest.skip("needs real data: set METALIT_TEST_DATA to the folder that holds them")
+
+
+@pytest.fixture(autouse=True)
+def compiled_code_is_forgotten():
+    """Every learner compiles the same lines anew, and torch allows that eight times in a process."""
+    yield
+    if "torch._dynamo" in sys.modules:
+        sys.modules["torch._dynamo"].reset()
