@@ -9,7 +9,7 @@ from torch import nn
 from algorithms.test_battery import assert_same_gradient, double, meta_gradient
 from metalit import MAML
 from metalit.algorithms import AdaptiveTAML
-from metalit.functional.residual_update import ResidualUpdate, features
+from metalit.functional.update_rules.residual_update import ResidualUpdate, features
 from metalit.networks import MLP
 
 

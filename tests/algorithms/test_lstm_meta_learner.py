@@ -13,7 +13,7 @@ from cases import DOMAINS
 from metalit import FOMAML, Episode, Labelled
 from metalit.algorithms import LSTMMetaLearner
 from metalit.functional import LSTMRule, scope
-from metalit.functional.lstm_rule import LSTMCell
+from metalit.functional.update_rules.lstm_rule import LSTMCell
 from metalit.networks import MLP, Classifier, Conv4
 
 

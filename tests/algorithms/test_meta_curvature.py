@@ -10,7 +10,7 @@ from algorithms.test_battery import assert_same_gradient, double, meta_gradient
 from metalit import Labelled
 from metalit.algorithms import MAML, MetaCurvature
 from metalit.functional import Curvature
-from metalit.functional.curvature import transformed
+from metalit.functional.update_rules.curvature import transformed
 from metalit.networks import MLP, Classifier, Conv4
 
 

@@ -1,20 +1,15 @@
 """Mathematics without Lightning."""
 
-from metalit.functional.adam import Adam
 from metalit.functional.checkpointing import checkpointed
 from metalit.functional.conjugate_gradient import conjugate_gradient
-from metalit.functional.curvature import Curvature
 from metalit.functional.distances import class_means, squared_euclidean
 from metalit.functional.episodic_batch_norm import AccumulateStatistics, FixedStatistics
 from metalit.functional.losses import task_loss
-from metalit.functional.lstm_rule import LSTMRule
 from metalit.functional.parameters import ParameterTable, Params, matching, scope, select
-from metalit.functional.per_dimension_sgd import PerDimensionSGD
-from metalit.functional.per_parameter_sgd import PerParameterSGD
 from metalit.functional.precision import at_least_float32, full_precision, without_autocast
 from metalit.functional.preprocessing import log_and_sign
 from metalit.functional.task_context import TaskContext, current_task, normal_like, uniform_like
-from metalit.functional.update_rules import SGD, UpdateRule
+from metalit.functional.update_rules import SGD, Adam, Curvature, LSTMRule, PerParameterSGD, UpdateRule
 
 __all__ = [
     "SGD",
@@ -25,7 +20,6 @@ __all__ = [
     "LSTMRule",
     "ParameterTable",
     "Params",
-    "PerDimensionSGD",
     "PerParameterSGD",
     "TaskContext",
     "UpdateRule",

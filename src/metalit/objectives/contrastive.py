@@ -8,11 +8,11 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from metalit.episode import Labelled
+from metalit.functional.checks import not_negative
 from metalit.functional.parameters import Params
 from metalit.functional.precision import full_precision
 from metalit.functional.task_context import uniform_like
 from metalit.objectives.base import LearnedTask, Objective
-from metalit.objectives.weights import check_weight
 from metalit.outcome import Outcome
 
 Representation = Literal["displacement", "weights"]
@@ -38,7 +38,7 @@ class ContrastiveAdaptation(Objective):
     looks_at_adaptation = True
 
     def __init__(self, weight: float = 0.1, margin: float = 0.5, of: Representation = "displacement") -> None:
-        self.weight, self.of = check_weight("weight", weight), of
+        self.weight, self.of = not_negative("weight", weight), of
         if not 0 <= margin <= 2:
             raise ValueError(f"margin is {margin}, but cosine distances are in 0..2")
         self.margin = margin
@@ -74,7 +74,7 @@ class ConML(Objective):
     looks_at_adaptation = True
 
     def __init__(self, weight: float = 0.1, subsets: int = 1, of: Representation = "weights") -> None:
-        self.weight, self.of = check_weight("weight", weight), of
+        self.weight, self.of = not_negative("weight", weight), of
         if subsets < 1:
             raise ValueError(f"subsets is {subsets}, but must be at least 1")
         self.subsets = subsets

@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 from torch.func import grad
 
+from metalit.functional.checks import not_negative
 from metalit.functional.parameters import Params
 from metalit.objectives.base import LearnedTask, Objective
-from metalit.objectives.weights import check_weight
 from metalit.outcome import Outcome
 
 
@@ -23,7 +23,7 @@ class GradientPenalty(Objective):
     looks_at_adaptation = True
 
     def __init__(self, weight: float = 0.01) -> None:
-        self.weight = check_weight("weight", weight)
+        self.weight = not_negative("weight", weight)
 
     def measure(self, task: LearnedTask) -> Params:
         """Return the squared norm of the query gradient."""

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
+from metalit.functional.checks import not_negative
 from metalit.functional.parameters import Params
 from metalit.objectives.base import LearnedTask, Objective
-from metalit.objectives.weights import check_weight
 from metalit.outcome import Outcome
 
 
@@ -20,8 +20,8 @@ class JointLoss(Objective):
     looks_at_adaptation = True
 
     def __init__(self, support_weight: float = 1.0, query_weight: float = 1.0) -> None:
-        self.support_weight = check_weight("support_weight", support_weight)
-        self.query_weight = check_weight("query_weight", query_weight)
+        self.support_weight = not_negative("support_weight", support_weight)
+        self.query_weight = not_negative("query_weight", query_weight)
 
     def measure(self, task: LearnedTask) -> Params:
         """Return the loss on the support set after adaptation."""

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
+from metalit.functional.checks import not_negative
 from metalit.functional.parameters import Params
 from metalit.objectives.base import LearnedTask, Objective
 from metalit.objectives.query_loss import QueryLoss
-from metalit.objectives.weights import check_weight
 from metalit.outcome import Outcome
 
 
@@ -30,7 +30,7 @@ class MultiStepLoss(Objective):
     def __init__(self, epochs: int = 10, floor: float = 0.03) -> None:
         if epochs < 0:
             raise ValueError(f"epochs is {epochs}, but must be at least 0")
-        if check_weight("floor", floor) > 1:
+        if not_negative("floor", floor) > 1:
             raise ValueError(f"floor is {floor}, but must be at most 1")
         self.epochs, self.floor = epochs, floor
         # a tensor, which compiled code takes as an input: it would be compiled anew for every new number

@@ -5,6 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from metalit.functional.checks import not_negative
 from metalit.functional.inequality import (
     atkinson,
     generalised_entropy,
@@ -15,7 +16,6 @@ from metalit.functional.inequality import (
 from metalit.functional.parameters import Params
 from metalit.functional.precision import full_precision
 from metalit.objectives.base import LearnedTask, Objective
-from metalit.objectives.weights import check_weight
 from metalit.outcome import Outcome
 
 Inequality = Literal["theil", "generalised_entropy", "atkinson", "gini", "variance_of_logs"]
@@ -34,7 +34,7 @@ class MaxMinEntropy(Objective):
     looks_at_adaptation = True
 
     def __init__(self, weight: float = 0.1) -> None:
-        self.weight = check_weight("weight", weight)
+        self.weight = not_negative("weight", weight)
 
     def measure(self, task: LearnedTask) -> Params:
         """Return the entropy before and after adaptation."""
@@ -69,7 +69,7 @@ class TaskInequality(Objective):
 
     def __init__(self, measure: Inequality = "theil", weight: float = 0.1, parameter: float = 2.0) -> None:
         self.inequality, self.parameter = measure, parameter
-        self.weight = check_weight("weight", weight)
+        self.weight = not_negative("weight", weight)
         if measure == "atkinson" and parameter <= 0:
             raise ValueError(f"parameter is {parameter}, but epsilon of atkinson must be above 0")
 

@@ -22,12 +22,12 @@ from torch import nn
 
 from metalit.algorithms.gradient.base import GradientBasedMetaLearner
 from metalit.episode import Labelled
-from metalit.functional.adam import Adam
 from metalit.functional.displacement import refuse_idle
 from metalit.functional.mini_batches import empty_queue, next_mini_batch
 from metalit.functional.parameters import Params, scope
 from metalit.functional.precision import without_autocast
 from metalit.functional.update_rules import SGD, UpdateRule
+from metalit.functional.update_rules.adam import Adam
 from metalit.functional.vectors import combine, inner_product
 from metalit.outcome import Outcome
 

@@ -24,10 +24,11 @@ from torch.func import vjp
 
 from metalit.algorithms.gradient.base import GradientBasedMetaLearner
 from metalit.episode import Labelled
+from metalit.functional.checks import positive
 from metalit.functional.conjugate_gradient import Solution, conjugate_gradient
 from metalit.functional.parameters import Params, scope
 from metalit.functional.precision import without_autocast
-from metalit.functional.update_rules import SGD, positive
+from metalit.functional.update_rules import SGD
 from metalit.functional.vectors import combine, inner_product, norm
 from metalit.outcome import Outcome
 

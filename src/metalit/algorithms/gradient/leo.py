@@ -15,7 +15,7 @@ z' are the codes after line 7, z those of line 5, sg stops the gradient. In eval
 """
 
 import math
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -24,16 +24,14 @@ from torch.func import functional_call, grad_and_value
 
 from metalit.algorithms.gradient.base import GradientBasedMetaLearner
 from metalit.episode import Labelled
+from metalit.functional.checks import not_negative, positive
 from metalit.functional.distances import class_means
 from metalit.functional.losses import task_loss
 from metalit.functional.parameters import Params, scope
-from metalit.functional.per_dimension_sgd import PerDimensionSGD
 from metalit.functional.precision import full_precision
 from metalit.functional.task_context import normal_like
-from metalit.functional.update_rules import positive
+from metalit.functional.update_rules.per_parameter_sgd import PerParameterSGD
 from metalit.networks import Classifier, RelationEncoder
-
-Number = TypeVar("Number", int, float)
 
 
 class LEO(GradientBasedMetaLearner):
@@ -85,14 +83,14 @@ class LEO(GradientBasedMetaLearner):
         for weight in (*encoder.parameters(), *decoder.parameters()):
             nn.init.xavier_uniform_(weight)
         rates = {
-            "codes": (latents, positive("latent_lr", latent_lr)),
-            "weights": (features, positive("finetuning_lr", finetuning_lr)),
+            "codes": torch.full((latents,), positive("latent_lr", latent_lr)),
+            "weights": torch.full((features,), positive("finetuning_lr", finetuning_lr)),
         }
         super().__init__(
             nn.ModuleDict({"body": network.body, "encoder": encoder, "decoder": decoder}),
-            update_rule=PerDimensionSGD(rates),
-            inner_steps=at_least_0("latent_steps", latent_steps)
-            + at_least_0("finetuning_steps", finetuning_steps),
+            update_rule=PerParameterSGD(rates),
+            inner_steps=not_negative("latent_steps", latent_steps)
+            + not_negative("finetuning_steps", finetuning_steps),
             adapted=("*",),
             **learner,
         )
@@ -101,10 +99,10 @@ class LEO(GradientBasedMetaLearner):
         self.adapted, self.adapted_names = ("weights",), ["weights"]  # of each task: none of the network's
         self.ways, self.latent_steps, self.dropout = ways, latent_steps, dropout
         self.weights_scale = math.sqrt(2 / (ways + features))
-        self.kl_weight = at_least_0("kl_weight", kl_weight)
-        self.encoder_penalty_weight = at_least_0("encoder_penalty_weight", encoder_penalty_weight)
-        self.l2_weight = at_least_0("l2_weight", l2_weight)
-        self.orthogonality_weight = at_least_0("orthogonality_weight", orthogonality_weight)
+        self.kl_weight = not_negative("kl_weight", kl_weight)
+        self.encoder_penalty_weight = not_negative("encoder_penalty_weight", encoder_penalty_weight)
+        self.l2_weight = not_negative("l2_weight", l2_weight)
+        self.orthogonality_weight = not_negative("orthogonality_weight", orthogonality_weight)
 
     def start(self, meta: Params, support: Labelled) -> tuple[Params, Any]:
         """Return a task's codes, the weights they stand for, and what the codes were drawn from."""
@@ -187,14 +185,3 @@ def correlation(directions: Tensor) -> Tensor:
     directions = F.normalize(directions, dim=-1)
     cosines = directions @ directions.T
     return (cosines - torch.eye(len(cosines), dtype=cosines.dtype, device=cosines.device)).square().mean()
-
-
-def at_least_0(name: str, value: Number) -> Number:
-    """Return a number that must not be negative.
-
-    Raises:
-        ValueError: it is.
-    """
-    if not value >= 0:
-        raise ValueError(f"{name} is {value}, but must be at least 0")
-    return value

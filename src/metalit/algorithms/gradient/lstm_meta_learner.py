@@ -25,8 +25,8 @@ from metalit.algorithms.gradient.base import GradientBasedMetaLearner
 from metalit.episode import Labelled
 from metalit.functional.episodic_batch_norm import AccumulateStatistics, FixedStatistics
 from metalit.functional.losses import task_loss
-from metalit.functional.lstm_rule import LSTMRule
 from metalit.functional.parameters import Params
+from metalit.functional.update_rules.lstm_rule import LSTMRule
 
 
 class LSTMMetaLearner(GradientBasedMetaLearner):

@@ -22,8 +22,8 @@ from torch import nn
 from metalit.algorithms.gradient.base import GradientBasedMetaLearner
 from metalit.episode import Labelled
 from metalit.functional.parameters import Params, scope, select
-from metalit.functional.per_layer_per_step_sgd import PerLayerPerStepSGD
 from metalit.functional.update_rules import SGD
+from metalit.functional.update_rules.per_layer_per_step_sgd import PerLayerPerStepSGD
 from metalit.networks.per_step_norms import PerStepNorms
 from metalit.objectives import MultiStepLoss, Objective
 

@@ -19,7 +19,7 @@ from torch import nn
 from metalit.algorithms.gradient.base import GradientBasedMetaLearner
 from metalit.episode import Labelled
 from metalit.functional.parameters import Params, select
-from metalit.functional.per_parameter_sgd import PerParameterSGD
+from metalit.functional.update_rules.per_parameter_sgd import PerParameterSGD, uniform_rates
 
 
 class MetaSGD(GradientBasedMetaLearner):
@@ -46,7 +46,7 @@ class MetaSGD(GradientBasedMetaLearner):
         **learner: Any,
     ) -> None:
         low, high = (inner_lr, inner_lr) if isinstance(inner_lr, int | float) else inner_lr
-        rule = PerParameterSGD(select(network, adapted), low, high)  # line 1
+        rule = PerParameterSGD(uniform_rates(select(network, adapted), low, high))  # line 1
         super().__init__(network, update_rule=rule, adapted=adapted, **learner)
 
     def inner_step(self, meta: Params, support: Labelled, adapted: Params, state: Any) -> tuple[Params, Any]:

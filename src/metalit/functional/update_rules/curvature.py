@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from metalit.functional.checks import positive
 from metalit.functional.parameters import ParameterTable, Params
-from metalit.functional.update_rules import UpdateRule, positive
+from metalit.functional.update_rules.base import UpdateRule
 
 
 class Curvature(UpdateRule):

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from metalit.functional.parameters import Params
 from metalit.functional.preprocessing import log_and_sign
-from metalit.functional.update_rules import UpdateRule
+from metalit.functional.update_rules.base import UpdateRule
 
 
 class LSTMState(NamedTuple):

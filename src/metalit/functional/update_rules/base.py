@@ -1,11 +1,11 @@
 """Update rules of the inner loop, as values: two pure functions ``init`` and ``update``."""
 
-import math
 from abc import ABC, abstractmethod
 from typing import Any
 
 from torch import Tensor, nn
 
+from metalit.functional.checks import positive
 from metalit.functional.parameters import Params
 
 
@@ -54,14 +54,3 @@ class SGD(UpdateRule):
     ) -> tuple[Params, tuple[()]]:
         """Return theta - lr * gradient."""
         return {name: value - self.lr * gradient[name] for name, value in parameters.items()}, state
-
-
-def positive(name: str, value: float) -> float:
-    """Return a number that must be positive and finite.
-
-    Raises:
-        ValueError: it is not.
-    """
-    if not 0 < value < math.inf:
-        raise ValueError(f"{name} is {value}, but must be positive and finite")
-    return value

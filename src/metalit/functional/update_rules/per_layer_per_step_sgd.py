@@ -4,8 +4,9 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from metalit.functional.checks import positive
 from metalit.functional.parameters import ParameterTable, Params
-from metalit.functional.update_rules import UpdateRule, positive
+from metalit.functional.update_rules.base import UpdateRule
 
 
 class PerLayerPerStepSGD(UpdateRule):

@@ -3,9 +3,10 @@
 import torch
 from torch import Tensor, nn
 
+from metalit.functional.checks import positive
 from metalit.functional.parameters import Params
 from metalit.functional.preprocessing import log_and_sign
-from metalit.functional.update_rules import UpdateRule, positive
+from metalit.functional.update_rules.base import UpdateRule
 
 FEATURES = 7
 

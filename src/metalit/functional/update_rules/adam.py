@@ -5,8 +5,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from metalit.functional.checks import positive
 from metalit.functional.parameters import Params
-from metalit.functional.update_rules import UpdateRule, positive
+from metalit.functional.update_rules.base import UpdateRule
 
 
 class Moments(NamedTuple):
