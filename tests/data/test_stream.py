@@ -107,6 +107,14 @@ def chi_square(counts):
     return ((counts - counts.mean()) ** 2 / counts.mean()).sum()
 
 
+def test_global_labels_name_the_class_in_its_split():
+    episode, plain = make_stream(global_labels=True)(0, 50), make_stream()(0, 50)
+    ends = torch.as_tensor(SIZES).cumsum(0)
+    for part, other in zip(episode, plain, strict=True):
+        assert torch.equal(part.x, other.x)
+        assert torch.equal(part.y, torch.searchsorted(ends, part.x, right=True))
+
+
 def test_distinct_gives_every_ordered_selection_equally_often():
     n, population, k = 60_000, 5, 3
     chosen = distinct(random_words(3, "train", 0, n, 2 * k), np.full(n, population))

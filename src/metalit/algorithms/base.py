@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from metalit.algorithms.optimizers import checked_optimizers
+from metalit.algorithms.pretrained import load_network
 from metalit.data.loader import EvaluationSpans, TrainLoader
 from metalit.engine import Engine, with_gradient
 from metalit.episode import Episode, Labelled
@@ -39,6 +40,7 @@ class MetaLearner(L.LightningModule, ABC):
         lr_scheduler: makes the schedule of the meta-optimiser's rate; constant if not given.
         lr_scheduler_interval: whether the schedule advances every ``epoch`` or every ``step``.
         engine: how the tasks of a meta-batch are computed.
+        pretrained: a checkpoint, of any method, whose ``network`` training starts from; it begins anew if not given.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class MetaLearner(L.LightningModule, ABC):
         lr_scheduler: LRSchedulerCallable | None = None,
         lr_scheduler_interval: Literal["epoch", "step"] = "epoch",
         engine: Engine = Engine(),  # noqa: B008  # frozen
+        pretrained: str | None = None,
     ) -> None:
         super().__init__()
         self.network = network
@@ -57,6 +60,7 @@ class MetaLearner(L.LightningModule, ABC):
         self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
         self.lr_scheduler_interval = lr_scheduler_interval
         self.engine = engine
+        self.pretrained, self._resumed = pretrained, False
         self.evaluation = EpisodeValues()
         self.last_evaluation: Evaluation | None = None
         self.task_seed: Tensor
@@ -77,7 +81,10 @@ class MetaLearner(L.LightningModule, ABC):
 
     @abstractmethod
     def evaluate_task(self, meta: Params, support: Labelled, query: Labelled, ways: int) -> Outcome:
-        """Return one task's outcome at each of T stages of adaptation, the last being final: loss ``[T]``."""
+        """Return one task's outcome at each of T stages of adaptation, the last being final: loss ``[T]``.
+
+        Numbers ``[T]`` in ``measured`` are evaluated like metrics: a mean over the episodes with its interval.
+        """
 
     @abstractmethod
     def adapt(self, support: Labelled) -> Callable[[Tensor], Tensor]:
@@ -87,13 +94,17 @@ class MetaLearner(L.LightningModule, ABC):
             support: ``x [S, ...]`` and ``y [S]`` labels 0..N-1, or ``[S, outputs]`` values.
         """
 
+    def ways_of(self, support: Labelled) -> int:
+        """Return N of a batch's tasks: the largest support label plus one, or 0 in regression."""
+        return count_ways(support)
+
     def setting(self) -> dict[str, Any]:
         """Return what a reader of a result must know about the method."""
         return {"algorithm": type(self).__name__, "batch_norm": batch_norm_mode(self.network)}
 
     def forward(self, episode: Episode) -> Outcome:
         """Return the outcome of every task: differentiable, and without a change of any state."""
-        task = partial(self.task, ways=count_ways(episode.support))
+        task = partial(self.task, ways=self.ways_of(episode.support))
         return self.engine.map(task, *self.meta(), self.keys(episode), episode)
 
     def meta_loss(self, episode: Episode) -> Tensor:
@@ -104,7 +115,7 @@ class MetaLearner(L.LightningModule, ABC):
     @torch.no_grad()
     def evaluate(self, episode: Episode) -> Outcome:
         """Return every task's outcome at each stage: loss ``[B, T]``, predictions ``[B, T, Q, ...]``."""
-        task = partial(self.evaluate_task, ways=count_ways(episode.support))
+        task = partial(self.evaluate_task, ways=self.ways_of(episode.support))
         return self.engine.map(task, *self.meta(), self.keys(episode), episode)
 
     def meta(self) -> tuple[Params, Params]:
@@ -142,6 +153,15 @@ class MetaLearner(L.LightningModule, ABC):
         """Return the context in which ``adapt`` and its predictor run."""
         return TaskContext(torch.zeros((), dtype=torch.int64, device=self.device), self.meta()[1])
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Note that a run is resumed."""
+        self._resumed = True
+
+    def on_fit_start(self) -> None:
+        """Start training from a pretrained network, unless a run is resumed."""
+        if self.pretrained is not None and not self._resumed:
+            load_network(self.network, self.pretrained)
+
     def training_step(self, episode: Episode, batch_idx: int) -> Tensor:
         """Return the meta-loss, which carries its gradient."""
         parameters, buffers = self.meta()
@@ -149,7 +169,7 @@ class MetaLearner(L.LightningModule, ABC):
         self.present_objective = self.objective.at_epoch(self.current_epoch)
         scale = None if scaler is None else scaler.scale(torch.ones((), device=self.device))
         gradient, loss, outcome = self._meta_gradient()(
-            partial(self.task, ways=count_ways(episode.support)),
+            partial(self.task, ways=self.ways_of(episode.support)),
             self.present_objective,
             {name: parameter.detach() for name, parameter in parameters.items()},
             buffers,
@@ -242,7 +262,7 @@ class MetaLearner(L.LightningModule, ABC):
 
     def _note(self, loader: Any, episode: Episode, batch_idx: int) -> dict[str, Tensor]:
         outcome = self.evaluate(episode)
-        values = episode_metrics(outcome.predictions, episode.query.y, outcome.loss)
+        values = episode_metrics(outcome.predictions, episode.query.y, outcome.loss) | outcome.measured
         index = self._episode_indices(loader, batch_idx, len(outcome.loss))
         self.evaluation.update(index, values)
         return {"index": index, "predictions": outcome.predictions[:, -1]}

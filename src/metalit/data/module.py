@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import torch
@@ -165,6 +165,8 @@ class ClassificationDataModule(EpisodicDataModule, ABC):
         root: folder in which the data set's files are, or are to be put.
         ways: N, classes in an episode, in validation and test.
         train_ways: N in training; ``ways`` if not given.
+        train_labels: ``episode`` labels a training episode's classes 0..N-1, as in evaluation; ``split`` by their
+            number among all classes of the training split, for methods that first learn to tell all of them apart.
         store_on_accelerator: keep the whole store in the accelerator's memory; has no effect on a CPU.
         **episodes: the settings of ``EpisodicDataModule``.
     """
@@ -174,6 +176,7 @@ class ClassificationDataModule(EpisodicDataModule, ABC):
         root: str = "data",
         ways: int = 5,
         train_ways: int | None = None,
+        train_labels: Literal["episode", "split"] = "episode",
         store_on_accelerator: bool = True,
         **episodes: Any,
     ) -> None:
@@ -184,6 +187,7 @@ class ClassificationDataModule(EpisodicDataModule, ABC):
         for name in ("ways", "train_ways"):
             if getattr(self, name) < 2:
                 raise ValueError(f"data.{name} is {getattr(self, name)}, but classification needs at least 2")
+        self.train_labels = train_labels
         self.store_on_accelerator = store_on_accelerator
         self.stores: dict[Split, ClassStore] = {}
 
@@ -202,6 +206,7 @@ class ClassificationDataModule(EpisodicDataModule, ABC):
             ways=self.train_ways if train else self.ways,
             shots=self.train_shots if train else self.shots,
             queries=self.train_queries if train else self.queries,
+            global_labels=train and self.train_labels == "split",
         )
 
     def finish(self, episode: Episode, split: Split) -> Episode:

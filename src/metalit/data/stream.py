@@ -89,13 +89,22 @@ class ClassificationStream:
         ways: N, classes in an episode.
         shots: K, support examples per class.
         queries: query examples per class.
+        global_labels: label an example by the number of its class in the split, not by 0..N-1 of the episode.
 
     Raises:
         ValueError: fewer classes than ways, or a class with fewer than shots + queries examples.
     """
 
     def __init__(
-        self, class_sizes: Integers, *, split: Split, seed: int, ways: int, shots: int, queries: int
+        self,
+        class_sizes: Integers,
+        *,
+        split: Split,
+        seed: int,
+        ways: int,
+        shots: int,
+        queries: int,
+        global_labels: bool = False,
     ) -> None:
         classes, smallest = len(class_sizes), int(class_sizes.min(initial=np.iinfo(np.int64).max))
         if ways > classes:
@@ -112,6 +121,7 @@ class ClassificationStream:
         self.starts = np.cumsum(class_sizes) - class_sizes
         self.split, self.seed = split, seed
         self.ways, self.shots, self.queries = ways, shots, queries
+        self.global_labels = global_labels
 
     def __call__(self, first: int, count: int) -> Episode:
         """Return episodes ``first .. first+count-1``; support ``[count, N*K]``, query ``[count, N*queries]``."""
@@ -120,7 +130,8 @@ class ClassificationStream:
         classes = distinct(words[:, : 2 * ways], np.full(count, len(self.class_sizes)))
         example_words = words[:, 2 * ways :].reshape(count, ways, 2 * each)
         examples = self.starts[classes][..., None] + distinct(example_words, self.class_sizes[classes])
-        labels = np.broadcast_to(np.arange(ways)[:, None], (count, ways, each))
+        labels = classes if self.global_labels else np.arange(ways)
+        labels = np.broadcast_to(labels[..., None], (count, ways, each))
 
         def part(where: slice) -> Labelled:
             x, y = (np.array(a[..., where]).reshape(count, -1) for a in (examples, labels))

@@ -1,6 +1,6 @@
 """Metric-based meta-learning: a query is classified by comparing its embedding with those of the support set."""
 
-from abc import ABC, abstractmethod
+from abc import ABC
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -13,59 +13,72 @@ from metalit.algorithms.base import MetaLearner, count_ways
 from metalit.episode import Labelled
 from metalit.functional.losses import task_loss
 from metalit.functional.parameters import Params, scope
+from metalit.heads import Head
 from metalit.outcome import Outcome
 
 
 class MetricMetaLearner(MetaLearner, ABC):
-    """Embeds support and query in one pass and compares them. An algorithm writes ``scores`` alone.
+    """Embeds support and query in one pass and lets a head compare them. An algorithm chooses the head.
 
     One model serves any number of ways: N is the largest support label plus one.
+
+    Args:
+        network: the embedding, ``[n, ...]`` to ``[n, D]``.
+        head: how embedded queries are classified.
+        **learner: the settings of ``MetaLearner``.
 
     Raises:
         ValueError: an objective that looks at adapted parameters.
     """
 
-    def __init__(self, network: nn.Module, **learner: Any) -> None:
+    def __init__(self, network: nn.Module, head: Head, **learner: Any) -> None:
         super().__init__(network, **learner)
+        self.head = head
         if self.objective.looks_at_adaptation:
             raise ValueError(
                 f"the objective {type(self.objective).__name__} looks at adapted parameters, and a metric-based method "
                 "adapts none: use a gradient-based method"
             )
 
-    @abstractmethod
-    def scores(self, support: Labelled, query: Tensor, ways: int) -> Tensor:
-        """Compare the embeddings of one task.
+    def scores(self, meta: Params, support: Labelled, query: Tensor, ways: int) -> Tensor:
+        """Compare the embeddings of one task; see ``Head`` for the shapes."""
+        return functional_call(self.head, scope(meta, "head"), (support, query, ways))  # type: ignore[no-any-return]
 
-        Args:
-            support: embeddings ``x [S, D]`` and labels ``y [S]``.
-            query: embeddings ``[Q, D]``.
-            ways: N.
+    def criterion(self, scores: Tensor, labels: Tensor) -> Tensor:
+        """Return the loss of scores ``[Q, N]``, 0-d: the cross-entropy, if an algorithm has no other."""
+        return task_loss(scores, labels)
 
-        Returns:
-            logits ``[Q, N]``.
-        """
+    def penalties(self, meta: Params, support: Labelled, query: Labelled, ways: int) -> Params:
+        """Return the terms that the method adds to the meta-loss of a task, from the embeddings; none by default."""
+        return {}
 
     def task(self, meta: Params, support: Labelled, query: Labelled, ways: int) -> Outcome:
         """Embed both sets together, then score the queries against the support set."""
-        if ways == 0:
-            raise ValueError(
-                "metric-based methods classify, but the labels are floats: use a gradient-based method"
-            )
-        embeddings = self.embed(meta, torch.cat([support.x, query.x]))
-        shots, queries = embeddings[: len(support.y)], embeddings[len(support.y) :]
-        logits = self.scores(Labelled(shots, support.y), queries, ways)
-        return Outcome(task_loss(logits, query.y), logits)
+        support, query = self.embed_both(meta, support, query)
+        scores = self.scores(meta, support, query.x, ways)
+        penalties = self.penalties(meta, support, query, ways)
+        return Outcome(self.criterion(scores, query.y), scores, penalties=penalties)
 
     def evaluate_task(self, meta: Params, support: Labelled, query: Labelled, ways: int) -> Outcome:
         """Return the outcome as the only stage, T = 1: nothing is adapted."""
-        outcome = self.task(meta, support, query, ways)
-        return Outcome(outcome.loss.unsqueeze(0), outcome.predictions.unsqueeze(0))
+        support, query = self.embed_both(meta, support, query)
+        scores = self.scores(meta, support, query.x, ways)
+        return Outcome(self.criterion(scores, query.y).unsqueeze(0), scores.unsqueeze(0))
 
     @torch.no_grad()
     def adapt(self, support: Labelled) -> Callable[[Tensor], Tensor]:
         """Remember one task's support set and return its predictor."""
         return partial(self._predict_in_context, support, count_ways(support))
+
+    def embed_both(self, meta: Params, support: Labelled, query: Labelled) -> tuple[Labelled, Labelled]:
+        """Return support and query with embeddings ``[n, D]`` for inputs, computed in one pass."""
+        if support.y.is_floating_point():
+            raise ValueError(
+                "metric-based methods classify, but the labels are floats: use a gradient-based method"
+            )
+        embeddings = self.embed(meta, torch.cat([support.x, query.x]))
+        shots = len(support.y)
+        return Labelled(embeddings[:shots], support.y), Labelled(embeddings[shots:], query.y)
 
     def embed(self, meta: Params, x: Tensor) -> Tensor:
         """Return embeddings ``[n, D]``."""
@@ -75,6 +88,6 @@ class MetricMetaLearner(MetaLearner, ABC):
     def _predict_in_context(self, support: Labelled, ways: int, x: Tensor) -> Tensor:
         meta = {name: value for part in self.meta() for name, value in part.items()}
         with self.context():
-            embeddings = self.embed(meta, torch.cat([support.x, x]))
-            shots, queries = embeddings[: len(support.y)], embeddings[len(support.y) :]
-            return self.scores(Labelled(shots, support.y), queries, ways)
+            unlabelled = Labelled(x, support.y.new_zeros(len(x)))
+            embedded, query = self.embed_both(meta, support, unlabelled)
+            return self.scores(meta, embedded, query.x, ways)
