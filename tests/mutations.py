@@ -168,7 +168,7 @@ def wrong_keys(settings: Settings) -> Iterator[Change]:
     for way, value in nodes(settings):
         if isinstance(way[-1], str):
             name = way[-1]
-            for wrong in {name[:-1] + name[-2:], name[1:], name[1] + name[0] + name[2:]} - {name}:
+            for wrong in sorted({name[:-1] + name[-2:], name[1:], name[1] + name[0] + name[2:]} - {name}):
                 mutated = deepcopy(settings)
                 at(mutated, way[:-1])[wrong] = at(mutated, way[:-1]).pop(name)
                 keys = [dotted((*way[:-1], wrong))] + ([dotted(way[:-1])] if name in REQUIRED else [])
