@@ -24,8 +24,8 @@ train: $(STAMPS)/core  ## train and test MAML on sinusoids: a table, curves and 
 	$(BIN)/python train.py test --config configs/sinusoid/maml.yaml --run_dir $(RUN_DIR) --ckpt_path best \
 		--model.inner_steps 10
 
-test: $(STAMPS)/test  ## the test suite, without the tests that take minutes
-	$(BIN)/python -m pytest -q
+test: $(STAMPS)/test  ## the test suite on all cores, without the tests that take minutes
+	$(BIN)/python -m pytest -q --numprocesses auto --dist worksteal
 
 test-slow: $(STAMPS)/test  ## only the tests that take minutes
 	$(BIN)/python -m pytest -q -m slow

@@ -50,6 +50,20 @@ def test_a_quadratic_is_minimised_and_differentiated_exactly(episode):  # noqa: 
     assert (outcome.measured["inner_gradient_norm"] < 1e-8).all()
 
 
+def test_line_search_reaches_the_minimum_at_any_rate_and_leaves_short_steps_alone(episode):  # noqa: F811
+    def last(rate, steps, **settings):
+        torch.manual_seed(2)
+        learner = IMAML(Linear(), **(CONVERGED | {"inner_lr": rate, "inner_steps": steps} | settings))
+        support = Labelled(episode.support.x[0], episode.support.y[0])
+        learned = learner.trajectory(learner.meta()[0], support, steps)
+        return learned[-1]["theta"], algebra(learner.network.theta.detach(), episode, 0)[0]
+
+    found, minimum = last(5.0, 60, line_search=True)
+    torch.testing.assert_close(found, minimum, rtol=1e-8, atol=1e-8)
+    assert (last(5.0, 60)[0] - minimum).norm() > 1e6
+    torch.testing.assert_close(last(0.01, 5, line_search=True)[0], last(0.01, 5)[0], rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("adapted", [["*"], ["2.*"], ["0.weight"]])
 def test_the_meta_gradient_is_the_derivative_of_the_meta_loss(adapted, episode):  # noqa: F811
     """By central differences, of adapting parameters and of others, with what the solvers leave over far below."""

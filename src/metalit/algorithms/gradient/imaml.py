@@ -6,7 +6,8 @@
      4      for each T_b
      5          phi_b = theta
      6          repeat inner_steps times:  phi_b <- phi_b - alpha F(phi_b)
-                    with F(phi) = grad L(phi; D_b) + lambda (phi - theta), the gradient of the regularised loss
+                    with F(phi) = grad L(phi; D_b) + lambda (phi - theta), the gradient of the regularised loss,
+                    or by any other way to where F(phi) = 0
      7          v = grad L(phi_b; D'_b)
      8          solve (H + lambda I) u = v, with H the Hessian of L(.; D_b) at phi_b, by cg_steps of conjugate gradients
      9          the meta-gradient of T_b is lambda u, which is (I + H / lambda)^-1 v
@@ -50,6 +51,9 @@ class IMAML(GradientBasedMetaLearner):
         inner_steps: inner steps per task in training, >= 0.
         proximal_strength: lambda, how strongly a task is held at theta; > 0. Line 8 can be solved where it exceeds the
             most negative curvature of the support loss.
+        line_search: shorten an inner step to the minimum of the regularised loss along it, by the curvature there, where
+            ``inner_lr`` goes beyond: one more product with the Hessian a step. Nothing in the meta-gradient keeps the
+            curvature below what ``inner_lr`` can take; with fixed steps a long training may come to diverge.
         cg_steps: iterations of conjugate gradients, each a product with the Hessian; >= 1.
         cg_damping: added to lambda in line 8 alone, where H is far from positive; >= 0.
         **learner: the settings of ``GradientBasedMetaLearner`` and ``MetaLearner``.
@@ -64,6 +68,7 @@ class IMAML(GradientBasedMetaLearner):
         inner_lr: float = 0.1,
         inner_steps: int = 16,
         proximal_strength: float = 2.0,
+        line_search: bool = False,
         cg_steps: int = 5,
         cg_damping: float = 0.0,
         **learner: Any,
@@ -76,6 +81,7 @@ class IMAML(GradientBasedMetaLearner):
             raise ValueError(f"cg_steps is {cg_steps}, but must be at least 1")
         if cg_damping:
             positive("cg_damping", cg_damping)
+        self.inner_lr, self.line_search = inner_lr, line_search
         self.cg_steps, self.cg_damping = cg_steps, cg_damping
         if self.objective.looks_at_adaptation:
             raise ValueError(
@@ -85,8 +91,23 @@ class IMAML(GradientBasedMetaLearner):
 
     def inner_step(self, meta: Params, support: Labelled, adapted: Params, state: Any) -> tuple[Params, Any]:
         """Return phi_b after one more step."""
-        gradient, loss = self.regularised_gradient(meta, support, adapted)  # line 6
-        return self.update(meta, gradient, state, adapted, loss)
+        force, loss = self.regularised_gradient(meta, support, adapted)  # line 6
+        if self.line_search:
+            _, product, *_ = vjp(lambda phi: self.regularised_gradient(meta, support, phi)[0], adapted)
+            share = self.share_of_step(force, product(force)[0])
+            force = {name: share * value for name, value in force.items()}
+        return self.update(meta, force, state, adapted, loss)
+
+    def share_of_step(self, force: Params, image: Params) -> Tensor:
+        """Return which share of an inner step leads to the minimum along it, 1 at most, 0-d.
+
+        Args:
+            force: F(phi), against which the step goes.
+            image: (H + lambda I) F(phi).
+        """
+        squared, curvature = inner_product(force, force), inner_product(force, image)
+        overshoots = self.inner_lr * curvature > squared
+        return torch.where(overshoots, squared / torch.where(overshoots, self.inner_lr * curvature, 1.0), 1.0)
 
     def regularised_gradient(self, meta: Params, support: Labelled, adapted: Params) -> tuple[Params, Tensor]:
         """Return F(phi) = grad L(phi) + lambda (phi - theta), and the support loss L(phi)."""
