@@ -51,9 +51,9 @@ class IMAML(GradientBasedMetaLearner):
         inner_steps: inner steps per task in training, >= 0.
         proximal_strength: lambda, how strongly a task is held at theta; > 0. Line 8 can be solved where it exceeds the
             most negative curvature of the support loss.
-        line_search: shorten an inner step to the minimum of the regularised loss along it, by the curvature there, where
-            ``inner_lr`` goes beyond: one more product with the Hessian a step. Nothing in the meta-gradient keeps the
-            curvature below what ``inner_lr`` can take; with fixed steps a long training may come to diverge.
+        line_search: where ``inner_lr`` goes beyond the minimum of the regularised loss along an inner step, by the
+            curvature there, stop at it: one more product with the Hessian a step. Nothing in the meta-gradient keeps
+            the curvature below what ``inner_lr`` can take; with fixed steps a long training may come to diverge.
         cg_steps: iterations of conjugate gradients, each a product with the Hessian; >= 1.
         cg_damping: added to lambda in line 8 alone, where H is far from positive; >= 0.
         **learner: the settings of ``GradientBasedMetaLearner`` and ``MetaLearner``.
