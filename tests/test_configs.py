@@ -19,6 +19,7 @@ FILES = sorted(path for path in (ROOT / "configs").rglob("*.yaml") if path.paren
 OVERLAYS = [path for path in FILES if "class_path" not in yaml.safe_load(path.read_text()).get("model", {})]
 EXPERIMENTS = [path for path in FILES if path not in OVERLAYS]
 COMPILED = "sinusoid/maml.yaml"  # the one that stays compiled, by a backend that needs no C++ compiler
+OMNIGLOT_CLASSES = 64  # of the miniature training split
 MINIATURE = {
     "channels": 4,
     "tasks_per_batch": 2,
@@ -75,6 +76,10 @@ def run(omniglot, tmp_path):
                 small[key] = {**small.get(key, {}), **value} if isinstance(value, dict) else value
         if merged[0]["data"]["class_path"].endswith("Omniglot"):
             small["data"]["init_args"].update(omniglot)
+            if "classes" in (learner := small.get("model", {}).get("init_args", {})):
+                learner["classes"] = OMNIGLOT_CLASSES
+        elif images := merged[0]["data"]["init_args"].get("images"):  # a data set made of another
+            small["data"]["init_args"]["images"] = {**images, "init_args": omniglot}
         if name_of(files[0]) == COMPILED:
             small["model"]["init_args"]["engine"] = {"compile": True, "compile_backend": "aot_eager"}
         quiet = {"enable_progress_bar": False, "enable_model_summary": False, "log_every_n_steps": 1}

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch.utils._pytree import tree_map
 
-from cases import CASES, DOMAINS
+from cases import CASES
 
 STORED = Path(__file__).with_name("golden_losses.json")
 ROWS = [(name, domain) for name, case in CASES.items() for domain in case.learning]
@@ -21,7 +21,7 @@ def losses(name, domain, steps=5):
     torch.manual_seed(0)
     algorithm = CASES[name].make(domain).double()
     algorithm.trainer = L.Trainer(logger=False, accelerator="cpu", log_every_n_steps=10**9)
-    data = DOMAINS[domain].data()
+    data = CASES[name].data(domain)
     optimizer = torch.optim.SGD(algorithm.parameters(), lr=0.01)
     found = []
     for step in range(steps):

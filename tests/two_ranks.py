@@ -96,12 +96,16 @@ def fit(
     folder: Path,
     ranks: int,
     *callbacks: L.Callback,
+    data_settings: dict[str, Any] | None = None,
     **settings: Any,
 ) -> dict[str, Any]:
     """Train on the same tasks with any number of ranks; then test, on an uneven number of batches."""
-    data = DOMAINS[domain].data(
-        tasks_per_batch=TASKS // ranks, eval_tasks_per_batch=2, episodes_per_epoch=TASKS * STEPS
-    )
+    sizes = {
+        "tasks_per_batch": TASKS // ranks,
+        "eval_tasks_per_batch": 2,
+        "episodes_per_epoch": TASKS * STEPS,
+    }
+    data = DOMAINS[domain].data(**(sizes | (data_settings or {})))
     parallel = {"devices": ranks, "strategy": "ddp"} if ranks > 1 else {}
     witness = Witness()
     trainer = L.Trainer(
@@ -123,7 +127,7 @@ def fit(
 def row(name: str, domain: str, folder: Path, ranks: int) -> dict[str, Any]:
     """Train and test an algorithm of the table, with dropout."""
     learner = CASES[name].make(domain, dropout=0.2, optimizer=partial(torch.optim.SGD, lr=0.1, momentum=0.9))
-    return fit(learner, domain, folder, ranks)
+    return fit(learner, domain, folder, ranks, data_settings=CASES[name].data_settings)
 
 
 def unequal(engines: tuple[Engine, Engine], folder: Path, ranks: int) -> dict[str, Any]:

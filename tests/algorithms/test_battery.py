@@ -20,10 +20,15 @@ ROWS = [(name, domain) for name, case in CASES.items() for domain in case.learni
 over_rows = pytest.mark.parametrize(("name", "domain"), ROWS)
 
 
-def double(domain, count=4):
-    """Episodes of a domain in float64."""
-    episode = DOMAINS[domain].data().episodes("train", 0, count)
+def double(domain, split="train", **settings):
+    """Four episodes of a domain in float64."""
+    episode = DOMAINS[domain].data(**settings).episodes(split, 0, 4)
     return tree_map(lambda leaf: leaf.double() if leaf.is_floating_point() else leaf, episode)
+
+
+def episodes(name, domain, split="train"):
+    """Four episodes for a row in float64."""
+    return double(domain, split, **CASES[name].data_settings)
 
 
 def learner(name, domain, **settings):
@@ -68,7 +73,7 @@ def test_every_exported_algorithm_has_a_row():
 @over_rows
 def test_fits_validates_and_tests(name, domain, tmp_path):
     trainer = quiet_trainer(tmp_path, max_epochs=2)
-    algorithm, data = CASES[name].make(domain), DOMAINS[domain].data()
+    algorithm, data = CASES[name].make(domain), CASES[name].data(domain)
     trainer.fit(algorithm, data)
     metric = "mse" if domain == "sinusoid" else "accuracy"
     assert trainer.global_step == 4
@@ -86,7 +91,7 @@ def test_learns(name, domain):
     target = case.learning[domain]
     torch.manual_seed(0)
     algorithm = case.make(domain)
-    data = DOMAINS[domain].data(tasks_per_batch=8)
+    data = CASES[name].data(domain, tasks_per_batch=8)
     optimizer = torch.optim.Adam(algorithm.parameters(), lr=target.learning_rate)
     algorithm.trainer = L.Trainer(logger=False, accelerator="cpu", log_every_n_steps=10**9)
     for step in range(target.steps):
@@ -102,7 +107,7 @@ def test_learns(name, domain):
 
 @over_rows
 def test_query_labels_never_reach_predictions(name, domain):
-    algorithm, episode = learner(name, domain).eval(), double(domain)
+    algorithm, episode = learner(name, domain).eval(), episodes(name, domain)
     shuffled = Labelled(episode.query.x, episode.query.y.flip(1))
     with_labels, without = algorithm(episode), algorithm(Episode(episode.support, shuffled))
     assert torch.equal(with_labels.predictions, without.predictions)
@@ -111,7 +116,7 @@ def test_query_labels_never_reach_predictions(name, domain):
 
 @over_rows
 def test_support_labels_do(name, domain):
-    algorithm, episode = learner(name, domain).eval(), double(domain)
+    algorithm, episode = learner(name, domain).eval(), episodes(name, domain, "test")
     flipped = Episode(Labelled(episode.support.x, episode.support.y.flip(1)), episode.query)
     one, other = (algorithm.evaluate(e).predictions[:, -1] for e in (episode, flipped))
     assert not torch.allclose(one, other, rtol=1e-4)
@@ -119,7 +124,7 @@ def test_support_labels_do(name, domain):
 
 @over_rows
 def test_order_of_the_support_set_changes_nothing(name, domain):
-    algorithm, episode = learner(name, domain).eval(), double(domain)
+    algorithm, episode = learner(name, domain).eval(), episodes(name, domain)
     order = torch.randperm(episode.support.y.shape[1], generator=torch.Generator().manual_seed(1))
     reordered = Episode(Labelled(episode.support.x[:, order], episode.support.y[:, order]), episode.query)
     same = torch.allclose(
@@ -130,7 +135,7 @@ def test_order_of_the_support_set_changes_nothing(name, domain):
 
 @over_rows
 def test_tasks_do_not_see_each_other(name, domain):
-    algorithm, episode = learner(name, domain).eval(), double(domain)
+    algorithm, episode = learner(name, domain).eval(), episodes(name, domain)
     alone = algorithm(tree_map(lambda leaf: leaf[1:2], episode))
     torch.testing.assert_close(algorithm(episode).predictions[1:2], alone.predictions, rtol=0, atol=1e-10)
 
@@ -138,7 +143,7 @@ def test_tasks_do_not_see_each_other(name, domain):
 @over_rows
 def test_adapting_and_evaluating_change_no_state(name, domain, tmp_path):
     algorithm = CASES[name].make(domain)
-    data = DOMAINS[domain].data()
+    data = CASES[name].data(domain)
     before = deepcopy(algorithm.state_dict())
     quiet_trainer(tmp_path).validate(algorithm, data, verbose=False)
     episode = data.episodes("test", 0, 1)
@@ -154,32 +159,38 @@ def test_adapting_and_evaluating_change_no_state(name, domain, tmp_path):
 
 @over_rows
 def test_adapted_predictor_equals_the_last_stage_of_evaluation(name, domain):
-    algorithm, episode = learner(name, domain).eval(), double(domain)
+    algorithm, episode = learner(name, domain).eval(), episodes(name, domain, "test")
     predictor = algorithm.adapt(tree_map(lambda leaf: leaf[2], episode.support))
     expected = algorithm.evaluate(episode).predictions[2, -1]
     torch.testing.assert_close(predictor(episode.query.x[2]), expected, rtol=0, atol=1e-10)
 
 
-@over_rows
-@pytest.mark.parametrize(
-    "engine",
-    [
-        Engine("vmap"),
-        Engine(chunk_size=3),
-        Engine("loop", chunk_size=1),
-        Engine(compile=True, compile_backend="aot_eager"),
-    ],
-    ids=["vmap", "chunked", "chunked_loop", "compiled"],
-)
+ENGINES = {
+    "vmap": Engine("vmap"),
+    "chunked": Engine(chunk_size=3),
+    "chunked_loop": Engine("loop", chunk_size=1),
+    "compiled": Engine(compile=True, compile_backend="aot_eager"),
+}
+FEW = 4  # one of so many rows is compiled in the default suite, the others with the slow tests
+
+
+def rows_with_engines():
+    for number, (name, domain) in enumerate(ROWS):
+        for kind, engine in ENGINES.items():
+            slow = [pytest.mark.slow] if kind == "compiled" and number % FEW else []
+            yield pytest.param(name, domain, engine, marks=slow, id=f"{name}-{domain}-{kind}")
+
+
+@pytest.mark.parametrize(("name", "domain", "engine"), list(rows_with_engines()))
 def test_engine_settings_change_no_number(name, domain, engine):
-    episode = double(domain)
+    episode = episodes(name, domain)
     expected = meta_gradient(learner(name, domain, engine=Engine("loop")), episode)
     assert_same_gradient(meta_gradient(learner(name, domain, engine=engine), episode), expected)
 
 
 @over_rows
 def test_training_step_carries_the_gradient_of_meta_loss(name, domain):
-    episode = double(domain)
+    episode = episodes(name, domain)
     algorithm = learner(name, domain)
     torch.manual_seed(4)  # as in meta_gradient
     loss = algorithm.meta_loss(episode)
@@ -209,7 +220,7 @@ def test_resume_gives_the_same_next_step(name, domain, tmp_path):
         algorithm = CASES[name].make(domain, dropout=0.2)
         save = [] if checkpoint else [SaveAfter(3, tmp_path / "middle.ckpt")]
         trainer = quiet_trainer(tmp_path, max_steps=5, max_epochs=-1, callbacks=save)
-        trainer.fit(algorithm, DOMAINS[domain].data(), ckpt_path=checkpoint)
+        trainer.fit(algorithm, CASES[name].data(domain), ckpt_path=checkpoint)
         return algorithm
 
     straight, resumed = fit(), fit(tmp_path / "middle.ckpt")
@@ -219,7 +230,7 @@ def test_resume_gives_the_same_next_step(name, domain, tmp_path):
 
 @over_rows
 def test_float64_in_float64_out(name, domain):
-    outcome = learner(name, domain)(double(domain))
+    outcome = learner(name, domain)(episodes(name, domain))
     assert outcome.loss.dtype == outcome.predictions.dtype == torch.float64
 
 
@@ -230,7 +241,7 @@ def change(name, domain, folder, **settings):
     algorithm = CASES[name].make(domain, optimizer=sgd, engine=Engine("loop"))
     before = parameters_to_vector(algorithm.parameters()).detach().clone()
     quiet_trainer(folder, max_steps=5, max_epochs=-1, limit_val_batches=0, **settings).fit(
-        algorithm, DOMAINS[domain].data()
+        algorithm, CASES[name].data(domain)
     )
     assert all(parameter.dtype == torch.float32 for parameter in algorithm.parameters())
     return parameters_to_vector(algorithm.parameters()).detach() - before
@@ -259,7 +270,7 @@ def test_mixed_precision_goes_where_float32_goes(settings, distance, cosine, nam
 
 @over_rows
 def test_predicts_through_the_data_module(name, domain, tmp_path):
-    predictions = quiet_trainer(tmp_path).predict(CASES[name].make(domain), DOMAINS[domain].data())
+    predictions = quiet_trainer(tmp_path).predict(CASES[name].make(domain), CASES[name].data(domain))
     assert torch.cat([batch["index"] for batch in predictions]).tolist() == list(range(5))
     assert all(len(batch["predictions"]) == len(batch["targets"]) for batch in predictions)
 
@@ -295,7 +306,7 @@ def test_what_is_not_finite_stops_training_before_the_step(what, message, name, 
         tmp_path, max_steps=5, callbacks=[damage], log_every_n_steps=100, limit_val_batches=0
     )
     with pytest.raises(FloatingPointError, match=message):
-        trainer.fit(algorithm, DOMAINS[domain].data())
+        trainer.fit(algorithm, CASES[name].data(domain))
     after = algorithm.state_dict()
     assert all(torch.equal(value, after[key]) for key, value in damage.before.items())
 
@@ -304,4 +315,4 @@ def test_what_is_not_finite_stops_training_before_the_step(what, message, name, 
 def test_evaluation_in_inference_mode_is_refused(name, domain, tmp_path):
     trainer = quiet_trainer(tmp_path, inference_mode=True)
     with pytest.raises(RuntimeError, match="inference_mode=False"):
-        trainer.test(CASES[name].make(domain), DOMAINS[domain].data(), verbose=False)
+        trainer.test(CASES[name].make(domain), CASES[name].data(domain), verbose=False)

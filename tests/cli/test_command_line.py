@@ -113,6 +113,13 @@ def test_networks_ways_follow_the_datas(tmp_path, monkeypatch):
     assert options.model.init_args.network.init_args.ways == 4
 
 
+def test_a_memory_based_learners_ways_follow_the_datas(monkeypatch):
+    config = str(ROOT / "configs" / "omniglot" / "snail.yaml")
+    assert (
+        read_options(monkeypatch, ["fit", "--config", config, "--data.ways", "4"]).model.init_args.ways == 4
+    )
+
+
 # help
 
 

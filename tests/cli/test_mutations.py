@@ -26,6 +26,7 @@ OMNIGLOT = {
     "root": "OMNIGLOT_ROOT",
     "splits": "OMNIGLOT_SPLITS",
 }  # where the miniature is, known when tests run
+OMNIGLOT_CLASSES = 64  # of the miniature's training split, with rotations
 SAMPLE = {"key": 70, "type": 50, "range": 45, "path": 12, "class": 23}
 
 LEVELS = (
@@ -35,8 +36,18 @@ LEVELS = (
 
 
 def in_miniature(path):
-    is_omniglot = path.parent.name == "omniglot"
-    return whole(path, {"data.init_args": MORE["data.init_args"] | (OMNIGLOT if is_omniglot else {})})
+    settings = yaml.safe_load(path.read_text())
+    more = {"data.init_args": MORE["data.init_args"]}
+    if path.parent.name == "omniglot":
+        where = (
+            "data.init_args.images.init_args"
+            if "images" in settings["data"]["init_args"]
+            else "data.init_args"
+        )
+        more[where] = more.get(where, {}) | OMNIGLOT
+    if "classes" in settings["model"]["init_args"]:
+        more["model.init_args"] = MORE["model.init_args"] | {"classes": OMNIGLOT_CLASSES}
+    return whole(path, more)
 
 
 def sample():

@@ -100,7 +100,7 @@ class MetaLearner(L.LightningModule, ABC):
 
     def setting(self) -> dict[str, Any]:
         """Return what a reader of a result must know about the method."""
-        return {"algorithm": type(self).__name__, "batch_norm": batch_norm_mode(self.network)}
+        return {"algorithm": type(self).__name__, "batch_norm": batch_norm_mode(self)}
 
     def forward(self, episode: Episode) -> Outcome:
         """Return the outcome of every task: differentiable, and without a change of any state."""

@@ -130,7 +130,7 @@ class MetalitCLI(LightningCLI):
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the run folder, the checkpoint callback, and the link from the data's ways to the network's."""
+        """Add the run folder, the checkpoint callback, and the link from the data's ways to the model's."""
         parser.add_argument(
             "--run_dir",
             type=str | None,
@@ -146,6 +146,7 @@ class MetalitCLI(LightningCLI):
         )
         parser.add_class_arguments(RunCheckpoint, "checkpoint")
         parser.link_arguments("data.init_args.ways", "model.init_args.network.init_args.ways")
+        parser.link_arguments("data.init_args.ways", "model.init_args.ways")
 
     def before_instantiate_classes(self) -> None:
         """Choose the run folder, and find the checkpoint in it if it is asked for as ``best`` or ``last``."""

@@ -1,6 +1,7 @@
 """Data sets as Lightning data modules that serve episodes."""
 
 from metalit.data.glyphs import Glyphs
+from metalit.data.image_completion import ImageCompletion
 from metalit.data.learn2learn import LearnToLearnTasksets
 from metalit.data.module import ClassificationDataModule, EpisodicDataModule
 from metalit.data.omniglot import Omniglot
@@ -15,6 +16,7 @@ __all__ = [
     "EpisodeStream",
     "EpisodicDataModule",
     "Glyphs",
+    "ImageCompletion",
     "LearnToLearnTasksets",
     "Omniglot",
     "Sinusoid",

@@ -1,5 +1,7 @@
 """Distances between embeddings."""
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from metalit.functional.precision import full_precision
@@ -20,16 +22,42 @@ def squared_euclidean(a: Tensor, b: Tensor) -> Tensor:
 
 
 @full_precision
+def cosines(a: Tensor, b: Tensor) -> Tensor:
+    """Return the cosine of every pair of ``[n, D]`` and ``[m, D]`` vectors, ``[n, m]``; 0 for a vector of zeros."""
+    return F.normalize(a, dim=-1) @ F.normalize(b, dim=-1).mT
+
+
+@full_precision
+def class_sums(x: Tensor, y: Tensor, ways: int) -> Tensor:
+    """Return the sum of the examples of each class.
+
+    Args:
+        x: ``[n, ...]``.
+        y: ``[n]`` int64 labels in 0..ways-1.
+        ways: N.
+
+    Returns:
+        ``[N, ...]``.
+    """
+    return (membership(y, ways, x) @ x.flatten(1)).reshape(ways, *x.shape[1:])
+
+
+@full_precision
 def class_means(x: Tensor, y: Tensor, ways: int) -> Tensor:
     """Return the mean of the examples of each class.
 
     Args:
-        x: ``[n, D]`` embeddings.
+        x: ``[n, ...]``.
         y: ``[n]`` int64 labels in 0..ways-1, each at least once.
         ways: N.
 
     Returns:
-        ``[N, D]``.
+        ``[N, ...]``.
     """
-    members = (y.unsqueeze(0) == y.new_tensor(range(ways)).unsqueeze(1)).to(x.dtype)
-    return members @ x / members.sum(dim=1, keepdim=True)
+    members = membership(y, ways, x)
+    return (members @ x.flatten(1) / members.sum(dim=1, keepdim=True)).reshape(ways, *x.shape[1:])
+
+
+def membership(y: Tensor, ways: int, like: Tensor) -> Tensor:
+    """Return which labels ``[n]`` belong to which class, ``[ways, n]`` of 0 and 1 in the dtype of ``like``."""
+    return (y.unsqueeze(0) == torch.arange(ways, device=y.device).unsqueeze(1)).to(like.dtype)

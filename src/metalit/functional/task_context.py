@@ -146,10 +146,8 @@ class TaskContext(TorchFunctionMode):
     def bits(self, like: Tensor) -> Tensor:
         """Return 32 random bits for each element, as int64, new at each call."""
         self.draws += 1
-        key = hash32(hash32(self.key & MASK32) ^ (self.key >> 32))
-        stream = hash32((key + self.draws * GOLDEN_RATIO32) & MASK32)
-        elements = torch.arange(like.numel(), device=like.device)
-        return hash32((hash32(elements ^ stream) + stream) & MASK32).reshape(like.shape)
+        bits: Tensor = random_bits(self.key, self.draws, like.numel())
+        return bits.reshape(like.shape)
 
 
 def current_task() -> TaskContext | None:
@@ -170,6 +168,26 @@ def normal_like(x: Tensor) -> Tensor:
     """Return standard normal numbers in the shape and dtype of ``x`` (Box and Muller 1958)."""
     radius, angle = uniform_like(x), uniform_like(x)
     return ((-2 * radius.log()).sqrt() * (2 * math.pi * angle).cos()).to(x.dtype)
+
+
+# opaque to torch.compile: inlined, a hash that uses every number twice at each stage takes minutes to compile
+@torch.library.custom_op("metalit::random_bits", mutates_args=())
+def random_bits(key: Tensor, draw: int, count: int) -> Tensor:
+    """Return 32 random bits for each of ``count`` elements, as int64 ``[*key.shape, count]``."""
+    mixed = hash32(hash32(key & MASK32) ^ (key >> 32))
+    stream = hash32((mixed + draw * GOLDEN_RATIO32) & MASK32).unsqueeze(-1)
+    elements = torch.arange(count, device=key.device)
+    return hash32((hash32(elements ^ stream) + stream) & MASK32)
+
+
+@random_bits.register_fake
+def _(key: Tensor, draw: int, count: int) -> Tensor:  # noqa: ARG001
+    return key.new_empty(*key.shape, count)
+
+
+@random_bits.register_vmap
+def _(info: Any, in_dims: Any, key: Tensor, draw: int, count: int) -> tuple[Tensor, int]:  # noqa: ARG001
+    return random_bits(key.movedim(in_dims[0], 0), draw, count), 0
 
 
 def hash32(x: Tensor) -> Tensor:

@@ -15,8 +15,9 @@ class Head(nn.Module, ABC):
         """Classify the queries of one task.
 
         Args:
-            support: embeddings ``x [S, D]`` and labels ``y [S]`` in 0..N-1, each at least once.
-            query: embeddings ``[Q, D]``.
+            support: embeddings ``x [S, D]``, or maps ``[S, C, H, W]`` where a head says so, and labels ``y [S]`` in
+                0..N-1, each at least once.
+            query: embeddings ``[Q, D]``, or maps.
             ways: N.
 
         Returns:

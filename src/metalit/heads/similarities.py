@@ -3,12 +3,10 @@
 from abc import ABC, abstractmethod
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from metalit.functional.checks import positive
-from metalit.functional.distances import squared_euclidean
-from metalit.functional.precision import full_precision
+from metalit.functional.distances import cosines, squared_euclidean
 
 
 class Similarity(nn.Module, ABC):
@@ -56,9 +54,3 @@ class Cosine(Similarity):
     def likeness(self, a: Tensor, b: Tensor) -> Tensor:
         """Return the cosines."""
         return cosines(a, b)
-
-
-@full_precision
-def cosines(a: Tensor, b: Tensor) -> Tensor:
-    """Return the cosine of every pair of ``[n, D]`` and ``[m, D]`` vectors, ``[n, m]``; 0 for a vector of zeros."""
-    return F.normalize(a, dim=-1) @ F.normalize(b, dim=-1).mT

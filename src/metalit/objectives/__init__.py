@@ -1,6 +1,7 @@
 """How per-task results become one meta-loss."""
 
 from metalit.objectives.base import LearnedTask, Objective
+from metalit.objectives.chaser_loss import ChaserLoss
 from metalit.objectives.contrastive import ConML, ContrastiveAdaptation
 from metalit.objectives.gradient_penalty import GradientPenalty
 from metalit.objectives.joint_loss import JointLoss
@@ -10,6 +11,7 @@ from metalit.objectives.reptile_loss import ReptileLoss
 from metalit.objectives.task_agnostic import MaxMinEntropy, TaskInequality
 
 __all__ = [
+    "ChaserLoss",
     "ConML",
     "ContrastiveAdaptation",
     "GradientPenalty",

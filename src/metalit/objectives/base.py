@@ -22,6 +22,7 @@ class LearnedTask(NamedTuple):
         loss: ``loss(parameters, examples)``, the mean loss of adapted parameters, 0-d.
         predict: ``predict(parameters, x)``, their predictions.
         learn: ``learn(examples)``, the path of learning from other examples of the task.
+        resume: ``resume(parameters, examples, steps)``, the path of as many more inner steps from there.
     """
 
     path: list[Params]
@@ -31,6 +32,7 @@ class LearnedTask(NamedTuple):
     loss: Callable[[Params, Labelled], Tensor]
     predict: Callable[[Params, Tensor], Tensor]
     learn: Callable[[Labelled], list[Params]]
+    resume: Callable[[Params, Labelled, int], list[Params]]
 
 
 class Objective(ABC):

@@ -20,6 +20,8 @@ from metalit.functional.update_rules import UpdateRule
 from metalit.objectives import LearnedTask
 from metalit.outcome import Outcome
 
+Start = Callable[[Params, Labelled], tuple[Params, Any]]
+
 
 class GradientBasedMetaLearner(MetaLearner, ABC):
     """Learns a task by descending its support loss. An algorithm writes ``inner_step`` alone.
@@ -86,6 +88,10 @@ class GradientBasedMetaLearner(MetaLearner, ABC):
         adapted = {name: network[name] for name in self.adapted_names}
         return adapted, self.update_rule.init(adapted)
 
+    def start_in_training(self, meta: Params, support: Labelled, query: Labelled) -> tuple[Params, Any]:
+        """Return where a task starts when it is trained on, which may depend on the query set; ``start`` by default."""
+        return self.start(meta, support)
+
     def predict(self, meta: Params, adapted: Params, x: Tensor) -> Tensor:
         """Return one task's predictions for inputs ``[n, ...]``."""
         return functional_call(self.network, {**scope(meta, "network"), **adapted}, (x,))  # type: ignore[no-any-return]
@@ -97,7 +103,7 @@ class GradientBasedMetaLearner(MetaLearner, ABC):
     def task(self, meta: Params, support: Labelled, query: Labelled, ways: int) -> Outcome:
         """Adapt on the support set, then judge on the query set."""
         learn = partial(self.trajectory, meta, steps=self.inner_steps)
-        path = learn(support)
+        path = learn(support, start=partial(self.start_in_training, query=query))
         learned = LearnedTask(
             path,
             self.adapted_names,
@@ -106,10 +112,12 @@ class GradientBasedMetaLearner(MetaLearner, ABC):
             partial(self.loss, meta),
             partial(self.predict, meta),
             learn,
+            partial(self.resume, meta),
         )
         outcome = self.judge(meta, path[-1], query)
         return outcome._replace(
-            measured=self.present_objective.measure(learned), penalties=self.penalties(meta, path)
+            measured={**outcome.measured, **self.present_objective.measure(learned)},
+            penalties={**outcome.penalties, **self.penalties(meta, path)},
         )
 
     def evaluate_task(self, meta: Params, support: Labelled, query: Labelled, ways: int) -> Outcome:
@@ -119,6 +127,10 @@ class GradientBasedMetaLearner(MetaLearner, ABC):
         return Outcome(
             loss=torch.stack([outcome.loss for outcome in outcomes]),
             predictions=torch.stack([outcome.predictions for outcome in outcomes]),
+            measured={
+                name: torch.stack([outcome.measured[name] for outcome in outcomes])
+                for name in outcomes[0].measured
+            },
         )
 
     @torch.no_grad()
@@ -129,16 +141,24 @@ class GradientBasedMetaLearner(MetaLearner, ABC):
             adapted = self.trajectory(meta, support, self.steps_in_evaluation())[-1]
         return partial(self._predict_in_context, meta, adapted)
 
-    def trajectory(self, meta: Params, support: Labelled, steps: int) -> list[Params]:
+    def trajectory(
+        self, meta: Params, support: Labelled, steps: int, start: Start | None = None
+    ) -> list[Params]:
         """Return the adapted parameters of one task before the first and after each of ``steps`` inner steps."""
         step = checkpointed(self.inner_step) if self.checkpoint_steps else self.inner_step
         with nullcontext() if self.inner_autocast else without_autocast(support.y.device):
-            adapted, state = self.start(meta, support)
+            adapted, state = (start or self.start)(meta, support)
             path = [adapted]
             for _ in range(steps):
                 adapted, state = step(meta, support, adapted, state)
                 path.append(adapted)
         return path
+
+    def resume(self, meta: Params, adapted: Params, examples: Labelled, steps: int) -> list[Params]:
+        """Return the path of so many more inner steps on some examples, from parameters that have adapted already."""
+        return self.trajectory(
+            meta, examples, steps, start=lambda meta, examples: (adapted, self.start(meta, examples)[1])
+        )
 
     def inner_gradient(self, meta: Params, support: Labelled, adapted: Params) -> tuple[Params, Tensor]:
         """Return the gradient of one task's support loss, and the loss; constants if ``first_order``."""
@@ -159,7 +179,7 @@ class GradientBasedMetaLearner(MetaLearner, ABC):
         return task_loss(self.predict(meta, adapted, examples.x), examples.y)
 
     def judge(self, meta: Params, adapted: Params, query: Labelled) -> Outcome:
-        """Return loss and predictions on the query set."""
+        """Return loss and predictions on the query set; numbers and penalties of the method's own may be added."""
         predictions = self.predict(meta, adapted, query.x)
         return Outcome(task_loss(predictions, query.y), predictions)
 

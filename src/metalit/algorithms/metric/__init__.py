@@ -1,6 +1,32 @@
 """Metric-based methods: learn a task by comparing embeddings."""
 
-from metalit.algorithms.metric.base import MetricMetaLearner
+from metalit.algorithms.metric.base import EmbeddingLearner, MetricMetaLearner
+from metalit.algorithms.metric.baseline import Baseline
+from metalit.algorithms.metric.baseline_plus_plus import BaselinePlusPlus
+from metalit.algorithms.metric.feat import FEAT
+from metalit.algorithms.metric.matching_network import MatchingNetwork
+from metalit.algorithms.metric.meta_baseline import MetaBaseline
+from metalit.algorithms.metric.metaoptnet import MetaOptNet
+from metalit.algorithms.metric.pretraining import PretrainingLearner
 from metalit.algorithms.metric.prototypical_network import PrototypicalNetwork
+from metalit.algorithms.metric.r2d2 import R2D2
+from metalit.algorithms.metric.relation_network import RelationNetwork
+from metalit.algorithms.metric.siamese_network import SiameseNetwork
+from metalit.algorithms.metric.simple_shot import SimpleShot
 
-__all__ = ["MetricMetaLearner", "PrototypicalNetwork"]
+__all__ = [
+    "FEAT",
+    "R2D2",
+    "Baseline",
+    "BaselinePlusPlus",
+    "EmbeddingLearner",
+    "MatchingNetwork",
+    "MetaBaseline",
+    "MetaOptNet",
+    "MetricMetaLearner",
+    "PretrainingLearner",
+    "PrototypicalNetwork",
+    "RelationNetwork",
+    "SiameseNetwork",
+    "SimpleShot",
+]

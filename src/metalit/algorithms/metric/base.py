@@ -1,6 +1,6 @@
-"""Metric-based meta-learning: a query is classified by comparing its embedding with those of the support set."""
+"""The base of methods that classify an example by comparing its embedding with those of the support set."""
 
-from abc import ABC
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -17,13 +17,13 @@ from metalit.heads import Head
 from metalit.outcome import Outcome
 
 
-class MetricMetaLearner(MetaLearner, ABC):
-    """Embeds support and query in one pass and lets a head compare them. An algorithm chooses the head.
+class EmbeddingLearner(MetaLearner, ABC):
+    """Embeds support and query in one pass and lets a head classify; how it is trained is left open.
 
     One model serves any number of ways: N is the largest support label plus one.
 
     Args:
-        network: the embedding, ``[n, ...]`` to ``[n, D]``.
+        network: the embedding, ``[n, ...]`` to ``[n, D]``; or to maps, if the head takes those.
         head: how embedded queries are classified.
         **learner: the settings of ``MetaLearner``.
 
@@ -41,29 +41,25 @@ class MetricMetaLearner(MetaLearner, ABC):
             )
 
     def scores(self, meta: Params, support: Labelled, query: Tensor, ways: int) -> Tensor:
-        """Compare the embeddings of one task; see ``Head`` for the shapes."""
+        """Classify the embeddings of one task; see ``Head`` for the shapes."""
         return functional_call(self.head, scope(meta, "head"), (support, query, ways))  # type: ignore[no-any-return]
 
-    def criterion(self, scores: Tensor, labels: Tensor) -> Tensor:
-        """Return the loss of scores ``[Q, N]``, 0-d: the cross-entropy, if an algorithm has no other."""
-        return task_loss(scores, labels)
+    def loss(self, meta: Params, support: Labelled, query: Labelled, scores: Tensor) -> Tensor:
+        """Return the loss of a task, 0-d: the cross-entropy, if an algorithm has no other.
 
-    def penalties(self, meta: Params, support: Labelled, query: Labelled, ways: int) -> Params:
-        """Return the terms that the method adds to the meta-loss of a task, from the embeddings; none by default."""
-        return {}
-
-    def task(self, meta: Params, support: Labelled, query: Labelled, ways: int) -> Outcome:
-        """Embed both sets together, then score the queries against the support set."""
-        support, query = self.embed_both(meta, support, query)
-        scores = self.scores(meta, support, query.x, ways)
-        penalties = self.penalties(meta, support, query, ways)
-        return Outcome(self.criterion(scores, query.y), scores, penalties=penalties)
+        Args:
+            meta: meta-parameters and buffers of the whole learner, by name.
+            support: embeddings and labels.
+            query: embeddings and labels.
+            scores: ``[Q, N]``, what ``scores`` has made of them.
+        """
+        return task_loss(scores, query.y)
 
     def evaluate_task(self, meta: Params, support: Labelled, query: Labelled, ways: int) -> Outcome:
         """Return the outcome as the only stage, T = 1: nothing is adapted."""
         support, query = self.embed_both(meta, support, query)
         scores = self.scores(meta, support, query.x, ways)
-        return Outcome(self.criterion(scores, query.y).unsqueeze(0), scores.unsqueeze(0))
+        return Outcome(self.loss(meta, support, query, scores).unsqueeze(0), scores.unsqueeze(0))
 
     @torch.no_grad()
     def adapt(self, support: Labelled) -> Callable[[Tensor], Tensor]:
@@ -91,3 +87,31 @@ class MetricMetaLearner(MetaLearner, ABC):
             unlabelled = Labelled(x, support.y.new_zeros(len(x)))
             embedded, query = self.embed_both(meta, support, unlabelled)
             return self.scores(meta, embedded, query.x, ways)
+
+
+class MetricMetaLearner(EmbeddingLearner, ABC):
+    """Learns embedding and head from episodes, as it is tested. An algorithm chooses the head.
+
+    Args:
+        network: the embedding, ``[n, ...]`` to ``[n, D]``; or to maps, if the head takes those.
+        head: how embedded queries are classified.
+        **learner: the settings of ``MetaLearner``.
+
+    Raises:
+        ValueError: an objective that looks at adapted parameters.
+    """
+
+    @abstractmethod
+    def __init__(self, network: nn.Module, head: Head, **learner: Any) -> None:
+        super().__init__(network, head, **learner)
+
+    def penalties(self, meta: Params, support: Labelled, query: Labelled, ways: int) -> Params:
+        """Return the terms that the method adds to the meta-loss of a task, from the embeddings; none by default."""
+        return {}
+
+    def task(self, meta: Params, support: Labelled, query: Labelled, ways: int) -> Outcome:
+        """Embed both sets together, then score the queries against the support set."""
+        support, query = self.embed_both(meta, support, query)
+        scores = self.scores(meta, support, query.x, ways)
+        penalties = self.penalties(meta, support, query, ways)
+        return Outcome(self.loss(meta, support, query, scores), scores, penalties=penalties)

@@ -1,0 +1,8 @@
+"""Memory-based methods: learn a task by reading its examples one after another."""
+
+from metalit.algorithms.memory.base import MemoryMetaLearner
+from metalit.algorithms.memory.mann import MANN
+from metalit.algorithms.memory.meta_network import MetaNetwork
+from metalit.algorithms.memory.snail import SNAIL
+
+__all__ = ["MANN", "SNAIL", "MemoryMetaLearner", "MetaNetwork"]

@@ -1,0 +1,82 @@
+"""Memory-augmented neural network, MANN (Santoro et al. 2016, https://arxiv.org/abs/1605.06065), sections 2 and 3.
+
+     1  initialise the controller
+     2  while not done
+     3      sample tasks: classes, their labels and the examples are new in each                (data module)
+     4      for each task
+     5          read (x_1, 0), (x_2, y_1), ..., (x_S, y_(S-1)): a label is told one step late
+     6              h_t = LSTM([x_t, y_(t-1), r_(t-1)], h_(t-1))
+     7              w^w = g w^r_(t-1) + (1 - g) w^lu,  w^lu the slots used least          (write_weights, least_used)
+     8              M_t = M_(t-1) with the slot used least of all set to zero, + w^w a_t                     (write)
+     9              w^r = softmax(cos(k_t, M_t)),  r_t = w^r M_t                                      (read_weights)
+    10              w^u = gamma w^u + w^r + w^w
+    11              p(y_t | ...) = softmax(W [h_t, r_t])
+    12          read each query (x, y_S) as a next step by itself
+    13      minimise the loss of all steps, those of the support set and the queries            (engine, Lightning)
+
+Key k, content a and gate g of each head are linear functions of h_t, through tanh, tanh and sigmoid.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from metalit.algorithms.memory.base import MemoryMetaLearner, embedding_length
+from metalit.episode import Labelled
+from metalit.functional.parameters import Params, scope
+from metalit.functional.sequence import label_code, told_one_step_late
+from metalit.networks.memory_controller import MemoryController
+
+
+class MANN(MemoryMetaLearner):
+    """Reads the task by an LSTM with an external memory, and predicts at every step.
+
+    Args:
+        network: what a single input is turned into, ``[n, ...]`` to ``[n, features]``; ``Pixels`` in the paper.
+        ways: N, the number of classes of every task.
+        hidden: width of the LSTM, >= 1.
+        slots: of the memory, >= heads.
+        slot_size: length of a slot, >= 1.
+        heads: how many slots are read and written at a step, >= 1.
+        usage_decay: gamma, by which the usage of a slot fades in a step, in [0, 1].
+        key_strength: what the cosines are multiplied by before the softmax of a read, > 0; 1 in the paper. More makes
+            a head read of few slots only, with which training leaves its first plateau much sooner.
+        features: length of what the network returns; ``network.features`` if not given.
+        **learner: the settings of ``MetaLearner``.
+
+    Raises:
+        ValueError: a number outside its range, or tasks that are not as announced.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        ways: int = 5,
+        hidden: int = 200,
+        slots: int = 128,
+        slot_size: int = 40,
+        heads: int = 4,
+        usage_decay: float = 0.95,
+        key_strength: float = 1.0,
+        features: int | None = None,
+        **learner: Any,
+    ) -> None:
+        super().__init__(network, ways=ways, **learner)
+        self.controller = MemoryController(
+            inputs=embedding_length(network, features) + ways,
+            outputs=ways,
+            hidden=hidden,
+            slots=slots,
+            slot_size=slot_size,
+            heads=heads,
+            usage_decay=usage_decay,
+            key_strength=key_strength,
+        )
+
+    def read(self, meta: Params, support: Labelled, query: Tensor) -> Tensor:
+        """Return predictions of all steps, each made before its label is told."""
+        embedded = self.embed(meta, torch.cat([support.x, query]))
+        told = told_one_step_late(embedded, label_code(support.y, self.ways, embedded.dtype))  # line 5
+        return functional_call(self.controller, scope(meta, "controller"), (told, len(support.y)))  # type: ignore[no-any-return]

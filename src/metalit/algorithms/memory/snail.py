@@ -1,0 +1,86 @@
+"""SNAIL, a simple neural attentive meta-learner (Mishra et al. 2018, https://arxiv.org/abs/1707.03141).
+
+    1  initialise the embedding f and the causal layers g
+    2  while not done
+    3      sample tasks, each with a support set D and queries (x, y)                          (data module)
+    4      for each task
+    5          s = [f(x_1) y_1], ..., [f(x_S) y_S]: D in random order
+    6          for each query:  p(y | x, D) = last output of g(s, [f(x) 0])
+    7      minimise the loss of the queries                                                    (engine, Lightning)
+
+    g = attention, (temporal convolutions, attention) repeated, a linear layer; each layer appends to its input
+
+g is causal, so what it makes of s is the same for all queries and is computed once.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from metalit.algorithms.memory.base import MemoryMetaLearner, embedding_length
+from metalit.episode import Labelled
+from metalit.functional.parameters import Params, scope
+from metalit.functional.sequence import label_code, told_at_once
+from metalit.networks.causal import AttentionBlock, CausalLayers, TCBlock
+
+
+class SNAIL(MemoryMetaLearner):
+    """Reads the task by causal convolutions and attention.
+
+    Args:
+        network: the embedding f, ``[n, ...]`` to ``[n, features]``.
+        support_size: S, the most support examples that a task has, in training or in the test: the convolutions are
+            made deep enough to reach back so far; >= 1.
+        filters: how many channels each convolution appends, >= 1.
+        attention: [length of a key, length of a value] of each attention layer, each >= 1; between any two of them are
+            the convolutions.
+        features: length of the embedding; ``network.features`` if not given.
+        **learner: the settings of ``MemoryMetaLearner`` and ``MetaLearner``.
+
+    Raises:
+        ValueError: a number outside its range, or tasks that are not as announced.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        support_size: int = 5,
+        filters: int = 128,
+        attention: Sequence[tuple[int, int]] = ((64, 32), (256, 128), (512, 256)),
+        features: int | None = None,
+        **learner: Any,
+    ) -> None:
+        super().__init__(network, **learner)
+        for name, value in (("support_size", support_size), ("filters", filters)):
+            if value < 1:
+                raise ValueError(f"{name} is {value}, but must be at least 1")
+        if not attention or min(min(sizes) for sizes in attention) < 1:
+            raise ValueError(
+                f"attention is {list(attention)}, but must be pairs of lengths, each length at least 1"
+            )
+        self.support_size = support_size
+        channels = embedding_length(network, features) + self.width
+        layers: list[AttentionBlock | TCBlock] = []
+        for key_size, value_size in attention:
+            if layers:
+                layers.append(TCBlock(channels, filters, support_size + 1))
+                channels = layers[-1].features
+            layers.append(AttentionBlock(channels, key_size, value_size))
+            channels = layers[-1].features
+        self.layers = CausalLayers(layers, self.width)
+
+    def read(self, meta: Params, support: Labelled, query: Tensor) -> Tensor:
+        """Return predictions of the queries, each a last step by itself."""
+        shots = len(support.y)
+        if shots > self.support_size:
+            raise ValueError(
+                f"support_size is {self.support_size}, but a task has {shots} support examples, further back than the "
+                "convolutions reach"
+            )
+        embedded = self.embed(meta, torch.cat([support.x, query]))
+        told = told_at_once(embedded, label_code(support.y, self.ways, embedded.dtype))  # line 5
+        outputs: Tensor = functional_call(self.layers, scope(meta, "layers"), (told, shots))  # line 6
+        return outputs[shots:]

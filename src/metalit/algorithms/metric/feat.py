@@ -1,0 +1,76 @@
+"""FEAT, few-shot embedding adaptation with transformer (Ye et al. 2020, https://arxiv.org/abs/1812.03664), section 4.
+
+1  train network f as an ordinary classifier, and start from it                 (Baseline; ``pretrained``)
+2  sample a task and embed it                                                   (data module, network)
+3  the class means c_k look at one another:  c'_k = T({c_1, ..., c_N})_k        (SetAttention)
+4  logits of a query q:  -|f(q) - c'_k|^2 / temperature                         (AdaptedClassMeans)
+5  contrast:  let T adapt all of the task's examples of each class, support and queries, to one another, take class
+means, and classify the examples as they were by  -|f(x) - mean_k|^2 / contrast_temperature
+6  minimise the cross-entropy of line 4 + contrast_weight times that of line 5
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from metalit.algorithms.metric.base import MetricMetaLearner
+from metalit.episode import Labelled
+from metalit.functional.checks import not_negative, positive
+from metalit.functional.distances import class_means, squared_euclidean
+from metalit.functional.losses import task_loss
+from metalit.functional.parameters import Params, scope
+from metalit.heads import AdaptedClassMeans, SquaredEuclidean
+from metalit.networks.embedding_length import embedding_length
+from metalit.networks.set_attention import SetAttention
+
+
+class FEAT(MetricMetaLearner):
+    """Adapts the class means of a task to one another by self-attention.
+
+    Args:
+        network: f, ``[n, ...]`` to ``[n, D]``; ``pretrained`` says where it starts.
+        temperature: of line 4, > 0.
+        contrast_temperature: of line 5, > 0.
+        contrast_weight: of line 5, >= 0.
+        heads: of the attention, >= 1.
+        dropout: of what the attention adds, in [0, 1).
+        features: D; ``network.features`` if not given.
+        **learner: the settings of ``MetaLearner``.
+
+    Raises:
+        ValueError: a number outside its range, or D is not known.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        temperature: float = 64.0,
+        contrast_temperature: float = 16.0,
+        contrast_weight: float = 1.0,
+        heads: int = 1,
+        dropout: float = 0.5,
+        features: int | None = None,
+        **learner: Any,
+    ) -> None:
+        length = embedding_length(network, features, type(self).__name__)
+        similarity = SquaredEuclidean(1 / positive("temperature", temperature))
+        head = AdaptedClassMeans(SetAttention(length, heads, dropout), similarity)
+        super().__init__(network, head, **learner)
+        self.contrast_temperature = positive("contrast_temperature", contrast_temperature)
+        self.contrast_weight = not_negative("contrast_weight", contrast_weight)
+
+    def penalties(self, meta: Params, support: Labelled, query: Labelled, ways: int) -> Params:
+        """Return line 5."""
+        examples = Labelled(torch.cat([support.x, query.x]), torch.cat([support.y, query.y]))
+        own_class = examples.y.unsqueeze(0) == examples.y.unsqueeze(1)
+        adapted = self.adapted(meta, examples.x, own_class)
+        distances = squared_euclidean(examples.x, class_means(adapted, examples.y, ways))
+        contrast = task_loss(-distances / self.contrast_temperature, examples.y)
+        return {"contrast": self.contrast_weight * contrast}
+
+    def adapted(self, meta: Params, x: Tensor, mask: Tensor) -> Tensor:
+        """Return examples ``[n, D]`` after each has looked at those that a mask ``[n, n]`` lets it see."""
+        attention = self.head.get_submodule("adaptation")
+        return functional_call(attention, scope(meta, "head.adaptation"), (x, mask))  # type: ignore[no-any-return]

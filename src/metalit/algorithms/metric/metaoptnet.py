@@ -1,0 +1,71 @@
+"""MetaOptNet (Lee et al. 2019, https://arxiv.org/abs/1904.03758), with the base learners of section 3.
+
+    1  sample a task: a support set (X, Y) and a query set                                    (data module)
+    2  embed both                                                                             (network)
+    3  A = the dual variables of a linear classifier on the support set, by a convex problem:
+           svm:    min 1/2 tr(A' K A) - <A, Y>  over A <= C Y with rows that sum to 0         (SupportVectorMachine)
+           ridge:  min 1/2 tr(A' (K + lambda I) A) - 2 <A, Y>                                 (RidgeRegression)
+    4  logits = gamma q X' A
+    5  minimise the cross-entropy over network and gamma, through line 3 by the implicit function theorem
+
+with K = X X' (svm: + I). In training the labels of line 5 are smoothed.
+"""
+
+from typing import Any, Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from metalit.algorithms.metric.base import MetricMetaLearner
+from metalit.episode import Labelled
+from metalit.functional.parameters import Params
+from metalit.functional.precision import full_precision
+from metalit.heads import Head, RidgeRegression, SupportVectorMachine
+
+
+class MetaOptNet(MetricMetaLearner):
+    """Fits a linear classifier to the support embeddings by a convex solver.
+
+    Args:
+        network: the embedding, ``[n, ...]`` to ``[n, D]``.
+        base_learner: which problem is line 3.
+        cost: C of the support vector machine, > 0.
+        strength: lambda of ridge regression, > 0.
+        scale: gamma before training, > 0.
+        label_smoothing: share of a label that is spread over all classes in training, in [0, 1).
+        iterations: of the support vector machine's solver, >= 1.
+        **learner: the settings of ``MetaLearner``.
+
+    Raises:
+        ValueError: a number outside its range.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        base_learner: Literal["svm", "ridge"] = "svm",
+        cost: float = 0.1,
+        strength: float = 50.0,
+        scale: float = 1.0,
+        label_smoothing: float = 0.1,
+        iterations: int = 15,
+        **learner: Any,
+    ) -> None:
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing is {label_smoothing}, but must be in [0, 1)")
+        head: Head = SupportVectorMachine(cost, scale, iterations)
+        if base_learner == "ridge":
+            # A = 2 (K + lambda I)^-1 Y is twice what ridge regression is
+            head = RidgeRegression(strength, 2 * scale, intercept=False, learn_strength=False)
+        super().__init__(network, head, **learner)
+        self.label_smoothing = label_smoothing
+
+    def loss(self, meta: Params, support: Labelled, query: Labelled, scores: Tensor) -> Tensor:
+        """Return line 5."""
+        return smoothed_cross_entropy(scores, query.y, self.label_smoothing if self.training else 0.0)
+
+
+@full_precision
+def smoothed_cross_entropy(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
+    """Return the mean cross-entropy with labels of which a share is spread over all classes, 0-d."""
+    return F.cross_entropy(logits, labels, label_smoothing=smoothing)

@@ -1,0 +1,79 @@
+"""The base of methods that learn to tell all training classes apart, and build a classifier of new ones on top."""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from metalit.algorithms.base import count_ways
+from metalit.algorithms.metric.base import EmbeddingLearner
+from metalit.data.module import ClassificationDataModule
+from metalit.episode import Labelled
+from metalit.functional.losses import task_loss
+from metalit.functional.parameters import Params, scope
+from metalit.heads import Head
+from metalit.outcome import Outcome
+
+
+class PretrainingLearner(EmbeddingLearner, ABC):
+    """Trains embedding and a classifier of all training classes; in evaluation a head classifies the embeddings.
+
+    A training episode is a mini-batch of labelled examples, of which support and query set are the same to it: it takes
+    ``data.train_labels: split``.
+
+    Args:
+        network: the embedding, ``[n, ...]`` to ``[n, D]``.
+        classifier: from embeddings to logits ``[n, classes]``; of no use after training.
+        head: how embedded queries are classified in evaluation.
+        classes: C, classes of the training split, >= 2.
+        **learner: the settings of ``MetaLearner``.
+
+    Raises:
+        ValueError: fewer than two classes; at the start of training, another number of classes than the data have, or
+            labels that are not those of the whole split.
+    """
+
+    @abstractmethod
+    def __init__(
+        self, network: nn.Module, classifier: nn.Module, head: Head, classes: int, **learner: Any
+    ) -> None:
+        if classes < 2:
+            raise ValueError(f"classes is {classes}, but must be the number of training classes, at least 2")
+        super().__init__(network, head, **learner)
+        self.classifier, self.classes = classifier, classes
+
+    def observe(self, meta: Params, embeddings: Tensor) -> None:
+        """Note something of the embeddings ``[n, D]`` of a training batch; nothing by default."""
+
+    def task(self, meta: Params, support: Labelled, query: Labelled, ways: int) -> Outcome:
+        """Classify both sets among all training classes; predictions are those of the queries."""
+        support, query = self.embed_both(meta, support, query)
+        embeddings, labels = torch.cat([support.x, query.x]), torch.cat([support.y, query.y])
+        self.observe(meta, embeddings.detach())
+        logits = functional_call(self.classifier, scope(meta, "classifier"), (embeddings,))
+        return Outcome(task_loss(logits, labels), logits[len(support.y) :])
+
+    def ways_of(self, support: Labelled) -> int:
+        """Return N in evaluation; in training the number of all classes, which does not vary from batch to batch."""
+        return self.classes if self.training else count_ways(support)
+
+    def on_fit_start(self) -> None:
+        """Check the labels and the number of classes."""
+        super().on_fit_start()
+        data = getattr(self.trainer, "datamodule", None)
+        if not isinstance(data, ClassificationDataModule):
+            return  # another source of batches does not say
+        name = type(self).__name__
+        if data.train_labels != "split":
+            raise ValueError(
+                f"{name} learns to tell all training classes apart, but data.train_labels is {data.train_labels}: "
+                "give --data.train_labels split"
+            )
+        found = len(data.stores["train"].class_sizes)
+        if found != self.classes:
+            raise ValueError(
+                f"model.classes is {self.classes}, but the training split has {found} classes: "
+                f"give --model.classes {found}"
+            )

@@ -1,0 +1,63 @@
+"""Relation networks (Sung et al. 2018, https://arxiv.org/abs/1711.06025), section 3.
+
+    1  sample a task: a support set and a query set                                            (data module)
+    2  embed both as maps f(x)                                                                 (network)
+    3  for each class k:  c_k = sum of f(x) over its support examples                          (LearnedRelation)
+    4  for each query q and class k:  r_qk = sigmoid(g([c_k, f(q)])), stacked along channels   (RelationModule)
+    5  minimise  sum over q, k of (r_qk - [k is the class of q])^2
+
+What is predicted are the logits of line 4, which have the same order as r.
+"""
+
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from metalit.algorithms.metric.base import MetricMetaLearner
+from metalit.episode import Labelled
+from metalit.functional.parameters import Params
+from metalit.functional.precision import full_precision
+from metalit.heads import LearnedRelation
+from metalit.networks import ConvMaps, RelationModule
+
+
+class RelationNetwork(MetricMetaLearner):
+    """Learns the comparison of query and class too.
+
+    Args:
+        network: f, ``[n, ...]`` to maps ``[n, C, H, W]``.
+        relation: g, ``[n, 2 C, H, W]`` to logits ``[n]``; for ``ConvMaps`` a ``RelationModule`` that fits, with batch
+            norm of the same kind, if not given.
+        **learner: the settings of ``MetaLearner``.
+
+    Raises:
+        ValueError: no relation is given, and the network is of another kind.
+    """
+
+    def __init__(self, network: nn.Module, relation: nn.Module | None = None, **learner: Any) -> None:
+        super().__init__(network, LearnedRelation(relation or fitting(network)), **learner)
+
+    def loss(self, meta: Params, support: Labelled, query: Labelled, scores: Tensor) -> Tensor:
+        """Return line 5, as a mean over queries and classes."""
+        return squared_error(scores, query.y)
+
+
+@full_precision
+def squared_error(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the mean squared difference between sigmoid(logits) ``[Q, N]`` and one-hot labels ``[Q]``, 0-d."""
+    return F.mse_loss(logits.sigmoid(), F.one_hot(labels, logits.shape[-1]).to(logits.dtype))
+
+
+def fitting(network: nn.Module) -> RelationModule:
+    """Return a relation module for the maps of a network."""
+    if not isinstance(network, ConvMaps):
+        raise ValueError(
+            f"{type(network).__name__} does not say what maps it makes: give RelationNetwork(relation=...)"
+        )
+    return RelationModule(
+        network.channels,
+        network.size,
+        batch_norm=network.batch_norm,
+        channels_last=network.channels_last,
+    )

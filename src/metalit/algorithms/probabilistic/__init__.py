@@ -1,0 +1,17 @@
+"""Probabilistic methods: learn a task as a distribution."""
+
+from metalit.algorithms.probabilistic.attentive_neural_process import AttentiveNeuralProcess
+from metalit.algorithms.probabilistic.base import ParticleMetaLearner
+from metalit.algorithms.probabilistic.bayesian_maml import BayesianMAML
+from metalit.algorithms.probabilistic.conditional_neural_process import ConditionalNeuralProcess
+from metalit.algorithms.probabilistic.neural_process import NeuralProcess
+from metalit.algorithms.probabilistic.platipus import PLATIPUS
+
+__all__ = [
+    "PLATIPUS",
+    "AttentiveNeuralProcess",
+    "BayesianMAML",
+    "ConditionalNeuralProcess",
+    "NeuralProcess",
+    "ParticleMetaLearner",
+]

@@ -1,0 +1,76 @@
+"""Attentive neural processes (Kim et al. 2019, https://arxiv.org/abs/1901.05761), section 3.
+
+1  sample tasks, each a set of targets T = {(x_i, y_i)}                                     (data module)
+2  for each task
+3      draw a number of points, at random, and that many of T, the context C
+4      q(z | T), q(z | C): Gaussians of a latent variable, from the mean code of a set
+5      draw z ~ q(z | T)
+6      at each x of T:  r = cross-attention from x over the points of C;  mean, std = g(x, r, z)
+7      minimise  - mean over T of log N(y | mean, std^2) + KL(q(z | T) || q(z | C)) / |T|   (engine, Lightning)
+
+8  to predict:  draw z ~ q(z | C) as often as wanted, each time line 6; the mixture predicts
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from metalit.algorithms.probabilistic.neural_process import Context, NeuralProcess
+from metalit.episode import Labelled
+from metalit.functional.checks import not_negative
+from metalit.functional.parameters import Params, scope
+from metalit.functional.predictive import gaussian_kl
+from metalit.functional.task_context import normal_like
+from metalit.networks import AttentiveProcess
+
+
+class AttentiveNeuralProcess(NeuralProcess):
+    """Predicts Gaussians at each point, from the support points that are like it and from a latent variable.
+
+    Args:
+        network: an ``AttentiveProcess``.
+        samples: how often the latent variable is drawn in evaluation, >= 1.
+        kl_weight: weight of the KL per target; 1 is the variational bound. >= 0.
+        **learner: the settings of ``NeuralProcess`` and ``MetaLearner``.
+
+    Raises:
+        ValueError: a number outside its range.
+    """
+
+    def __init__(
+        self, network: AttentiveProcess, samples: int = 10, kl_weight: float = 1.0, **learner: Any
+    ) -> None:
+        super().__init__(network, **learner)
+        if samples < 1:
+            raise ValueError(f"samples is {samples}, but must be at least 1")
+        self.samples, self.kl_weight = samples, not_negative("kl_weight", kl_weight)
+
+    def predict(self, meta: Params, context: Context, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and log std for each draw of the latent variable (line 8)."""
+        return self.decode(meta, context, self.latent(meta, context), self.samples, x)
+
+    def predict_in_training(
+        self, meta: Params, context: Context, targets: Labelled
+    ) -> tuple[Tensor, Tensor, Params]:
+        """Return the same with a latent variable that knows the targets, and the KL of line 7."""
+        everything = Context(*targets, counts=torch.ones_like(targets.y[:, 0]))
+        posterior, prior = self.latent(meta, everything), self.latent(meta, context)  # line 4
+        kl = gaussian_kl(*posterior, *prior) / len(targets.y)
+        return *self.decode(meta, context, posterior, 1, targets.x), {"kl": self.kl_weight * kl}
+
+    def latent(self, meta: Params, points: Context) -> tuple[Tensor, Tensor]:
+        """Return mean and log std of the latent variable, ``[latents]`` each."""
+        encoder = self.network.get_submodule("latent")
+        return functional_call(encoder, scope(meta, "network.latent"), tuple(points))  # type: ignore[no-any-return]
+
+    def decode(
+        self, meta: Params, context: Context, latent: tuple[Tensor, Tensor], samples: int, x: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return mean and log std at the inputs, for so many draws of the latent variable (lines 5 and 6)."""
+        mean, log_std = latent
+        means = mean.expand(samples, -1)
+        draws = means + log_std.exp() * normal_like(means)
+        predictor = self.network.get_submodule("predictor")
+        return functional_call(predictor, scope(meta, "network.predictor"), (*context, draws, x))  # type: ignore[no-any-return]

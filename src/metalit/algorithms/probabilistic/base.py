@@ -1,0 +1,129 @@
+"""Probabilistic meta-learning: a task is learned as a distribution, so that predictions say how sure they are.
+
+Legend: M samples or particles of the parameters that adapt.
+"""
+
+import math
+from abc import ABC
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import vmap
+
+from metalit.algorithms.gradient.base import GradientBasedMetaLearner
+from metalit.episode import Labelled
+from metalit.functional.checks import positive
+from metalit.functional.losses import task_loss
+from metalit.functional.parameters import Params
+from metalit.functional.predictive import expected_calibration_error, gaussian_nll, gaussian_spread, mixture
+from metalit.functional.update_rules import UpdateRule
+from metalit.networks.normalisation import batch_norm_mode
+from metalit.outcome import Outcome
+
+
+class ParticleMetaLearner(GradientBasedMetaLearner, ABC):
+    """Learns a task by M parameter vectors that descend its support loss.
+
+    An algorithm writes ``start`` and ``inner_step``. What adapts has a first axis M: ``adapted`` is ``[M, *shape]`` by
+    name. The loss of a task is the mean over its M vectors, its prediction that of their mixture. In regression each
+    predicts a Gaussian whose standard deviation, one for all tasks, is fitted to the mixture by maximum likelihood, as
+    a penalty without effect on anything else.
+
+    Args:
+        network: the network.
+        update_rule: what one inner step does with a gradient.
+        noise: the standard deviation before training, in the units of the targets; > 0. Without use in classification.
+        **learner: the settings of ``GradientBasedMetaLearner`` and ``MetaLearner``.
+
+    Raises:
+        ValueError: a noise that is not positive, or a batch norm with running statistics, which M vectors cannot share.
+    """
+
+    def __init__(
+        self, network: nn.Module, update_rule: UpdateRule, noise: float = 1.0, **learner: Any
+    ) -> None:
+        super().__init__(network, update_rule, **learner)
+        if batch_norm_mode(network) in ("running", "mixed"):
+            raise ValueError(
+                f"{type(self).__name__} runs a network with several parameters at once, which cannot share running "
+                "statistics: use batch_norm: batch or none"
+            )
+        self.log_noise = nn.Parameter(torch.tensor(math.log(positive("noise", noise))))
+
+    def predict(self, meta: Params, adapted: Params, x: Tensor) -> Tensor:
+        """Return the predictions of each of M parameter vectors, ``[M, n, ...]``."""
+        stack = {name: adapted[name] for name in self.adapted_names}
+        one = partial(self._predict_by_one, meta, x=x)
+        count = len(next(iter(stack.values())))
+        if self.engine.mapping == "vmap" and count > 1:
+            return vmap(one, randomness="different")(stack)
+        return torch.stack([one({name: value[m] for name, value in stack.items()}) for m in range(count)])
+
+    def loss(self, meta: Params, adapted: Params, examples: Labelled) -> Tensor:
+        """Return the mean loss on some examples, over M parameter vectors too."""
+        return mean_loss(self.predict(meta, adapted, examples.x), examples.y)
+
+    def gradients(self, meta: Params, support: Labelled, adapted: Params) -> tuple[Params, Tensor]:
+        """Return the gradient of each parameter vector's own support loss, ``[M, *shape]``, and the mean loss."""
+        stack = {name: adapted[name] for name in self.adapted_names}
+        gradient, loss = self.inner_gradient(meta, support, stack)  # of the mean over the M
+        return {name: len(value) * value for name, value in gradient.items()}, loss
+
+    def judge(self, meta: Params, adapted: Params, query: Labelled) -> Outcome:
+        """Return loss, predictions of the mixture, and how good it is as a distribution."""
+        values = self.predict(meta, adapted, query.x)
+        classification = not query.y.is_floating_point()
+        predictions = mixture(values, classification)
+        if classification:
+            nll, ece = task_loss(predictions, query.y), expected_calibration_error(predictions, query.y)
+            measured, unused = {"nll": nll.detach(), "ece": ece.detach()}, 0 * meta["log_noise"]
+            return Outcome(
+                mean_loss(values, query.y), predictions, measured=measured, penalties={"noise": unused}
+            )
+        known, log_noise = values.detach(), meta["log_noise"]
+        nll = gaussian_nll(known, log_noise, query.y)
+        measured = {"nll": nll.detach(), "spread": gaussian_spread(known, log_noise.detach()).mean()}
+        return Outcome(mean_loss(values, query.y), predictions, measured=measured, penalties={"noise": nll})
+
+    @torch.no_grad()
+    def adapt(self, support: Labelled) -> Callable[[Tensor], Tensor]:
+        """Learn one task and return the predictor of its mixture."""
+        classification = not support.y.is_floating_point()
+        samples = super().adapt(support)
+        return lambda x: mixture(samples(x), classification)
+
+    def sample(self, support: Labelled, x: Tensor) -> Tensor:
+        """Learn ONE task and return what each of its M parameter vectors predicts.
+
+        Args:
+            support: ``x [S, ...]`` and ``y [S]`` labels 0..N-1, or ``[S, outputs]`` values.
+            x: inputs ``[n, ...]``.
+
+        Returns:
+            ``[M, n, outputs]`` values, without noise, or ``[M, n, N]`` logits.
+        """
+        return super().adapt(support)(x)
+
+    def gaussians(self, support: Labelled, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Learn ONE task and return mean and standard deviation of its M Gaussians at each input; regression.
+
+        Args:
+            support: ``x [S, ...]``, ``y [S, outputs]``.
+            x: inputs ``[n, ...]``.
+
+        Returns:
+            ``[M, n, outputs]`` each.
+        """
+        means = self.sample(support, x)
+        return means, self.log_noise.detach().exp().expand(means.shape)
+
+    def _predict_by_one(self, meta: Params, adapted: Params, x: Tensor) -> Tensor:
+        return super().predict(meta, adapted, x)
+
+
+def mean_loss(values: Tensor, targets: Tensor) -> Tensor:
+    """Return the loss of predictions ``[M, n, ...]``, a mean over samples and examples."""
+    return task_loss(values.flatten(0, 1), targets.expand(len(values), *targets.shape).flatten(0, 1))

@@ -1,0 +1,147 @@
+"""Neural processes: a set of labelled points goes in, Gaussians at other points come out; nothing descends a loss.
+
+Legend: C points of the context, which is the support set or a random part of it, M samples.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from metalit.algorithms.base import MetaLearner
+from metalit.episode import Labelled
+from metalit.functional.parameters import Params
+from metalit.functional.predictive import gaussian_nll, gaussian_spread
+from metalit.functional.task_context import uniform_like
+from metalit.outcome import Outcome
+
+
+class Context(NamedTuple):
+    """What a task is learned from.
+
+    Attributes:
+        x: ``[C, inputs]``.
+        y: ``[C, outputs]``.
+        counts: ``[C]``, 1 for a point that is seen, 0 for one that is not.
+    """
+
+    x: Tensor
+    y: Tensor
+    counts: Tensor
+
+
+class NeuralProcess(MetaLearner, ABC):
+    """Predicts a mixture of Gaussians at each point, from a context. An algorithm writes ``predict``.
+
+    The loss is the negative log-likelihood per point: in training of support and query set together, so that the
+    context is a part of the targets, in evaluation of the query set.
+
+    Args:
+        network: the network.
+        min_context: in training, a random number of support points between this and all of them is seen of each
+            task; >= 1. All of them if not given.
+        **learner: the settings of ``MetaLearner``.
+
+    Raises:
+        ValueError: a ``min_context`` below 1 or above the shots, class labels, or an objective that looks at adapted
+            parameters.
+    """
+
+    def __init__(self, network: nn.Module, min_context: int | None = None, **learner: Any) -> None:
+        super().__init__(network, **learner)
+        if min_context is not None and min_context < 1:
+            raise ValueError(f"min_context is {min_context}, but must be at least 1")
+        self.min_context = min_context
+        if self.objective.looks_at_adaptation:
+            raise ValueError(
+                f"the objective {type(self.objective).__name__} looks at adapted parameters, and a neural process "
+                "adapts none: use a gradient-based method"
+            )
+
+    @abstractmethod
+    def predict(self, meta: Params, context: Context, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and log std of M Gaussians at each input, ``[M, n, outputs]``.
+
+        Args:
+            meta: meta-parameters and buffers of the whole learner, by name.
+            context: what is known of the task.
+            x: ``[n, inputs]``.
+        """
+
+    def predict_in_training(
+        self, meta: Params, context: Context, targets: Labelled
+    ) -> tuple[Tensor, Tensor, Params]:
+        """Return the same at the targets, and penalties by name; a method may look at the targets' labels here."""
+        return *self.predict(meta, context, targets.x), {}
+
+    def task(self, meta: Params, support: Labelled, query: Labelled, ways: int) -> Outcome:
+        """Predict the support and the query set from a random part of the support set."""
+        if not self.training:
+            outcome = self.evaluate_task(meta, support, query, ways)
+            return Outcome(outcome.loss[0], outcome.predictions[0])
+        targets = Labelled(torch.cat([support.x, query.x]), torch.cat([support.y, query.y]))
+        mean, log_std, penalties = self.predict_in_training(meta, self.random_context(support), targets)
+        loss = gaussian_nll(mean, log_std, targets.y)
+        measured = {"spread": gaussian_spread(mean.detach(), log_std.detach()).mean()}
+        return Outcome(loss, mean[:, len(support.y) :].mean(dim=0), measured=measured, penalties=penalties)
+
+    def evaluate_task(self, meta: Params, support: Labelled, query: Labelled, ways: int) -> Outcome:
+        """Predict the query set from the whole support set, the only stage, T = 1."""
+        mean, log_std = self.predict(meta, whole_context(support), query.x)
+        nll = gaussian_nll(mean, log_std, query.y).unsqueeze(0)
+        spread = gaussian_spread(mean, log_std).mean().unsqueeze(0)
+        return Outcome(nll, mean.mean(dim=0).unsqueeze(0), measured={"nll": nll, "spread": spread})
+
+    @torch.no_grad()
+    def adapt(self, support: Labelled) -> Callable[[Tensor], Tensor]:
+        """Remember one task's support set and return the predictor of the mean."""
+        context = whole_context(support)
+        return lambda x: self._predict_in_context(context, x)[0].mean(dim=0)
+
+    def gaussians(self, support: Labelled, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Learn ONE task and return mean and standard deviation of the M Gaussians at each input.
+
+        Args:
+            support: ``x [S, inputs]``, ``y [S, outputs]``.
+            x: ``[n, inputs]``.
+
+        Returns:
+            ``[M, n, outputs]`` each.
+        """
+        mean, log_std = self._predict_in_context(whole_context(support), x)
+        return mean, log_std.exp()
+
+    def sample(self, support: Labelled, x: Tensor) -> Tensor:
+        """Learn ONE task and return the means of the M Gaussians at each input, ``[M, n, outputs]``."""
+        return self.gaussians(support, x)[0]
+
+    def random_context(self, support: Labelled) -> Context:
+        """Return a random part of the support set, of random size."""
+        everything, shots = whole_context(support), len(support.y)
+        least = shots if self.min_context is None else self.min_context
+        if least > shots:
+            raise ValueError(f"min_context is {least}, but a task has only {shots} support points")
+        order = uniform_like(support.y[:, 0]).argsort().argsort()
+        size = least + (uniform_like(support.y[0, 0]) * (shots - least + 1)).floor()
+        return everything._replace(counts=(order < size).to(support.y.dtype))
+
+    @torch.no_grad()
+    def _predict_in_context(self, context: Context, x: Tensor) -> tuple[Tensor, Tensor]:
+        meta = {name: value for part in self.meta() for name, value in part.items()}
+        with self.context():
+            return self.predict(meta, context, x)
+
+
+def whole_context(support: Labelled) -> Context:
+    """Return all of the support set.
+
+    Raises:
+        ValueError: the tasks are classification.
+    """
+    if not support.y.is_floating_point():
+        raise ValueError(
+            "a neural process predicts numbers, but the labels are integers: use a method that classifies"
+        )
+    return Context(*support, counts=torch.ones_like(support.y[:, 0]))

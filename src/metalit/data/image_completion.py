@@ -1,0 +1,93 @@
+"""Image completion: an episode is one image, and its examples are pixels."""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from metalit.data.module import ClassificationDataModule, EpisodicDataModule
+from metalit.data.store import ClassStore, to_unit_interval
+from metalit.data.stream import EpisodeStream, Split, random_words, uniform
+from metalit.episode import Episode, Labelled
+
+
+class PixelStream:
+    """Random pixels of random images, as numbers: ``x`` which pixel, ``y`` which image, ``[count, n]`` each."""
+
+    def __init__(
+        self, images: int, pixels: int, *, split: Split, seed: int, shots: int, queries: int
+    ) -> None:
+        if shots + queries > pixels:
+            raise ValueError(
+                f"shots + queries is {shots} + {queries}, but an image has only {pixels} pixels: lower one"
+            )
+        self.images, self.pixels = images, pixels
+        self.split, self.seed, self.shots, self.queries = split, seed, shots, queries
+
+    def __call__(self, first: int, count: int) -> Episode:
+        """Return episodes ``first .. first+count-1``: each an image, support and query without a common pixel."""
+        words = random_words(self.seed, self.split, first, count, 1 + self.pixels)
+        image = (uniform(words[:, :1]) * self.images).astype(np.int64)
+        chosen = np.argsort(words[:, 1:], axis=-1)[:, : self.shots + self.queries]
+        x, y = torch.from_numpy(chosen), torch.from_numpy(np.broadcast_to(image, chosen.shape).copy())
+        k = self.shots
+        return Episode(Labelled(x[:, :k], y[:, :k]), Labelled(x[:, k:], y[:, k:]))
+
+
+class ImageCompletion(EpisodicDataModule):
+    """The images of a data set as functions from place to colour, to be completed from a few pixels.
+
+    An input is a place in [-1, 1]^2, across and down; a target is the pixel's value there, one number for each channel,
+    in [0, 1]. Images of the three splits are of different classes.
+
+    Args:
+        images: the data set whose images they are; its own episodes have no part in it.
+        shots: pixels that are seen, in validation and test.
+        queries: other pixels that are to be predicted; all others are the number of pixels less ``shots``.
+        **episodes: the settings of ``EpisodicDataModule``.
+    """
+
+    def __init__(
+        self, images: ClassificationDataModule, shots: int = 100, queries: int = 200, **episodes: Any
+    ) -> None:
+        super().__init__(shots=shots, queries=queries, **episodes)
+        self.images = images
+        self.stores: dict[Split, ClassStore] = {}
+
+    def prepare_data(self) -> None:
+        """Fetch and process the images in one process per machine, before the others start."""
+        self.images.prepare_data()
+
+    def make_stream(self, split: Split) -> EpisodeStream:
+        """Load the split's images and return the stream of their pixels."""
+        self.stores[split] = store = self.images.load(split)
+        train = split == "train"
+        return PixelStream(
+            len(store.items),
+            store.items[0, 0].numel(),
+            split=split,
+            seed=self.seed,
+            shots=self.train_shots if train else self.shots,
+            queries=self.train_queries if train else self.queries,
+        )
+
+    def finish(self, episode: Episode, split: Split) -> Episode:
+        """Replace numbers of pixels by places, ``[B, n, 2]``, and numbers of images by values, ``[B, n, channels]``."""
+        device = episode.support.x.device
+        if self.images.store_on_accelerator and self.stores[split].items.device != device:
+            self.stores[split] = self.stores[split].to(device)
+        items = self.stores[split].items
+        height, width = items.shape[-2:]
+
+        def gather(part: Labelled) -> Labelled:
+            across, down = part.x % width, torch.div(part.x, width, rounding_mode="floor")
+            places = torch.stack([2 * across / (width - 1) - 1, 2 * down / (height - 1) - 1], dim=-1)
+            pixel, image = part.x.to(items.device), part.y.to(items.device)
+            values = to_unit_interval(items.flatten(2)[image, :, pixel])
+            return Labelled(places.to(values.dtype), values.to(device, non_blocking=True))
+
+        return Episode(gather(episode.support), gather(episode.query))
+
+    def setting(self) -> dict[str, Any]:
+        """Return what a reader of a test result must know about its episodes."""
+        return {"images": type(self.images).__name__, **super().setting()}

@@ -1,0 +1,36 @@
+"""Images as they are."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Pixels(nn.Module):
+    """The pixels of an image, made smaller by averaging. It has no parameters.
+
+    Args:
+        image_size: height and width of the smaller image, in pixels, >= 1; 20 for Omniglot in Santoro et al. 2016.
+        in_channels: channels of the images, >= 1.
+
+    Attributes:
+        features: how many numbers these are.
+
+    Shape:
+        ``[n, in_channels, height, width]`` to ``[n, features]``.
+
+    Raises:
+        ValueError: a number below 1, or images that are not as announced.
+    """
+
+    def __init__(self, image_size: int = 20, in_channels: int = 1) -> None:
+        super().__init__()
+        for name, value in (("image_size", image_size), ("in_channels", in_channels)):
+            if value < 1:
+                raise ValueError(f"{name} is {value}, but must be at least 1")
+        self.image_size, self.in_channels = image_size, in_channels
+        self.features = in_channels * image_size**2
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the pixels, channel after channel and row after row."""
+        if x.shape[1] != self.in_channels:
+            raise ValueError(f"in_channels is {self.in_channels}, but the images have {x.shape[1]}")
+        return F.adaptive_avg_pool2d(x, self.image_size).flatten(1)

@@ -1,0 +1,57 @@
+"""A network that says how much two stacks of maps have to do with each other (Sung et al. 2018)."""
+
+import torch
+from torch import Tensor, nn
+
+from metalit.networks.normalisation import BatchNormMode, batch_norm_2d
+
+
+class RelationModule(nn.Module):
+    """Two blocks of 3x3 convolution, batch normalisation, ReLU and 2x2 max-pooling, and two linear layers.
+
+    Args:
+        channels: C, of the maps of one side; also the filters of each block.
+        size: height and width of the maps, at least 4.
+        hidden: width of the first linear layer.
+        batch_norm: which statistics normalise, see ``batch_norm_2d``; those of a batch are over all pairs of a task.
+        channels_last: keep weights, and so maps, channels last in memory. Changes no number.
+
+    Shape:
+        ``[n, 2 * channels, size, size]`` to ``[n]``, the logit of the relation.
+
+    Raises:
+        ValueError: a number below its minimum.
+    """
+
+    def __init__(
+        self,
+        channels: int = 64,
+        size: int = 5,
+        hidden: int = 8,
+        batch_norm: BatchNormMode = "batch",
+        channels_last: bool = False,
+    ) -> None:
+        super().__init__()
+        for name, value, least in (("channels", channels, 1), ("size", size, 4), ("hidden", hidden, 1)):
+            if value < least:
+                raise ValueError(f"{name} is {value}, but must be at least {least}")
+        self.blocks = nn.Sequential(
+            *(
+                nn.Sequential(
+                    nn.Conv2d(inputs, channels, 3, padding=1),
+                    batch_norm_2d(channels, batch_norm),
+                    nn.ReLU(),
+                    nn.MaxPool2d(2),
+                )
+                for inputs in (2 * channels, channels)
+            )
+        )
+        self.head = nn.Sequential(
+            nn.Linear(channels * (size // 4) ** 2, hidden), nn.ReLU(), nn.Linear(hidden, 1)
+        )
+        if channels_last:
+            self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(self, pairs: Tensor) -> Tensor:
+        """Return logits."""
+        return self.head(self.blocks(pairs).flatten(1)).squeeze(-1)  # type: ignore[no-any-return]

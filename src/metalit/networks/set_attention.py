@@ -1,0 +1,57 @@
+"""One layer of self-attention over a set."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+class SetAttention(nn.Module):
+    """Scaled dot-product attention between the members of a set, added to them, and a layer norm (Vaswani et al. 2017).
+
+        out_i = LayerNorm(x_i + W sum_j softmax_j(q_i . k_j / sqrt(D)) v_j)
+
+    The order of the members does not matter. Each head has keys, queries and values of the full length.
+
+    Args:
+        features: D, length of a member, >= 1.
+        heads: how many attentions, >= 1.
+        dropout: share of what is added that is dropped in training, in [0, 1).
+
+    Shape:
+        ``[n, D]`` to ``[n, D]``; with a mask ``[n, n]`` bool, true where member i may look at member j.
+
+    Raises:
+        ValueError: a number outside its range.
+    """
+
+    def __init__(self, features: int, heads: int = 1, dropout: float = 0.5) -> None:
+        super().__init__()
+        for name, value in (("features", features), ("heads", heads)):
+            if value < 1:
+                raise ValueError(f"{name} is {value}, but must be at least 1")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout is {dropout}, but must be in [0, 1)")
+        self.heads = heads
+        self.queries, self.keys, self.values = (
+            nn.Linear(features, heads * features, bias=False) for _ in range(3)
+        )
+        for layer in (self.queries, self.keys, self.values):
+            nn.init.normal_(layer.weight, std=features**-0.5)
+        self.out = nn.Linear(heads * features, features)
+        nn.init.xavier_normal_(self.out.weight)
+        self.dropout, self.norm = nn.Dropout(dropout), nn.LayerNorm(features)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return the set after each member has looked at the others."""
+        n, features = x.shape
+
+        def split(values: Tensor) -> Tensor:  # [heads, n, D]
+            return values.reshape(n, self.heads, features).transpose(0, 1)
+
+        queries, keys, values = split(self.queries(x)), split(self.keys(x)), split(self.values(x))
+        scores = queries @ keys.mT / math.sqrt(features)
+        if mask is not None:
+            scores = scores.masked_fill(~mask, -torch.inf)
+        read = (scores.softmax(dim=-1) @ values).transpose(0, 1).reshape(n, -1)
+        return self.norm(x + self.dropout(self.out(read)))  # type: ignore[no-any-return]

@@ -1,0 +1,55 @@
+"""The meta-loss of Bayesian MAML: adapted parameters chase those that know more."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+from metalit.episode import Labelled
+from metalit.functional.parameters import Params
+from metalit.objectives.base import LearnedTask, Objective
+from metalit.outcome import Outcome
+
+
+class ChaserLoss(Objective):
+    """The mean over tasks of ||theta' - stop_gradient(theta'')||^2, summed over the parameters that adapt.
+
+    theta'', the leader, is theta' after further inner steps on support and query set together (Yoon et al. 2018). So
+    adaptation learns to reach from the support set what it would reach from all examples, in the space of parameters;
+    the query loss itself is not minimised, which leaves several particles their differences.
+
+    Args:
+        leader_steps: the further inner steps, >= 1.
+
+    Raises:
+        ValueError: fewer than one.
+    """
+
+    looks_at_adaptation = True
+
+    def __init__(self, leader_steps: int = 1) -> None:
+        if leader_steps < 1:
+            raise ValueError(f"leader_steps is {leader_steps}, but must be at least 1")
+        self.leader_steps = leader_steps
+
+    def measure(self, task: LearnedTask) -> Params:
+        """Return the squared distance to the leader."""
+        chaser = {name: task.path[-1][name] for name in task.adapted}
+        constants = {name: value.detach() for name, value in task.path[-1].items()}
+        leader = task.resume(constants, both(task.support, task.query), self.leader_steps)[-1]
+        squares = [(value - leader[name].detach()).square().sum() for name, value in chaser.items()]
+        return {"chaser": torch.stack(squares).sum()}
+
+    def __call__(self, outcome: Outcome) -> Tensor:
+        """Return its mean over tasks."""
+        return outcome.measured["chaser"].mean()
+
+
+def both(support: Labelled, query: Labelled) -> Labelled:
+    """Return the examples of both sets of one task."""
+
+    def join(one: Any, other: Any) -> Any:
+        return torch.cat([one, other])
+
+    return tree_map(join, support, query)  # type: ignore[no-any-return]

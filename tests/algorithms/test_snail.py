@@ -1,0 +1,160 @@
+"""SNAIL (a re-implementation: eambutu/snail-pytorch at c07c679, src/blocks.py).
+
+https://github.com/eambutu/snail-pytorch/blob/c07c679ea07ae6d5d52548df9ec05229d21f11dd/src/blocks.py
+"""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from metalit import Episode, Labelled
+from metalit.algorithms import SNAIL
+from metalit.networks.causal import AttentionBlock, CausalLayers, DenseBlock, TCBlock
+from metalit.objectives import ContrastiveAdaptation
+
+WAYS, SHOTS, QUERIES, FEATURES = 3, 2, 4, 6
+STEPS = WAYS * SHOTS
+
+
+def make(**settings):
+    torch.manual_seed(0)
+    small = {"support_size": STEPS, "filters": 5, "attention": [(4, 3), (4, 3)], "features": FEATURES}
+    return SNAIL(nn.Identity(), **({"ways": WAYS} | small | settings)).double()
+
+
+@pytest.fixture
+def episode():
+    torch.manual_seed(1)
+    labels = torch.arange(WAYS).repeat_interleave(SHOTS).expand(2, -1)
+    x = torch.randn(2, STEPS + QUERIES, FEATURES, dtype=torch.float64)
+    queries = torch.randint(WAYS, (2, QUERIES))
+    return Episode(Labelled(x[:, :STEPS], labels), Labelled(x[:, STEPS:], queries))
+
+
+def layers(channels=4, length=8, outputs=2):
+    torch.manual_seed(0)
+    tc = TCBlock(channels + 3, 5, length)
+    return CausalLayers(
+        [AttentionBlock(channels, 6, 3), tc, AttentionBlock(tc.features, 6, 3)], outputs
+    ).double()
+
+
+def test_what_comes_later_changes_nothing():
+    x = torch.randn(8, 4, dtype=torch.float64)
+    whole = layers()(x, steps=8)
+    for t in range(1, 8):
+        changed = torch.cat([x[:t], torch.randn(8 - t, 4, dtype=torch.float64)])
+        outputs = layers()(changed, steps=8)
+        torch.testing.assert_close(outputs[:t], whole[:t], rtol=0, atol=1e-12)
+        assert not torch.allclose(outputs[t:], whole[t:])
+
+
+def test_the_last_step_sees_every_other_by_convolutions_alone():
+    """Its receptive field is the whole sequence, and not for its length but for one more dense block at 2^i + 1."""
+    assert [len(TCBlock(4, 5, length).blocks) for length in (2, 3, 4, 5, 6, 9, 26)] == [1, 2, 2, 3, 3, 4, 5]
+    torch.manual_seed(0)
+    block = TCBlock(4, 5, 6).double()
+    x = torch.randn(6, 4, dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(block(x, 6)[-1, 4:].square().sum(), x)
+    assert (slope.abs().sum(dim=1) > 0).all()
+
+
+def test_each_query_is_a_last_step_by_itself():
+    """All queries at once give what each gives at the end of a sequence of its own."""
+    past, queries = torch.randn(7, 4, dtype=torch.float64), torch.randn(3, 4, dtype=torch.float64)
+    at_once = layers()(torch.cat([past, queries]), steps=7)
+    for query, found in zip(queries, at_once[7:], strict=True):
+        alone = layers()(torch.cat([past, query.unsqueeze(0)]), steps=8)
+        torch.testing.assert_close(found, alone[-1], rtol=0, atol=1e-12)
+        torch.testing.assert_close(at_once[:7], alone[:-1], rtol=0, atol=1e-12)
+
+
+def test_attention_is_a_mean_over_the_past():
+    """Rows sum to one: the softmax is over keys. (In the re-implementation it is over queries.)"""
+    torch.manual_seed(0)
+    block = AttentionBlock(4, 6, 3).double()
+    x = torch.randn(7, 4, dtype=torch.float64)
+    weights = block.weights(x, steps=5)
+    torch.testing.assert_close(weights.sum(dim=1), torch.ones(7, dtype=torch.float64))
+    assert torch.equal(weights > 0, torch.cat([torch.ones(7, 5).tril() > 0, torch.eye(7)[:, 5:] > 0], dim=1))
+    scores = block.queries(x[2]) @ block.keys(x[:3]).T / math.sqrt(6)
+    torch.testing.assert_close(weights[2, :3], scores.softmax(0))
+    torch.testing.assert_close(block(x, 5)[2, 4:], scores.softmax(0) @ block.values(x[:3]))
+
+
+def test_dense_block_is_a_causal_convolution():
+    torch.manual_seed(0)
+    block = DenseBlock(4, 5, dilation=2).double()
+    convolution = nn.Conv1d(4, 10, kernel_size=2, dilation=2, padding=2).double()
+    with torch.no_grad():
+        convolution.weight.copy_(block.gates.weight.unflatten(1, (2, 4)).transpose(1, 2))
+        convolution.bias.copy_(block.gates.bias)
+    x = torch.randn(6, 4, dtype=torch.float64)
+    candidate, gate = convolution(x.T.unsqueeze(0))[0, :, :6].T.chunk(2, dim=-1)
+    torch.testing.assert_close(block(x, 6), torch.cat([x, candidate.tanh() * gate.sigmoid()], dim=-1))
+
+
+def test_queries_do_not_see_one_another(episode):
+    learner = make().eval()
+    whole = learner(episode).predictions
+    changed = torch.cat([episode.query.x[:, :1], torch.randn_like(episode.query.x[:, 1:])], dim=1)
+    other = learner(Episode(episode.support, Labelled(changed, episode.query.y))).predictions
+    torch.testing.assert_close(other[:, 0], whole[:, 0], rtol=0, atol=1e-12)
+
+
+def test_the_order_is_drawn_in_training_and_fixed_in_evaluation(episode):
+    learner = make()
+    assert not torch.allclose(learner(episode).predictions, learner(episode).predictions)
+    learner.eval()
+    assert torch.equal(learner(episode).predictions, learner(episode).predictions)
+
+
+def test_fewer_shots_than_the_convolutions_reach(episode):
+    few = Labelled(episode.support.x[:, ::SHOTS], episode.support.y[:, ::SHOTS])
+    assert make().eval()(Episode(few, episode.query)).predictions.shape == (2, QUERIES, WAYS)
+
+
+def regression(episode):
+    return Episode(
+        Labelled(episode.support.x, episode.support.x[..., :2]),
+        Labelled(episode.query.x, episode.query.x[..., :2]),
+    )
+
+
+def test_regression(episode):
+    outcome = make(ways=None, outputs=2).eval()(regression(episode))
+    assert outcome.predictions.shape == (2, QUERIES, 2)
+
+
+def test_tasks_of_another_kind_are_refused(episode):
+    with pytest.raises(ValueError, match=r"ways is 4, but the tasks have 3 classes: SNAIL is told"):
+        make(ways=4)(episode)
+    with pytest.raises(ValueError, match="the tasks have 3 classes, but ways is not given"):
+        make(ways=None)(episode)
+    with pytest.raises(ValueError, match="ways is 3, but the targets are numbers"):
+        make()(regression(episode))
+    with pytest.raises(ValueError, match="outputs is 1, but the targets have 2 numbers"):
+        make(ways=None)(regression(episode))
+    with pytest.raises(ValueError, match="support_size is 5, but a task has 6 support examples"):
+        make(support_size=5)(episode)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"ways": 0}, {"outputs": 0}, {"support_size": 0}, {"filters": 0}, {"attention": []}, {"attention": [(4, 0)]},
+     {"features": 0}],
+)  # fmt: skip
+def test_impossible_settings_are_refused(settings):
+    with pytest.raises(ValueError, match=f"{next(iter(settings))} is"):
+        make(**settings)
+
+
+def test_what_cannot_be_known_or_used_is_said():
+    with pytest.raises(ValueError, match="Identity does not say how long its embedding is"):
+        make(features=None)
+    with pytest.raises(
+        ValueError, match="ContrastiveAdaptation looks at adapted parameters, and a memory-based"
+    ):
+        make(objective=ContrastiveAdaptation())
