@@ -272,7 +272,7 @@ CASES = {
     "PLATIPUS": Case(
         PLATIPUS,
         network="predictor",
-        settings={"inner_lr": 0.05, "inner_steps": 1, "samples": 3},
+        settings={"inner_lr": 0.05, "inner_steps": 1, "samples": 3, "kl_weight": 0.001},
         learning={"sinusoid": Learning(200, 0.01, 3.0), "glyphs": Learning(60, 0.01, 0.98)},
         without_gradient=("log_noise", "*.blocks.*.0.bias"),  # no noise in classification
     ),

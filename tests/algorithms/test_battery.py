@@ -16,8 +16,26 @@ from cases import CASES, DOMAINS
 from metalit import Engine, Episode, Labelled
 from metalit.algorithms import MetaLearner
 
-ROWS = [(name, domain) for name, case in CASES.items() for domain in case.learning]
-over_rows = pytest.mark.parametrize(("name", "domain"), ROWS)
+FEW = 4  # one of so many rows is compiled in the default suite
+BOTH = {"MAML", "MAMLPlusPlus", "Reptile", "PLATIPUS", "SNAIL"}  # in all their domains in the default suite
+
+
+def rows():
+    """Every row with whether it is left to the slow tests: an algorithm's second domain is, of most."""
+    return [
+        (name, domain, number > 0 and name not in BOTH)
+        for name, case in CASES.items()
+        for number, domain in enumerate(case.learning)
+    ]
+
+
+over_rows = pytest.mark.parametrize(
+    ("name", "domain"),
+    [
+        pytest.param(name, domain, marks=[pytest.mark.slow] if slow else [], id=f"{name}-{domain}")
+        for name, domain, slow in rows()
+    ],
+)
 
 
 def double(domain, split="train", **settings):
@@ -171,14 +189,13 @@ ENGINES = {
     "chunked_loop": Engine("loop", chunk_size=1),
     "compiled": Engine(compile=True, compile_backend="aot_eager"),
 }
-FEW = 4  # one of so many rows is compiled in the default suite, the others with the slow tests
 
 
 def rows_with_engines():
-    for number, (name, domain) in enumerate(ROWS):
+    for number, (name, domain, slow) in enumerate(rows()):
         for kind, engine in ENGINES.items():
-            slow = [pytest.mark.slow] if kind == "compiled" and number % FEW else []
-            yield pytest.param(name, domain, engine, marks=slow, id=f"{name}-{domain}-{kind}")
+            marks = [pytest.mark.slow] if slow or (kind == "compiled" and number % FEW) else []
+            yield pytest.param(name, domain, engine, marks=marks, id=f"{name}-{domain}-{kind}")
 
 
 @pytest.mark.parametrize(("name", "domain", "engine"), list(rows_with_engines()))

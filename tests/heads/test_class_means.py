@@ -7,7 +7,7 @@ from torch import nn
 from metalit import Labelled
 from metalit.functional import class_means
 from metalit.heads import AdaptedClassMeans, NormalisedClassMean, SquaredEuclidean
-from metalit.networks import SetAttention
+from metalit.networks.set_attention import SetAttention
 
 F64 = torch.float64
 

@@ -7,7 +7,7 @@ from torch import nn
 from metalit import Labelled
 from metalit.functional import class_means
 from metalit.heads import CosineClassifier, LinearClassifier
-from metalit.networks import CosineLayer
+from metalit.networks.cosine_layer import CosineLayer
 
 F64 = torch.float64
 

@@ -10,7 +10,10 @@ from typing import Any, Literal, Union, get_args, get_origin
 from jsonargparse.typing import PositiveInt
 from torch import nn
 
-MOST_CLASSES = 15  # a longer list helps nobody
+from metalit import networks
+
+MOST_CLASSES = 15  # of others' classes a longer list helps nobody
+SHOWN_CLASSES = 8  # of a list that would not fit a line
 SIMPLE_TYPES = {
     int: "a whole number",
     PositiveInt: "a whole number above 0",
@@ -35,7 +38,8 @@ def describe_values(action: argparse.Action | None) -> str:
     ours = all(base.__module__.startswith("metalit.") for base in classes_in(hint))
     if not known or (len(known) > MOST_CLASSES and not ours):
         return describe(hint)
-    some = any_of(known) if len(known) <= MOST_CLASSES else f"{', '.join(known[:8])}, ..."
+    short = len(", ".join(known)) < 120
+    some = any_of(known) if short else f"{', '.join(known[:SHOWN_CLASSES])}, ..."
     return f"{describe(hint).removesuffix(' or null')}, such as {some}"
 
 
@@ -74,14 +78,12 @@ def known_classes(action: argparse.Action | None) -> list[str]:
     """Return the names of the classes that an option takes: metalit's where the base is metalit's or any network."""
     found: set[type] = set()
     for base in set(classes_in(getattr(action, "_typehint", None))):
-        home = (
-            "metalit.networks."
-            if base is nn.Module
-            else "metalit."
-            if base.__module__.startswith("metalit.")
-            else ""
-        )
-        found |= {cls for cls in subclasses(base) if cls.__module__.startswith(home)}
+        if base is nn.Module:  # whole networks, not their parts
+            exported = [getattr(networks, name) for name in networks.__all__]
+            found |= {cls for cls in exported if inspect.isclass(cls) and issubclass(cls, nn.Module)}
+        else:
+            home = "metalit." if base.__module__.startswith("metalit.") else ""
+            found |= {cls for cls in subclasses(base) if cls.__module__.startswith(home)}
     return sorted(
         {cls.__name__ for cls in found if not inspect.isabstract(cls) and not cls.__name__.startswith("_")}
     )

@@ -7,16 +7,13 @@ from metalit.networks.conditional_process import ConditionalProcess
 from metalit.networks.context_mlp import ContextMLP
 from metalit.networks.conv4 import Conv4
 from metalit.networks.conv_maps import ConvMaps
-from metalit.networks.cosine_layer import CosineLayer
 from metalit.networks.film_conv4 import FiLMConv4
-from metalit.networks.lstm_cell import LSTMCell
 from metalit.networks.mlp import MLP
 from metalit.networks.normalisation import BatchNormMode, batch_norm_2d, batch_norm_mode
 from metalit.networks.per_step_norms import PerStepNorms
 from metalit.networks.pixels import Pixels
 from metalit.networks.relation_encoder import RelationEncoder
 from metalit.networks.relation_module import RelationModule
-from metalit.networks.set_attention import SetAttention
 
 __all__ = [
     "MLP",
@@ -28,14 +25,11 @@ __all__ = [
     "ContextMLP",
     "Conv4",
     "ConvMaps",
-    "CosineLayer",
     "FiLMConv4",
-    "LSTMCell",
     "PerStepNorms",
     "Pixels",
     "RelationEncoder",
     "RelationModule",
-    "SetAttention",
     "batch_norm_2d",
     "batch_norm_mode",
 ]

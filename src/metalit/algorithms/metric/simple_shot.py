@@ -25,7 +25,7 @@ class SimpleShot(PretrainingLearner):
         network: f, ``[n, ...]`` to ``[n, D]``.
         classes: C, classes of the training split, >= 2; ``data.train_labels: split`` numbers them.
         transform: which of line 3.
-        momentum: share of a new batch in the running mean m, in (0, 1].
+        momentum: share of a new batch in the running mean m, above 0 and at most 1.
         features: D; ``network.features`` if not given.
         **learner: the settings of ``MetaLearner``.
 

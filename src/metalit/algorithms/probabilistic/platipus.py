@@ -58,7 +58,7 @@ class PLATIPUS(ParticleMetaLearner):
         train_samples: int = 1,
         initial_std: float = 0.01,
         initial_gamma: float = 0.01,
-        kl_weight: float = 1e-3,
+        kl_weight: float = 1e-4,
         **learner: Any,
     ) -> None:
         super().__init__(network, update_rule=SGD(inner_lr), **learner)
