@@ -26,3 +26,14 @@ def not_negative(name: str, value: Number) -> Number:
     if not 0 <= value < math.inf:
         raise ValueError(f"{name} is {value}, but must be at least 0 and finite")
     return value
+
+
+def at_least(least: int, **settings: int | None) -> None:
+    """Check counts by their names; one that is None is not given, which is right.
+
+    Raises:
+        ValueError: one is below ``least``.
+    """
+    for name, value in settings.items():
+        if value is not None and value < least:
+            raise ValueError(f"{name} is {value}, but must be at least {least}")

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from metalit.episode import Labelled
+from metalit.functional.checks import at_least
 from metalit.functional.task_context import uniform_like
 from metalit.networks.lstm_cell import LSTMCell
 
@@ -26,9 +27,7 @@ class FullContext(nn.Module):
 
     def __init__(self, features: int, steps: int = 5) -> None:
         super().__init__()
-        for name, value in (("features", features), ("steps", steps)):
-            if value < 1:
-                raise ValueError(f"{name} is {value}, but must be at least 1")
+        at_least(1, features=features, steps=steps)
         self.steps = steps
         self.there, self.back = LSTMCell(features, features), LSTMCell(features, features)
         self.reader = LSTMCell(2 * features, features)

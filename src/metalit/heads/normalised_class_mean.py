@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from metalit.episode import Labelled
+from metalit.functional.checks import at_least
 from metalit.functional.distances import class_means, squared_euclidean
 from metalit.functional.precision import full_precision
 from metalit.heads.base import Head
@@ -33,8 +34,7 @@ class NormalisedClassMean(Head):
 
     def __init__(self, features: int, transform: Transform = "CL2N") -> None:
         super().__init__()
-        if features < 1:
-            raise ValueError(f"features is {features}, but must be at least 1")
+        at_least(1, features=features)
         self.transform = transform
         self.register_buffer("centre", torch.zeros(features))
 

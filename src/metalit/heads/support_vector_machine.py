@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from metalit.episode import Labelled
-from metalit.functional.checks import positive
+from metalit.functional.checks import at_least, positive
 from metalit.functional.crammer_singer import crammer_singer
 from metalit.functional.distances import membership
 from metalit.functional.precision import full_precision
@@ -29,8 +29,7 @@ class SupportVectorMachine(Head):
 
     def __init__(self, cost: float = 0.1, scale: float = 1.0, iterations: int = 15) -> None:
         super().__init__()
-        if iterations < 1:
-            raise ValueError(f"iterations is {iterations}, but must be at least 1")
+        at_least(1, iterations=iterations)
         self.cost, self.iterations = positive("cost", cost), iterations
         self.scale = nn.Parameter(torch.tensor(float(positive("scale", scale))))
 

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from metalit.functional.checks import at_least
 from metalit.functional.precision import full_precision
 from metalit.heads.similarities import Similarity
 
@@ -21,8 +22,7 @@ class WeightedL1(Similarity):
 
     def __init__(self, features: int) -> None:
         super().__init__()
-        if features < 1:
-            raise ValueError(f"features is {features}, but must be at least 1")
+        at_least(1, features=features)
         self.weight = nn.Parameter(torch.full((features,), features**-0.5))
         self.bias = nn.Parameter(torch.ones(()))
 

@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from metalit.functional.checks import at_least
 from metalit.networks.conditional_process import bounded_gaussian, masked_mean
 from metalit.networks.mlp import MLP
 
@@ -39,10 +40,7 @@ class AttentiveProcess(nn.Module):
         decoder_layers: int = 3,
     ) -> None:
         super().__init__()
-        sizes = {"heads": heads, "encoder_layers": encoder_layers, "decoder_layers": decoder_layers}
-        for name, value in sizes.items():
-            if value < 1:
-                raise ValueError(f"{name} is {value}, but must be at least 1")
+        at_least(1, heads=heads, encoder_layers=encoder_layers, decoder_layers=decoder_layers)
         if hidden % heads:
             raise ValueError(f"hidden is {hidden}, but must be a multiple of heads, which is {heads}")
         self.latents = hidden

@@ -2,6 +2,9 @@
 
 from torch import Tensor, nn
 
+from metalit.functional.checks import at_least
+from metalit.networks.embedding_length import embedding_length
+
 
 class Classifier(nn.Module):
     """Logits over N ways: a linear head on any embedding.
@@ -22,14 +25,8 @@ class Classifier(nn.Module):
 
     def __init__(self, body: nn.Module, ways: int = 5, features: int | None = None) -> None:
         super().__init__()
-        features = getattr(body, "features", None) if features is None else features
-        if not isinstance(features, int):
-            raise ValueError(
-                f"{type(body).__name__} does not say how long its embedding is: give Classifier(features=...)"
-            )
-        for name, value in (("ways", ways), ("features", features)):
-            if value < 1:
-                raise ValueError(f"{name} is {value}, but must be at least 1")
+        features = embedding_length(body, features, "Classifier")
+        at_least(1, ways=ways)
         self.body = body
         self.head = nn.Linear(features, ways)
 

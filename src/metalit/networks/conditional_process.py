@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from metalit.functional.checks import at_least
 from metalit.networks.mlp import MLP
 
 
@@ -34,9 +35,7 @@ class ConditionalProcess(nn.Module):
         decoder_layers: int = 3,
     ) -> None:
         super().__init__()
-        for name, value in (("encoder_layers", encoder_layers), ("decoder_layers", decoder_layers)):
-            if value < 1:
-                raise ValueError(f"{name} is {value}, but must be at least 1")
+        at_least(1, encoder_layers=encoder_layers, decoder_layers=decoder_layers)
         self.encoder = MLP(inputs + outputs, [hidden] * (encoder_layers - 1), hidden)
         self.decoder = MLP(inputs + hidden, [hidden] * (decoder_layers - 1), 2 * outputs)
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from metalit.functional.checks import at_least
 from metalit.networks.mlp import MLP
 
 
@@ -31,9 +32,7 @@ class ContextMLP(nn.Module):
         self, inputs: int = 1, hidden: Sequence[int] = (40, 40), outputs: int = 1, context_size: int = 5
     ) -> None:
         super().__init__()
-        for name, value in (("inputs", inputs), ("context_size", context_size)):
-            if value < 1:
-                raise ValueError(f"{name} is {value}, but must be at least 1")
+        at_least(1, inputs=inputs, context_size=context_size)
         self.inputs, self.context_size = inputs, context_size
         self.mlp = MLP(inputs + context_size, hidden, outputs)
 

@@ -5,6 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from metalit.functional.checks import at_least
 from metalit.networks.normalisation import BatchNormMode, batch_norm_2d
 
 
@@ -43,9 +44,7 @@ class Conv4(nn.Module):
         channels_last: bool = False,
     ) -> None:
         super().__init__()
-        for name, value in (("channels", channels), ("in_channels", in_channels)):
-            if value < 1:
-                raise ValueError(f"{name} is {value}, but must be at least 1")
+        at_least(1, channels=channels, in_channels=in_channels)
         if image_size < 16:
             raise ValueError(
                 f"Conv4 halves images four times: image_size is {image_size}, but must be at least 16"

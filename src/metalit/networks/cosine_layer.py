@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from metalit.functional.checks import positive
+from metalit.functional.checks import at_least, positive
 from metalit.functional.distances import cosines
 
 
@@ -24,9 +24,7 @@ class CosineLayer(nn.Module):
 
     def __init__(self, features: int, classes: int, scale: float = 2.0) -> None:
         super().__init__()
-        for name, value in (("features", features), ("classes", classes)):
-            if value < 1:
-                raise ValueError(f"{name} is {value}, but must be at least 1")
+        at_least(1, features=features, classes=classes)
         self.scale = positive("scale", scale)
         self.weight = nn.Parameter(torch.randn(classes, features) / features**0.5)
 

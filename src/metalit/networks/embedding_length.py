@@ -2,6 +2,8 @@
 
 from torch import nn
 
+from metalit.functional.checks import at_least
+
 
 def embedding_length(network: nn.Module, given: int | None, name: str) -> int:
     """Return D of a network's embeddings ``[n, D]``: as given, or its attribute ``features``.
@@ -19,6 +21,5 @@ def embedding_length(network: nn.Module, given: int | None, name: str) -> int:
         raise ValueError(
             f"{type(network).__name__} does not say how long its embedding is: give {name}(features=...)"
         )
-    if features < 1:
-        raise ValueError(f"features is {features}, but must be at least 1")
+    at_least(1, features=features)
     return features

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from metalit.functional.checks import at_least
 from metalit.networks.normalisation import BatchNormMode, batch_norm_2d
 
 FILM_BLOCK = 2  # the third
@@ -43,10 +44,7 @@ class FiLMConv4(nn.Module):
         batch_norm: BatchNormMode = "batch",
     ) -> None:
         super().__init__()
-        sizes = {"channels": channels, "in_channels": in_channels, "ways": ways, "context_size": context_size}
-        for name, value in sizes.items():
-            if value < 1:
-                raise ValueError(f"{name} is {value}, but must be at least 1")
+        at_least(1, channels=channels, in_channels=in_channels, ways=ways, context_size=context_size)
         if image_size < 16:
             raise ValueError(
                 f"FiLMConv4 halves images four times: image_size is {image_size}, but must be at least 16"

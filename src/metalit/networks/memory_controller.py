@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from metalit.functional.checks import positive
+from metalit.functional.checks import at_least, positive
 from metalit.functional.memory import least_used, read_weights, write, write_weights
 
 EMPTY = 1e-6  # what a slot holds at first
@@ -64,10 +64,7 @@ class MemoryController(nn.Module):
         key_strength: float = 1.0,
     ) -> None:
         super().__init__()
-        sizes = {"hidden": hidden, "slots": slots, "slot_size": slot_size, "heads": heads}
-        for name, value in sizes.items():
-            if value < 1:
-                raise ValueError(f"{name} is {value}, but must be at least 1")
+        at_least(1, hidden=hidden, slots=slots, slot_size=slot_size, heads=heads)
         if slots < heads:
             raise ValueError(f"slots is {slots}, but every one of the {heads} heads needs a free slot")
         if not 0 <= usage_decay <= 1:

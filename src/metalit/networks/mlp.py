@@ -5,6 +5,8 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from metalit.functional.checks import at_least
+
 
 class MLP(nn.Module):
     """Linear layers with ReLU between them.
@@ -26,9 +28,7 @@ class MLP(nn.Module):
 
     def __init__(self, inputs: int = 1, hidden: Sequence[int] = (40, 40), outputs: int = 1) -> None:
         super().__init__()
-        for name, value in (("inputs", inputs), ("outputs", outputs)):
-            if value < 1:
-                raise ValueError(f"{name} is {value}, but must be at least 1")
+        at_least(1, inputs=inputs, outputs=outputs)
         if min(hidden, default=1) < 1:
             raise ValueError(f"hidden is {list(hidden)}, but each width must be at least 1")
         self.inputs = inputs

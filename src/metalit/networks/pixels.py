@@ -3,6 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from metalit.functional.checks import at_least
+
 
 class Pixels(nn.Module):
     """The pixels of an image, made smaller by averaging. It has no parameters.
@@ -23,9 +25,7 @@ class Pixels(nn.Module):
 
     def __init__(self, image_size: int = 20, in_channels: int = 1) -> None:
         super().__init__()
-        for name, value in (("image_size", image_size), ("in_channels", in_channels)):
-            if value < 1:
-                raise ValueError(f"{name} is {value}, but must be at least 1")
+        at_least(1, image_size=image_size, in_channels=in_channels)
         self.image_size, self.in_channels = image_size, in_channels
         self.features = in_channels * image_size**2
 

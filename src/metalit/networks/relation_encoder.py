@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from metalit.functional.checks import at_least
+
 
 class RelationEncoder(nn.Module):
     """A linear code of each example, then a network over all pairs of codes (Rusu et al. 2019, section 2.2).
@@ -26,9 +28,7 @@ class RelationEncoder(nn.Module):
 
     def __init__(self, features: int, latents: int, dropout: float = 0.0) -> None:
         super().__init__()
-        for name, value in (("features", features), ("latents", latents)):
-            if value < 1:
-                raise ValueError(f"{name} is {value}, but must be at least 1")
+        at_least(1, features=features, latents=latents)
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout is {dropout}, but must be in [0, 1)")
         self.dropout = nn.Dropout(dropout)

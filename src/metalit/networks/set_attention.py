@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from metalit.functional.checks import at_least
+
 
 class SetAttention(nn.Module):
     """Scaled dot-product attention between the members of a set, added to them, and a layer norm (Vaswani et al. 2017).
@@ -27,9 +29,7 @@ class SetAttention(nn.Module):
 
     def __init__(self, features: int, heads: int = 1, dropout: float = 0.5) -> None:
         super().__init__()
-        for name, value in (("features", features), ("heads", heads)):
-            if value < 1:
-                raise ValueError(f"{name} is {value}, but must be at least 1")
+        at_least(1, features=features, heads=heads)
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout is {dropout}, but must be in [0, 1)")
         self.heads = heads

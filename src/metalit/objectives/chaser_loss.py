@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from metalit.episode import Labelled
+from metalit.functional.checks import at_least
 from metalit.functional.parameters import Params
 from metalit.objectives.base import LearnedTask, Objective
 from metalit.outcome import Outcome
@@ -29,8 +30,7 @@ class ChaserLoss(Objective):
     looks_at_adaptation = True
 
     def __init__(self, leader_steps: int = 1) -> None:
-        if leader_steps < 1:
-            raise ValueError(f"leader_steps is {leader_steps}, but must be at least 1")
+        at_least(1, leader_steps=leader_steps)
         self.leader_steps = leader_steps
 
     def measure(self, task: LearnedTask) -> Params:

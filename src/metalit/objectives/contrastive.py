@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from metalit.episode import Labelled
-from metalit.functional.checks import not_negative
+from metalit.functional.checks import at_least, not_negative
 from metalit.functional.parameters import Params
 from metalit.functional.precision import full_precision
 from metalit.functional.task_context import uniform_like
@@ -75,8 +75,7 @@ class ConML(Objective):
 
     def __init__(self, weight: float = 0.1, subsets: int = 1, of: Representation = "weights") -> None:
         self.weight, self.of = not_negative("weight", weight), of
-        if subsets < 1:
-            raise ValueError(f"subsets is {subsets}, but must be at least 1")
+        at_least(1, subsets=subsets)
         self.subsets = subsets
 
     def measure(self, task: LearnedTask) -> Params:

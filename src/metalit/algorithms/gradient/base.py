@@ -13,6 +13,7 @@ from torch.func import functional_call, grad_and_value
 from metalit.algorithms.base import MetaLearner
 from metalit.episode import Labelled
 from metalit.functional.checkpointing import checkpointed
+from metalit.functional.checks import at_least
 from metalit.functional.losses import task_loss
 from metalit.functional.parameters import Params, scope, select
 from metalit.functional.precision import without_autocast
@@ -61,9 +62,7 @@ class GradientBasedMetaLearner(MetaLearner, ABC):
         super().__init__(network, **learner)
         self.update_rule = update_rule
         self.inner_steps, self.eval_inner_steps = inner_steps, eval_inner_steps
-        for name, value in (("inner_steps", inner_steps), ("eval_inner_steps", eval_inner_steps)):
-            if value is not None and value < 0:
-                raise ValueError(f"{name} is {value}, but must be at least 0")
+        at_least(0, inner_steps=inner_steps, eval_inner_steps=eval_inner_steps)
         self.adapted = tuple(adapted)
         self.adapted_names = list(select(network, adapted))
         self.first_order, self.inner_autocast = first_order, inner_autocast

@@ -25,7 +25,7 @@ from torch.func import vjp
 
 from metalit.algorithms.gradient.base import GradientBasedMetaLearner
 from metalit.episode import Labelled
-from metalit.functional.checks import positive
+from metalit.functional.checks import at_least, positive
 from metalit.functional.conjugate_gradient import Solution, conjugate_gradient
 from metalit.functional.parameters import Params, scope
 from metalit.functional.precision import without_autocast
@@ -77,8 +77,7 @@ class IMAML(GradientBasedMetaLearner):
             network, update_rule=SGD(inner_lr), inner_steps=inner_steps, first_order=False, **learner
         )
         self.proximal_strength = positive("proximal_strength", proximal_strength)
-        if cg_steps < 1:
-            raise ValueError(f"cg_steps is {cg_steps}, but must be at least 1")
+        at_least(1, cg_steps=cg_steps)
         if cg_damping:
             positive("cg_damping", cg_damping)
         self.inner_lr, self.line_search = inner_lr, line_search

@@ -11,6 +11,7 @@ from torch.func import functional_call
 
 from metalit.algorithms.base import MetaLearner
 from metalit.episode import Labelled
+from metalit.functional.checks import at_least
 from metalit.functional.losses import task_loss
 from metalit.functional.parameters import Params, scope
 from metalit.functional.sequence import accuracy_by_presentation, shuffled
@@ -36,9 +37,7 @@ class MemoryMetaLearner(MetaLearner, ABC):
 
     def __init__(self, network: nn.Module, ways: int | None = None, outputs: int = 1, **learner: Any) -> None:
         super().__init__(network, **learner)
-        for name, value in (("ways", ways), ("outputs", outputs)):
-            if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}, but must be at least 1")
+        at_least(1, ways=ways, outputs=outputs)
         if self.objective.looks_at_adaptation:
             raise ValueError(
                 f"the objective {type(self.objective).__name__} looks at adapted parameters, and a memory-based method "
@@ -130,15 +129,3 @@ class MemoryMetaLearner(MetaLearner, ABC):
         meta = {name: value for part in self.meta() for name, value in part.items()}
         with self.context():
             return self._read_in_random_order(meta, support, x, ways)[1][-len(x) :]
-
-
-def embedding_length(network: nn.Module, features: int | None) -> int:
-    """Return ``features``, or what the network says itself."""
-    found = getattr(network, "features", None) if features is None else features
-    if not isinstance(found, int) or found < 1:
-        raise ValueError(
-            f"{type(network).__name__} does not say how long its embedding is: give features"
-            if features is None
-            else f"features is {features}, but must be at least 1"
-        )
-    return found

@@ -23,10 +23,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from metalit.algorithms.memory.base import MemoryMetaLearner, embedding_length
+from metalit.algorithms.memory.base import MemoryMetaLearner
 from metalit.episode import Labelled
 from metalit.functional.parameters import Params, scope
 from metalit.functional.sequence import label_code, told_one_step_late
+from metalit.networks.embedding_length import embedding_length
 from metalit.networks.memory_controller import MemoryController
 
 
@@ -65,7 +66,7 @@ class MANN(MemoryMetaLearner):
     ) -> None:
         super().__init__(network, ways=ways, **learner)
         self.controller = MemoryController(
-            inputs=embedding_length(network, features) + ways,
+            inputs=embedding_length(network, features, type(self).__name__) + ways,
             outputs=ways,
             hidden=hidden,
             slots=slots,

@@ -26,6 +26,7 @@ from torch.func import functional_call, grad, vmap
 
 from metalit.algorithms.memory.base import MemoryMetaLearner
 from metalit.episode import Labelled
+from metalit.functional.checks import at_least
 from metalit.functional.losses import task_loss
 from metalit.functional.memory import mixtures, read_weights
 from metalit.functional.parameters import Params, scope, select
@@ -58,9 +59,7 @@ class MetaNetwork(MemoryMetaLearner):
         **learner: Any,
     ) -> None:
         super().__init__(network, ways=network.ways, **learner)
-        for name, value in (("generator_size", generator_size), ("key_steps", key_steps)):
-            if value < 1:
-                raise ValueError(f"{name} is {value}, but must be at least 1")
+        at_least(1, generator_size=generator_size, key_steps=key_steps)
         self.fast_names, self.key_steps = list(select(network, fast)), key_steps
         # a key is taken below the head, which serves the loss of line 5 alone, and is never learned
         self.fast_key_names = [name for name in self.fast_names if not name.startswith("head.")]

@@ -20,11 +20,13 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from metalit.algorithms.memory.base import MemoryMetaLearner, embedding_length
+from metalit.algorithms.memory.base import MemoryMetaLearner
 from metalit.episode import Labelled
+from metalit.functional.checks import at_least
 from metalit.functional.parameters import Params, scope
 from metalit.functional.sequence import label_code, told_at_once
 from metalit.networks.causal import AttentionBlock, CausalLayers, TCBlock
+from metalit.networks.embedding_length import embedding_length
 
 
 class SNAIL(MemoryMetaLearner):
@@ -54,15 +56,13 @@ class SNAIL(MemoryMetaLearner):
         **learner: Any,
     ) -> None:
         super().__init__(network, **learner)
-        for name, value in (("support_size", support_size), ("filters", filters)):
-            if value < 1:
-                raise ValueError(f"{name} is {value}, but must be at least 1")
+        at_least(1, support_size=support_size, filters=filters)
         if not attention or min(min(sizes) for sizes in attention) < 1:
             raise ValueError(
                 f"attention is {list(attention)}, but must be pairs of lengths, each length at least 1"
             )
         self.support_size = support_size
-        channels = embedding_length(network, features) + self.width
+        channels = embedding_length(network, features, type(self).__name__) + self.width
         layers: list[AttentionBlock | TCBlock] = []
         for key_size, value_size in attention:
             if layers:

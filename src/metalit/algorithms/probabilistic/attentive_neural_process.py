@@ -19,7 +19,7 @@ from torch.func import functional_call
 
 from metalit.algorithms.probabilistic.neural_process import Context, NeuralProcess
 from metalit.episode import Labelled
-from metalit.functional.checks import not_negative
+from metalit.functional.checks import at_least, not_negative
 from metalit.functional.parameters import Params, scope
 from metalit.functional.predictive import gaussian_kl
 from metalit.functional.task_context import normal_like
@@ -43,8 +43,7 @@ class AttentiveNeuralProcess(NeuralProcess):
         self, network: AttentiveProcess, samples: int = 10, kl_weight: float = 1.0, **learner: Any
     ) -> None:
         super().__init__(network, **learner)
-        if samples < 1:
-            raise ValueError(f"samples is {samples}, but must be at least 1")
+        at_least(1, samples=samples)
         self.samples, self.kl_weight = samples, not_negative("kl_weight", kl_weight)
 
     def predict(self, meta: Params, context: Context, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from metalit.algorithms.probabilistic.base import ParticleMetaLearner
 from metalit.episode import Labelled
-from metalit.functional.checks import not_negative
+from metalit.functional.checks import at_least, not_negative
 from metalit.functional.parameters import Params, select
 from metalit.functional.stein import stein_direction
 from metalit.functional.update_rules import SGD
@@ -60,8 +60,7 @@ class BayesianMAML(ParticleMetaLearner):
     ) -> None:
         objective = ChaserLoss() if objective is None else objective
         super().__init__(network, update_rule=SGD(inner_lr), objective=objective, **learner)
-        if particles < 1:
-            raise ValueError(f"particles is {particles}, but must be at least 1")
+        at_least(1, particles=particles)
         self.temperature = not_negative("temperature", temperature)
         multiply(network, self.adapted_names, particles)  # line 1
 

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from metalit.functional.checks import at_least
 from metalit.functional.parameters import Params
 from metalit.functional.preprocessing import log_and_sign
 from metalit.functional.update_rules.base import UpdateRule
@@ -52,8 +53,7 @@ class LSTMRule(UpdateRule):
         input_bias: tuple[float, float] = (-5.0, -4.0),
     ) -> None:
         super().__init__()
-        if hidden < 1:
-            raise ValueError(f"hidden is {hidden}, but must be at least 1")
+        at_least(1, hidden=hidden)
         for name, (low, high) in (("forget_bias", forget_bias), ("input_bias", input_bias)):
             if not low <= high:
                 raise ValueError(f"{name} is [{low}, {high}], but the lower bound must come first")

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from metalit.functional.checks import positive
+from metalit.functional.checks import at_least, positive
 from metalit.functional.parameters import Params
 from metalit.functional.preprocessing import log_and_sign
 from metalit.functional.update_rules.base import UpdateRule
@@ -40,8 +40,7 @@ class ResidualUpdate(UpdateRule):
         features_first_order: bool = True,
     ) -> None:
         super().__init__()
-        if hidden < 1:
-            raise ValueError(f"hidden is {hidden}, but must be at least 1")
+        at_least(1, hidden=hidden)
         if not 0 <= initial_scale < float("inf"):
             raise ValueError(f"initial_scale is {initial_scale}, but must be at least 0 and finite")
         self.lr = positive("inner_lr", lr)
