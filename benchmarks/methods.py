@@ -54,7 +54,17 @@ def methods(dataset: str, only: Sequence[str] = ()) -> dict[str, dict[str, Any]]
     return {name: configs[name] for name in sorted(names, key=lambda name: (name != "maml", name))}
 
 
-def train_and_test(name: str, dataset: str, out: Path, options: argparse.Namespace) -> None:
+def takes_steps(config: Mapping[str, Any]) -> bool:
+    """Whether a config's method adapts in inner steps, whose number the test chooses."""
+    from metalit import algorithms  # only here, for torch takes seconds to load
+
+    method = getattr(algorithms, config["model"]["class_path"].rpartition(".")[2])
+    return issubclass(method, algorithms.GradientBasedMetaLearner)
+
+
+def train_and_test(
+    name: str, config: Mapping[str, Any], dataset: str, out: Path, options: argparse.Namespace
+) -> None:
     """Fit and test one method in ``out/name``; what it prints goes to ``out/name.log``."""
     folder, steps = out / name, PROTOCOLS[dataset].steps
     if (folder / "results.json").exists():
@@ -66,7 +76,7 @@ def train_and_test(name: str, dataset: str, out: Path, options: argparse.Namespa
     settings = [setting.partition(":")[2] for setting in options.set if setting.startswith(f"{name}:")]
     common += [f"--{setting}" for setting in settings]
     last = folder / "checkpoints" / "last.ckpt"
-    test = ["--model.eval_inner_steps", str(steps[-1])] if steps else []
+    test = ["--model.eval_inner_steps", str(steps[-1])] if steps and takes_steps(config) else []
     commands = [
         ["fit", *common, *(["--ckpt_path", "last"] if last.exists() else [])],
         ["test", *common, "--ckpt_path", "best", *test],
@@ -105,11 +115,12 @@ def row(name: str, dataset: str, out: Path) -> list[str]:
     by_step = results.get("by_step", {}).get(metric)
     cells = [f"[`{name}`](../configs/{dataset}/{name}.yaml)"]
     cells += [written(by_step[0]) if by_step else "–"]
-    cells += [written(by_step[step]) for step in steps] if steps else [written(results["metrics"][metric])]
+    shown = [by_step[step] for step in steps] if steps and by_step else [results["metrics"][metric]]
+    cells += ["–"] * (len(steps or [0]) - len(shown)) + [written(summary) for summary in shown]
     cells += [f"{trained_steps(out / name):,}"]
     if name == "maml" or not (out / "maml" / "results.json").exists():
         return [*cells, "–"]
-    columns = [f"{metric}_step{step}" for step in steps] if steps else [metric]
+    columns = [f"{metric}_step{step}" for step in steps] if steps and by_step else [metric]
     differences = [paired_difference(out / name, out / "maml", column) for column in columns]
     return [*cells, "; ".join(signed(difference) for difference in differences)]
 
@@ -180,8 +191,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(names: Sequence[str], options: argparse.Namespace, out: Path) -> None:
     """Run methods, so many at the same time."""
     out.mkdir(parents=True, exist_ok=True)
+    configs = methods(options.dataset, names)
     with ThreadPoolExecutor(options.jobs) as pool:
-        list(pool.map(lambda name: train_and_test(name, options.dataset, out, options), names))
+        list(pool.map(lambda name: train_and_test(name, configs[name], options.dataset, out, options), names))
 
 
 def quick(options: argparse.Namespace) -> None:

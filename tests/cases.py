@@ -5,8 +5,10 @@ A new algorithm adds one row; what is special about it is a field of the row, ne
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import nn
 
@@ -36,6 +38,8 @@ from metalit.algorithms import (
     MatchingNetwork,
     MetaBaseline,
     MetaCurvature,
+    MetaGANMAML,
+    MetaGANRelationNetwork,
     MetaLearner,
     MetaNetwork,
     MetaOptNet,
@@ -58,6 +62,7 @@ from metalit.networks import (
     Conv4,
     ConvMaps,
     FiLMConv4,
+    ImageGenerator,
     Pixels,
 )
 
@@ -123,6 +128,7 @@ class Case:
         network: which of a domain's networks it takes.
         settings: constructor arguments, small enough for a test.
         domain_settings: those that depend on the domain.
+        parts: other networks among the arguments, made anew for each learner.
         learning: the domains it is for, and what it must learn there.
         adapts: whether predictions change with inner steps.
         order_matters: whether the order of the support set may change predictions.
@@ -135,6 +141,7 @@ class Case:
     learning: dict[str, Learning]
     settings: dict[str, Any] = field(default_factory=dict)
     domain_settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    parts: dict[str, Callable[[], nn.Module]] = field(default_factory=dict)
     adapts: bool = True
     order_matters: bool = False
     data_settings: dict[str, Any] = field(default_factory=dict)
@@ -147,11 +154,22 @@ class Case:
             network.register_forward_pre_hook(
                 lambda network, inputs: (F.dropout(inputs[0], dropout, network.training), *inputs[1:])
             )
-        return self.algorithm(network, **(self.settings | self.domain_settings.get(domain, {}) | settings))
+        parts = {name: make() for name, make in self.parts.items()}
+        own = self.settings | self.domain_settings.get(domain, {})
+        return self.algorithm(network, **(parts | own | settings))
 
     def data(self, domain: str, **settings: Any) -> EpisodicDataModule:
         """Return the data module of one of the row's domains."""
         return DOMAINS[domain].data(**(self.data_settings | settings))
+
+
+GENERATOR = {"generator": partial(ImageGenerator, channels=8, features=8, noise=8)}
+GAME = {
+    "fakes": 3,
+    "generator_optimizer": partial(
+        torch.optim.SGD, lr=0.003
+    ),  # Adam makes signs of gradients, rounding errors too
+}
 
 
 CASES = {
@@ -287,6 +305,21 @@ CASES = {
         },
         learning={"sinusoid": Learning(200, 0.01, 3.0), "glyphs": Learning(60, 0.01, 0.98)},
         without_gradient=("log_noise",),  # in classification
+    ),
+    "MetaGANMAML": Case(
+        MetaGANMAML,
+        network="predictor",
+        settings={"inner_lr": 0.05, "inner_steps": 2} | GAME,
+        parts=GENERATOR,
+        learning={"glyphs": Learning(150, 0.01, 1.2)},
+    ),
+    "MetaGANRelationNetwork": Case(
+        MetaGANRelationNetwork,
+        network="maps",
+        settings=GAME,
+        parts=GENERATOR,
+        learning={"glyphs": Learning(80, 0.01, 1.0)},
+        adapts=False,
     ),
     "ConditionalNeuralProcess": Case(
         ConditionalNeuralProcess,

@@ -3,11 +3,11 @@
     python tests/runs/kill_and_resume.py                 # 20 kills of runs of two minutes: about an hour
     python tests/runs/kill_and_resume.py --kills 1 --steps 60 --every_n_steps 5
 
-Four kinds of run take turns: MAML and prototypical networks, with 0 and 2 workers, all with dropout and a schedule of
-the learning rate. A run is killed (SIGKILL, with its workers) at a moment drawn uniformly from the time that the
-undisturbed run took, then started again with the same command. Everything in ``last.ckpt`` that decides how training
-goes on must be the same to the last bit: weights, buffers, optimiser, schedule, the position in the stream of episodes
-and the random states. Exit code 1 if any differs.
+Six kinds of run take turns: MAML, prototypical networks and MetaGAN with its two optimisers, with 0 and 2 workers, all
+with dropout and a schedule of the learning rate. A run is killed (SIGKILL, with its workers) at a moment drawn
+uniformly from the time that the undisturbed run took, then started again with the same command. Everything in
+``last.ckpt`` that decides how training goes on must be the same to the last bit: weights, buffers, optimiser, schedule,
+the position in the stream of episodes and the random states. Exit code 1 if any differs.
 """
 
 import argparse
@@ -28,12 +28,19 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten
 
 ROOT = Path(__file__).parents[2]
-ALGORITHMS = ("MAML", "PrototypicalNetwork")
+ALGORITHMS = ("MAML", "PrototypicalNetwork", "MetaGANMAML")
 WORKERS = (0, 2)
 STEPS_PER_SECOND = {
     "MAML": 25,
     "PrototypicalNetwork": 45,
+    "MetaGANMAML": 12,
 }  # roughly, on one core: two minutes need not be exact
+
+GENERATORS = {
+    "MetaGANMAML": {
+        "generator": {"class_path": "metalit.networks.ImageGenerator", "init_args": {"channels": 8}}
+    }
+}
 
 
 class Dropping(nn.Module):
@@ -53,7 +60,7 @@ def settings(algorithm: str, workers: int, steps: int, every_n_steps: int) -> di
     conv4 = {
         "channels": 8,
         "downsample": "stride",
-        "batch_norm": "batch" if algorithm == "MAML" else "running",
+        "batch_norm": "running" if algorithm == "PrototypicalNetwork" else "batch",
     }
     body = {
         "class_path": "kill_and_resume.Dropping",
@@ -64,7 +71,8 @@ def settings(algorithm: str, workers: int, steps: int, every_n_steps: int) -> di
         "model": {
             "class_path": f"metalit.algorithms.{algorithm}",
             "init_args": {
-                "network": head if algorithm == "MAML" else body,
+                "network": body if algorithm == "PrototypicalNetwork" else head,
+                **GENERATORS.get(algorithm, {}),
                 "lr_scheduler_interval": "step",
                 "lr_scheduler": {
                     "class_path": "torch.optim.lr_scheduler.CosineAnnealingLR",
@@ -157,11 +165,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--kills", type=int, default=5, help="kills of each of the four kinds of run")
+    parser.add_argument("--kills", type=int, default=5, help="kills of each kind of run")
     parser.add_argument("--seconds", type=float, default=120, help="how long a run takes, roughly")
     parser.add_argument("--steps", type=int, help="steps of a run, instead of --seconds")
     parser.add_argument("--every_n_steps", type=int, default=100, help="steps from one last.ckpt to the next")
-    parser.add_argument("--kinds", type=int, nargs="*", default=[0, 1, 2, 3], help="which of the four kinds")
+    parser.add_argument("--kinds", type=int, nargs="*", default=list(range(6)), help="which kinds")
     parser.add_argument("--seed", type=int, default=0, help="seed of the moments")
     args = parser.parse_args()
     draw = random.Random(args.seed)

@@ -8,6 +8,7 @@ from typing import Any
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import nn
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 
@@ -28,14 +29,23 @@ def checked_optimizers(
     Raises:
         ValueError: a rate that is not finite, or a schedule that cannot take a step.
     """
-    made = optimizer(parameters)
-    if not math.isfinite(rate := made.defaults.get("lr", 0.0)):
-        raise ValueError(f"optimizer.lr is {rate}, but must be finite")
+    made = with_finite_rate(optimizer(parameters), "optimizer")
     if lr_scheduler is None:
         return made
     check_schedule(lr_scheduler(optimizer(parameters)))  # of an optimiser that is never used
     schedule = {"scheduler": lr_scheduler(made), "interval": interval}
     return {"optimizer": made, "lr_scheduler": schedule}  # type: ignore[return-value]
+
+
+def with_finite_rate(optimizer: Optimizer, name: str) -> Optimizer:
+    """Return an optimiser as it is.
+
+    Raises:
+        ValueError: its rate is not finite.
+    """
+    if not math.isfinite(rate := optimizer.defaults.get("lr", 0.0)):
+        raise ValueError(f"{name}.lr is {rate}, but must be finite")
+    return optimizer
 
 
 def check_schedule(schedule: Any) -> None:

@@ -58,6 +58,33 @@ def episode_sheet(episode: Episode, logits: Tensor) -> Figure:
     return figure
 
 
+def sample_sheet(support: Tensor, samples: Tensor) -> Figure:
+    """Draw what was generated for some tasks: a row per task, support images left, generated images right.
+
+    At most 5 images of a support set and 8 generated ones are shown.
+
+    Args:
+        support: ``[B, S, C, H, W]``.
+        samples: ``[B, n, C, H, W]``.
+    """
+    support, samples = support[:, :MOST_SHOTS].cpu(), samples[:, :MOST_QUERIES].cpu()
+    low, high = (
+        min(support.min().item(), samples.min().item()),
+        max(support.max().item(), samples.max().item()),
+    )
+    left = _query_left(support.shape[1])
+    figure, axes = _sheet(len(support), support.shape[1] + samples.shape[1])
+    for row, (real, generated) in enumerate(zip(support, samples, strict=True)):
+        top = row * (1 + GAP + LABEL)
+        axes.text(-0.15, top + 0.5, f"task {row}", ha="right", va="center", fontsize=9)
+        for start, images in ((0.0, real), (left, generated)):
+            for column, image in enumerate(images):
+                _draw_image(axes, _pixels(image, low, high), start + column * (1 + GAP), top)
+    for start, title in ((0.0, "support"), (left, "generated")):
+        axes.text(start, -0.15, title, ha="left", va="bottom", fontsize=10, weight="bold")
+    return figure
+
+
 def _query_left(shots: int) -> float:
     return shots * (1 + GAP) + 0.45
 

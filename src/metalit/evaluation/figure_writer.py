@@ -6,16 +6,16 @@ from typing import Any, cast
 import lightning as L
 import torch
 from lightning.fabric.utilities import move_data_to_device
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from metalit.data.module import EpisodicDataModule
 from metalit.episode import Episode
-from metalit.evaluation.episode_sheet import episode_sheet, is_sheet_possible
+from metalit.evaluation.episode_sheet import episode_sheet, is_sheet_possible, sample_sheet
 from metalit.evaluation.figures import adaptation, adaptation_curve, learning_curves
-from metalit.evaluation.learner import EvaluatedLearner
+from metalit.evaluation.learner import EvaluatedLearner, GeneratingLearner
 from metalit.evaluation.metrics import primary_metric, summarise
 from metalit.evaluation.training_log import TrainingLog
 from metalit.runs.folder import writable_run_folder
@@ -24,12 +24,13 @@ from metalit.runs.folder import writable_run_folder
 class Figures(L.Callback):
     """Draws figures into the run folder (``default_root_dir``).
 
-    After ``fit``: ``learning_curves.png``, from the CSV logger's metrics. After ``test``: ``adaptation_curve.png`` for
-    a method that adapts in steps; ``adaptation.png`` for regression with one input and one output; ``episode.png``
-    for classification of images. Nothing is drawn in a ``fast_dev_run``.
+    At each validation in ``fit``: ``samples.png`` of a method that generates images, for TensorBoard too, which keeps
+    those of all validations. After ``fit``: ``learning_curves.png``, from the CSV logger's metrics. After ``test``:
+    ``adaptation_curve.png`` for a method that adapts in steps; ``adaptation.png`` for regression with one input and
+    one output; ``episode.png`` for classification of images. Nothing is drawn in a ``fast_dev_run``.
 
     Args:
-        tasks: tasks shown in ``adaptation.png``, at least 1.
+        tasks: tasks shown in ``adaptation.png`` and ``samples.png``, at least 1.
         dpi: resolution, in dots per inch.
 
     Raises:
@@ -41,6 +42,21 @@ class Figures(L.Callback):
             if value < 1:
                 raise ValueError(f"{name} of Figures is {value}, but must be at least 1")
         self.tasks, self.dpi = tasks, dpi
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Draw what the learner generates for the first validation tasks."""
+        folder, datamodule = writable_run_folder(trainer), getattr(trainer, "datamodule", None)
+        if folder is None or trainer.state.fn != "fit" or trainer.sanity_checking:
+            return
+        if isinstance(pl_module, GeneratingLearner) and isinstance(datamodule, EpisodicDataModule):
+            episode = datamodule.episodes("val", 0, self.tasks)
+            if is_sheet_possible(episode):
+                support = move_data_to_device(episode.support, pl_module.device)
+                figure = sample_sheet(episode.support.x, pl_module.samples(support))
+                figure.savefig(folder / "samples.png", dpi=self.dpi)
+                for logger in trainer.loggers:
+                    if isinstance(logger, TensorBoardLogger):
+                        logger.experiment.add_figure("val/samples", figure, trainer.global_step)
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Draw the learning curves, if a CSV logger wrote down what to draw."""

@@ -1,10 +1,11 @@
 """What evaluation asks of a learner; every ``MetaLearner`` gives it."""
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
+from torch import Tensor
 
-from metalit.episode import Episode
+from metalit.episode import Episode, Labelled
 from metalit.evaluation.episode_values import Evaluation
 from metalit.outcome import Outcome
 
@@ -29,4 +30,13 @@ class EvaluatedLearner(Protocol):
 
     def evaluate(self, episode: Episode) -> Outcome:
         """Return the tasks' outcome at each stage of adaptation: loss ``[B, T]``, predictions ``[B, T, ...]``."""
+        ...
+
+
+@runtime_checkable
+class GeneratingLearner(Protocol):
+    """A learner that generates examples of a task."""
+
+    def samples(self, support: Labelled) -> Tensor:
+        """Return generated examples ``[B, n, ...]`` for support sets ``[B, S, ...]``."""
         ...

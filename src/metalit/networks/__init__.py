@@ -8,6 +8,7 @@ from metalit.networks.context_mlp import ContextMLP
 from metalit.networks.conv4 import Conv4
 from metalit.networks.conv_maps import ConvMaps
 from metalit.networks.film_conv4 import FiLMConv4
+from metalit.networks.image_generator import ImageGenerator
 from metalit.networks.mlp import MLP
 from metalit.networks.normalisation import BatchNormMode, batch_norm_2d, batch_norm_mode
 from metalit.networks.per_step_norms import PerStepNorms
@@ -26,6 +27,7 @@ __all__ = [
     "Conv4",
     "ConvMaps",
     "FiLMConv4",
+    "ImageGenerator",
     "PerStepNorms",
     "Pixels",
     "RelationEncoder",

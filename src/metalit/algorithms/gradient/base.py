@@ -22,6 +22,7 @@ from metalit.objectives import LearnedTask
 from metalit.outcome import Outcome
 
 Start = Callable[[Params, Labelled], tuple[Params, Any]]
+Loss = Callable[[Params, Labelled], Tensor]
 
 
 class GradientBasedMetaLearner(MetaLearner, ABC):
@@ -95,7 +96,7 @@ class GradientBasedMetaLearner(MetaLearner, ABC):
         """Return one task's predictions for inputs ``[n, ...]``."""
         return functional_call(self.network, {**scope(meta, "network"), **adapted}, (x,))  # type: ignore[no-any-return]
 
-    def penalties(self, meta: Params, path: list[Params]) -> Params:
+    def penalties(self, meta: Params, support: Labelled, path: list[Params]) -> Params:
         """Return the terms that the method itself adds to the meta-loss of a task, 0-d by name; none by default."""
         return {}
 
@@ -116,7 +117,7 @@ class GradientBasedMetaLearner(MetaLearner, ABC):
         outcome = self.judge(meta, path[-1], query)
         return outcome._replace(
             measured={**outcome.measured, **self.present_objective.measure(learned)},
-            penalties={**outcome.penalties, **self.penalties(meta, path)},
+            penalties={**outcome.penalties, **self.penalties(meta, support, path)},
         )
 
     def evaluate_task(self, meta: Params, support: Labelled, query: Labelled, ways: int) -> Outcome:
@@ -159,12 +160,21 @@ class GradientBasedMetaLearner(MetaLearner, ABC):
             meta, examples, steps, start=lambda meta, examples: (adapted, self.start(meta, examples)[1])
         )
 
-    def inner_gradient(self, meta: Params, support: Labelled, adapted: Params) -> tuple[Params, Tensor]:
-        """Return the gradient of one task's support loss, and the loss; constants if ``first_order``."""
-        gradient, loss = grad_and_value(partial(self.loss, meta))(adapted, support)
+    def inner_gradient(
+        self, meta: Params, support: Labelled, adapted: Params, loss: Loss | None = None
+    ) -> tuple[Params, Tensor]:
+        """Return the gradient of one task's support loss, and the loss; constants if ``first_order``.
+
+        Args:
+            meta: meta-parameters and buffers of the whole learner, by name.
+            support: what the task is learned from.
+            adapted: the task's parameters.
+            loss: ``loss(adapted, support)``, 0-d; the mean support loss if not given.
+        """
+        gradient, value = grad_and_value(loss or partial(self.loss, meta))(adapted, support)
         if self.first_order:
-            return {name: value.detach() for name, value in gradient.items()}, loss.detach()
-        return gradient, loss
+            return {name: slope.detach() for name, slope in gradient.items()}, value.detach()
+        return gradient, value
 
     def update(
         self, meta: Params, gradient: Params, state: Any, adapted: Params, loss: Tensor

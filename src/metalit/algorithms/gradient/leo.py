@@ -139,7 +139,7 @@ class LEO(GradientBasedMetaLearner):
         """Return logits by the generated weights."""
         return self.logits(self.embed(meta, x), adapted["weights"])
 
-    def penalties(self, meta: Params, path: list[Params]) -> Params:
+    def penalties(self, meta: Params, support: Labelled, path: list[Params]) -> Params:
         """Return the terms of line 9 but the first."""
         start, end = path[0], path[self.latent_steps]
         moved = (end["codes"].detach() - start["codes"]).square().mean()

@@ -55,6 +55,12 @@ class EmbeddingLearner(MetaLearner, ABC):
         """
         return task_loss(scores, query.y)
 
+    def classify(self, meta: Params, support: Labelled, x: Tensor, ways: int) -> Tensor:
+        """Return one task's logits ``[n, N]`` for inputs ``[n, ...]``."""
+        unlabelled = Labelled(x, support.y.new_zeros(len(x)))
+        embedded, query = self.embed_both(meta, support, unlabelled)
+        return self.scores(meta, embedded, query.x, ways)
+
     def evaluate_task(self, meta: Params, support: Labelled, query: Labelled, ways: int) -> Outcome:
         """Return the outcome as the only stage, T = 1: nothing is adapted."""
         support, query = self.embed_both(meta, support, query)
@@ -84,9 +90,7 @@ class EmbeddingLearner(MetaLearner, ABC):
     def _predict_in_context(self, support: Labelled, ways: int, x: Tensor) -> Tensor:
         meta = {name: value for part in self.meta() for name, value in part.items()}
         with self.context():
-            unlabelled = Labelled(x, support.y.new_zeros(len(x)))
-            embedded, query = self.embed_both(meta, support, unlabelled)
-            return self.scores(meta, embedded, query.x, ways)
+            return self.classify(meta, support, x, ways)
 
 
 class MetricMetaLearner(EmbeddingLearner, ABC):

@@ -93,7 +93,7 @@ class PLATIPUS(ParticleMetaLearner):
         moved, state = self.update(meta, gradients, state, moving, loss)
         return {**adapted, **moved}, state
 
-    def penalties(self, meta: Params, path: list[Params]) -> Params:
+    def penalties(self, meta: Params, support: Labelled, path: list[Params]) -> Params:
         """Return the second term of line 9."""
         return {"kl": self.kl_weight * path[0]["kl"]} if "kl" in path[0] else {}
 

@@ -1,0 +1,73 @@
+"""MetaGAN with MAML (Zhang, Che, Ghahramani, Bengio and Song 2018, https://papers.nips.cc/paper/7504).
+
+1  initialise theta, the classifier, and the generator G
+2  while not done
+3      sample tasks T_b, each with a support set D_b and a query set D'_b                   (data module)
+4      for each T_b
+5          theta_b = theta;  draw fakes x ~ G(D_b)
+6          repeat inner_steps times:  theta_b <- theta_b - alpha grad L_D(theta_b; D_b, fakes)
+               with L_D = - mean log p(y | x), y <= N, over the real examples  - mean log p(N + 1 | x) over the fakes
+7          draw new fakes x' ~ G(D_b)
+8      theta <- theta - beta grad_theta sum_b L_D(theta_b; D'_b, x')                        (engine, Lightning)
+9      G <- G - beta_G grad_G sum_b  - mean log p(y <= N | x') at theta_b                   (at the same time)
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from torch import Tensor
+
+from metalit.algorithms.generative.base import GenerativeMetaLearner, constants
+from metalit.algorithms.gradient.maml import MAML
+from metalit.episode import Labelled
+from metalit.functional.parameters import Params
+from metalit.functional.real_or_fake import fake_loss, label_loss
+from metalit.outcome import Outcome
+
+
+class MetaGANMAML(GenerativeMetaLearner, MAML):
+    """MAML that also learns to tell each task's images from generated ones.
+
+    Logged besides: ``train/discriminator_loss`` (L_D), of which ``train/fake_loss`` is the fakes' part,
+    ``train/generator_loss``, and the norm of each player's gradient. ``train/loss`` is the sum of both losses.
+    A network of N outputs: the logit of the fake class is 0.
+
+    Differences from the paper: none of the examples is unlabelled. Only the fakes of the query level train the
+    generator, and the classifier they meet is a constant to it.
+
+    Args:
+        **learner: the settings of ``GenerativeMetaLearner``, ``MAML``, ``GradientBasedMetaLearner`` and
+            ``MetaLearner``.
+    """
+
+    def start(self, meta: Params, support: Labelled) -> tuple[Params, Any]:
+        """Return theta, and fakes beside the state of the update rule."""
+        adapted, state = super().start(meta, support)
+        return adapted, (self.generate(meta, support).detach(), state)  # line 5
+
+    def inner_step(self, meta: Params, support: Labelled, adapted: Params, state: Any) -> tuple[Params, Any]:
+        """Return theta_b after one more step."""
+        fakes, state = state
+
+        def discriminator_loss(adapted: Params, support: Labelled) -> Tensor:
+            return self.loss(meta, adapted, support) + fake_loss(self.predict(meta, adapted, fakes))
+
+        gradient, loss = self.inner_gradient(meta, support, adapted, discriminator_loss)
+        adapted, state = self.update(meta, gradient, state, adapted, loss)  # line 6
+        return adapted, (fakes, state)
+
+    def loss(self, meta: Params, adapted: Params, examples: Labelled) -> Tensor:
+        """Return the first term of L_D."""
+        return label_loss(self.predict(meta, adapted, examples.x), examples.y)
+
+    def judge(self, meta: Params, adapted: Params, query: Labelled) -> Outcome:
+        """Return the first term of L_D and the N logits on the query set."""
+        predictions = self.predict(meta, adapted, query.x)
+        return Outcome(label_loss(predictions, query.y), predictions)
+
+    def penalties(self, meta: Params, support: Labelled, path: list[Params]) -> Params:
+        """Return the second term of line 8, and line 9."""
+        logits: Callable[[Tensor], Tensor] = partial(self.predict, meta, path[-1])
+        constant_logits = partial(self.predict, constants(meta), constants(path[-1]))
+        return self.play(self.generate(meta, support), logits, constant_logits)  # line 7

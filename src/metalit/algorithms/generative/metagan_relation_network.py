@@ -1,0 +1,45 @@
+"""MetaGAN with relation networks (Zhang, Che, Ghahramani, Bengio and Song 2018, https://papers.nips.cc/paper/7504).
+
+1  sample a task: a support set D and a query set D'                                         (data module)
+2  draw fakes x ~ G(D)
+3  for each example of D' and each fake:  logits l_k, the relation to class k                (LearnedRelation)
+4  p(k | x) = exp(l_k) / (1 + sum over j of exp(l_j)),   p(N + 1 | x) = 1 - sum over k of p(k | x)
+5  the classifier minimises  - mean log p(y | x) over D'  - mean log p(N + 1 | x) over the fakes
+6  the generator minimises   - mean log p(y <= N | x) over the fakes                         (at the same time)
+"""
+
+from functools import partial
+
+from torch import Tensor
+
+from metalit.algorithms.generative.base import GenerativeMetaLearner, constants
+from metalit.algorithms.metric.relation_network import RelationNetwork
+from metalit.episode import Labelled
+from metalit.functional.parameters import Params
+from metalit.functional.real_or_fake import label_loss
+from metalit.outcome import Outcome
+
+
+class MetaGANRelationNetwork(GenerativeMetaLearner, RelationNetwork):
+    """A relation network that also learns to tell each task's images from generated ones.
+
+    Logged besides: ``train/discriminator_loss`` (line 5), of which ``train/fake_loss`` is the fakes' part,
+    ``train/generator_loss``, and the norm of each player's gradient. ``train/loss`` is the sum of both losses.
+
+    Differences from the paper: none of the examples is unlabelled.
+
+    Args:
+        **learner: the settings of ``GenerativeMetaLearner``, ``RelationNetwork`` and ``MetaLearner``.
+    """
+
+    def loss(self, meta: Params, support: Labelled, query: Labelled, scores: Tensor) -> Tensor:
+        """Return the first term of line 5."""
+        return label_loss(scores, query.y)
+
+    def task(self, meta: Params, support: Labelled, query: Labelled, ways: int) -> Outcome:
+        """Add the second term of line 5, and line 6, to what a relation network makes of the task."""
+        outcome = super().task(meta, support, query, ways)
+        logits = partial(self.classify, meta, support, ways=ways)
+        constant_logits = partial(self.classify, constants(meta), support, ways=ways)
+        penalties = self.play(self.generate(meta, support), logits, constant_logits)  # line 2
+        return outcome._replace(penalties=outcome.penalties | penalties)

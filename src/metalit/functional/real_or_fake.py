@@ -1,0 +1,37 @@
+"""N + 1 classes, the last being "fake", from N logits (Salimans et al. 2016, https://arxiv.org/abs/1606.03498, sec. 5).
+
+Adding a number to all logits of a softmax changes nothing, so that of the fake class can be held at 0:
+
+    p(k | x) = exp(l_k) / (Z + 1) for k <= N,   p(N + 1 | x) = 1 / (Z + 1),   Z = sum over k of exp(l_k)
+
+So log p(k | x) = log p(k | x, k <= N) + log p(k <= N | x), the first being the usual log-softmax of N classes.
+"""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from metalit.functional.losses import task_loss
+from metalit.functional.precision import full_precision
+
+
+@full_precision
+def label_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the mean of -log p(label | x) over real examples, in nats, 0-d.
+
+    Args:
+        logits: ``[n, N]``.
+        labels: ``[n]`` int64, 0..N-1.
+    """
+    return task_loss(logits, labels) + real_loss(logits)
+
+
+@full_precision
+def real_loss(logits: Tensor) -> Tensor:
+    """Return the mean of -log p(k <= N | x) for logits ``[n, N]``, in nats, 0-d."""
+    return F.softplus(-logits.logsumexp(dim=-1)).mean()
+
+
+@full_precision
+def fake_loss(logits: Tensor) -> Tensor:
+    """Return the mean of -log p(N + 1 | x) for logits ``[n, N]``, in nats, 0-d."""
+    return F.softplus(logits.logsumexp(dim=-1)).mean()

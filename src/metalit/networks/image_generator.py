@@ -1,0 +1,87 @@
+"""A generator of images that look like those of a set (Zhang et al. 2018; layers as in DCGAN, Radford et al. 2016)."""
+
+import torch
+from torch import Tensor, nn
+
+from metalit.functional.checks import at_least
+from metalit.functional.task_context import normal_like
+from metalit.networks.normalisation import BatchNormMode, batch_norm_2d
+
+
+class ImageGenerator(nn.Module):
+    """Describes a set of images by the mean of their features, and makes images of that description and of noise.
+
+    An image of the set goes through two strided convolutions and a linear layer; their mean over the set, with
+    noise, through a linear layer and two transposed convolutions.
+
+    Args:
+        channels: filters of the hidden convolutions.
+        features: length of the description of a set.
+        noise: length of the noise, standard normal numbers.
+        in_channels: channels of the images.
+        image_size: height and width of the images, in pixels, at least 4.
+        low: the value of the darkest pixel.
+        high: the value of the brightest.
+        batch_norm: which statistics normalise, see ``batch_norm_2d``; those of a batch are over the images made at
+            once.
+
+    Shape:
+        ``[S, in_channels, image_size, image_size]``, a set, and a count n to ``[n, in_channels, image_size,
+        image_size]``, in (low, high). The order of the set does not matter.
+
+    Raises:
+        ValueError: a number below its minimum, no range of pixels, or images that are not as announced.
+    """
+
+    def __init__(
+        self,
+        channels: int = 64,
+        features: int = 64,
+        noise: int = 64,
+        in_channels: int = 1,
+        image_size: int = 28,
+        low: float = 0.0,
+        high: float = 1.0,
+        batch_norm: BatchNormMode = "batch",
+    ) -> None:
+        super().__init__()
+        at_least(1, channels=channels, features=features, noise=noise, in_channels=in_channels)
+        at_least(4, image_size=image_size)
+        if not low < high:
+            raise ValueError(f"pixels reach from low = {low} to high = {high}, but low must be below high")
+        self.expected, self.noise = (in_channels, image_size, image_size), noise
+        self.low, self.high = low, high
+        size = -(-image_size // 4)  # what two halvings leave, and two doublings start from
+        self.encoder = nn.Sequential(
+            nn.Conv2d(in_channels, channels, 3, stride=2, padding=1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(channels, channels, 3, stride=2, padding=1),
+            nn.LeakyReLU(0.2),
+            nn.Flatten(),
+            nn.Linear(channels * size**2, features),
+        )
+        self.maps = (channels, size, size)
+        self.to_maps = nn.Linear(features + noise, channels * size**2)
+        self.decoder = nn.Sequential(
+            batch_norm_2d(channels, batch_norm),
+            nn.ReLU(),
+            nn.ConvTranspose2d(channels, channels, 4, stride=2, padding=1),
+            batch_norm_2d(channels, batch_norm),
+            nn.ReLU(),
+            nn.ConvTranspose2d(channels, in_channels, 4, stride=2, padding=1),
+            nn.Sigmoid(),
+        )
+
+    def forward(self, images: Tensor, count: int) -> Tensor:
+        """Return ``count`` new images."""
+        if tuple(images.shape[1:]) != self.expected:
+            raise ValueError(
+                f"the images are {tuple(images.shape[1:])}, but in_channels and image_size of the generator say "
+                f"{self.expected}"
+            )
+        description = self.encoder(images).mean(dim=0, keepdim=True).expand(count, -1)
+        noise = normal_like(images.new_zeros(count, self.noise)).to(description.dtype)
+        maps = self.to_maps(torch.cat([description, noise], dim=1)).reshape(count, *self.maps)
+        _, height, width = self.expected
+        made = self.decoder(maps)[..., :height, :width]
+        return self.low + (self.high - self.low) * made  # type: ignore[no-any-return]
