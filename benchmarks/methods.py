@@ -1,11 +1,12 @@
 """Trains and tests every method that has a config for a data set, and writes one table of them into docs/results.md.
 
     python benchmarks/methods.py sinusoid
-    python benchmarks/methods.py omniglot --root DATA --overlay configs/trainer/omniglot_quick.yaml
+    python benchmarks/methods.py omniglot --root DATA
 
-All methods have the protocol of ``configs/<dataset>/maml.yaml``: the same episodes in the same order, and the same
-test episodes, on which each is compared with MAML one by one. A run whose folder has results already is not repeated,
-one that was interrupted goes on where it was. The table stands between ``<!-- table:NAME -->`` and its end.
+On Omniglot those methods are trained that ``omniglot_in_minutes.yaml`` has settings for. All have the protocol of
+``configs/<dataset>/maml.yaml``: the same episodes in the same order, and the same test episodes, on which each is
+compared with MAML one by one. A run whose folder has results already is not repeated, one that was interrupted goes on
+where it was. The table stands between ``<!-- table:NAME -->`` and its end.
 """
 
 import argparse
@@ -34,13 +35,18 @@ class Protocol(NamedTuple):
     Attributes:
         metric: of each episode.
         steps: inner steps in the test that the table shows; the last is how many are taken. None: as configured.
+        plan: file of what is given to fit and test beside each method's config. None: nothing, to all methods.
     """
 
     metric: str
     steps: tuple[int, ...] | None
+    plan: Path | None
 
 
-PROTOCOLS = {"sinusoid": Protocol("mse", (1, 10)), "omniglot": Protocol("accuracy", None)}
+PROTOCOLS = {
+    "sinusoid": Protocol("mse", (1, 10), None),
+    "omniglot": Protocol("accuracy", None, Path(__file__).with_name("omniglot_in_minutes.yaml")),
+}
 
 
 def methods(dataset: str, only: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
@@ -50,8 +56,15 @@ def methods(dataset: str, only: Sequence[str] = ()) -> dict[str, dict[str, Any]]
     ours = {
         name: {key: config["data"]["init_args"].get(key) for key in SAME} for name, config in configs.items()
     }
-    names = [name for name in configs if ours[name] == ours["maml"] and (not only or name in only)]
+    chosen = only or plan(dataset) or configs
+    names = [name for name in configs if ours[name] == ours["maml"] and name in chosen]
     return {name: configs[name] for name in sorted(names, key=lambda name: (name != "maml", name))}
+
+
+def plan(dataset: str) -> dict[str, dict[str, Any]]:
+    """Return the options of each method of a data set's plan, by name; nothing if it has none."""
+    file = PROTOCOLS[dataset].plan
+    return {} if file is None else yaml.safe_load(file.read_text())
 
 
 def takes_steps(config: Mapping[str, Any]) -> bool:
@@ -69,12 +82,11 @@ def train_and_test(
     folder, steps = out / name, PROTOCOLS[dataset].steps
     if (folder / "results.json").exists():
         return
-    files = [f"configs/{dataset}/{name}.yaml", *options.overlay]
-    common = [part for file in files for part in ("--config", file)]
+    common = ["--config", f"configs/{dataset}/{name}.yaml"]
+    for option, value in plan(dataset).get(name, {}).items():
+        common += [f"--{option}", str(value)]
     common += ["--run_dir", str(folder), "--trainer.enable_progress_bar", "false", *options.more]
     common += ["--data.root", options.root] if options.root else []
-    settings = [setting.partition(":")[2] for setting in options.set if setting.startswith(f"{name}:")]
-    common += [f"--{setting}" for setting in settings]
     last = folder / "checkpoints" / "last.ckpt"
     test = ["--model.eval_inner_steps", str(steps[-1])] if steps and takes_steps(config) else []
     commands = [
@@ -160,12 +172,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("dataset", choices=PROTOCOLS, nargs="?", default="sinusoid")
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "methods", help="folder of the runs")
     parser.add_argument("--root", help="where the data are (data.root)")
-    parser.add_argument("--overlay", nargs="*", default=[], help="configs laid over each method's")
     parser.add_argument(
         "--only", nargs="*", default=[], help="methods, by the name of their config; all if not given"
-    )
-    parser.add_argument(
-        "--set", nargs="*", default=[], help="NAME:OPTION=VALUE, an option of one method's fit and test"
     )
     parser.add_argument("--jobs", type=int, default=1, help="runs at the same time, each on one thread")
     parser.add_argument(

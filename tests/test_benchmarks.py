@@ -8,7 +8,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import yaml
 
+from metalit.cli import main
 from metalit.learn2learn_compat import INSTALL
 
 ROOT = Path(__file__).parent.parent
@@ -52,6 +54,29 @@ def test_all_methods_become_one_table(tmp_path):
     assert head[:4] == ["method", "before adaptation", "after 1 step", "after 10 steps"]
     assert ("`maml`" in maml[0], "`fomaml`" in fomaml[0], maml[4], maml[5]) == (True, True, "20", "–")
     assert len(re.findall(r"[+-]\d\.\d{4} ± \d\.\d{4}", fomaml[5])) == 2
+
+
+PLAN = yaml.safe_load((ROOT / "benchmarks" / "omniglot_in_minutes.yaml").read_text())
+
+
+def test_planned_methods_have_configs_of_one_protocol():
+    episodes = {}
+    for name in PLAN:
+        data = yaml.safe_load((ROOT / "configs" / "omniglot" / f"{name}.yaml").read_text())["data"][
+            "init_args"
+        ]
+        episodes[name] = {key: data[key] for key in ("ways", "shots", "queries", "test_episodes")}
+    assert [name for name, of_test in episodes.items() if of_test != episodes["maml"]] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PLAN)
+def test_plan_is_valid(name, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    options = [part for option, value in PLAN[name].items() for part in (f"--{option}", str(value))]
+    with pytest.raises(SystemExit) as stop:
+        main(["fit", "--config", f"configs/omniglot/{name}.yaml", *options, "--print_config"])
+    assert stop.value.code == 0, capsys.readouterr().err
 
 
 def test_every_benchmark_is_described():

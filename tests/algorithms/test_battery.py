@@ -269,13 +269,23 @@ def float16():
     return MixedPrecision("16-mixed", "cpu", scaler=torch.amp.GradScaler("cpu", init_scale=2.0**10))
 
 
-@over_rows
-@pytest.mark.parametrize(
-    ("settings", "distance", "cosine"),
-    [({"precision": "bf16-mixed"}, 0.5, 0.9), ({"plugins": float16}, 0.3, 0.95)],
-    ids=["bfloat16", "float16"],
-)
-def test_mixed_precision_goes_where_float32_goes(settings, distance, cosine, name, domain, tmp_path):
+PRECISIONS = {
+    "bfloat16": ({"precision": "bf16-mixed"}, 0.5, 0.9),
+    "float16": ({"plugins": float16}, 0.3, 0.95),
+}
+
+
+def rows_with_precisions():
+    """Every row in bfloat16; in float16, which loss scaling makes longer, most in the slow tests."""
+    for name, domain, slow in rows():
+        for kind in PRECISIONS:
+            marks = [pytest.mark.slow] if slow or (kind == "float16" and name not in BOTH) else []
+            yield pytest.param(name, domain, kind, marks=marks, id=f"{name}-{domain}-{kind}")
+
+
+@pytest.mark.parametrize(("name", "domain", "kind"), list(rows_with_precisions()))
+def test_mixed_precision_goes_where_float32_goes(name, domain, kind, tmp_path):
+    settings, distance, cosine = PRECISIONS[kind]
     expected = change(name, domain, tmp_path)
     settings = {key: value() if callable(value) else value for key, value in settings.items()}
     found = change(name, domain, tmp_path, **settings)
