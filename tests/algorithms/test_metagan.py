@@ -53,17 +53,21 @@ def episode():
     )
 
 
-def discriminator_loss(weight, x, y, fakes):
-    """Cross-entropy with N + 1 logits: of real examples, and of fakes, the last class."""
+def discriminator_loss(weight, x, y, fakes, game_weight):
+    """Cross-entropy with N + 1 logits, of real examples and of fakes, the last class; the N among themselves apart."""
     logits = F.pad(torch.cat([x, fakes]) @ weight.T, (0, 1))
     labels = torch.cat([y, torch.full((len(fakes),), 3)])
     losses = F.cross_entropy(logits, labels, reduction="none")
-    return losses[: len(x)].mean() + losses[len(x) :].mean()
+    game = losses[: len(x)].mean() + losses[len(x) :].mean()
+    return game_weight * game + (1 - game_weight) * F.cross_entropy(x @ weight.T, y)
 
 
-def test_gradients_of_both_players_are_those_of_the_paper(episode):
+@pytest.mark.parametrize("game_weight", [1.0, 0.3])
+def test_gradients_of_both_players_are_those_of_the_paper(game_weight, episode):
     torch.manual_seed(1)
-    learner = MetaGANMAML(Linear(), inner_lr=0.3, inner_steps=2, generator=Shifted(), fakes=4)
+    learner = MetaGANMAML(
+        Linear(), inner_lr=0.3, inner_steps=2, generator=Shifted(), fakes=4, game_weight=game_weight
+    )
     learner.meta_loss(episode).backward()
     weight = learner.network.weight.detach().clone().requires_grad_()
     shift = learner.generator.shift.detach().clone().requires_grad_()
@@ -73,11 +77,12 @@ def test_gradients_of_both_players_are_those_of_the_paper(episode):
         fakes = (x.mean(dim=0) + shift).expand(4, -1)
         adapted = weight
         for _ in range(2):
-            inner = discriminator_loss(adapted, x, y, fakes.detach())
+            inner = discriminator_loss(adapted, x, y, fakes.detach(), game_weight)
             adapted = adapted - 0.3 * torch.autograd.grad(inner, adapted, create_graph=True)[0]
         log_p = F.pad(fakes @ adapted.detach().T, (0, 1)).log_softmax(dim=1)
         generator = -log_p[:, :-1].logsumexp(dim=1).mean()
-        total = total + discriminator_loss(adapted, query_x, query_y, fakes.detach()) + generator
+        outer = discriminator_loss(adapted, query_x, query_y, fakes.detach(), game_weight)
+        total = total + outer + generator
     (total / 2).backward()
     torch.testing.assert_close(learner.network.weight.grad, weight.grad)
     torch.testing.assert_close(learner.generator.shift.grad, shift.grad)
@@ -261,6 +266,8 @@ def test_a_schedule_acts_on_both_and_a_closure_runs_once():
 def test_rates_that_cannot_train_and_no_fakes_are_refused():
     with pytest.raises(ValueError, match="fakes is 0, but must be at least 1"):
         MetaGANRelationNetwork(ConvMaps(channels=4), fakes=0)
+    with pytest.raises(ValueError, match="game_weight is 0"):
+        MetaGANMAML(Linear(), game_weight=0.0)
     learner = MetaGANMAML(
         Linear(), generator=Shifted(), generator_optimizer=partial(torch.optim.Adam, lr=float("inf"))
     )

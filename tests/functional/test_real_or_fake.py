@@ -29,6 +29,8 @@ def test_label_loss_is_the_usual_one_and_that_of_being_real(logits):
     labels = torch.tensor([4, 3, 2, 1, 0, 0, 0])
     expected = F.cross_entropy(logits, labels) + real_loss(logits)
     torch.testing.assert_close(label_loss(logits, labels), expected)
+    weighted = F.cross_entropy(logits, labels) + 0.2 * real_loss(logits)
+    torch.testing.assert_close(label_loss(logits, labels, 0.2), weighted)
 
 
 @pytest.mark.parametrize(("shift", "fake", "real"), [(1000.0, 1000.0, 0.0), (-1000.0, 0.0, 1000.0)])

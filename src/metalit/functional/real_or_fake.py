@@ -15,14 +15,15 @@ from metalit.functional.precision import full_precision
 
 
 @full_precision
-def label_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the mean of -log p(label | x) over real examples, in nats, 0-d.
+def label_loss(logits: Tensor, labels: Tensor, weight: float = 1.0) -> Tensor:
+    """Return the mean of -log p(label | x, label <= N) - weight log p(label <= N | x) over real examples, 0-d.
 
     Args:
         logits: ``[n, N]``.
         labels: ``[n]`` int64, 0..N-1.
+        weight: of knowing that the examples are real; with 1 it is -log p(label | x), in nats.
     """
-    return task_loss(logits, labels) + real_loss(logits)
+    return task_loss(logits, labels) + weight * real_loss(logits)
 
 
 @full_precision

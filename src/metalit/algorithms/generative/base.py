@@ -15,7 +15,7 @@ from metalit.algorithms.base import MetaLearner
 from metalit.algorithms.generative.joint_optimizer import JointOptimizer
 from metalit.algorithms.optimizers import checked_optimizers, with_finite_rate
 from metalit.episode import Episode, Labelled
-from metalit.functional.checks import at_least
+from metalit.functional.checks import at_least, positive
 from metalit.functional.parameters import Params, scope
 from metalit.functional.real_or_fake import fake_loss, real_loss
 from metalit.functional.vectors import norm
@@ -35,12 +35,13 @@ class GenerativeMetaLearner(MetaLearner, ABC):
             images of 28 pixels if not given.
         fakes: examples that are generated for a task at a time; >= 1, and >= 2 where a batch norm of the generator
             takes the statistics of the batch.
+        game_weight: of telling real from generated in the discriminator's loss, beside telling the classes apart; > 0.
         generator_optimizer: makes the generator's optimiser; ``optimizer`` is the discriminator's. A schedule acts on
             both.
         **learner: the settings of the method it is mixed into.
 
     Raises:
-        ValueError: no fakes.
+        ValueError: no fakes, or a weight that is not positive.
     """
 
     def __init__(
@@ -48,13 +49,15 @@ class GenerativeMetaLearner(MetaLearner, ABC):
         network: nn.Module,
         generator: nn.Module | None = None,
         fakes: int = 5,
-        generator_optimizer: OptimizerCallable = partial(torch.optim.Adam, lr=1e-3, betas=(0.5, 0.999)),  # noqa: B008
+        game_weight: float = 1.0,
+        generator_optimizer: OptimizerCallable = partial(torch.optim.Adam, lr=2e-4, betas=(0.5, 0.999)),  # noqa: B008
         **learner: Any,
     ) -> None:
         super().__init__(network, **learner)
         at_least(1, fakes=fakes)
         self.generator = ImageGenerator() if generator is None else generator
         self.fakes, self.generator_optimizer = fakes, generator_optimizer
+        self.game_weight = positive("game_weight", game_weight)
 
     def generate(self, meta: Params, support: Labelled) -> Tensor:
         """Return new fakes ``[fakes, ...]`` of one task."""
@@ -72,7 +75,7 @@ class GenerativeMetaLearner(MetaLearner, ABC):
             constant_logits: the same numbers, but nothing in them is learned.
         """
         return {
-            "fake_loss": fake_loss(logits(fakes.detach())),
+            "fake_loss": self.game_weight * fake_loss(logits(fakes.detach())),
             "generator_loss": real_loss(constant_logits(fakes)),
         }
 

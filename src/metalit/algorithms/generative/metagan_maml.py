@@ -51,7 +51,8 @@ class MetaGANMAML(GenerativeMetaLearner, MAML):
         fakes, state = state
 
         def discriminator_loss(adapted: Params, support: Labelled) -> Tensor:
-            return self.loss(meta, adapted, support) + fake_loss(self.predict(meta, adapted, fakes))
+            fake = fake_loss(self.predict(meta, adapted, fakes))
+            return self.loss(meta, adapted, support) + self.game_weight * fake
 
         gradient, loss = self.inner_gradient(meta, support, adapted, discriminator_loss)
         adapted, state = self.update(meta, gradient, state, adapted, loss)  # line 6
@@ -59,12 +60,12 @@ class MetaGANMAML(GenerativeMetaLearner, MAML):
 
     def loss(self, meta: Params, adapted: Params, examples: Labelled) -> Tensor:
         """Return the first term of L_D."""
-        return label_loss(self.predict(meta, adapted, examples.x), examples.y)
+        return label_loss(self.predict(meta, adapted, examples.x), examples.y, self.game_weight)
 
     def judge(self, meta: Params, adapted: Params, query: Labelled) -> Outcome:
         """Return the first term of L_D and the N logits on the query set."""
         predictions = self.predict(meta, adapted, query.x)
-        return Outcome(label_loss(predictions, query.y), predictions)
+        return Outcome(label_loss(predictions, query.y, self.game_weight), predictions)
 
     def penalties(self, meta: Params, support: Labelled, path: list[Params]) -> Params:
         """Return the second term of line 8, and line 9."""

@@ -34,7 +34,7 @@ class MetaGANRelationNetwork(GenerativeMetaLearner, RelationNetwork):
 
     def loss(self, meta: Params, support: Labelled, query: Labelled, scores: Tensor) -> Tensor:
         """Return the first term of line 5."""
-        return label_loss(scores, query.y)
+        return label_loss(scores, query.y, self.game_weight)
 
     def task(self, meta: Params, support: Labelled, query: Labelled, ways: int) -> Outcome:
         """Add the second term of line 5, and line 6, to what a relation network makes of the task."""
