@@ -110,7 +110,7 @@ def train_and_test(
 
 def table(dataset: str, names: Sequence[str], out: Path) -> str:
     """Return a Markdown table of the methods that have results."""
-    metric, steps = PROTOCOLS[dataset]
+    metric, steps, _ = PROTOCOLS[dataset]
     columns = [f"after {step} step{'s' * (step > 1)}" for step in steps] if steps else [metric]
     head = ["method", "before adaptation", *columns, "best at meta-step", "against MAML, episode by episode"]
     rows = [head, ["---"] * len(head)]
@@ -122,7 +122,7 @@ def table(dataset: str, names: Sequence[str], out: Path) -> str:
 
 def row(name: str, dataset: str, out: Path) -> list[str]:
     """Return one method's cells."""
-    metric, steps = PROTOCOLS[dataset]
+    metric, steps, _ = PROTOCOLS[dataset]
     results = read_results(out / name)
     by_step = results.get("by_step", {}).get(metric)
     cells = [f"[`{name}`](../configs/{dataset}/{name}.yaml)"]
