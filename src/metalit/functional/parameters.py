@@ -14,6 +14,11 @@ def scope(parameters: Mapping[str, Tensor], prefix: str) -> Params:
     return {name[start:]: value for name, value in parameters.items() if name.startswith(prefix + ".")}
 
 
+def detached(parameters: Mapping[str, Tensor]) -> Params:
+    """Return the same values as constants, of which no gradient is taken."""
+    return {name: value.detach() for name, value in parameters.items()}
+
+
 def matching(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
     """Return the names that match any of the shell-style patterns and none of those that begin with ``!``.
 

@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
 
+from metalit.functional.parameters import detached
 from metalit.functional.precision import at_least_float32
 
 MASK32 = 0xFFFFFFFF
@@ -123,7 +124,7 @@ class TaskContext(TorchFunctionMode):
 
     def statistics(self) -> dict[str, Tensor]:
         """Return ``updates`` as plain values; those noted within an inner gradient still belong to its graph."""
-        return {name: value.detach() for name, value in self.updates.items()}
+        return detached(self.updates)
 
     def dropout(self, input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
         """Replace ``F.dropout`` by one whose mask is a function of the task's key."""

@@ -8,7 +8,7 @@ from torch.utils._pytree import tree_map
 
 from metalit.episode import Labelled
 from metalit.functional.checks import at_least
-from metalit.functional.parameters import Params
+from metalit.functional.parameters import Params, detached
 from metalit.objectives.base import LearnedTask, Objective
 from metalit.outcome import Outcome
 
@@ -36,7 +36,7 @@ class ChaserLoss(Objective):
     def measure(self, task: LearnedTask) -> Params:
         """Return the squared distance to the leader."""
         chaser = {name: task.path[-1][name] for name in task.adapted}
-        constants = {name: value.detach() for name, value in task.path[-1].items()}
+        constants = detached(task.path[-1])
         leader = task.resume(constants, both(task.support, task.query), self.leader_steps)[-1]
         squares = [(value - leader[name].detach()).square().sum() for name, value in chaser.items()]
         return {"chaser": torch.stack(squares).sum()}

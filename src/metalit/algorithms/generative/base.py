@@ -125,8 +125,3 @@ class GenerativeMetaLearner(MetaLearner, ABC):
         discriminator = outcome.loss + outcome.penalties["fake_loss"]
         measured = outcome.measured | {"discriminator_loss": discriminator}
         super()._log_training(loss, outcome._replace(measured=measured), episode)
-
-
-def constants(parameters: Params) -> Params:
-    """Return the same values, of which no gradient is taken."""
-    return {name: value.detach() for name, value in parameters.items()}

@@ -18,10 +18,10 @@ from typing import Any
 
 from torch import Tensor
 
-from metalit.algorithms.generative.base import GenerativeMetaLearner, constants
+from metalit.algorithms.generative.base import GenerativeMetaLearner
 from metalit.algorithms.gradient.maml import MAML
 from metalit.episode import Labelled
-from metalit.functional.parameters import Params
+from metalit.functional.parameters import Params, detached
 from metalit.functional.real_or_fake import fake_loss, label_loss
 from metalit.outcome import Outcome
 
@@ -70,5 +70,5 @@ class MetaGANMAML(GenerativeMetaLearner, MAML):
     def penalties(self, meta: Params, support: Labelled, path: list[Params]) -> Params:
         """Return the second term of line 8, and line 9."""
         logits: Callable[[Tensor], Tensor] = partial(self.predict, meta, path[-1])
-        constant_logits = partial(self.predict, constants(meta), constants(path[-1]))
+        constant_logits = partial(self.predict, detached(meta), detached(path[-1]))
         return self.play(self.generate(meta, support), logits, constant_logits)  # line 7

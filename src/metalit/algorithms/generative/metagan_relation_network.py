@@ -12,10 +12,10 @@ from functools import partial
 
 from torch import Tensor
 
-from metalit.algorithms.generative.base import GenerativeMetaLearner, constants
+from metalit.algorithms.generative.base import GenerativeMetaLearner
 from metalit.algorithms.metric.relation_network import RelationNetwork
 from metalit.episode import Labelled
-from metalit.functional.parameters import Params
+from metalit.functional.parameters import Params, detached
 from metalit.functional.real_or_fake import label_loss
 from metalit.outcome import Outcome
 
@@ -40,6 +40,6 @@ class MetaGANRelationNetwork(GenerativeMetaLearner, RelationNetwork):
         """Add the second term of line 5, and line 6, to what a relation network makes of the task."""
         outcome = super().task(meta, support, query, ways)
         logits = partial(self.classify, meta, support, ways=ways)
-        constant_logits = partial(self.classify, constants(meta), support, ways=ways)
+        constant_logits = partial(self.classify, detached(meta), support, ways=ways)
         penalties = self.play(self.generate(meta, support), logits, constant_logits)  # line 2
         return outcome._replace(penalties=outcome.penalties | penalties)

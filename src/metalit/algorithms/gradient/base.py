@@ -15,7 +15,7 @@ from metalit.episode import Labelled
 from metalit.functional.checkpointing import checkpointed
 from metalit.functional.checks import at_least
 from metalit.functional.losses import task_loss
-from metalit.functional.parameters import Params, scope, select
+from metalit.functional.parameters import Params, detached, scope, select
 from metalit.functional.precision import without_autocast
 from metalit.functional.update_rules import UpdateRule
 from metalit.objectives import LearnedTask
@@ -173,7 +173,7 @@ class GradientBasedMetaLearner(MetaLearner, ABC):
         """
         gradient, value = grad_and_value(loss or partial(self.loss, meta))(adapted, support)
         if self.first_order:
-            return {name: slope.detach() for name, slope in gradient.items()}, value.detach()
+            return detached(gradient), value.detach()
         return gradient, value
 
     def update(

@@ -24,7 +24,7 @@ from metalit.algorithms.gradient.base import GradientBasedMetaLearner
 from metalit.episode import Labelled
 from metalit.functional.displacement import refuse_idle
 from metalit.functional.mini_batches import empty_queue, next_mini_batch
-from metalit.functional.parameters import Params, scope
+from metalit.functional.parameters import Params, detached, scope
 from metalit.functional.precision import without_autocast
 from metalit.functional.update_rules import SGD, UpdateRule
 from metalit.functional.update_rules.adam import Adam
@@ -109,7 +109,7 @@ class FOML(GradientBasedMetaLearner):
         Written anew because the optimiser goes on from support to query set with the state it has. The loss is that on
         the query set before the tail; its gradient, by an added term of value zero, is theta_b - phi_b.
         """
-        constants = {name: value.detach() for name, value in meta.items()}
+        constants = detached(meta)
         with nullcontext() if self.inner_autocast else without_autocast(support.y.device):
             adapted, state = self.start(constants, support)
             for _ in range(self.inner_steps):

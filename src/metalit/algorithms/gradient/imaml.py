@@ -27,7 +27,7 @@ from metalit.algorithms.gradient.base import GradientBasedMetaLearner
 from metalit.episode import Labelled
 from metalit.functional.checks import at_least, positive
 from metalit.functional.conjugate_gradient import Solution, conjugate_gradient
-from metalit.functional.parameters import Params, scope
+from metalit.functional.parameters import Params, detached, scope
 from metalit.functional.precision import without_autocast
 from metalit.functional.update_rules import SGD
 from metalit.functional.vectors import combine, inner_product, norm
@@ -122,7 +122,7 @@ class IMAML(GradientBasedMetaLearner):
         constant, and -<u, F> is added to the loss with its value taken away again: its derivative with respect to theta
         is lambda u, and with respect to what does not adapt what the implicit function theorem says.
         """
-        constants = {name: value.detach() for name, value in meta.items()}
+        constants = detached(meta)
         adapted = self.minimiser(constants, support)
         v = self.query_gradient(constants, query, adapted)  # line 7
         solution = self.solve(constants, support, adapted, v)
@@ -132,7 +132,7 @@ class IMAML(GradientBasedMetaLearner):
         outcome = self.judge(meta, adapted, query)
         measured = {
             "cg_residual": norm(solution.residual) / norm(v),
-            "inner_gradient_norm": norm({name: value.detach() for name, value in force.items()}),
+            "inner_gradient_norm": norm(detached(force)),
         }
         return outcome._replace(loss=outcome.loss + implicit.to(outcome.loss.dtype), measured=measured)
 

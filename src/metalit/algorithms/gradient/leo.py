@@ -27,7 +27,7 @@ from metalit.episode import Labelled
 from metalit.functional.checks import not_negative, positive
 from metalit.functional.distances import class_means
 from metalit.functional.losses import task_loss
-from metalit.functional.parameters import Params, scope
+from metalit.functional.parameters import Params, detached, scope
 from metalit.functional.precision import full_precision
 from metalit.functional.task_context import normal_like
 from metalit.functional.update_rules.per_parameter_sgd import PerParameterSGD
@@ -129,7 +129,7 @@ class LEO(GradientBasedMetaLearner):
 
         gradient, value = grad_and_value(loss)(moving)
         if self.first_order:
-            gradient, value = {name: slope.detach() for name, slope in gradient.items()}, value.detach()
+            gradient, value = detached(gradient), value.detach()
         moved, _ = self.update(meta, gradient, (), moving, value)  # line 7 or 8
         if latent:
             moved["weights"] = self.decode(meta, moved["codes"])

@@ -25,7 +25,7 @@ from metalit.algorithms.gradient.base import GradientBasedMetaLearner
 from metalit.episode import Labelled
 from metalit.functional.episodic_batch_norm import AccumulateStatistics, FixedStatistics
 from metalit.functional.losses import task_loss
-from metalit.functional.parameters import Params
+from metalit.functional.parameters import Params, detached
 from metalit.functional.update_rules.lstm_rule import LSTMRule
 
 
@@ -102,7 +102,7 @@ class LSTMMetaLearner(GradientBasedMetaLearner):
             return loss, norms.advanced
 
         gradient, (loss, running) = grad_and_value(loss_and_statistics, has_aux=True)(theta)
-        return {name: value.detach() for name, value in gradient.items()}, loss.detach(), running
+        return detached(gradient), loss.detach(), running
 
     def split(self, adapted: Params) -> tuple[Params, Params]:
         """Return (parameters, running statistics)."""

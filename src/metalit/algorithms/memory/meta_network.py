@@ -29,7 +29,7 @@ from metalit.episode import Labelled
 from metalit.functional.checks import at_least
 from metalit.functional.losses import task_loss
 from metalit.functional.memory import mixtures, read_weights
-from metalit.functional.parameters import Params, scope, select
+from metalit.functional.parameters import Params, detached, scope, select
 from metalit.functional.precision import without_autocast
 from metalit.networks.augmented_conv_net import AugmentedConvNet
 from metalit.networks.fast_weights import RecurrentWeightGenerator, WeightGenerator
@@ -115,7 +115,7 @@ class MetaNetwork(MemoryMetaLearner):
 
     def gradient(self, part: str, names: Sequence[str], meta: Params, x: Tensor, y: Tensor) -> Params:
         """Return the gradient of the loss of a network's slow path, as a constant."""
-        slow = {name: value.detach() for name, value in scope(meta, part).items()}
+        slow = detached(scope(meta, part))
 
         def loss(moving: Params) -> Tensor:
             return task_loss(functional_call(self.get_submodule(part), {**slow, **moving}, (x,))[1], y)
