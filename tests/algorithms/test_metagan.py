@@ -172,6 +172,23 @@ def test_losses_gradient_norms_and_samples_are_logged(name, tmp_path):
     assert any(b"val/samples" in path.read_bytes() for path in (tmp_path / "events").glob("events*"))
 
 
+class NormsAfterClipping(L.Callback):
+    def __init__(self):
+        self.norms = []
+
+    def on_before_zero_grad(self, trainer, learner, optimizer):
+        for parameters in learner.players().values():
+            gradients = [p.grad.flatten() for p in parameters.values() if p.grad is not None]
+            self.norms += [torch.cat(gradients).norm().item()] if gradients else []
+
+
+def test_each_gradient_is_clipped_by_itself(tmp_path):
+    case, found = CASES["MetaGANRelationNetwork"], NormsAfterClipping()
+    fit(case.make("glyphs"), case.data("glyphs"), tmp_path, gradient_clip_val=1e-3, callbacks=[found])
+    assert len(found.norms) >= 4
+    assert found.norms == pytest.approx([1e-3] * len(found.norms), rel=1e-2)
+
+
 def test_samples_are_those_of_each_task_and_always_the_same():
     torch.manual_seed(0)
     learner = CASES["MetaGANMAML"].make("glyphs").eval()

@@ -98,6 +98,17 @@ class GenerativeMetaLearner(MetaLearner, ABC):
                 gradients = {name: value.grad for name, value in parameters.items() if value.grad is not None}
                 self.log(f"train/{player}_gradient_norm", norm(gradients))
 
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip each player's gradient by itself: together, the larger would say how far the other moves."""
+        assert isinstance(optimizer, JointOptimizer)
+        for player in optimizer.optimizers:
+            self.clip_gradients(player, gradient_clip_val, gradient_clip_algorithm)
+
     def players(self) -> dict[str, dict[str, nn.Parameter]]:
         """Return what each of the two trains, by name."""
         players: dict[str, dict[str, nn.Parameter]] = {"discriminator": {}, "generator": {}}
