@@ -1,15 +1,18 @@
 """MetaGAN with MAML (Zhang, Che, Ghahramani, Bengio and Song 2018, https://papers.nips.cc/paper/7504).
 
-1  initialise theta, the classifier, and the generator G
-2  while not done
-3      sample tasks T_b, each with a support set D_b and a query set D'_b                   (data module)
-4      for each T_b
-5          theta_b = theta;  draw fakes x ~ G(D_b)
-6          repeat inner_steps times:  theta_b <- theta_b - alpha grad L_D(theta_b; D_b, fakes)
-               with L_D = - mean log p(y | x), y <= N, over the real examples  - mean log p(N + 1 | x) over the fakes
-7          draw new fakes x' ~ G(D_b)
-8      theta <- theta - beta grad_theta sum_b L_D(theta_b; D'_b, x')                        (engine, Lightning)
-9      G <- G - beta_G grad_G sum_b  - mean log p(y <= N | x') at theta_b                   (at the same time)
+    1  initialise theta, the classifier, and the generator G
+    2  while not done
+    3      sample tasks T_b, each with a support set D_b and a query set D'_b                   (data module)
+    4      for each T_b
+    5          theta_b = theta;  draw fakes x ~ G(D_b)
+    6          repeat inner_steps times:  theta_b <- theta_b - alpha grad L_D(theta_b; D_b, fakes)
+                   with L_D = - mean of log p(y | x, y <= N) + w log p(y <= N | x) over the real examples
+                              - mean of w log p(N + 1 | x) over the fakes
+    7          draw new fakes x' ~ G(D_b)
+    8      theta <- theta - beta grad_theta sum_b L_D(theta_b; D'_b, x')                        (engine, Lightning)
+    9      G <- G - beta_G grad_G sum_b  - mean log p(y <= N | x') at theta_b
+
+Lines 8 and 9 are steps made at the same time, from the parameters before them.
 """
 
 from collections.abc import Callable

@@ -1,11 +1,14 @@
 """MetaGAN with relation networks (Zhang, Che, Ghahramani, Bengio and Song 2018, https://papers.nips.cc/paper/7504).
 
-1  sample a task: a support set D and a query set D'                                         (data module)
-2  draw fakes x ~ G(D)
-3  for each example of D' and each fake:  logits l_k, the relation to class k                (LearnedRelation)
-4  p(k | x) = exp(l_k) / (1 + sum over j of exp(l_j)),   p(N + 1 | x) = 1 - sum over k of p(k | x)
-5  the classifier minimises  - mean log p(y | x) over D'  - mean log p(N + 1 | x) over the fakes
-6  the generator minimises   - mean log p(y <= N | x) over the fakes                         (at the same time)
+    1  sample a task: a support set D and a query set D'                                         (data module)
+    2  draw fakes x ~ G(D)
+    3  for each example of D' and each fake:  logits l_k, the relation to class k                (LearnedRelation)
+    4  p(k | x) = exp(l_k) / (1 + sum over j of exp(l_j)),   p(N + 1 | x) = 1 - sum over k of p(k | x)
+    5  the classifier minimises  the relation network's loss over D'  - w mean log p(y <= N | x) over D'
+                                 - w mean log p(N + 1 | x) over the fakes
+    6  the generator minimises   - mean log p(y <= N | x) over the fakes
+
+Lines 5 and 6 are steps made at the same time, from the parameters before them.
 """
 
 from functools import partial
@@ -16,7 +19,7 @@ from metalit.algorithms.generative.base import GenerativeMetaLearner
 from metalit.algorithms.metric.relation_network import RelationNetwork
 from metalit.episode import Labelled
 from metalit.functional.parameters import Params, detached
-from metalit.functional.real_or_fake import label_loss
+from metalit.functional.real_or_fake import real_loss
 from metalit.outcome import Outcome
 
 
@@ -26,18 +29,19 @@ class MetaGANRelationNetwork(GenerativeMetaLearner, RelationNetwork):
     Logged besides: ``train/discriminator_loss`` (line 5), of which ``train/fake_loss`` is the fakes' part,
     ``train/generator_loss``, and the norm of each player's gradient. ``train/loss`` is the sum of both losses.
 
-    Differences from the paper: none of the examples is unlabelled.
+    Differences from the paper: none of the examples is unlabelled; the squared error, beside which ``game_weight``, w,
+    has to be small.
 
     Args:
         **learner: the settings of ``GenerativeMetaLearner``, ``RelationNetwork`` and ``MetaLearner``.
     """
 
     def loss(self, meta: Params, support: Labelled, query: Labelled, scores: Tensor) -> Tensor:
-        """Return the first term of line 5."""
-        return label_loss(scores, query.y, self.game_weight)
+        """Return the first two terms of line 5."""
+        return super().loss(meta, support, query, scores) + self.game_weight * real_loss(scores)
 
     def task(self, meta: Params, support: Labelled, query: Labelled, ways: int) -> Outcome:
-        """Add the second term of line 5, and line 6, to what a relation network makes of the task."""
+        """Add the third term of line 5, and line 6, to what a relation network makes of the task."""
         outcome = super().task(meta, support, query, ways)
         logits = partial(self.classify, meta, support, ways=ways)
         constant_logits = partial(self.classify, detached(meta), support, ways=ways)
