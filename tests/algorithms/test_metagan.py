@@ -193,9 +193,9 @@ def test_samples_are_those_of_each_task_and_always_the_same():
     torch.manual_seed(0)
     learner = CASES["MetaGANMAML"].make("glyphs").eval()
     support = CASES["MetaGANMAML"].data("glyphs").episodes("val", 0, 3).support
-    samples = learner.samples(support)
+    samples = learner.generated(support)
     assert samples.shape == (3, 3, *support.x.shape[2:])
-    assert torch.equal(samples, learner.samples(support))
+    assert torch.equal(samples, learner.generated(support))
     assert not torch.equal(samples[0], samples[1])
     assert not torch.equal(samples[0, 0], samples[0, 1])
     assert samples.min() > 0

@@ -57,6 +57,10 @@ def sample():
     # a misspelt key of each experiment, so that none is left out
     chosen = [chance.choice([each for each in mutations if (each.experiment, each.kind) == (one, "key")])
               for one in name.values()]  # fmt: skip
+    # and one of each level of a configuration
+    for level in LEVELS:
+        if not any(level in each.change for each in chosen):
+            chosen.append(chance.choice([each for each in mutations if level in each.change]))
     for kind, count in SAMPLE.items():
         there = sum(each.kind == kind for each in chosen)
         others = [each for each in mutations if each.kind == kind and each not in chosen]
