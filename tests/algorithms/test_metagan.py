@@ -16,6 +16,7 @@ from metalit import MAML, Episode, Labelled
 from metalit.algorithms import MetaGANMAML, MetaGANRelationNetwork
 from metalit.algorithms.generative.joint_optimizer import JointOptimizer
 from metalit.evaluation import Figures
+from metalit.evaluation.learner import GeneratingLearner
 from metalit.evaluation.training_log import TrainingLog
 from metalit.networks import ConvMaps, ImageGenerator
 
@@ -189,13 +190,18 @@ def test_each_gradient_is_clipped_by_itself(tmp_path):
     assert found.norms == pytest.approx([1e-3] * len(found.norms), rel=1e-2)
 
 
+def test_no_other_method_is_taken_for_one_that_generates():
+    learners = {name: case.make(next(iter(case.learning))) for name, case in CASES.items()}
+    assert [name for name, learner in learners.items() if isinstance(learner, GeneratingLearner)] == BOTH
+
+
 def test_samples_are_those_of_each_task_and_always_the_same():
     torch.manual_seed(0)
     learner = CASES["MetaGANMAML"].make("glyphs").eval()
     support = CASES["MetaGANMAML"].data("glyphs").episodes("val", 0, 3).support
-    samples = learner.generated(support)
+    samples = learner.generated_examples(support)
     assert samples.shape == (3, 3, *support.x.shape[2:])
-    assert torch.equal(samples, learner.generated(support))
+    assert torch.equal(samples, learner.generated_examples(support))
     assert not torch.equal(samples[0], samples[1])
     assert not torch.equal(samples[0, 0], samples[0, 1])
     assert samples.min() > 0

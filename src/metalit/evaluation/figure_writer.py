@@ -52,7 +52,7 @@ class Figures(L.Callback):
             episode = datamodule.episodes("val", 0, self.tasks)
             if is_sheet_possible(episode):
                 support = move_data_to_device(episode.support, pl_module.device)
-                figure = sample_sheet(episode.support.x, pl_module.generated(support))
+                figure = sample_sheet(episode.support.x, pl_module.generated_examples(support))
                 figure.savefig(folder / "samples.png", dpi=self.dpi)
                 for logger in trainer.loggers:
                     if isinstance(logger, TensorBoardLogger):

@@ -37,6 +37,6 @@ class EvaluatedLearner(Protocol):
 class GeneratingLearner(Protocol):
     """A learner that generates examples of a task."""
 
-    def generated(self, support: Labelled) -> Tensor:
+    def generated_examples(self, support: Labelled) -> Tensor:
         """Return generated examples ``[B, n, ...]`` for support sets ``[B, S, ...]``."""
         ...
