@@ -10,8 +10,8 @@ from torch.optim import Optimizer
 class JointOptimizer(Optimizer):
     """Several optimisers of different parameters as one: a step of it is one of each.
 
-    It counts as one step, has all their groups, and saves all their states, so gradient clipping, loss scaling,
-    schedules and checkpoints need not know that there are several.
+    It counts as one step, has all their groups, and saves all their states, so loss scaling, schedules and
+    checkpoints need not know that there are several.
 
     Args:
         *optimizers: of any kind that needs no closure.

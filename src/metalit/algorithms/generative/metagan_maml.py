@@ -62,16 +62,16 @@ class MetaGANMAML(GenerativeMetaLearner, MAML):
         return adapted, (fakes, state)
 
     def loss(self, meta: Params, adapted: Params, examples: Labelled) -> Tensor:
-        """Return the first term of L_D."""
+        """Return the part of L_D that is of real examples."""
         return label_loss(self.predict(meta, adapted, examples.x), examples.y, self.game_weight)
 
     def judge(self, meta: Params, adapted: Params, query: Labelled) -> Outcome:
-        """Return the first term of L_D and the N logits on the query set."""
+        """Return the same part and the N logits on the query set."""
         predictions = self.predict(meta, adapted, query.x)
         return Outcome(label_loss(predictions, query.y, self.game_weight), predictions)
 
     def penalties(self, meta: Params, support: Labelled, path: list[Params]) -> Params:
-        """Return the second term of line 8, and line 9."""
+        """Return the fakes' part of line 8, and line 9."""
         logits: Callable[[Tensor], Tensor] = partial(self.predict, meta, path[-1])
         constant_logits = partial(self.predict, detached(meta), detached(path[-1]))
         return self.play(self.generate(meta, support), logits, constant_logits)  # line 7
