@@ -91,6 +91,7 @@ NETWORKS = {
     "conv4": lambda: Classifier(Conv4(channels=4, image_size=SIZE), ways=WAYS),
     "conv4_strided": lambda: Classifier(Conv4(channels=4, image_size=SIZE, downsample="stride"), ways=WAYS),
     "conv4_running": lambda: Classifier(Conv4(channels=4, image_size=SIZE, batch_norm="running"), ways=WAYS),
+    "conv4_renorm": lambda: Classifier(Conv4(channels=4, image_size=SIZE, batch_norm="renorm"), ways=WAYS),
     "no_norm": lambda: images(nn.Identity(), nn.Identity()),
     "batch_norm": lambda: images(
         batch_norm(track_running_stats=False), batch_norm(track_running_stats=False)
@@ -155,7 +156,7 @@ CASES = [
     (name, engine)
     for name in NETWORKS
     for engine in ENGINES
-    if (name, engine) != ("conv4_running", "compiled")
+    if (name, engine) not in [("conv4_running", "compiled"), ("conv4_renorm", "compiled")]
 ]
 
 
@@ -171,7 +172,8 @@ def test_every_mapping_gives_the_loops_meta_gradient(name, engine):
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+# what batch renormalisation detaches is no constant of a difference; test_networks has its gradient
+@pytest.mark.parametrize("name", [name for name in NETWORKS if name != "conv4_renorm"])
 def test_the_loop_agrees_with_finite_differences(name):
     """The reference itself, without any of torch.func's second derivatives: central differences of the loss."""
     network, episode = problem(name)

@@ -1,10 +1,13 @@
 """Shapes, parameter counts and the batch-norm setting of the networks."""
 
+from copy import deepcopy
+
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
-from metalit.networks import MLP, Classifier, Conv4, batch_norm_mode
+from metalit.networks import MLP, BatchRenorm2d, Classifier, Conv4, batch_norm_mode
 
 
 @pytest.mark.parametrize(("size", "features"), [(28, 64), (32, 256), (84, 1600)])
@@ -26,7 +29,7 @@ def test_conv4_has_the_published_number_of_parameters():
     assert sum(p.numel() for p in Conv4().parameters()) == convolutions + 4 * 2 * 64
 
 
-@pytest.mark.parametrize("mode", ["batch", "running", "none"])
+@pytest.mark.parametrize("mode", ["batch", "running", "renorm", "none"])
 def test_batch_norm_mode_is_what_was_asked_for(mode):
     network = Conv4(channels=4, batch_norm=mode)
     assert batch_norm_mode(network) == mode
@@ -36,11 +39,64 @@ def test_batch_norm_mode_is_what_was_asked_for(mode):
     assert torch.allclose(together, alone, atol=1e-6) == (mode != "batch")
 
 
+def renorm(mean=0.0, batches=10**6, **bounds):
+    layer = BatchRenorm2d(4, **bounds).double()
+    layer.running_mean.fill_(mean)
+    layer.running_var.uniform_(0.5, 2.0)
+    layer.num_batches_tracked.fill_(batches)
+    layer.weight.data.uniform_(0.5, 1.5)
+    layer.bias.data.uniform_(-1.0, 1.0)
+    return layer
+
+
+def test_batch_renorm_trains_with_the_statistics_of_evaluation():
+    layer, x = renorm(mean=0.3), torch.randn(6, 4, 3, 3, dtype=torch.float64)
+    expected = deepcopy(layer).eval()(x)
+    torch.testing.assert_close(layer(x), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_batch_renorm_is_batch_norm_at_first():
+    layer, x = renorm(batches=0), torch.randn(6, 4, 3, 3, dtype=torch.float64)
+    plain = nn.BatchNorm2d(4).double()
+    plain.load_state_dict(layer.state_dict())
+    torch.testing.assert_close(layer(x), plain(x), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(layer.state_dict(), plain.state_dict(), rtol=1e-12, atol=1e-12)
+
+
+def test_batch_renorm_has_the_gradient_of_batch_norm_times_r():
+    """The factors r and d are constants to the gradient (algorithm 1 of the paper)."""
+    layer, x = renorm(), torch.randn(6, 4, 3, 3, dtype=torch.float64, requires_grad=True)
+    weights = torch.randn(6, 4, 3, 3, dtype=torch.float64)
+    r = ((x.var((0, 2, 3), correction=0) + layer.eps) / (layer.running_var + layer.eps)).sqrt().detach()
+    plain = F.batch_norm(x, None, None, layer.weight.detach(), training=True, eps=layer.eps)
+    expected = torch.autograd.grad((plain * weights * r[:, None, None]).sum(), x)
+    torch.testing.assert_close(torch.autograd.grad((layer(x) * weights).sum(), x), expected)
+
+
+@pytest.mark.parametrize(("batches", "r_max", "d_max"), [(10**6, 3.0, 5.0), (250, 2.0, 2.5)])
+def test_batch_renorm_corrects_no_further_than_its_bounds(batches, r_max, d_max):
+    layer = renorm(batches=batches)
+    x = torch.randn(6, 4, 3, 3, dtype=torch.float64)
+    plain = F.batch_norm(1e3 * x + 1e6, None, None, training=True)
+    expected = layer.weight[:, None, None] * (plain * r_max + d_max) + layer.bias[:, None, None]
+    torch.testing.assert_close(layer(1e3 * x + 1e6), expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("bound", "message"),
+    [({"r_max": 0.5}, "r_max is 0.5"), ({"d_max": -1.0}, "d_max is -1"), ({"opening": 0}, "opening is 0")],
+)
+def test_impossible_bounds_are_refused(bound, message):
+    with pytest.raises(ValueError, match=message):
+        BatchRenorm2d(4, **bound)
+
+
 def test_mixed_modes_are_said():
     assert (
         batch_norm_mode(nn.Sequential(nn.BatchNorm2d(2), nn.BatchNorm2d(2, track_running_stats=False)))
         == "mixed"
     )
+    assert batch_norm_mode(nn.Sequential(nn.BatchNorm2d(2), BatchRenorm2d(2))) == "mixed"
 
 
 def test_the_memory_layout_changes_no_number():

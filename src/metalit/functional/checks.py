@@ -28,8 +28,8 @@ def not_negative(name: str, value: Number) -> Number:
     return value
 
 
-def at_least(least: int, **settings: int | None) -> None:
-    """Check counts by their names; one that is None is not given, which is right.
+def at_least(least: int, **settings: float | None) -> None:
+    """Check numbers by their names; one that is None is not given, which is right.
 
     Raises:
         ValueError: one is below ``least``.

@@ -2,9 +2,15 @@
 
 from typing import Literal
 
-from torch import nn
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
-BatchNormMode = Literal["batch", "running", "none"]
+from metalit.functional.checks import at_least, not_negative
+from metalit.functional.precision import at_least_float32
+from metalit.functional.task_context import channel_affine
+
+BatchNormMode = Literal["batch", "running", "renorm", "none"]
 
 
 def batch_norm_2d(channels: int, mode: BatchNormMode) -> nn.Module:
@@ -14,22 +20,72 @@ def batch_norm_2d(channels: int, mode: BatchNormMode) -> nn.Module:
         channels: how many.
         mode: ``batch`` normalises by the statistics of the examples at hand, in evaluation too: predictions for one
             query image then depend on the other query images (*transductive*; MAML and its kin). ``running`` uses
-            statistics accumulated in training when evaluating (Prototypical Networks). ``none`` leaves it out.
+            statistics accumulated in training when evaluating (Prototypical Networks). ``renorm`` does so in training
+            too (``BatchRenorm2d``), for training tasks of few images. ``none`` leaves it out.
     """
     if mode == "none":
         return nn.Identity()
+    if mode == "renorm":
+        return BatchRenorm2d(channels)
     return nn.BatchNorm2d(channels, track_running_stats=mode == "running")
+
+
+class BatchRenorm2d(nn.BatchNorm2d):
+    """Batch renormalisation (Ioffe 2017, https://arxiv.org/abs/1702.03275, algorithm 1).
+
+    In training a task is normalised by its own statistics, which of a few images of a few classes are far from those
+    of all tasks: a network learns to make use of them, and misses them in evaluation. Here the normalised maps are
+    corrected, by factors that gradients do not see, to what the running statistics would have made of them,
+
+        x_hat = (x - mean_task) / std_task * r + d,    r = std_task / std,    d = (mean_task - mean) / std,
+
+    with r in [1 / r_max, r_max] and d in [-d_max, d_max]. Both bounds open from 1 and 0, plain batch norm, in the first
+    batches.
+
+    Args:
+        channels: how many.
+        r_max: >= 1.
+        d_max: >= 0.
+        opening: after how many batches the bounds are open; >= 1.
+
+    Shape:
+        ``[n, channels, height, width]`` to the same.
+
+    Raises:
+        ValueError: a number outside its range.
+    """
+
+    def __init__(self, channels: int, r_max: float = 3.0, d_max: float = 5.0, opening: int = 500) -> None:
+        super().__init__(channels)
+        at_least(1, r_max=r_max, opening=opening)
+        not_negative("d_max", d_max)
+        self.r_max, self.d_max, self.opening = r_max, d_max, opening
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise."""
+        if not self.training:
+            return super().forward(x)
+        mean, variance = self.running_mean, self.running_var
+        assert mean is not None
+        assert variance is not None
+        assert self.num_batches_tracked is not None
+        task_variance, task_mean = torch.var_mean(at_least_float32(x.detach()), (0, 2, 3), correction=0)
+        opened = (self.num_batches_tracked / self.opening).clamp(max=1)
+        r_max, d_max = 1 + (self.r_max - 1) * opened, self.d_max * opened
+        r = ((task_variance + self.eps) / (variance + self.eps)).sqrt().clamp(1 / r_max, r_max)
+        d = ((task_mean - mean) / (variance + self.eps).sqrt()).clamp(-d_max, d_max)
+        maps = F.batch_norm(x, mean, variance, training=True, momentum=self.momentum or 0.1, eps=self.eps)
+        self.num_batches_tracked.add_(1)
+        weight, bias = self.weight, self.bias
+        return channel_affine(maps, (weight * r).to(maps.dtype), (weight * d + bias).to(maps.dtype))
 
 
 def batch_norm_mode(network: nn.Module) -> str:
     """Return a network's mode, any network's, as it is written into a result; ``mixed`` if its layers differ."""
-    tracking = {
-        module.track_running_stats
-        for module in network.modules()
-        if isinstance(module, nn.modules.batchnorm._BatchNorm)
-    }
-    if len(tracking) > 1:
-        return "mixed"
-    return {frozenset(): "none", frozenset({True}): "running", frozenset({False}): "batch"}[
-        frozenset(tracking)
-    ]
+    modes = set()
+    for module in network.modules():
+        if isinstance(module, BatchRenorm2d):
+            modes.add("renorm")
+        elif isinstance(module, nn.modules.batchnorm._BatchNorm):
+            modes.add("running" if module.track_running_stats else "batch")
+    return "mixed" if len(modes) > 1 else next(iter(modes), "none")

@@ -46,7 +46,7 @@ class ParticleMetaLearner(GradientBasedMetaLearner, ABC):
         self, network: nn.Module, update_rule: UpdateRule, noise: float = 1.0, **learner: Any
     ) -> None:
         super().__init__(network, update_rule, **learner)
-        if batch_norm_mode(network) in ("running", "mixed"):
+        if batch_norm_mode(network) not in ("batch", "none"):
             raise ValueError(
                 f"{type(self).__name__} runs a network with several parameters at once, which cannot share running "
                 "statistics: use batch_norm: batch or none"
