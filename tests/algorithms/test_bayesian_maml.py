@@ -9,6 +9,7 @@ from torch import nn
 
 from metalit import MAML, Episode, Labelled
 from metalit.algorithms import BayesianMAML
+from metalit.algorithms.probabilistic.bayesian_maml import in_a_row
 from metalit.functional import scope
 from metalit.functional.stein import stein_direction
 from metalit.networks import MLP, Classifier, Conv4
@@ -64,6 +65,23 @@ def test_a_step_is_one_of_stein(episode):
     particles = torch.stack([vector(before, m) for m in range(3)])
     expected = particles - 0.1 * stein_direction(particles, torch.stack(gradients), 0.2)
     torch.testing.assert_close(torch.stack([vector(after, m) for m in range(3)]), expected)
+
+
+def test_a_longer_step_is_shortened_for_each_particle_by_itself(episode):
+    support, _ = task(episode)
+
+    def moved(**settings):
+        learner = make(**settings)
+        before, after = learner.trajectory(learner.meta()[0], support, 1)
+        return in_a_row(after) - in_a_row(before)
+
+    free = moved()
+    norms = (free / 0.1).norm(dim=1)
+    limit = norms.sort().values[1].item() * 1.01  # one particle's direction is longer
+    steps = moved(clip_norm=limit)
+    expected = free * (limit / norms).clamp(max=1).unsqueeze(1)
+    torch.testing.assert_close(steps, expected)
+    assert (steps.norm(dim=1) < 0.999 * free.norm(dim=1)).sum() == 1
 
 
 def test_the_chaser_is_the_squared_distance_to_a_leader_that_saw_everything(episode):
@@ -133,6 +151,7 @@ def test_samples_are_the_particles(episode):
         ({"inner_lr": 0.0}, "inner_lr is 0"),
         ({"particles": 0}, "particles is 0"),
         ({"temperature": -1.0}, "temperature is -1"),
+        ({"clip_norm": 0.0}, "clip_norm is 0"),
     ],
 )
 def test_impossible_settings_are_refused(settings, message):

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from metalit.algorithms.probabilistic.base import ParticleMetaLearner
 from metalit.episode import Labelled
-from metalit.functional.checks import at_least, not_negative
+from metalit.functional.checks import at_least, not_negative, positive
 from metalit.functional.parameters import Params, select
 from metalit.functional.stein import stein_direction
 from metalit.functional.update_rules import SGD
@@ -42,6 +42,8 @@ class BayesianMAML(ParticleMetaLearner):
         particles: M, >= 1. A single one is MAML with another meta-loss.
         temperature: tau of the posterior exp(-loss / tau), the weight of the particles' repulsion; >= 0. For S support
             examples with a noise variance s^2 it is 2 s^2 / S in regression, and 1 / S in classification.
+        clip_norm: a longer step than ``inner_lr * clip_norm`` is shortened to it, for each particle by itself; > 0.
+            Not if not given. The chaser's distance does not keep steps stable, as the loss after them does in MAML.
         objective: the meta-loss; ``ChaserLoss`` with one step of the leader if not given.
         **learner: the settings of ``ParticleMetaLearner``, ``GradientBasedMetaLearner`` and ``MetaLearner``.
 
@@ -55,6 +57,7 @@ class BayesianMAML(ParticleMetaLearner):
         inner_lr: float = 0.01,
         particles: int = 5,
         temperature: float = 0.01,
+        clip_norm: float | None = None,
         objective: Objective | None = None,
         **learner: Any,
     ) -> None:
@@ -62,12 +65,15 @@ class BayesianMAML(ParticleMetaLearner):
         super().__init__(network, update_rule=SGD(inner_lr), objective=objective, **learner)
         at_least(1, particles=particles)
         self.temperature = not_negative("temperature", temperature)
+        self.clip_norm = None if clip_norm is None else positive("clip_norm", clip_norm)
         multiply(network, self.adapted_names, particles)  # line 1
 
     def inner_step(self, meta: Params, support: Labelled, adapted: Params, state: Any) -> tuple[Params, Any]:
         """Return the particles after one more step (line 5)."""
         gradients, loss = self.gradients(meta, support, adapted)
         direction = stein_direction(in_a_row(adapted), in_a_row(gradients), self.temperature)
+        if self.clip_norm is not None:
+            direction = clipped(direction, self.clip_norm)
         parts = torch.split(direction, [value[0].numel() for value in adapted.values()], dim=1)
         shaped = {
             name: part.reshape(value.shape)
@@ -79,6 +85,12 @@ class BayesianMAML(ParticleMetaLearner):
 def in_a_row(stack: Params) -> Tensor:
     """Return every particle as one vector, ``[M, P]``."""
     return torch.cat([value.flatten(1) for value in stack.values()], dim=1)
+
+
+def clipped(rows: Tensor, norm: float) -> Tensor:
+    """Return ``rows [M, P]``, those that are longer than ``norm`` shortened to it."""
+    squares = rows.square().sum(dim=1, keepdim=True)
+    return rows * (norm**2 / squares.clamp_min(norm**2)).sqrt()
 
 
 def multiply(network: nn.Module, names: list[str], particles: int) -> None:
