@@ -126,6 +126,11 @@ class MetaLearner(L.LightningModule, ABC):
             (trained if parameter.requires_grad else fixed)[name] = parameter
         return trained, fixed
 
+    def tensors(self) -> Params:
+        """Return all that a task may read, both parts of ``meta``, by name."""
+        trained, fixed = self.meta()
+        return trained | fixed
+
     def keys(self, episode: Episode) -> Tensor:
         """Return each task's source of randomness, ``[B]`` int64; in evaluation nothing is random.
 

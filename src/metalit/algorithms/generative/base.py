@@ -82,7 +82,7 @@ class GenerativeMetaLearner(MetaLearner, ABC):
     @torch.no_grad()
     def generated_examples(self, support: Labelled) -> Tensor:
         """Return the fakes of each task, ``[B, fakes, ...]``, for support sets ``[B, S, ...]``."""
-        meta = {name: value for part in self.meta() for name, value in part.items()}
+        meta = self.tensors()
         made = []
         for x, y in zip(*support, strict=True):
             with self.context():

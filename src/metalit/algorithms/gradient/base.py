@@ -136,7 +136,7 @@ class GradientBasedMetaLearner(MetaLearner, ABC):
     @torch.no_grad()
     def adapt(self, support: Labelled) -> Callable[[Tensor], Tensor]:
         """Learn one task and return its predictor."""
-        meta = {name: value for part in self.meta() for name, value in part.items()}
+        meta = self.tensors()
         with self.context():
             adapted = self.trajectory(meta, support, self.steps_in_evaluation())[-1]
         return partial(self._predict_in_context, meta, adapted)

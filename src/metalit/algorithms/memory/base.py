@@ -126,6 +126,6 @@ class MemoryMetaLearner(MetaLearner, ABC):
 
     @torch.no_grad()
     def _predict_in_context(self, support: Labelled, ways: int, x: Tensor) -> Tensor:
-        meta = {name: value for part in self.meta() for name, value in part.items()}
+        meta = self.tensors()
         with self.context():
             return self._read_in_random_order(meta, support, x, ways)[1][-len(x) :]

@@ -88,7 +88,7 @@ class EmbeddingLearner(MetaLearner, ABC):
 
     @torch.no_grad()
     def _predict_in_context(self, support: Labelled, ways: int, x: Tensor) -> Tensor:
-        meta = {name: value for part in self.meta() for name, value in part.items()}
+        meta = self.tensors()
         with self.context():
             return self.classify(meta, support, x, ways)
 

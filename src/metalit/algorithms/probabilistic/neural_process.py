@@ -129,7 +129,7 @@ class NeuralProcess(MetaLearner, ABC):
 
     @torch.no_grad()
     def _predict_in_context(self, context: Context, x: Tensor) -> tuple[Tensor, Tensor]:
-        meta = {name: value for part in self.meta() for name, value in part.items()}
+        meta = self.tensors()
         with self.context():
             return self.predict(meta, context, x)
 
