@@ -26,6 +26,7 @@ from metalit.evaluation import Summary, paired_difference, read_results
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "results.md"
+FAMILIES = ("gradient", "metric", "memory", "generative", "probabilistic")
 SAME = ("ways", "shots")  # a config with others than maml.yaml's is another experiment
 
 
@@ -50,7 +51,10 @@ PROTOCOLS = {
 
 
 def methods(dataset: str, only: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
-    """Return the configs of a data set that share the protocol of ``maml.yaml``, by name, MAML's first."""
+    """Return the configs of a data set that share the protocol of ``maml.yaml``, by name, in the order of the table.
+
+    That is MAML, the other methods of its family, and then family by family.
+    """
     files = sorted((ROOT / "configs" / dataset).glob("*.yaml"))
     configs = {path.stem: yaml.safe_load(path.read_text()) for path in files}
     ours = {
@@ -58,7 +62,9 @@ def methods(dataset: str, only: Sequence[str] = ()) -> dict[str, dict[str, Any]]
     }
     chosen = only or plan(dataset) or configs
     names = [name for name in configs if ours[name] == ours["maml"] and name in chosen]
-    return {name: configs[name] for name in sorted(names, key=lambda name: (name != "maml", name))}
+    first = FAMILIES.index
+    order = sorted(names, key=lambda name: (name != "maml", first(family(configs[name])), name))
+    return {name: configs[name] for name in order}
 
 
 def plan(dataset: str) -> dict[str, dict[str, Any]]:
@@ -67,12 +73,34 @@ def plan(dataset: str) -> dict[str, dict[str, Any]]:
     return {} if file is None else yaml.safe_load(file.read_text())
 
 
-def takes_steps(config: Mapping[str, Any]) -> bool:
-    """Whether a config's method adapts in inner steps, whose number the test chooses."""
+def planned_options(name: str, dataset: str, out: Path) -> list[str]:
+    """Return what the plan gives to fit and test of one method, for the command line."""
+    options = []
+    for option, value in plan(dataset).get(name, {}).items():
+        if option == "pretrained":
+            option, value = "model.pretrained", out / value / "checkpoints" / "best.ckpt"
+        options += [f"--{option}", str(value)]
+    return options
+
+
+def algorithm(config: Mapping[str, Any]) -> type:
+    """Return the class of a config's method."""
     from metalit import algorithms  # only here, for torch takes seconds to load
 
-    method = getattr(algorithms, config["model"]["class_path"].rpartition(".")[2])
-    return issubclass(method, algorithms.GradientBasedMetaLearner)
+    found: type = getattr(algorithms, config["model"]["class_path"].rpartition(".")[2])
+    return found
+
+
+def takes_steps(config: Mapping[str, Any]) -> bool:
+    """Whether a config's method adapts in inner steps, whose number the test chooses."""
+    from metalit.algorithms import GradientBasedMetaLearner  # only here, for torch takes seconds to load
+
+    return issubclass(algorithm(config), GradientBasedMetaLearner)
+
+
+def family(config: Mapping[str, Any]) -> str:
+    """Return the family of a config's method: the folder of its algorithm."""
+    return algorithm(config).__module__.split(".")[2]
 
 
 def train_and_test(
@@ -83,8 +111,7 @@ def train_and_test(
     if (folder / "results.json").exists():
         return
     common = ["--config", f"configs/{dataset}/{name}.yaml"]
-    for option, value in plan(dataset).get(name, {}).items():
-        common += [f"--{option}", str(value)]
+    common += planned_options(name, dataset, out)
     common += ["--run_dir", str(folder), "--trainer.enable_progress_bar", "false", *options.more]
     common += ["--data.root", options.root] if options.root else []
     last = folder / "checkpoints" / "last.ckpt"
@@ -108,24 +135,31 @@ def train_and_test(
                 return
 
 
-def table(dataset: str, names: Sequence[str], out: Path) -> str:
+def table(dataset: str, configs: Mapping[str, Mapping[str, Any]], out: Path) -> str:
     """Return a Markdown table of the methods that have results."""
     metric, steps, _ = PROTOCOLS[dataset]
     columns = [f"after {step} step{'s' * (step > 1)}" for step in steps] if steps else [metric]
-    head = ["method", "before adaptation", *columns, "best at meta-step", "against MAML, episode by episode"]
+    head = [
+        "method",
+        "family",
+        "before adaptation",
+        *columns,
+        "best at meta-step",
+        "against MAML, episode by episode",
+    ]
     rows = [head, ["---"] * len(head)]
-    for name in names:
+    for name, config in configs.items():
         if (out / name / "results.json").exists():
-            rows.append(row(name, dataset, out))
+            rows.append(row(name, family(config), dataset, out))
     return "\n".join("| " + " | ".join(cells) + " |" for cells in rows)
 
 
-def row(name: str, dataset: str, out: Path) -> list[str]:
-    """Return one method's cells."""
+def row(name: str, of: str, dataset: str, out: Path) -> list[str]:
+    """Return the cells of one method of a family."""
     metric, steps, _ = PROTOCOLS[dataset]
     results = read_results(out / name)
     by_step = results.get("by_step", {}).get(metric)
-    cells = [f"[`{name}`](../configs/{dataset}/{name}.yaml)"]
+    cells = [f"[`{name}`](../configs/{dataset}/{name}.yaml)", of]
     cells += [written(by_step[0]) if by_step else "–"]
     shown = [by_step[step] for step in steps] if steps and by_step else [results["metrics"][metric]]
     cells += ["–"] * (len(steps or [0]) - len(shown)) + [written(summary) for summary in shown]
@@ -189,19 +223,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     out = options.out.resolve() / options.dataset
     names = [*options.only] or list(methods(options.dataset))
     run(names, options, out)
-    everything = list(methods(options.dataset))
-    text = table(options.dataset, everything, out)
+    text = table(options.dataset, methods(options.dataset), out)
     print(text)
     write_into(PAGE, options.table or options.dataset, text)
     return None
 
 
 def run(names: Sequence[str], options: argparse.Namespace, out: Path) -> None:
-    """Run methods, so many at the same time."""
+    """Run methods, so many at the same time; those that start from another's network after all others."""
     out.mkdir(parents=True, exist_ok=True)
     configs = methods(options.dataset, names)
-    with ThreadPoolExecutor(options.jobs) as pool:
-        list(pool.map(lambda name: train_and_test(name, configs[name], options.dataset, out, options), names))
+    second = [name for name in names if "pretrained" in plan(options.dataset).get(name, {})]
+    for stage in ([name for name in names if name not in second], second):
+        with ThreadPoolExecutor(options.jobs) as pool:
+            list(
+                pool.map(
+                    lambda name: train_and_test(name, configs[name], options.dataset, out, options), stage
+                )
+            )
 
 
 def quick(options: argparse.Namespace) -> None:
@@ -211,7 +250,7 @@ def quick(options: argparse.Namespace) -> None:
     options.more += ["--data.test_episodes=20", "--model.engine.compile=false", "--trainer.accelerator=cpu"]
     with tempfile.TemporaryDirectory() as folder:
         run(names, options, Path(folder))
-        print(table("sinusoid", names, Path(folder)))
+        print(table("sinusoid", methods("sinusoid", names), Path(folder)))
         finished = [json.loads((Path(folder) / name / "results.json").read_text()) for name in names]
         assert all(len(results["by_step"]["mse"]) == 11 for results in finished)
 
