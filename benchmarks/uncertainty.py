@@ -5,7 +5,8 @@
 Each RUN is the folder of a finished run on sinusoids. Printed are, over 1000 fixed test tasks of 10 support points:
 
 1. squared error and negative log-likelihood (NLL) per point. A method that predicts points is given a Gaussian whose
-   variance is fitted to validation tasks. So is, beside its own noise, any method of several samples.
+   variance is fitted to validation tasks. So is, beside its own noise, any method of several samples. Likelihoods are
+   compared with those of the first RUN task by task.
 2. the spread of predictions at x < 0 against that at x > 0, where all support points have x > 0.
 3. with --contexts, the NLL with 1, 2, 5, 10 and 20 support points.
 """
@@ -13,6 +14,7 @@ Each RUN is the folder of a finished run on sinusoids. Printed are, over 1000 fi
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import torch
 import yaml
@@ -103,10 +105,10 @@ def fitted_likelihoods(means: Tensor, targets: Tensor, others: Tensor, other_tar
     return likelihoods(means, NOISES[fits.argmin()].expand(means.shape), targets)
 
 
-def written(values: Tensor) -> str:
-    """Return mean and 95 % interval."""
+def written(values: Tensor, sign: Literal["+", "-"] = "-") -> str:
+    """Return mean and 95 % interval; with ``+``, the sign of a positive mean too."""
     summary = summarise(values)
-    return f"{summary.mean:.4f} ± {summary.ci95:.4f}"
+    return f"{summary.mean:{sign}.4f} ± {summary.ci95:.4f}"
 
 
 def likelihood_table(learners: dict[str, MetaLearner], steps: Sequence[int], tasks: int, others: int) -> str:
@@ -115,18 +117,28 @@ def likelihood_table(learners: dict[str, MetaLearner], steps: Sequence[int], tas
         Sinusoid(shots=10, queries=100).episodes(split, 0, count)
         for split, count in (("test", tasks), ("val", others))
     )
-    rows = [["method", "steps", "mse", "NLL", "NLL, noise fitted on validation tasks"], ["---"] * 5]
+    head = ["method", "steps", "mse", "NLL", "NLL, noise fitted on validation tasks"]
+    reference = next(iter(learners))
+    rows = [[*head, f"NLL against {reference}, task by task"], ["---"] * 6]
+    references: dict[int, Tensor] = {}  # by step
     for name, learner in learners.items():
         for step in [0] if isinstance(learner, NeuralProcess) else steps:
             means, log_std = gaussians(learner, test, step)
-            other_means, _ = gaussians(learner, val, step)
-            probabilistic = isinstance(learner, NeuralProcess | ParticleMetaLearner)
-            own = likelihoods(means, log_std, test.query.y)
-            fitted = fitted_likelihoods(means, test.query.y, other_means, val.query.y)
-            cells = [name, str(step), written(squared_errors(means, test.query.y))]
-            cells += [written(own) if probabilistic else "–"]
-            cells += ["–" if isinstance(learner, NeuralProcess) else written(fitted)]
-            rows.append(cells)
+            found = []
+            if isinstance(learner, NeuralProcess | ParticleMetaLearner):
+                found.append(likelihoods(means, log_std, test.query.y))
+            if not isinstance(learner, NeuralProcess):
+                other_means, _ = gaussians(learner, val, step)
+                found.append(fitted_likelihoods(means, test.query.y, other_means, val.query.y))
+            cells = [written(values) for values in found]
+            cells = [*cells, "–"] if isinstance(learner, NeuralProcess) else ["–"] * (2 - len(cells)) + cells
+            if name == reference:
+                references[step], differences = found[-1], ["–"]
+            else:
+                of_reference = references.get(step, references[max(references)])
+                differences = [written(values - of_reference, "+") for values in found]
+            error = written(squared_errors(means, test.query.y))
+            rows.append([name, str(step), error, *cells, "; ".join(differences)])
     return markdown(rows)
 
 
