@@ -1,6 +1,9 @@
 """Every mistake that a user can make is one line that names the option, and a bug of ours is a traceback."""
 
 import re
+import socket
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from urllib.error import URLError
@@ -284,6 +287,33 @@ def test_read_only_run_folder(tmp_path, capsys):
     assert line == (
         f"run_dir: {tmp_path}/fixed/run cannot be written, for {tmp_path}/fixed is read-only; name another --run_dir"
     )
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from metalit.runs import claim
+file = claim(Path(sys.argv[1]))
+print("claimed", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_two_trainings_in_one_run_folder(tmp_path, capsys):
+    run, config = tmp_path / "run", write_yaml(tmp_path / "c.yaml", maml())
+    main(["fit", "--config", config, "--run_dir", str(run)])
+    metrics = (run / "metrics.csv").read_bytes()
+    command = [sys.executable, "-c", HOLDER, str(run)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout.readline() == "claimed\n"
+        line = complaint(capsys, lambda: main(["fit", "--config", config, "--run_dir", str(run)]))
+        assert line == (
+            f"run_dir: process {holder.pid} on {socket.gethostname()} is training in {run}; wait for its end, or name "
+            "another --run_dir"
+        )
+        assert (run / "metrics.csv").read_bytes() == metrics
+        holder.kill()
+    main(["fit", "--config", config, "--run_dir", str(run)])  # the claim has ended with the process
 
 
 @pytest.fixture

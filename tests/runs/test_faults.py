@@ -31,6 +31,7 @@ def disk(tmp_path):
     ):
         pytest.skip("needs the right to mount a file system")
     yield folder
+    make_writable(folder)
     subprocess.run(["umount", str(folder)], check=True)
 
 
@@ -46,13 +47,15 @@ def fill(folder):
 
 
 def make_read_only(folder):
-    """Allow no more writing to the file system of a folder."""
-    subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
+    """Let no file of a folder be opened for writing any more; those that are open may stay so."""
+    subprocess.run(["mount", "--bind", str(folder), str(folder)], check=True)
+    subprocess.run(["mount", "-o", "remount,bind,ro", str(folder)], check=True)
 
 
 def make_writable(folder):
     """Allow it again, and make room."""
-    subprocess.run(["mount", "-o", "remount,rw", str(folder)], check=True)
+    if os.statvfs(folder).f_flag & os.ST_RDONLY:
+        subprocess.run(["umount", str(folder)], check=True)
     (folder / "filler").unlink(missing_ok=True)
 
 

@@ -10,7 +10,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import lightning as L
 import torch
@@ -39,6 +39,7 @@ from metalit.runs import (
     WandbLogger,
     check_checkpoint,
     check_writable,
+    claim,
     common_new_folder,
     end_with_parent,
     keep_old,
@@ -82,6 +83,8 @@ class SaveRunConfig(SaveConfigCallback):
 class MetalitCLI(LightningCLI):
     """See the module."""
 
+    _claim: TextIO | None = None
+
     def __init__(self, args: Sequence[str] | None = None) -> None:
         try:
             super().__init__(
@@ -105,6 +108,9 @@ class MetalitCLI(LightningCLI):
             own = is_from_metalit(cause)
             message = explain_error(cause, getattr(self, "config", {}), self.parser, own=own)
             fail(message if own else f"{message} ({DEBUG_VARIABLE}=1 shows where)")
+        finally:
+            if self._claim is not None:
+                self._claim.close()
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         """Return a parser with short errors."""
@@ -165,6 +171,8 @@ class MetalitCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Return the trainer, with metalit's callbacks and, while fitting, CSV and TensorBoard logs by default."""
         settings = self.config[self.subcommand].trainer
+        if self.subcommand == "fit" and not settings.fast_dev_run:
+            self._claim = rank_zero_only(claim)(Path(settings.default_root_dir))
         # only those that have work to do: each costs every training step a little
         own: list[Callback] = [make() for make in OWN_CALLBACKS[str(self.subcommand)]]
         if settings.logger is not False and not settings.barebones:

@@ -2,7 +2,7 @@
 
 from metalit.runs.checkpoint_files import check_checkpoint, keep_old, resolve_checkpoint
 from metalit.runs.checkpoints import RunCheckpoint
-from metalit.runs.folder import check_writable, common_new_folder, new_folder, writable_run_folder
+from metalit.runs.folder import check_writable, claim, common_new_folder, new_folder, writable_run_folder
 from metalit.runs.owed_validation import OwedValidation
 from metalit.runs.preemption import Preemption
 from metalit.runs.random_states import RandomStates
@@ -17,6 +17,7 @@ __all__ = [
     "WandbLogger",
     "check_checkpoint",
     "check_writable",
+    "claim",
     "common_new_folder",
     "end_with_parent",
     "keep_old",

@@ -1,8 +1,11 @@
 """The folder of a run: a new one, and whether this process may write into it."""
 
+import fcntl
 import os
+import socket
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import TextIO
 
 import lightning as L
 import torch.distributed
@@ -12,6 +15,7 @@ from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvir
 RUN_DIR_VARIABLE = (
     "METALIT_RUN_DIR"  # tells the processes that Lightning starts which folder the first one chose
 )
+LOCK = ".fit.lock"
 PATIENCE = timedelta(minutes=2)  # with the first process, to say which folder it chose
 
 
@@ -88,3 +92,32 @@ def check_writable(run_dir: Path) -> None:
         raise ValueError(
             f"run_dir: {run_dir} cannot be written, for {nearest} {problem}; name another --run_dir"
         )
+
+
+def claim(run_dir: Path) -> TextIO | None:
+    """Return an open file, which keeps a run folder to this process: two trainings must not write into one.
+
+    The claim ends when the file is closed or the process ends, however it ends, and processes started from this one do
+    not share it. None on a file system without locks, or without room.
+
+    Raises:
+        ValueError: another process has it; with its number and machine.
+    """
+    run_dir.mkdir(parents=True, exist_ok=True)
+    file = (run_dir / LOCK).open("a+", encoding="utf-8")
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+    except (BlockingIOError, PermissionError):
+        file.seek(0)
+        holder = file.read() or "another process"
+        file.close()
+        raise ValueError(
+            f"run_dir: {holder} is training in {run_dir}; wait for its end, or name another --run_dir"
+        ) from None
+    except OSError:
+        file.close()
+        return None
+    return file
