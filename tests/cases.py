@@ -92,6 +92,7 @@ DOMAINS = {
             "process": lambda: ConditionalProcess(hidden=20),
             "attentive": lambda: AttentiveProcess(hidden=16, heads=2, encoder_layers=2, decoder_layers=2),
             "embedding": lambda: MLP(hidden=(20,), outputs=20),
+            "renormalised": lambda: MLP(hidden=(20,), outputs=20),
         },
     ),
     "glyphs": Domain(
@@ -101,6 +102,7 @@ DOMAINS = {
         {
             "predictor": lambda: Classifier(Conv4(channels=8, downsample="stride"), ways=3),
             "embedding": lambda: Conv4(channels=8, batch_norm="running"),
+            "renormalised": lambda: Conv4(channels=8, batch_norm="renorm"),
             "maps": lambda: ConvMaps(channels=8),
             "context": lambda: FiLMConv4(channels=8, ways=3, context_size=20),
             "pixels": lambda: Pixels(10),
@@ -411,7 +413,7 @@ CASES = {
     ),
     "SNAIL": Case(
         SNAIL,
-        network="embedding",
+        network="renormalised",
         settings={"support_size": 6, "filters": 16, "attention": [(16, 16), (16, 16)]},
         domain_settings={"glyphs": {"ways": 3}},
         learning={"sinusoid": Learning(600, 0.003, 1.2), "glyphs": Learning(250, 0.003, 0.9)},
