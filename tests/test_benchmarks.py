@@ -17,6 +17,7 @@ from metalit.learn2learn_compat import INSTALL
 ROOT = Path(__file__).parent.parent
 SCRIPTS = sorted((ROOT / "benchmarks").glob("*.py"))
 OF_ACCURACY = ("methods.py",)  # measures no speed, so it ends with no ratio
+LONG = ("inner_loop_memory.py",)
 NEED_LEARN2LEARN = ("stream_throughput.py",)
 
 
@@ -35,7 +36,12 @@ def run(script, folder):
 
 
 @pytest.mark.parametrize(
-    "script", [each for each in SCRIPTS if each.name not in OF_ACCURACY], ids=lambda script: script.name
+    "script",
+    [
+        pytest.param(each, marks=[pytest.mark.slow] if each.name in LONG else [], id=each.name)
+        for each in SCRIPTS
+        if each.name not in OF_ACCURACY
+    ],
 )
 def test_a_benchmark_runs(script, tmp_path):
     if script.name in NEED_LEARN2LEARN and find_spec("learn2learn") is None:
@@ -45,6 +51,7 @@ def test_a_benchmark_runs(script, tmp_path):
     assert 0 < low <= median <= high
 
 
+@pytest.mark.slow
 def test_all_methods_become_one_table(tmp_path):
     page = (ROOT / "docs" / "results.md").read_text()
     table = [

@@ -75,7 +75,9 @@ def first_gradients(algorithm, folder):
     return witness.found
 
 
-@pytest.mark.parametrize("compile", [False, True], ids=["eager", "compiled"])
+@pytest.mark.parametrize(
+    "compile", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["eager", "compiled"]
+)
 def test_second_derivatives_begin_at_their_epoch(compile, tmp_path):
     def network():
         return MLP(hidden=(8,))
@@ -269,7 +271,7 @@ def test_other_query_images_matter_only_with_statistics_of_the_batch(batch_norm,
     [
         {"engine": Engine("vmap")},
         {"engine": Engine(chunk_size=3)},
-        {"engine": Engine(compile=True, compile_backend="aot_eager")},
+        pytest.param({"engine": Engine(compile=True, compile_backend="aot_eager")}, marks=pytest.mark.slow),
         {"checkpoint_steps": True},
     ],
     ids=["vmap", "chunked", "compiled", "checkpointed"],

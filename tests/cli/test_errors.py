@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import zipfile
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.error import URLError
 
@@ -14,6 +15,7 @@ import torch
 from commands import NULL, changed, complaint, maml, protonet, write_yaml
 from metalit.algorithms import MAML
 from metalit.cli import main
+from metalit.runs import claim
 from miniature import write_omniglot
 
 MODEL, DATA = "model.init_args.", "data.init_args."
@@ -299,21 +301,37 @@ sys.stdin.read()
 """
 
 
+@contextmanager
+def claimed(run):
+    """Another process that has a run folder."""
+    command = [sys.executable, "-c", HOLDER, str(run)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout.readline() == "claimed\n"
+        yield holder
+        holder.kill()
+
+
 def test_two_trainings_in_one_run_folder(tmp_path, capsys):
     run, config = tmp_path / "run", write_yaml(tmp_path / "c.yaml", maml())
     main(["fit", "--config", config, "--run_dir", str(run)])
     metrics = (run / "metrics.csv").read_bytes()
-    command = [sys.executable, "-c", HOLDER, str(run)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
-        assert holder.stdout.readline() == "claimed\n"
+    with claimed(run) as holder:
         line = complaint(capsys, lambda: main(["fit", "--config", config, "--run_dir", str(run)]))
         assert line == (
             f"run_dir: process {holder.pid} on {socket.gethostname()} is training in {run}; wait for its end, or name "
             "another --run_dir"
         )
         assert (run / "metrics.csv").read_bytes() == metrics
-        holder.kill()
     main(["fit", "--config", config, "--run_dir", str(run)])  # the claim has ended with the process
+
+
+def test_a_job_that_is_queued_again_is_not_in_its_own_way(tmp_path, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    with claimed(tmp_path):
+        assert claim(tmp_path) is None
+        monkeypatch.setenv("SLURM_JOB_ID", "71")
+        with pytest.raises(ValueError, match=r"process \d+ of job 7 on .* is training in"):
+            claim(tmp_path)
 
 
 @pytest.fixture

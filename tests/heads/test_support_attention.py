@@ -60,7 +60,9 @@ def full_context(engine, **settings):
 
 
 @pytest.mark.parametrize(
-    "engine", [Engine("vmap"), Engine(compile=True, compile_backend="aot_eager")], ids=["vmap", "compiled"]
+    "engine",
+    [Engine("vmap"), pytest.param(Engine(compile=True, compile_backend="aot_eager"), marks=pytest.mark.slow)],
+    ids=["vmap", "compiled"],
 )
 def test_full_context_in_every_engine(engine):
     expected = meta_gradient(full_context(Engine("loop")), double("glyphs"))

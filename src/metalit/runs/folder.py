@@ -98,22 +98,26 @@ def claim(run_dir: Path) -> TextIO | None:
     """Return an open file, which keeps a run folder to this process: two trainings must not write into one.
 
     The claim ends when the file is closed or the process ends, however it ends, and processes started from this one do
-    not share it. None on a file system without locks, or without room.
+    not share it. None on a file system without locks, or without room; and where the claim is of this same SLURM job,
+    which has been queued again: a machine that went down may leave it behind on a network file system.
 
     Raises:
         ValueError: another process has it; with its number and machine.
     """
     run_dir.mkdir(parents=True, exist_ok=True)
-    file = (run_dir / LOCK).open("a+", encoding="utf-8")
+    file, job_id = (run_dir / LOCK).open("a+", encoding="utf-8"), SLURMEnvironment.job_id()
+    job = "" if job_id is None else f" of job {job_id}"
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.write(f"process {os.getpid()}{job} on {socket.gethostname()}")
         file.flush()
     except (BlockingIOError, PermissionError):
         file.seek(0)
         holder = file.read() or "another process"
         file.close()
+        if job and f"{job} on " in holder:
+            return None
         raise ValueError(
             f"run_dir: {holder} is training in {run_dir}; wait for its end, or name another --run_dir"
         ) from None
