@@ -150,16 +150,16 @@ def table(dataset: str, configs: Mapping[str, Mapping[str, Any]], out: Path) -> 
     rows = [head, ["---"] * len(head)]
     for name, config in configs.items():
         if (out / name / "results.json").exists():
-            rows.append(row(name, family(config), dataset, out))
+            rows.append(row(name, config, dataset, out))
     return "\n".join("| " + " | ".join(cells) + " |" for cells in rows)
 
 
-def row(name: str, of: str, dataset: str, out: Path) -> list[str]:
-    """Return the cells of one method of a family."""
+def row(name: str, config: Mapping[str, Any], dataset: str, out: Path) -> list[str]:
+    """Return one method's cells."""
     metric, steps, _ = PROTOCOLS[dataset]
     results = read_results(out / name)
     by_step = results.get("by_step", {}).get(metric)
-    cells = [f"[`{name}`](../configs/{dataset}/{name}.yaml)", of]
+    cells = [f"[`{name}`](../configs/{dataset}/{name}.yaml)", family(config)]
     cells += [written(by_step[0]) if by_step else "–"]
     shown = [by_step[step] for step in steps] if steps and by_step else [results["metrics"][metric]]
     cells += ["–"] * (len(steps or [0]) - len(shown)) + [written(summary) for summary in shown]
@@ -232,15 +232,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(names: Sequence[str], options: argparse.Namespace, out: Path) -> None:
     """Run methods, so many at the same time; those that start from another's network after all others."""
     out.mkdir(parents=True, exist_ok=True)
-    configs = methods(options.dataset, names)
-    second = [name for name in names if "pretrained" in plan(options.dataset).get(name, {})]
+    configs, planned = methods(options.dataset, names), plan(options.dataset)
+
+    def one(name: str) -> None:
+        train_and_test(name, configs[name], options.dataset, out, options)
+
+    second = [name for name in names if "pretrained" in planned.get(name, {})]
     for stage in ([name for name in names if name not in second], second):
         with ThreadPoolExecutor(options.jobs) as pool:
-            list(
-                pool.map(
-                    lambda name: train_and_test(name, configs[name], options.dataset, out, options), stage
-                )
-            )
+            list(pool.map(one, stage))
 
 
 def quick(options: argparse.Namespace) -> None:

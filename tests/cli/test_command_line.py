@@ -4,8 +4,11 @@ import importlib
 import inspect
 import json
 import logging
+import os
 import re
 import shlex
+import subprocess
+import sys
 import tomllib
 import warnings
 from pathlib import Path
@@ -173,11 +176,15 @@ def test_every_argument_is_documented(group, name, capsys):
         assert re.search(r"[a-zA-Z]{2,}[^(]* \((required, )?type: ", words), f"{option} has no help: {words}"
 
 
-def test_help_names_networks_and_not_everything_there_is(capsys):
-    text = help_of(capsys, "fit", "--model.help", "MAML")
+def test_help_names_networks_and_not_everything_there_is():
+    # in a process of its own, which knows no classes but a user's
+    command = [sys.executable, "-m", "metalit", "fit", "--model.help", "MAML"]
+    environment = {**os.environ, "COLUMNS": "80"}
+    text = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
     assert "Conv4" in text
+    assert "BatchRenorm2d" not in text  # a part of networks
     assert "torchmetrics" not in text
-    assert len(text.splitlines()) < 160
+    assert len(text.splitlines()) < 150
 
 
 # run folders

@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from metalit.networks import MLP, BatchRenorm2d, Classifier, Conv4, batch_norm_mode
+from metalit.networks import MLP, Classifier, Conv4, batch_norm_mode
+from metalit.networks.normalisation import BatchRenorm2d
 
 
 @pytest.mark.parametrize(("size", "features"), [(28, 64), (32, 256), (84, 1600)])

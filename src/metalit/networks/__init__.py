@@ -10,8 +10,7 @@ from metalit.networks.conv_maps import ConvMaps
 from metalit.networks.film_conv4 import FiLMConv4
 from metalit.networks.image_generator import ImageGenerator
 from metalit.networks.mlp import MLP
-from metalit.networks.normalisation import BatchNormMode, BatchRenorm2d, batch_norm_2d, batch_norm_mode
-from metalit.networks.per_step_norms import PerStepNorms
+from metalit.networks.normalisation import BatchNormMode, batch_norm_2d, batch_norm_mode
 from metalit.networks.pixels import Pixels
 from metalit.networks.relation_encoder import RelationEncoder
 from metalit.networks.relation_module import RelationModule
@@ -21,7 +20,6 @@ __all__ = [
     "AttentiveProcess",
     "AugmentedConvNet",
     "BatchNormMode",
-    "BatchRenorm2d",
     "Classifier",
     "ConditionalProcess",
     "ContextMLP",
@@ -29,7 +27,6 @@ __all__ = [
     "ConvMaps",
     "FiLMConv4",
     "ImageGenerator",
-    "PerStepNorms",
     "Pixels",
     "RelationEncoder",
     "RelationModule",

@@ -88,7 +88,10 @@ def in_a_row(stack: Params) -> Tensor:
 
 
 def clipped(rows: Tensor, norm: float) -> Tensor:
-    """Return ``rows [M, P]``, those that are longer than ``norm`` shortened to it."""
+    """Return ``rows [M, P]``, those that are longer than ``norm`` shortened to it.
+
+    As ``torch.renorm`` does, which vmap takes one task at a time.
+    """
     squares = rows.square().sum(dim=1, keepdim=True)
     return rows * (norm**2 / squares.clamp_min(norm**2)).sqrt()
 
