@@ -76,13 +76,22 @@ class MetaNetwork(MemoryMetaLearner):
             {kind: RecurrentWeightGenerator(generator_size) for kind in self.kinds(self.fast_key_names)}
         )
 
-    def read(self, meta: Params, support: Labelled, query: Tensor) -> Tensor:
-        """Return predictions of the queries, each by fast weights of its own."""
+    def embed(self, meta: Params, x: Any) -> Any:
+        """Return the inputs: both networks see them as they are."""
+        return x
+
+    def read(self, meta: Params, support: Labelled) -> tuple[Any, Tensor]:
+        """Return the key network's fast weights, and the memory: an index and fast weights for each example."""
         fast_keys = self.generate_for_keys(meta, support)  # line 5
-        keys, _ = self.call("key_network", meta, torch.cat([support.x, query]), fast_keys)
-        memory = self.generate(meta, support)  # line 7
-        reading = read_weights(keys[len(support.y) :], keys[: len(support.y)])  # line 9
-        fast = {name: mixtures(reading, slots) for name, slots in memory.items()}
+        index, _ = self.call("key_network", meta, support.x, fast_keys)
+        return (fast_keys, index, self.generate(meta, support)), index.new_zeros(0, self.width)  # line 7
+
+    def answer(self, meta: Params, memory: Any, query: Any) -> Tensor:
+        """Return predictions of the queries, each by fast weights of its own."""
+        fast_keys, index, slots = memory
+        keys, _ = self.call("key_network", meta, query, fast_keys)
+        reading = read_weights(keys, index)  # line 9
+        fast = {name: mixtures(reading, values) for name, values in slots.items()}
 
         def predict(x: Tensor, fast: Params) -> Tensor:
             return self.call("network", meta, x.unsqueeze(0), fast)[1].squeeze(0)  # line 10
