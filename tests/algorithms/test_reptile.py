@@ -113,9 +113,8 @@ def test_evaluation_may_take_other_mini_batches_than_training(episode):  # noqa:
 
 
 def test_tasks_of_a_batch_draw_mini_batches_of_their_own(episode):  # noqa: F811
-    same = type(episode)(
-        *(Labelled(part.x[:1].expand(8, -1, -1), part.y[:1].expand(8, -1, -1)) for part in episode)
-    )
+    support, query = (Labelled(*(leaf[:1].expand(8, -1, -1) for leaf in part)) for part in episode[:2])
+    same = type(episode)(support, query, torch.arange(8))
     algorithm = Reptile(Linear(), ALPHA, 1, "sgd", inner_batch_size=2)
     assert len(algorithm(same).loss.unique()) > 4
     assert len(algorithm.eval()(same).loss.unique()) == 1  # in evaluation nothing is random

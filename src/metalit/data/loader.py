@@ -97,12 +97,6 @@ class TrainLoader(DataLoader[Episode]):
             self.spans.position += self.spans.step
             yield episode
 
-    @property
-    def first_episode(self) -> int:
-        """Return which episode of the stream was the first of those handed out last, on this rank."""
-        spans = self.spans
-        return spans.position - spans.step + spans.rank * spans.tasks_per_batch
-
     def state_dict(self) -> dict[str, int]:
         """Return how many episodes were handed out, and where the running epoch began."""
         return {"episodes": self.spans.position, "epoch_start": self.spans.epoch_start}

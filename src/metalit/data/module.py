@@ -195,6 +195,11 @@ class ClassificationDataModule(EpisodicDataModule, ABC):
     def load(self, split: Split) -> ClassStore:
         """Return all examples of a split, class after class; splits share no class."""
 
+    @property
+    def train_classes(self) -> int:
+        """How many classes the training split has; known once its stream is made."""
+        return len(self.stores["train"].class_sizes)
+
     def make_stream(self, split: Split) -> ClassificationStream:
         """Load the split's store and return the stream of its episodes."""
         self.stores[split] = store = self.load(split)
@@ -219,7 +224,7 @@ class ClassificationDataModule(EpisodicDataModule, ABC):
         def gather(part: Labelled) -> Labelled:
             return Labelled(to_unit_interval(store.take(part.x).to(device, non_blocking=True)), part.y)
 
-        return Episode(gather(episode.support), gather(episode.query))
+        return Episode(gather(episode.support), gather(episode.query), episode.index)
 
     def setting(self) -> dict[str, Any]:
         """Return what a reader of a test result must know about its episodes."""
