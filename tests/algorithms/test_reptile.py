@@ -79,7 +79,7 @@ def test_with_one_tail_step_foml_is_the_inner_rate_times_first_order_maml(steps,
 def test_more_tail_steps_add_up_query_gradients(episode):  # noqa: F811
     network = Linear()
     found = gradient_of(FOML(network, ALPHA, 0, tail_steps=3, inner_optimizer="sgd"), episode)
-    swapped = type(episode)(episode.query, episode.support)
+    swapped = episode._replace(support=episode.query, query=episode.support)
     torch.testing.assert_close(found, gradient_of(Reptile(network, ALPHA, 3, "sgd"), swapped))
 
 
