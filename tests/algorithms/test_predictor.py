@@ -17,11 +17,11 @@ from metalit.algorithms import (
     ANIL,
     LEO,
     MANN,
+    R2D2,
     BayesianMAML,
     MatchingNetwork,
     MetaBaseline,
     PrototypicalNetwork,
-    R2D2,
     SimpleShot,
 )
 from metalit.networks import MLP, Classifier, Conv4, Pixels

@@ -5,11 +5,10 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_map
 
+from algorithms.test_battery import assert_same_gradient, episodes, learner, meta_gradient
 from cases import CASES, DOMAINS
 from metalit import Engine, Labelled
 from metalit.networks import Classifier
-
-from algorithms.test_battery import assert_same_gradient, episodes, learner, meta_gradient
 
 # what these take is not the network's input alone: images to generate, maps to relate, layers with two paths, points
 WITHOUT = {
