@@ -66,7 +66,7 @@ class MetaLearner(L.LightningModule, ABC):
         self.task_seed: Tensor
         self.register_buffer("task_seed", torch.randint(2**31, ()))  # of what is random within tasks
         self._batches: list[Batch] = []  # of the step that is being made
-        self._compiled: Callable[..., tuple[Params, Tensor, Outcome]] | None = None
+        self._compiled: dict[Engine, Callable[..., tuple[Params, Tensor, Outcome]]] = {}
 
     @abstractmethod
     def task(self, meta: Params, support: Labelled, query: Labelled, ways: int) -> Outcome:
@@ -105,7 +105,7 @@ class MetaLearner(L.LightningModule, ABC):
     def forward(self, episode: Episode) -> Outcome:
         """Return the outcome of every task: differentiable, and without a change of any state."""
         task = partial(self.task, ways=self.ways_of(episode.support))
-        return self.engine.map(task, *self.meta(), self.keys(episode), episode)
+        return self.settled_engine().map(task, *self.meta(), self.keys(episode), episode)
 
     def meta_loss(self, episode: Episode) -> Tensor:
         """Return the scalar that training minimises."""
@@ -116,7 +116,7 @@ class MetaLearner(L.LightningModule, ABC):
     def evaluate(self, episode: Episode) -> Outcome:
         """Return every task's outcome at each stage: loss ``[B, T]``, predictions ``[B, T, Q, ...]``."""
         task = partial(self.evaluate_task, ways=self.ways_of(episode.support))
-        return self.engine.map(task, *self.meta(), self.keys(episode), episode)
+        return self.settled_engine().map(task, *self.meta(), self.keys(episode), episode)
 
     def meta(self) -> tuple[Params, Params]:
         """Return (meta-parameters that are trained, everything else a task may read), by name."""
@@ -156,7 +156,15 @@ class MetaLearner(L.LightningModule, ABC):
 
     def context(self) -> TaskContext:
         """Return the context in which ``adapt`` and its predictor run."""
-        return TaskContext(torch.zeros((), dtype=torch.int64, device=self.device), self.meta()[1])
+        key, rows_by_vmap = (
+            torch.zeros((), dtype=torch.int64, device=self.device),
+            self.settled_engine().over_vmap,
+        )
+        return TaskContext(key, self.meta()[1], rows_by_vmap=rows_by_vmap)
+
+    def settled_engine(self) -> Engine:
+        """Return the engine as it runs the network as it is now, for a hook or a layer may have been added."""
+        return self.engine.settled(self)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Note that a run is resumed."""
@@ -234,9 +242,10 @@ class MetaLearner(L.LightningModule, ABC):
         return checked_optimizers(trained, self.optimizer, self.lr_scheduler, self.lr_scheduler_interval)
 
     def _meta_gradient(self) -> Callable[..., tuple[Params, Tensor, Outcome]]:
-        if self._compiled is None:
-            self._compiled = self.engine.compiled_meta_gradient()
-        return self._compiled
+        engine = self.settled_engine()
+        if engine not in self._compiled:
+            self._compiled[engine] = engine.compiled_meta_gradient()
+        return self._compiled[engine]
 
     @torch.no_grad()
     def _write_buffers(self, statistics: Sequence[Params]) -> None:
