@@ -72,7 +72,7 @@ class MetaLearner(L.LightningModule, ABC):
         self.task_seed: Tensor
         self.register_buffer("task_seed", torch.randint(2**31, ()))  # of what is random within tasks
         self._batches: list[Batch] = []  # of the step that is being made
-        self._compiled: Callable[..., tuple[Params, Tensor, Outcome]] | None = None
+        self._compiled: dict[Engine, Callable[..., tuple[Params, Tensor, Outcome]]] = {}
 
     @abstractmethod
     def task(
@@ -192,7 +192,7 @@ class MetaLearner(L.LightningModule, ABC):
     def evaluate(self, episode: Episode) -> Outcome:
         """Return every task's outcome at each stage: loss ``[B, T]``, predictions ``[B, T, Q, ...]``."""
         task = partial(self.evaluate_task, ways=self.ways_of(episode.support))
-        return self.engine.map(task, *self.meta(), self.keys(episode), episode)
+        return self.settled_engine().map(task, *self.meta(), self.keys(episode), episode)
 
     def meta(self) -> tuple[Params, Params]:
         """Return (meta-parameters that are trained, everything else a task may read), by name."""
@@ -220,9 +220,13 @@ class MetaLearner(L.LightningModule, ABC):
     @contextmanager
     def context(self) -> Iterator[TaskContext]:
         """Enter the context in which one task is learned and predicted outside of the engine, as in evaluation."""
-        key = torch.zeros((), dtype=torch.int64, device=self.device)
-        with sdpa_kernel(SDPBackend.MATH), TaskContext(key, self.meta()[1]) as task:
+        key, by_vmap = torch.zeros((), dtype=torch.int64, device=self.device), self.settled_engine().over_vmap
+        with sdpa_kernel(SDPBackend.MATH), TaskContext(key, self.meta()[1], rows_by_vmap=by_vmap) as task:
             yield task
+
+    def settled_engine(self) -> Engine:
+        """Return the engine as it runs the network as it is now, for a hook or a layer may have been added."""
+        return self.engine.settled(self)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Note that a run is resumed."""
@@ -298,12 +302,13 @@ class MetaLearner(L.LightningModule, ABC):
         return checked_optimizers(trained, self.optimizer, self.lr_scheduler, self.lr_scheduler_interval)
 
     def _outcome(self, task: Task, episode: Episode) -> Outcome:
-        return self.engine.map(task, *self.meta(), self.keys(episode), episode)
+        return self.settled_engine().map(task, *self.meta(), self.keys(episode), episode)
 
     def _meta_gradient(self) -> Callable[..., tuple[Params, Tensor, Outcome]]:
-        if self._compiled is None:
-            self._compiled = self.engine.compiled_meta_gradient()
-        return self._compiled
+        engine = self.settled_engine()
+        if engine not in self._compiled:
+            self._compiled[engine] = engine.compiled_meta_gradient()
+        return self._compiled[engine]
 
     @torch.no_grad()
     def _write_buffers(self, statistics: Sequence[Params]) -> None:

@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
+from torch.func import functional_call, grad
 
 from metalit.algorithms.memory.base import MemoryMetaLearner
 from metalit.episode import Labelled
@@ -31,6 +31,7 @@ from metalit.functional.losses import task_loss
 from metalit.functional.memory import mixtures, read_weights
 from metalit.functional.parameters import Params, detached, scope, select
 from metalit.functional.precision import without_autocast
+from metalit.functional.task_context import map_rows
 from metalit.networks.augmented_conv_net import AugmentedConvNet
 from metalit.networks.fast_weights import RecurrentWeightGenerator, WeightGenerator
 
@@ -96,7 +97,7 @@ class MetaNetwork(MemoryMetaLearner):
         def predict(x: Tensor, fast: Params) -> Tensor:
             return self.call("network", meta, x.unsqueeze(0), fast)[1].squeeze(0)  # line 10
 
-        return vmap(predict)(query, fast)
+        return map_rows(predict, query, fast)  # type: ignore[no-any-return]
 
     def generate_for_keys(self, meta: Params, support: Labelled) -> Params:
         """Return Q* by name (line 5)."""
@@ -119,7 +120,7 @@ class MetaNetwork(MemoryMetaLearner):
         def of_one(x: Tensor, y: Tensor) -> Params:
             return self.gradient("network", self.fast_names, meta, x.unsqueeze(0), y.unsqueeze(0))
 
-        gradients = vmap(of_one)(*support)
+        gradients = map_rows(of_one, *support)
         return {name: self.generated("generators", meta, name, gradients[name]) for name in self.fast_names}
 
     def gradient(self, part: str, names: Sequence[str], meta: Params, x: Tensor, y: Tensor) -> Params:

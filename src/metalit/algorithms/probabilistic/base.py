@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import vmap
 
 from metalit.algorithms.gradient.base import GradientBasedMetaLearner
 from metalit.episode import Labelled
@@ -18,6 +17,7 @@ from metalit.functional.checks import positive
 from metalit.functional.losses import task_loss
 from metalit.functional.parameters import Params
 from metalit.functional.predictive import expected_calibration_error, gaussian_nll, gaussian_spread, mixture
+from metalit.functional.task_context import map_rows
 from metalit.functional.update_rules import UpdateRule
 from metalit.networks.normalisation import batch_norm_mode
 from metalit.outcome import Outcome
@@ -68,10 +68,7 @@ class ParticleMetaLearner(GradientBasedMetaLearner, ABC):
         """Return the network's outputs by each of M parameter vectors, ``[M, n, ...]``."""
         stack = {name: adapted[name] for name in self.adapted_names}
         one = partial(self._outputs_by_one, meta, x=x)
-        count = len(next(iter(stack.values())))
-        if self.engine.mapping == "vmap" and count > 1:
-            return vmap(one, randomness="different")(stack)
-        return torch.stack([one({name: value[m] for name, value in stack.items()}) for m in range(count)])
+        return map_rows(one, stack)  # type: ignore[no-any-return]
 
     def outputs_at_start(self, meta: Params, support: Labelled) -> Tensor:
         """Return the outputs ``[S, ...]`` of the first parameter vector before any inner step."""
