@@ -146,7 +146,9 @@ class MetaLearner(L.LightningModule, ABC):
             left_out += [
                 value for value in kept if value.grad_fn is not None or is_functorch_wrapped_tensor(value)
             ]
-        return deepcopy(self, {id(part): None for part in left_out}).eval()
+        copy = deepcopy(self, {id(part): None for part in left_out}).eval()
+        copy.engine = self.settled_engine()
+        return copy
 
     def ways_of(self, support: Labelled) -> int:
         """Return N of a batch's tasks: the largest support label plus one, or 0 in regression."""
@@ -218,10 +220,15 @@ class MetaLearner(L.LightningModule, ABC):
         return (self.task_seed << 32) + episode.index
 
     @contextmanager
-    def context(self) -> Iterator[TaskContext]:
-        """Enter the context in which one task is learned and predicted outside of the engine, as in evaluation."""
+    def context(self, buffers: Params | None = None) -> Iterator[TaskContext]:
+        """Enter the context in which one task is learned and predicted outside of the engine, as in evaluation.
+
+        Args:
+            buffers: the second part of ``meta``, where it is at hand.
+        """
         key, by_vmap = torch.zeros((), dtype=torch.int64, device=self.device), self.settled_engine().over_vmap
-        with sdpa_kernel(SDPBackend.MATH), TaskContext(key, self.meta()[1], rows_by_vmap=by_vmap) as task:
+        buffers = self.meta()[1] if buffers is None else buffers
+        with sdpa_kernel(SDPBackend.MATH), TaskContext(key, buffers, rows_by_vmap=by_vmap) as task:
             yield task
 
     def settled_engine(self) -> Engine:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map
 
+from metalit.certified import uncertified
 from metalit.episode import Labelled
 from metalit.functional.examples import count, to_unit_interval
 
@@ -36,15 +37,19 @@ class Predictor(Generic[Learner]):
     """
 
     def __init__(self, learner: Learner, support: Labelled) -> None:
-        self.learner, self.meta = learner, learner.tensors()
+        self.learner = learner
+        trained, self._buffers = learner.meta()
+        self.meta = trained | self._buffers
         support, self.classes = self._checked_support(support)
         self._like = tree_map(lambda leaf: leaf[:0], support.x)
         ways = 0 if self.classes is None else len(self.classes)
-        with torch.no_grad(), learner.context():
+        with torch.no_grad(), learner.context(self._buffers):
             learner.check(self.meta, support, ways)
-        with torch.no_grad(), learner.context() as task:
+        with torch.no_grad(), learner.context(self._buffers) as task:
             self.state = learner.learn(self.meta, support, ways)
             self._draws = task.draws
+        # known layers draw and write nothing in evaluation, and the context costs as much time as an image
+        self._needs_context = uncertified(learner) is not None
 
     def __call__(self, x: Any) -> Tensor:
         """Return predictions for inputs ``[n, ...]``: logits ``[n, N]``, or values ``[n, outputs]``.
@@ -65,7 +70,9 @@ class Predictor(Generic[Learner]):
     def apply(self, question: Callable[[dict[str, Tensor], Any, Any], T], x: Any) -> T:
         """Return what a method of ``learner`` answers: ``question(meta, state, x)``, e.g. ``learner.predict``."""
         x = self._checked_inputs(x)
-        with self.learner.context() as task:
+        if not self._needs_context:
+            return question(self.meta, self.state, x)
+        with self.learner.context(self._buffers) as task:
             task.draws = (
                 self._draws
             )  # random numbers go on as in an evaluation, which learns and predicts in one go
