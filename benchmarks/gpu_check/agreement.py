@@ -42,7 +42,7 @@ FEW = (Row("MAML", "sinusoid"), Row("PrototypicalNetwork", "glyphs"), Row("MAML"
 
 def judged(found: dict[str, float], limit: float) -> Found:
     """Return differences beside their limit."""
-    return Found(found | {"limit": limit}, max(found.values()) <= limit)
+    return Found({**found, "limit": limit}, max(found.values()) <= limit)
 
 
 @cache

@@ -146,12 +146,12 @@ def seconds(step: Step, count: int, device: torch.device) -> float:
         return (time.perf_counter() - start) / count
     begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
     torch.cuda.synchronize(device)
-    begin.record()  # type: ignore[no-untyped-call]
+    begin.record()
     for _ in range(count):
         step()
-    end.record()  # type: ignore[no-untyped-call]
+    end.record()
     torch.cuda.synchronize(device)
-    return float(begin.elapsed_time(end)) / 1e3 / count  # type: ignore[no-untyped-call]
+    return float(begin.elapsed_time(end)) / 1e3 / count
 
 
 def race(runs: dict[str, Step], device: torch.device, left: float) -> dict[str, list[float]]:
@@ -281,7 +281,7 @@ def checks(place: Place) -> list[Check]:
     ]
     compiled = partial(check_compiled_speed, size, place)
     found.append(Check("compile", "MAML/omniglot", f"({size})", compiled))
-    memory = {
+    memory: dict[str, Callable[[Size, Place], Step]] = {
         "": metalit_maml,
         "chunk_size 8": partial(metalit_maml, engine=Engine(chunk_size=8)),
         "checkpoint_steps": partial(metalit_maml, checkpoint_steps=True),
