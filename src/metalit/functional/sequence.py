@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from metalit.episode import Labelled
-from metalit.functional.task_context import MASK32, hash32, uniform_like
+from metalit.functional.random_bits import MASK32, hash32
+from metalit.functional.task_context import uniform_like
 
 
 def shuffled(examples: Labelled) -> Labelled:
