@@ -4,7 +4,6 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +24,6 @@ class Layer:
         words: whether its inputs are token ids.
         refused: part of the message with which every mapping refuses it.
         loop_only: whether vmap refuses it, and names the loop.
-        loop_only_over: whether only the pass over vmap fails, loudly.
         compiles: whether torch.compile takes it.
     """
 
@@ -76,17 +74,6 @@ class Function(nn.Module):
         return self.function(x, self.weight, self.bias)
 
 
-class Batch(nn.Module):
-    """Calls a layer that takes its examples along the second axis, or none of its axes are examples."""
-
-    def __init__(self, layer, *args):
-        super().__init__()
-        self.layer, self.args = layer, args
-
-    def forward(self, x):
-        return self.layer(x, *self.args)
-
-
 class Masked(nn.Module):
     """A transformer encoder with the mask of padded tokens."""
 
@@ -133,7 +120,11 @@ class Pool(nn.Module):
 
     def __init__(self, dims):
         super().__init__()
-        kind = {1: (nn.MaxPool1d, nn.MaxUnpool1d), 2: (nn.MaxPool2d, nn.MaxUnpool2d), 3: (nn.MaxPool3d, nn.MaxUnpool3d)}
+        kind = {
+            1: (nn.MaxPool1d, nn.MaxUnpool1d),
+            2: (nn.MaxPool2d, nn.MaxUnpool2d),
+            3: (nn.MaxPool3d, nn.MaxUnpool3d),
+        }
         pool, unpool = kind[dims]
         self.pool, self.unpool = pool(2, return_indices=True), unpool(2)
 
@@ -164,10 +155,6 @@ class Random(nn.Module):
 IMAGE, LINE, VOLUME, TOKENS = (4, 4, 4), (4, 5), (4, 2, 2, 2), (3, 4)
 
 
-def one(make, *shape_or_layers, **settings):
-    return Layer(make, **settings)
-
-
 ACTIVATIONS = [
     "CELU", "ELU", "GELU", "Hardshrink", "Hardsigmoid", "Hardswish", "Hardtanh", "LeakyReLU", "LogSigmoid", "Mish",
     "PReLU", "ReLU", "ReLU6", "RReLU", "SELU", "SiLU", "Sigmoid", "Softplus", "Softshrink", "Softsign", "Tanh",
@@ -179,7 +166,9 @@ def rows() -> dict[str, Layer]:
     """Return every layer by name; a name begins with that of its class."""
     table: dict[str, Layer] = {name: Layer(getattr(nn, name)) for name in ACTIVATIONS}
     for name in ("ReLU", "LeakyReLU", "ELU", "SiLU", "Hardtanh", "Dropout"):
-        table[f"{name} inplace"] = Layer(lambda name=name: nn.Sequential(nn.Linear(4, 4), getattr(nn, name)(inplace=True)))
+        table[f"{name} inplace"] = Layer(
+            lambda name=name: nn.Sequential(nn.Linear(4, 4), getattr(nn, name)(inplace=True))
+        )
     table |= {
         "GELU tanh": Layer(lambda: nn.GELU("tanh")),
         "PReLU channels": Layer(lambda: nn.PReLU(4)),
@@ -210,10 +199,15 @@ def rows() -> dict[str, Layer]:
         "UpsamplingBilinear2d": Layer(lambda: nn.UpsamplingBilinear2d(scale_factor=2), IMAGE),
     }
     for dims, shape in ((1, LINE), (2, IMAGE), (3, VOLUME)):
+
         def sized(kind, *args, dims=dims, **settings):
             return lambda: getattr(nn, f"{kind}{dims}d")(*args, **settings)
 
-        options = {"stride 2": {"stride": 2}, "groups": {"groups": 2}, "reflect": {"padding": 1, "padding_mode": "reflect"}}
+        options = {
+            "stride 2": {"stride": 2},
+            "groups": {"groups": 2},
+            "reflect": {"padding": 1, "padding_mode": "reflect"},
+        }
         table[f"Conv{dims}d"] = Layer(sized("Conv", 4, 2, 2), shape)
         table[f"ConvTranspose{dims}d"] = Layer(sized("ConvTranspose", 4, 2, 2, stride=2), shape)
         for name, settings in options.items():
@@ -231,11 +225,12 @@ def rows() -> dict[str, Layer]:
                 " without affine": {"affine": False}, " momentum": {"track_running_stats": True, "momentum": 0.3},
             }.items():  # fmt: skip
                 table[f"{norm}{dims}d{name}"] = Layer(sized(norm, 4, **{**always, **settings}), shape)
-        table[f"BatchNorm{dims}d cumulative"] = Layer(sized("BatchNorm", 4, momentum=None), shape, compiles=False)
-        table[f"BatchNorm{dims}d evaluating"] = Layer(lambda make=sized("BatchNorm", 4): Frozen(make()), shape)
-        table[f"InstanceNorm{dims}d evaluating"] = Layer(
-            lambda make=sized("InstanceNorm", 4, affine=True, track_running_stats=True): Frozen(make()), shape
+        table[f"BatchNorm{dims}d cumulative"] = Layer(
+            sized("BatchNorm", 4, momentum=None), shape, compiles=False
         )
+        for norm in ("BatchNorm", "InstanceNorm"):
+            make = sized(norm, 4, affine=True, track_running_stats=True)
+            table[f"{norm}{dims}d evaluating"] = Layer(lambda make=make: Frozen(make()), shape)
         table[f"Dropout{dims}d"] = Layer(sized("Dropout", 0.3), shape)
     table["AvgPool2d options"] = Layer(
         lambda: nn.AvgPool2d(3, 2, padding=1, ceil_mode=True, count_include_pad=False), IMAGE
@@ -285,15 +280,25 @@ def norms() -> dict[str, Layer]:
     of_channels = {
         "F.batch_norm": lambda x, w, b: F.batch_norm(x, None, None, w, b, training=True),
         "torch.batch_norm": lambda x, w, b: torch.batch_norm(x, w, b, None, None, True, 0.1, eps, False),
-        "torch.native_batch_norm": lambda x, w, b: torch.native_batch_norm(x, w, b, None, None, True, 0.1, eps)[0],
-        "aten.batch_norm": lambda x, w, b: torch.ops.aten.batch_norm(x, w, b, None, None, True, 0.1, eps, False),
+        "torch.native_batch_norm": lambda x, w, b: torch.native_batch_norm(
+            x, w, b, None, None, True, 0.1, eps
+        )[0],
+        "aten.batch_norm": lambda x, w, b: torch.ops.aten.batch_norm(
+            x, w, b, None, None, True, 0.1, eps, False
+        ),
         "F.instance_norm": lambda x, w, b: F.instance_norm(x, weight=w, bias=b),
-        "torch.instance_norm": lambda x, w, b: torch.instance_norm(x, w, b, None, None, True, 0.1, eps, False),
-        "aten.instance_norm": lambda x, w, b: torch.ops.aten.instance_norm(x, w, b, None, None, True, 0.1, eps, False),
+        "torch.instance_norm": lambda x, w, b: torch.instance_norm(
+            x, w, b, None, None, True, 0.1, eps, False
+        ),
+        "aten.instance_norm": lambda x, w, b: torch.ops.aten.instance_norm(
+            x, w, b, None, None, True, 0.1, eps, False
+        ),
         "F.group_norm": lambda x, w, b: F.group_norm(x, 2, w, b),
         "torch.group_norm": lambda x, w, b: torch.group_norm(x, 2, w, b),
         "aten.group_norm": lambda x, w, b: torch.ops.aten.group_norm(x, 2, w, b),
-        "torch.native_group_norm": lambda x, w, b: torch.native_group_norm(x, w, b, *x.shape[:2], 16, 2, eps)[0],
+        "torch.native_group_norm": lambda x, w, b: torch.native_group_norm(x, w, b, *x.shape[:2], 16, 2, eps)[
+            0
+        ],
     }
     for functions, shape in ((layer_norms, TOKENS), (of_channels, IMAGE)):
         for name, function in functions.items():
@@ -371,12 +376,16 @@ def attention() -> dict[str, Layer]:
         "F.scaled_dot_product_attention dropout": Layer(lambda: ScaledDotProduct(dropout_p=0.3), TOKENS),
         "TransformerEncoderLayer": Layer(layer(dropout=0.0), TOKENS),
         "TransformerEncoderLayer dropout": Layer(layer(), TOKENS),
-        "TransformerEncoderLayer norm first": Layer(layer(dropout=0.0, norm_first=True, activation="gelu"), TOKENS),
+        "TransformerEncoderLayer norm first": Layer(
+            layer(dropout=0.0, norm_first=True, activation="gelu"), TOKENS
+        ),
         "TransformerEncoder": Layer(Masked, TOKENS),
         "TransformerDecoderLayer": Layer(layer(nn.TransformerDecoderLayer), TOKENS, inputs=2),
-        "TransformerDecoder": Layer(lambda: nn.TransformerDecoder(layer(nn.TransformerDecoderLayer)(), 1), TOKENS, inputs=2),
+        "TransformerDecoder": Layer(
+            lambda: nn.TransformerDecoder(layer(nn.TransformerDecoderLayer)(), 1), TOKENS, inputs=2
+        ),
         "Transformer": Layer(lambda: nn.Transformer(4, 2, 1, 1, 4, batch_first=True), TOKENS, inputs=2),
-    }  # fmt: skip
+    }
 
 
 def embeddings() -> dict[str, Layer]:
@@ -404,8 +413,13 @@ def embeddings() -> dict[str, Layer]:
 
 def recurrent() -> dict[str, Layer]:
     """Return recurrent layers."""
-    sequence = {name: Layer(lambda name=name: getattr(nn, name)(4, 3, batch_first=True), TOKENS, loop_only=True) for name in ("RNN", "LSTM", "GRU")}
-    cells = {name: Layer(lambda name=name: getattr(nn, name)(4, 3)) for name in ("RNNCell", "LSTMCell", "GRUCell")}
+    sequence = {
+        name: Layer(lambda name=name: getattr(nn, name)(4, 3, batch_first=True), TOKENS, loop_only=True)
+        for name in ("RNN", "LSTM", "GRU")
+    }
+    cells = {
+        name: Layer(lambda name=name: getattr(nn, name)(4, 3)) for name in ("RNNCell", "LSTMCell", "GRUCell")
+    }
     return sequence | cells
 
 
