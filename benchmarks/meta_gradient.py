@@ -108,7 +108,10 @@ def steps(name: str, work: Work) -> dict[Pass, Callable[[], object]]:
     torch.set_num_threads(work.threads)
     torch.manual_seed(0)
     make, data = NETWORKS[name]
-    network, episode = make(work.width), Episode(data(1, work.tasks), data(2, work.tasks))
+    network, episode = (
+        make(work.width),
+        Episode(data(1, work.tasks), data(2, work.tasks), torch.arange(work.tasks)),
+    )
 
     def step(how: Pass) -> object:
         engine = Engine(differentiate=how)

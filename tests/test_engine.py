@@ -291,7 +291,7 @@ def test_a_gradient_with_respect_to_data_is_found_too():
         parameters, buffers = learner.meta()
         task, keys = partial(learner.task, ways=WAYS), torch.arange(TASKS)
         outcome = engine.map(
-            task, parameters, buffers, keys, Episode(Labelled(x, episode.support.y), episode.query)
+            task, parameters, buffers, keys, episode._replace(support=Labelled(x, episode.support.y))
         )
         return torch.autograd.grad(outcome.loss.sum(), x)[0]
 

@@ -70,7 +70,7 @@ def meta_gradient(row, engine, **settings):
         {name: parameter.detach() for name, parameter in parameters.items()},
         buffers,
         torch.arange(TASKS) + 100,
-        Episode(examples(), examples()),
+        Episode(examples(), examples(), torch.arange(TASKS)),
     )
     return gradient, outcome
 
