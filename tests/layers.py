@@ -24,7 +24,6 @@ class Layer:
         words: whether its inputs are token ids.
         refused: part of the message with which every mapping refuses it.
         loop_only: whether vmap refuses it, and names the loop.
-        loop_only_over: whether only the pass over vmap fails, loudly.
         compiles: whether torch.compile takes it.
     """
 
@@ -73,17 +72,6 @@ class Function(nn.Module):
 
     def forward(self, x):
         return self.function(x, self.weight, self.bias)
-
-
-class Batch(nn.Module):
-    """Calls a layer that takes its examples along the second axis, or none of its axes are examples."""
-
-    def __init__(self, layer, *args):
-        super().__init__()
-        self.layer, self.args = layer, args
-
-    def forward(self, x):
-        return self.layer(x, *self.args)
 
 
 class Masked(nn.Module):
@@ -167,10 +155,6 @@ class Random(nn.Module):
 IMAGE, LINE, VOLUME, TOKENS = (4, 4, 4), (4, 5), (4, 2, 2, 2), (3, 4)
 
 
-def one(make, *shape_or_layers, **settings):
-    return Layer(make, **settings)
-
-
 ACTIVATIONS = [
     "CELU", "ELU", "GELU", "Hardshrink", "Hardsigmoid", "Hardswish", "Hardtanh", "LeakyReLU", "LogSigmoid", "Mish",
     "PReLU", "ReLU", "ReLU6", "RReLU", "SELU", "SiLU", "Sigmoid", "Softplus", "Softshrink", "Softsign", "Tanh",
@@ -244,12 +228,9 @@ def rows() -> dict[str, Layer]:
         table[f"BatchNorm{dims}d cumulative"] = Layer(
             sized("BatchNorm", 4, momentum=None), shape, compiles=False
         )
-        table[f"BatchNorm{dims}d evaluating"] = Layer(
-            lambda make=sized("BatchNorm", 4): Frozen(make()), shape
-        )
-        table[f"InstanceNorm{dims}d evaluating"] = Layer(
-            lambda make=sized("InstanceNorm", 4, affine=True, track_running_stats=True): Frozen(make()), shape
-        )
+        for norm in ("BatchNorm", "InstanceNorm"):
+            make = sized(norm, 4, affine=True, track_running_stats=True)
+            table[f"{norm}{dims}d evaluating"] = Layer(lambda make=make: Frozen(make()), shape)
         table[f"Dropout{dims}d"] = Layer(sized("Dropout", 0.3), shape)
     table["AvgPool2d options"] = Layer(
         lambda: nn.AvgPool2d(3, 2, padding=1, ceil_mode=True, count_include_pad=False), IMAGE
@@ -395,12 +376,16 @@ def attention() -> dict[str, Layer]:
         "F.scaled_dot_product_attention dropout": Layer(lambda: ScaledDotProduct(dropout_p=0.3), TOKENS),
         "TransformerEncoderLayer": Layer(layer(dropout=0.0), TOKENS),
         "TransformerEncoderLayer dropout": Layer(layer(), TOKENS),
-        "TransformerEncoderLayer norm first": Layer(layer(dropout=0.0, norm_first=True, activation="gelu"), TOKENS),
+        "TransformerEncoderLayer norm first": Layer(
+            layer(dropout=0.0, norm_first=True, activation="gelu"), TOKENS
+        ),
         "TransformerEncoder": Layer(Masked, TOKENS),
         "TransformerDecoderLayer": Layer(layer(nn.TransformerDecoderLayer), TOKENS, inputs=2),
-        "TransformerDecoder": Layer(lambda: nn.TransformerDecoder(layer(nn.TransformerDecoderLayer)(), 1), TOKENS, inputs=2),
+        "TransformerDecoder": Layer(
+            lambda: nn.TransformerDecoder(layer(nn.TransformerDecoderLayer)(), 1), TOKENS, inputs=2
+        ),
         "Transformer": Layer(lambda: nn.Transformer(4, 2, 1, 1, 4, batch_first=True), TOKENS, inputs=2),
-    }  # fmt: skip
+    }
 
 
 def embeddings() -> dict[str, Layer]:

@@ -70,7 +70,7 @@ def meta_gradient(row, engine, **settings):
         {name: parameter.detach() for name, parameter in parameters.items()},
         buffers,
         torch.arange(TASKS) + 100,
-        Episode(examples(), examples()),
+        Episode(examples(), examples(), torch.arange(TASKS)),
     )
     return gradient, outcome
 
@@ -191,14 +191,13 @@ def test_a_buffer_that_the_network_writes_itself_is_refused_by_name(way, mapping
 
 
 VALUE_DEPENDENT = {
-    "in place": lambda x: torch.zeros(x.shape[0], 4, dtype=x.dtype).index_copy(0, torch.arange(4), x).mul_(1),
     "python": lambda x: 2 * x if x.mean() > 0 else x,
     "item": lambda x: x * x.mean().item(),
     "masked": lambda x: x[x > 0].sum() + x,
 }
 
 
-@pytest.mark.parametrize("what", ["python", "item", "masked"])
+@pytest.mark.parametrize("what", VALUE_DEPENDENT)
 def test_what_vmap_cannot_take_names_the_loop_and_keeps_torchs_error(what):
     class Dependent(nn.Module):
         def forward(self, x):
@@ -212,12 +211,8 @@ def test_what_vmap_cannot_take_names_the_loop_and_keeps_torchs_error(what):
 
 
 def test_a_mistake_of_the_network_is_not_blamed_on_vmap():
-    class Wrong(nn.Module):
-        def forward(self, x):
-            return x @ x
-
-    with pytest.raises(RuntimeError, match="size|shape"):
-        meta_gradient(layers.Layer(lambda: Mistaken()), Engine())
+    with pytest.raises(RuntimeError, match="size"):
+        meta_gradient(layers.Layer(Mistaken), Engine())
 
 
 class Mistaken(nn.Module):

@@ -278,6 +278,12 @@ class MetaLearner(L.LightningModule, ABC):
         else:
             stop_if_not_finite(batches, self.global_step, self.trainer.scaler)
 
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Advance the running statistics where no step follows: stochastic weight averaging ends with such an epoch."""
+        if self.trainer.fit_loop._skip_backward:
+            batches, self._batches = self._batches, []
+            self._write_buffers([batch.statistics for batch in batches])
+
     def on_validation_epoch_start(self) -> None:
         """Forget the last evaluation."""
         self._start_evaluation()
