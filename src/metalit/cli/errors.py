@@ -351,6 +351,7 @@ def arguments(parser: argparse.ArgumentParser) -> list[str]:
 def is_argument(parser: argparse.ArgumentParser, key: str) -> bool:
     """Whether an option stands on the command line."""
     names = [argument.removeprefix("--").partition("=")[0] for argument in arguments(parser)]
+    key = key.removesuffix(".class_path")
     return any(name.replace("init_args.", "").removesuffix(".help") == key for name in names)
 
 
