@@ -28,7 +28,7 @@ from metalit.allocator import keep_freed_memory
 from metalit.cli.config_files import ConfigFile
 from metalit.cli.errors import explain_error, innermost
 from metalit.cli.noise import without_noise
-from metalit.cli.parser import ArgumentParser, fail
+from metalit.cli.parser import ArgumentParser, add_links, fail
 from metalit.data import EpisodicDataModule
 from metalit.evaluation import ConfusionWriter, EpisodeProgressBar, Figures, PredictionWriter, ResultsWriter
 from metalit.runs import (
@@ -151,8 +151,7 @@ class MetalitCLI(LightningCLI):
             help="CPU threads of torch; small networks are fastest with 1. If not given: torch's own choice.",
         )
         parser.add_class_arguments(RunCheckpoint, "checkpoint")
-        parser.link_arguments("data.init_args.ways", "model.init_args.network.init_args.ways")
-        parser.link_arguments("data.init_args.ways", "model.init_args.ways")
+        add_links(parser)
 
     def before_instantiate_classes(self) -> None:
         """Choose the run folder, and find the checkpoint in it if it is asked for as ``best`` or ``last``."""

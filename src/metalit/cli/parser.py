@@ -12,9 +12,11 @@ from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 from torch import nn
 
+from metalit.algorithms import MetaLearner
 from metalit.cli.errors import ParsingError, explain
 from metalit.cli.factories import accept_factories, check_made
 from metalit.cli.values import any_of, classes_in, describe_values, known_classes
+from metalit.data import EpisodicDataModule
 
 CKPT_PATH_HELP = (
     "A checkpoint file; or best or last, the run folder's own. A training goes on from it, and from the beginning if "
@@ -112,6 +114,21 @@ def unusable(value: Any, least: int | None) -> str | None:
     if not -(2**63) <= value < 2**64:
         return f"found {value}, which takes more than 64 bits"
     return None if least is None or value >= least else f"found {value}, expected at least {least}"
+
+
+def add_links(parser: LightningArgumentParser) -> None:
+    """Have the ways of the model and of its network follow those of the data."""
+    parser.link_arguments("data.init_args.ways", "model.init_args.network.init_args.ways")
+    parser.link_arguments("data.init_args.ways", "model.init_args.ways")
+
+
+def model_and_data_parser() -> ArgumentParser:
+    """Return a parser of a model and its data alone, which raises ``ParsingError`` after a mistake."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_lightning_class_args(MetaLearner, "model", subclass_mode=True)
+    parser.add_lightning_class_args(EpisodicDataModule, "data", subclass_mode=True)
+    add_links(parser)
+    return parser
 
 
 def takes_network(action: argparse.Action) -> bool:
