@@ -29,6 +29,7 @@ from metalit.cli.config_files import ConfigFile
 from metalit.cli.errors import explain_error, innermost
 from metalit.cli.noise import without_noise
 from metalit.cli.parser import ArgumentParser, add_links, fail
+from metalit.cli.program import import_from_working_directory, program_name
 from metalit.data import EpisodicDataModule
 from metalit.evaluation import ConfusionWriter, EpisodeProgressBar, Figures, PredictionWriter, ResultsWriter
 from metalit.runs import (
@@ -115,6 +116,7 @@ class MetalitCLI(LightningCLI):
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         """Return a parser with short errors."""
         kwargs.setdefault("dump_header", ["metalit run, all settings resolved"])
+        kwargs.setdefault("prog", program_name())
         kwargs.setdefault("description", "Meta-learning in PyTorch Lightning.")
         kwargs.setdefault(
             "epilog", "On a cluster: submit, status, logs, cancel, collect; each has its own --help."
@@ -124,6 +126,12 @@ class MetalitCLI(LightningCLI):
             "-c", "--config", action=ConfigFile, help="Settings in YAML; given several times, the later wins."
         )
         return parser
+
+    def setup_parser(self, *args: Any, **kwargs: Any) -> None:
+        """Add the version to the options that stand before a command."""
+        super().setup_parser(*args, **kwargs)
+        version = f"metalit {metalit.__version__}"
+        self.parser.add_argument("--version", action="version", version=version, help="Print the version.")
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the seed."""
@@ -204,14 +212,13 @@ class MetalitCLI(LightningCLI):
         folder = Path(self.trainer.default_root_dir)
         if not self.trainer.is_global_zero or not (folder / "config.yaml").exists():
             return
-        program = "metalit" if Path(sys.argv[0]).stem == "metalit" else "python train.py"
         config, run_dir = shlex.quote(str(folder / "config.yaml")), shlex.quote(str(folder))
         lines = [f"The run is in {folder}"]
         checkpoint = self.trainer.checkpoint_callback
         if isinstance(checkpoint, RunCheckpoint) and checkpoint.best_model_score is not None:
             lines[0] += f", best {checkpoint.monitor} {float(checkpoint.best_model_score):.4g}"
             lines.append("Test the best checkpoint:")
-            lines.append(f"  {program} test --config {config} --run_dir {run_dir} --ckpt_path best")
+            lines.append(f"  {program_name()} test --config {config} --run_dir {run_dir} --ckpt_path best")
         Console().print("\n" + "\n".join(lines), soft_wrap=True, highlight=False, markup=False)
 
     def _parse_ckpt_path(self) -> None:
@@ -273,6 +280,7 @@ def main(args: Sequence[str] | None = None) -> None:
     from metalit.cluster.commands import COMMANDS  # not at the top: these commands use the class above
 
     words = list(sys.argv[1:] if args is None else args)
+    import_from_working_directory()
     with without_noise():
         if words and words[0] in COMMANDS:
             run_command(COMMANDS[words[0]], words[1:])

@@ -295,7 +295,7 @@ def explain_missing(mistake: Mistake) -> tuple[str, str] | None:
         return mistake.key(missing), f"not given, but {mistake.owner} needs it; expected {values}"
     names = [name.rpartition(".")[2] for name in match[1].split(", ")]
     options = " and ".join(f"--{name} CLASS" for name in names)
-    return " and ".join(names), f"not given; use --config FILE, one of those in configs/, or {options}"
+    return " and ".join(names), f"not given; use --config FILE, such as metalit:omniglot/maml, or {options}"
 
 
 def explain_no_class(mistake: Mistake) -> tuple[str, str] | None:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from metalit.cli.parser import ArgumentParser
-from metalit.cluster.base import Cluster, Job, State, Task, command_name, read_job, say
+from metalit.cli.program import program_name
+from metalit.cluster.base import Cluster, Job, State, Task, read_job, say
 from metalit.cluster.local import Local
 from metalit.cluster.slurm import Slurm
 
@@ -86,7 +87,7 @@ def states(job: Job) -> list[State]:
 
 def folder_parser(command: str, description: str) -> ArgumentParser:
     """Return a parser of a folder's name."""
-    parser = ArgumentParser(prog=f"{command_name()} {command}", description=description)
+    parser = ArgumentParser(prog=f"{program_name()} {command}", description=description)
     parser.add_argument(
         "folder",
         type=str | None,
