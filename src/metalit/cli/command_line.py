@@ -27,6 +27,7 @@ from metalit.algorithms import MetaLearner
 from metalit.allocator import keep_freed_memory
 from metalit.cli.config_files import ConfigFile
 from metalit.cli.errors import explain_error, innermost
+from metalit.cli.lost_ranks import end_with_other_rank, is_lost_rank
 from metalit.cli.noise import without_noise
 from metalit.cli.parser import ArgumentParser, add_links, fail
 from metalit.cli.program import import_from_working_directory, program_name
@@ -100,8 +101,10 @@ class MetalitCLI(LightningCLI):
                 auto_configure_optimizers=False,
                 args=None if args is None else list(args),
             )
-        except MISTAKES as error:
-            if DEBUG_VARIABLE in os.environ:
+        except (*MISTAKES, RuntimeError) as error:
+            if is_lost_rank(error) and DEBUG_VARIABLE not in os.environ:
+                end_with_other_rank(getattr(self, "trainer", None))
+            if DEBUG_VARIABLE in os.environ or not isinstance(error, MISTAKES):
                 raise
             cause = innermost(error)
             if not isinstance(cause, MISTAKES):
@@ -164,6 +167,11 @@ class MetalitCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Choose the run folder, and find the checkpoint in it if it is asked for as ``best`` or ``last``."""
         config = self.config[self.subcommand]
+        if config.trainer.sync_batchnorm:
+            raise ValueError(
+                "trainer.sync_batchnorm is True, but each task normalises by its own statistics, which no other rank "
+                "has; leave it out"
+            )
         if config.threads is not None:
             torch.set_num_threads(config.threads)
         run_dir = self._run_dir(config)
