@@ -24,9 +24,9 @@ def end_with_other_rank(trainer: Any) -> NoReturn:
         SystemExit: always.
     """
     launcher = getattr(getattr(trainer, "strategy", None), "launcher", None)
-    started: list[Popen[bytes]] = list(getattr(launcher, "procs", None) or [])
-    if started:
-        launcher.procs.clear()  # else Lightning's observer kills this process before it has said anything
+    procs: list[Popen[bytes]] = getattr(launcher, "procs", None) or []
+    started = list(procs)
+    procs.clear()  # else Lightning's observer, which looks at this list, kills this process before it has spoken
     code = first_failure(started)
     sys.stderr.write(f"{LOST_RANK}\n")
     sys.stderr.flush()
