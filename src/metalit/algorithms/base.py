@@ -75,6 +75,21 @@ class MetaLearner(L.LightningModule, ABC):
         self._batches: list[Batch] = []  # of the step that is being made
         self._compiled: dict[Engine, Callable[..., tuple[Params, Tensor, Outcome]]] = {}
 
+    @classmethod
+    def load_from_checkpoint(cls, *args: Any, **options: Any) -> Self:
+        """Lightning's own method, for which a network and the other arguments must be given; see ``metalit.load``.
+
+        Raises:
+            TypeError: arguments of the class are missing.
+        """
+        try:
+            return super().load_from_checkpoint(*args, **options)
+        except TypeError as error:
+            raise TypeError(
+                f"{error}; a checkpoint holds weights and no settings: metalit.load(run_folder) returns the learner of "
+                "a run and its data"
+            ) from error
+
     @abstractmethod
     def task(
         self,
