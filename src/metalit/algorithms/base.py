@@ -231,7 +231,10 @@ class MetaLearner(L.LightningModule, ABC):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return the meta-optimiser over all trained parameters, and its schedule."""
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        return checked_optimizers(trained, self.optimizer, self.lr_scheduler, self.lr_scheduler_interval)
+        validates_every = 1 if self._trainer is None else self.trainer.check_val_every_n_epoch or 1
+        return checked_optimizers(
+            trained, self.optimizer, self.lr_scheduler, self.lr_scheduler_interval, validates_every
+        )
 
     def _meta_gradient(self) -> Callable[..., tuple[Params, Tensor, Outcome]]:
         if self._compiled is None:

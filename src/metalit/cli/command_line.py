@@ -32,6 +32,7 @@ from metalit.cli.parser import ArgumentParser, fail
 from metalit.data import EpisodicDataModule
 from metalit.evaluation import ConfusionWriter, EpisodeProgressBar, Figures, PredictionWriter, ResultsWriter
 from metalit.runs import (
+    EpochEnd,
     OwedValidation,
     Preemption,
     RandomStates,
@@ -55,7 +56,7 @@ TRAINER_DEFAULTS = {
 # a configuration that is used again has its own
 OF_ONE_RUN = ("run_dir", "trainer.default_root_dir", "ckpt_path")
 OWN_CALLBACKS: dict[str, tuple[Callable[[], Callback], ...]] = {
-    "fit": (RandomStates, OwedValidation, Preemption, Figures),
+    "fit": (RandomStates, EpochEnd, OwedValidation, Preemption, Figures),
     "validate": (Preemption, ResultsWriter),
     "test": (Preemption, ResultsWriter, ConfusionWriter, Figures),
     "predict": (Preemption, PredictionWriter),

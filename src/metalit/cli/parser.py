@@ -52,6 +52,13 @@ class ArgumentParser(LightningArgumentParser):
             self.set_defaults(verbose=False)
         return list(added)
 
+    def instantiate(self, *args: Any, **kwargs: Any) -> Namespace:
+        """Make the classes of the options; what makes an object later is a ``partial`` that does not hold the parser."""
+        made = super().instantiate(*args, **kwargs)
+        for key, value in vars(made).items():
+            made[key] = without_parser(value)
+        return made
+
     def _check_value_key(
         self, action: argparse.Action, value: Any, key: str, cfg: Namespace | None, append: bool = False
     ) -> Any:
@@ -71,6 +78,14 @@ class ArgumentParser(LightningArgumentParser):
         if key in (self.groups or {}) and not is_settings:
             raise TypeError(f'Parser key "{key}": Expected settings. Got value: {value!r}')
         return super()._check_value_key(action, value, key, cfg, append)
+
+
+def without_parser(value: Any) -> Any:
+    """Return jsonargparse's ``partial`` of a class as one of the class alone, which can be copied and pickled."""
+    if isinstance(value, partial) and value.func.__module__.startswith("jsonargparse."):
+        _, cls = value.args
+        return partial(cls, **value.keywords)
+    return value
 
 
 def unusable(value: Any, least: int | None) -> str | None:

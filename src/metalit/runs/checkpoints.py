@@ -12,6 +12,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 
 from metalit.runs.checkpoint_files import FOLDER, KEYWORDS, PREVIOUS, AtomicCheckpointIO, keep_old
+from metalit.runs.owed_validation import validates_next
 
 FAILED = "failed"  # the state at a loss or gradient that is not finite
 AGREE_EVERY = 20  # batches from one agreement of several ranks on the time to the next; each costs a message
@@ -74,6 +75,7 @@ class RunCheckpoint(ModelCheckpoint):
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Note whether the files of the training that goes on are in this folder, which may have been moved."""
+        self._saved_step = checkpoint["global_step"]
         self._continues = Path(str(trainer.ckpt_path)).resolve().parent == Path(str(self.dirpath))
         self._resumed = True
 
@@ -112,7 +114,9 @@ class RunCheckpoint(ModelCheckpoint):
             trainer.should_stop = True  # Lightning validates before it stops if it is told so, and only then
         stops = trainer.should_stop and not self._stopping
         self._stopping = trainer.should_stop
-        if stops or self._is_due(trainer, batch_idx):
+        # at the end of an epoch without a validation, ``on_train_epoch_end`` saves: Lightning does not repeat that hook
+        ends_epoch = trainer.is_last_batch and not validates_next(trainer)
+        if (stops or self._is_due(trainer, batch_idx)) and not ends_epoch:
             self.save_now(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -1,0 +1,57 @@
+"""A training that is resumed at the end of an epoch ends that epoch as the uninterrupted one did."""
+
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import StochasticWeightAveraging
+from torch import Tensor
+
+METRICS = "metrics"  # in a checkpoint
+
+
+class EpochEnd(L.Callback):
+    """Keeps in a checkpoint what callbacks and schedules look at when an epoch ends: the metrics logged last.
+
+    A checkpoint is written between an epoch's validation and its end, and Lightning repeats the end, but without
+    metrics: early stopping would fail, and ``ReduceLROnPlateau`` would not look. Lightning also does not prepare
+    ``StochasticWeightAveraging`` in an epoch that it resumes.
+    """
+
+    def __init__(self) -> None:
+        self._metrics: dict[str, Tensor] | None = None
+
+    def on_save_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Put the metrics into the checkpoint."""
+        checkpoint[METRICS] = {name: value.cpu() for name, value in trainer.callback_metrics.items()}
+
+    def on_load_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Take them out; an older checkpoint has none."""
+        self._metrics = checkpoint.get(METRICS, {})
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Put the metrics back."""
+        if self._metrics is None:
+            return
+        trainer.callback_metrics.update(
+            {name: value.to(pl_module.device) for name, value in self._metrics.items()}
+        )
+        self._metrics = None
+        for callback in trainer.callbacks:
+            if isinstance(callback, StochasticWeightAveraging) and trainer.fit_loop.restarted_mid_epoch:
+                prepare_averaging(callback, trainer, pl_module)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Let ``ReduceLROnPlateau`` look at the metrics, which are there even if training was resumed."""
+        trainer.fit_loop.restarting = False
+
+
+def prepare_averaging(
+    averaging: StochasticWeightAveraging, trainer: L.Trainer, pl_module: L.LightningModule
+) -> None:
+    """Put the schedule of weight averaging in place within the epoch in which training is resumed."""
+    if trainer.current_epoch <= averaging.swa_end:
+        averaging.on_train_epoch_start(trainer, pl_module)
