@@ -114,9 +114,11 @@ class RunCheckpoint(ModelCheckpoint):
             trainer.should_stop = True  # Lightning validates before it stops if it is told so, and only then
         stops = trainer.should_stop and not self._stopping
         self._stopping = trainer.should_stop
-        # at the end of an epoch without a validation, ``on_train_epoch_end`` saves: Lightning does not repeat that hook
+        stepped = trainer.global_step != self._stepped  # not amidst the batches whose gradients are accumulated
+        self._stepped = trainer.global_step
+        # the end of the epoch is repeated when training is resumed, so it must not be in what is saved
         ends_epoch = trainer.is_last_batch and not validates_next(trainer)
-        if (stops or self._is_due(trainer, batch_idx)) and not ends_epoch:
+        if stops or (stepped and (ends_epoch or self._is_due(trainer, batch_idx))):
             self.save_now(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -124,11 +126,6 @@ class RunCheckpoint(ModelCheckpoint):
         self._check_monitors(trainer)
         super().on_validation_end(trainer, pl_module)
         if may_go_on_from_here(trainer):
-            self.save_now(trainer)
-
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Save the last state of an epoch that had no validation."""
-        if self._saved_step != trainer.global_step:
             self.save_now(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -161,12 +158,6 @@ class RunCheckpoint(ModelCheckpoint):
         self._saved_step, self._saved_at = trainer.global_step, time.monotonic()
 
     def _is_due(self, trainer: L.Trainer, batch_idx: int) -> bool:
-        stepped = (
-            trainer.global_step != self._stepped
-        )  # not amidst the batches whose gradients are accumulated
-        self._stepped = trainer.global_step
-        if not stepped:
-            return False
         if self.every_n_steps is not None and trainer.global_step % self.every_n_steps == 0:
             return True
         if self.every_n_minutes is None or (trainer.world_size > 1 and batch_idx % AGREE_EVERY):

@@ -12,9 +12,10 @@ METRICS = "metrics"  # in a checkpoint
 class EpochEnd(L.Callback):
     """Keeps in a checkpoint what callbacks and schedules look at when an epoch ends: the metrics logged last.
 
-    A checkpoint is written between an epoch's validation and its end, and Lightning repeats the end, but without
-    metrics: early stopping would fail, and ``ReduceLROnPlateau`` would not look. Lightning also does not prepare
-    ``StochasticWeightAveraging`` in an epoch that it resumes.
+    A checkpoint is written before the end of an epoch, after its last step or its validation, and the end is repeated
+    when training is resumed. Lightning does so without the metrics: early stopping would fail, and
+    ``ReduceLROnPlateau`` would not look. Without a validation it does not repeat the end at all. It also does not
+    prepare ``StochasticWeightAveraging`` in an epoch that it resumes.
     """
 
     def __init__(self) -> None:
@@ -40,6 +41,10 @@ class EpochEnd(L.Callback):
             {name: value.to(pl_module.device) for name, value in self._metrics.items()}
         )
         self._metrics = None
+        loop = trainer.fit_loop.epoch_loop
+        if loop.restarted_on_last and loop.batch_progress.is_last_batch and not owes_validation(trainer):
+            loop.val_loop._has_run = True  # else Lightning trains on one batch more
+            loop._batches_that_stepped = trainer.global_step
         for callback in trainer.callbacks:
             if isinstance(callback, StochasticWeightAveraging) and trainer.fit_loop.restarted_mid_epoch:
                 prepare_averaging(callback, trainer, pl_module)
@@ -47,6 +52,11 @@ class EpochEnd(L.Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Let ``ReduceLROnPlateau`` look at the metrics, which are there even if training was resumed."""
         trainer.fit_loop.restarting = False
+
+
+def owes_validation(trainer: L.Trainer) -> bool:
+    """Whether the resumed training begins with a validation."""
+    return bool(trainer.fit_loop.epoch_loop.val_loop.restarted_mid_evaluation)
 
 
 def prepare_averaging(
