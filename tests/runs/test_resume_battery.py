@@ -19,7 +19,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau, StepLR
 from kill_and_resume import differences, state
 from metalit.algorithms import MAML
 from metalit.data import Sinusoid
-from metalit.runs import EpochEnd, OwedValidation, RandomStates, RunCheckpoint
+from metalit.runs import EpochEnd, GivenSettings, OwedValidation, RandomStates, RunCheckpoint
 from metalit.runs.checkpoint_files import AtomicCheckpointIO
 
 # Lightning's own: what the command line keeps quiet
@@ -33,9 +33,9 @@ def LoggedPlateau(monitor, optimizer):  # noqa: N802
     return lightning.pytorch.cli.ReduceLROnPlateau(optimizer, monitor, patience=0, threshold=0.9)
 
 
-EARLY = partial(EarlyStopping, min_delta=1e6, patience=2)  # nothing improves so much
+EARLY = partial(EarlyStopping, min_delta=1e6, patience=1)  # nothing improves so much
 EMA = partial(EMAWeightAveraging, decay=0.9)
-SWA = partial(StochasticWeightAveraging, swa_lrs=0.01, swa_epoch_start=2, annealing_epochs=2)
+SWA = partial(StochasticWeightAveraging, swa_lrs=0.01, swa_epoch_start=1, annealing_epochs=2)
 RARE = {"check_val_every_n_epoch": 2}
 
 # settings of the learner, callbacks, settings of the trainer
@@ -51,9 +51,9 @@ KINDS = {
     "plateau": ({"lr_scheduler": PLATEAU}, [], {}),
     "plateau, rare validation": ({"lr_scheduler": PLATEAU}, [], RARE),
     "plateau in training, rare validation": ({"lr_scheduler": partial(LoggedPlateau, "train/loss")}, [], RARE),
-    "halving, rarer validation": ({"lr_scheduler": HALVING}, [], {"check_val_every_n_epoch": 3}),
+    "halving, rarer validation": ({"lr_scheduler": HALVING}, [], {"check_val_every_n_epoch": 4}),
     "ema by epochs, steps": (
-        {}, [partial(EMA, update_every_n_steps=0, update_starting_at_epoch=0)], RARE | {"max_epochs": -1, "max_steps": 7}
+        {}, [partial(EMA, update_every_n_steps=0, update_starting_at_epoch=0)], RARE | {"max_epochs": -1, "max_steps": 5}
     ),
     "ema": ({}, [EMA], {}),
     "ema by epochs": ({}, [partial(EMA, update_every_n_steps=0, update_starting_at_epoch=0)], {}),
@@ -76,10 +76,10 @@ def fit(folder, learner, callbacks, trainer):
     L.Trainer(
         default_root_dir=folder, accelerator="cpu", inference_mode=False, log_every_n_steps=1,
         callbacks=[
-            *(make() for make in callbacks), RandomStates(), EpochEnd(), OwedValidation(),
+            GivenSettings(), *(make() for make in callbacks), RandomStates(), EpochEnd(), OwedValidation(),
             RunCheckpoint(every_n_steps=1),
         ],
-        logger=False, enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False, **({"max_epochs": 4} | trainer),
+        logger=False, enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False, **({"max_epochs": 3} | trainer),
     ).fit(module, data, ckpt_path=last if (last := folder / "checkpoints" / "last.ckpt").exists() else None)  # fmt: skip
     return state(folder)
 

@@ -33,6 +33,7 @@ from metalit.data import EpisodicDataModule
 from metalit.evaluation import ConfusionWriter, EpisodeProgressBar, Figures, PredictionWriter, ResultsWriter
 from metalit.runs import (
     EpochEnd,
+    GivenSettings,
     OwedValidation,
     Preemption,
     RandomStates,
@@ -183,7 +184,8 @@ class MetalitCLI(LightningCLI):
         if settings.enable_checkpointing is not False and not settings.barebones:
             own.append(self._get(self.config_init, "checkpoint"))
         given = self._get(self.config_init, "trainer.callbacks") or []
-        kwargs["callbacks"] = [*(given if isinstance(given, list) else [given]), *own]
+        first = [GivenSettings()] if self.subcommand == "fit" else []
+        kwargs["callbacks"] = [*first, *(given if isinstance(given, list) else [given]), *own]
         try:
             return super().instantiate_trainer(**kwargs)
         except TypeError as error:  # so Lightning calls a setting of devices that it cannot make sense of
