@@ -1,7 +1,7 @@
 """Killed after any of its ``last.ckpt``, a run with callbacks and schedules ends as if nothing had happened.
 
-A kill leaves the ``checkpoints`` folder as the last complete write left it. So a run is watched, a copy of the folder is
-taken after each write of ``last.ckpt``, and the run is resumed from every copy: this covers every moment of a kill.
+A kill leaves the ``checkpoints`` folder as the last complete write left it. So a copy of the folder is taken after each
+write of ``last.ckpt``, and the run is resumed from every copy: this covers every moment of a kill.
 """
 
 import shutil
@@ -12,11 +12,11 @@ import lightning as L
 import lightning.pytorch.cli
 import pytest
 import torch
+from kill_and_resume import differences, state
 from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, StochasticWeightAveraging
 from torch import nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau, StepLR
 
-from kill_and_resume import differences, state
 from metalit.algorithms import MAML
 from metalit.data import Sinusoid
 from metalit.runs import EpochEnd, GivenSettings, OwedValidation, RandomStates, RunCheckpoint
@@ -35,6 +35,7 @@ def LoggedPlateau(monitor, optimizer):  # noqa: N802
 
 EARLY = partial(EarlyStopping, min_delta=1e6, patience=1)  # nothing improves so much
 EMA = partial(EMAWeightAveraging, decay=0.9)
+BY_EPOCHS = partial(EMA, update_every_n_steps=0, update_starting_at_epoch=0)
 SWA = partial(StochasticWeightAveraging, swa_lrs=0.01, swa_epoch_start=1, annealing_epochs=2)
 RARE = {"check_val_every_n_epoch": 2}
 
@@ -52,12 +53,10 @@ KINDS = {
     "plateau, rare validation": ({"lr_scheduler": PLATEAU}, [], RARE),
     "plateau in training, rare validation": ({"lr_scheduler": partial(LoggedPlateau, "train/loss")}, [], RARE),
     "halving, rarer validation": ({"lr_scheduler": HALVING}, [], {"check_val_every_n_epoch": 4}),
-    "ema by epochs, steps": (
-        {}, [partial(EMA, update_every_n_steps=0, update_starting_at_epoch=0)], RARE | {"max_epochs": -1, "max_steps": 5}
-    ),
+    "ema by epochs, steps": ({}, [BY_EPOCHS], RARE | {"max_epochs": -1, "max_steps": 5}),
     "ema": ({}, [EMA], {}),
-    "ema by epochs": ({}, [partial(EMA, update_every_n_steps=0, update_starting_at_epoch=0)], {}),
-    "ema by epochs, rare validation": ({}, [partial(EMA, update_every_n_steps=0, update_starting_at_epoch=0)], RARE),
+    "ema by epochs": ({}, [BY_EPOCHS], {}),
+    "ema by epochs, rare validation": ({}, [BY_EPOCHS], RARE),
     "swa": ({}, [SWA], {}),
     "swa, schedule": ({"lr_scheduler": HALVING}, [SWA], {}),
     "swa, running statistics": ({"normed": True}, [SWA], {}),
@@ -73,14 +72,16 @@ def fit(folder, learner, callbacks, trainer):
     norm = nn.BatchNorm1d(8) if learner.pop("normed", False) else nn.Tanh()
     module = MAML(nn.Sequential(nn.Linear(1, 8), norm, nn.Dropout(0.2), nn.Linear(8, 1)), **learner)
     data = Sinusoid(tasks_per_batch=2, episodes_per_epoch=4, val_episodes=2)
+    last = folder / "checkpoints" / "last.ckpt"
     L.Trainer(
         default_root_dir=folder, accelerator="cpu", inference_mode=False, log_every_n_steps=1,
         callbacks=[
             GivenSettings(), *(make() for make in callbacks), RandomStates(), EpochEnd(), OwedValidation(),
             RunCheckpoint(every_n_steps=1),
         ],
-        logger=False, enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False, **({"max_epochs": 3} | trainer),
-    ).fit(module, data, ckpt_path=last if (last := folder / "checkpoints" / "last.ckpt").exists() else None)  # fmt: skip
+        logger=False, enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
+        **({"max_epochs": 3} | trainer),
+    ).fit(module, data, ckpt_path=last if last.exists() else None)  # fmt: skip
     return state(folder)
 
 

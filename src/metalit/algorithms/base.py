@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from metalit.algorithms.optimizers import checked_optimizers
-from metalit.algorithms.pretrained import load_network
+from metalit.algorithms.pretrained import ALGORITHM, check_algorithm, load_network
 from metalit.data.loader import EvaluationSpans, TrainLoader
 from metalit.engine import Engine, with_gradient
 from metalit.episode import Episode, Labelled
@@ -158,8 +158,21 @@ class MetaLearner(L.LightningModule, ABC):
         """Return the context in which ``adapt`` and its predictor run."""
         return TaskContext(torch.zeros((), dtype=torch.int64, device=self.device), self.meta()[1])
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy or a pickle holds: all but compiled functions, which are compiled again when needed."""
+        return {**super().__getstate__(), "_compiled": None}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Name the method, since others have parameters of the same names and shapes."""
+        checkpoint[ALGORITHM] = type(self).__name__
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Note that a run is resumed."""
+        """Note that a run is resumed.
+
+        Raises:
+            ValueError: the checkpoint is of another method.
+        """
+        check_algorithm(checkpoint, self)
         self._resumed = True
 
     def on_fit_start(self) -> None:
@@ -258,7 +271,8 @@ class MetaLearner(L.LightningModule, ABC):
             f"train/{name}": value.mean() for name, value in (values | numbers | outcome.penalties).items()
         }
         logged["train/loss"] = loss
-        self.log_dict(logged, prog_bar=True, batch_size=len(episode.query.y))
+        # callbacks on every rank look at these, and must see the same
+        self.log_dict(mean_over_ranks(logged), prog_bar=True, batch_size=len(episode.query.y))
 
     def _start_evaluation(self) -> None:
         if torch.is_inference_mode_enabled():

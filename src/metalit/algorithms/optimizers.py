@@ -5,14 +5,27 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+from lightning.pytorch import cli
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import ReduceLROnPlateau
-
+from torch.optim import lr_scheduler as schedules
 
 MONITOR = "val/loss"  # what a plateau is looked for in, if the schedule does not say
+
+
+class ReduceLROnPlateau(cli.ReduceLROnPlateau):
+    """Reduces the rate when a metric has stopped improving: torch's class, with the metric's name.
+
+    Args:
+        optimizer: whose rate is reduced.
+        monitor: the metric, such as ``val/loss`` or ``train/loss``.
+        **settings: torch's, such as ``factor`` and ``patience``.
+    """
+
+    def __init__(self, optimizer: Optimizer, monitor: str = MONITOR, **settings: Any) -> None:
+        super().__init__(optimizer, monitor, **settings)
 
 
 def checked_optimizers(
@@ -40,12 +53,14 @@ def checked_optimizers(
         return made
     check_schedule(lr_scheduler(optimizer(parameters)))  # of an optimiser that is never used
     schedule = {"scheduler": (scheduler := lr_scheduler(made)), "interval": interval}
-    if isinstance(scheduler, ReduceLROnPlateau):
+    if isinstance(scheduler, schedules.ReduceLROnPlateau):
         schedule |= what_to_look_at(scheduler, interval, validates_every)
     return {"optimizer": made, "lr_scheduler": schedule}  # type: ignore[return-value]
 
 
-def what_to_look_at(scheduler: ReduceLROnPlateau, interval: str, validates_every: int) -> dict[str, Any]:
+def what_to_look_at(
+    scheduler: schedules.ReduceLROnPlateau, interval: str, validates_every: int
+) -> dict[str, Any]:
     """Return which metric Lightning gives to a schedule that waits for a plateau, and how often.
 
     Raises:
@@ -79,7 +94,7 @@ def check_schedule(schedule: Any) -> None:
     Raises:
         ValueError: it cannot take one.
     """
-    if isinstance(schedule, ReduceLROnPlateau):
+    if isinstance(schedule, schedules.ReduceLROnPlateau):
         return
     try:
         with warnings.catch_warnings(action="ignore"):  # there is no step of an optimiser before it

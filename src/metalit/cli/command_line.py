@@ -242,7 +242,10 @@ class MetalitCLI(LightningCLI):
             return loggers if self.subcommand == "test" else []  # nothing else logs what anybody wants to see
         if by_default:
             loggers = [TensorBoardLogger(str(run_dir), name="", version="tensorboard")]
-        if not any(isinstance(logger, CSVLogger) for logger in loggers):
+        csv_files = [
+            Path(str(logger.log_dir)).resolve() for logger in loggers if isinstance(logger, CSVLogger)
+        ]
+        if run_dir.resolve() not in csv_files:
             rank_zero_only(keep_old)(run_dir / "metrics.csv")
             loggers.insert(0, CSVLogger(str(run_dir), name="", version=""))
         return loggers

@@ -11,7 +11,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 from torch import nn
 
 from metalit.cli.errors import ParsingError, explain
-from metalit.cli.values import any_of, classes_in, describe_values, known_classes
+from metalit.cli.values import any_of, classes_in, describe_values, known_classes, subclasses
 
 CKPT_PATH_HELP = (
     "A checkpoint file; or best or last, the run folder's own. A training goes on from it, and from the beginning if "
@@ -53,7 +53,7 @@ class ArgumentParser(LightningArgumentParser):
         return list(added)
 
     def instantiate(self, *args: Any, **kwargs: Any) -> Namespace:
-        """Make the classes of the options; what makes an object later is a ``partial`` that does not hold the parser."""
+        """Make what the options name; what makes an object later is a ``partial`` that does not hold the parser."""
         made = super().instantiate(*args, **kwargs)
         for key, value in vars(made).items():
             made[key] = without_parser(value)
@@ -63,6 +63,7 @@ class ArgumentParser(LightningArgumentParser):
         self, action: argparse.Action, value: Any, key: str, cfg: Namespace | None, append: bool = False
     ) -> Any:
         """Check numbers and null too, and what stands for a whole group: jsonargparse takes them whatever they are."""
+        value = with_path_of_own(action, value)
         for each in value if isinstance(value, list) else [value]:
             if problem := unusable(each, LEAST.get(key)):
                 raise TypeError(f'Parser key "{key}": {problem}')
@@ -86,6 +87,23 @@ def without_parser(value: Any) -> Any:
         _, cls = value.args
         return partial(cls, **value.keywords)
     return value
+
+
+def with_path_of_own(action: argparse.Action, value: Any) -> Any:
+    """Give the path of metalit's own class where several have the name that a value has, or its ``class_path``."""
+    name = value.get("class_path") if isinstance(value, dict | Namespace) else value
+    hint = getattr(action, "_typehint", None)
+    if not isinstance(name, str) or not name.isidentifier() or hint is None:
+        return value
+    found = {cls for base in set(classes_in(hint)) for cls in subclasses(base) if cls.__name__ == name}
+    own = [cls for cls in found if cls.__module__.startswith("metalit.")]
+    if len(found) < 2 or len(own) != 1:
+        return value
+    path = f"{own[0].__module__}.{name}"
+    if not isinstance(value, str):
+        value["class_path"] = path
+        return value
+    return path
 
 
 def unusable(value: Any, least: int | None) -> str | None:

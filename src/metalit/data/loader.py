@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, SequentialSampler
 
 from metalit.data.stream import EpisodeStream
 from metalit.episode import Episode
@@ -25,7 +25,7 @@ class EpisodeDataset(Dataset[Episode]):
         return self.stream(*span)
 
 
-class TrainSpans(Sampler[Span]):
+class TrainSpans(SequentialSampler):  # so that Lightning's overfit_batches leaves it in place
     """The episodes of one epoch after another: 0, 1, 2, ... without end over the whole training.
 
     One step takes ``tasks_per_batch`` consecutive episodes on each rank, rank after rank. The only state is how many
@@ -36,11 +36,18 @@ class TrainSpans(Sampler[Span]):
         tasks_per_batch: B, tasks in one step on one rank.
         rank: this process.
         world_size: how many processes share the work.
+        repeated_steps: how many steps make an epoch, if each epoch is to have the same episodes; 0 if not.
     """
 
     def __init__(
-        self, episodes_per_epoch: int, tasks_per_batch: int, rank: int = 0, world_size: int = 1
+        self,
+        episodes_per_epoch: int,
+        tasks_per_batch: int,
+        rank: int = 0,
+        world_size: int = 1,
+        repeated_steps: int = 0,
     ) -> None:
+        self.repeated_steps = repeated_steps
         self.episodes_per_epoch, self.tasks_per_batch = episodes_per_epoch, tasks_per_batch
         self.rank, self.world_size = rank, world_size
         self.position = 0
@@ -54,14 +61,17 @@ class TrainSpans(Sampler[Span]):
     def __len__(self) -> int:
         return -(-self.episodes_per_epoch // self.step)
 
-    def __iter__(self) -> Iterator[Span]:
-        if self.position - self.epoch_start >= self.episodes_per_epoch:
+    def __iter__(self) -> Iterator[Span]:  # type: ignore[override]
+        episodes = self.repeated_steps * self.step or self.episodes_per_epoch
+        if self.position - self.epoch_start >= episodes:
+            if self.repeated_steps:
+                self.position = self.epoch_start
             self.epoch_start = self.position
-        for first in range(self.position, self.epoch_start + self.episodes_per_epoch, self.step):
+        for first in range(self.position, self.epoch_start + episodes, self.step):
             yield first + self.rank * self.tasks_per_batch, self.tasks_per_batch
 
 
-class EvaluationSpans(Sampler[Span]):
+class EvaluationSpans(SequentialSampler):
     """Episodes ``0 .. episodes-1``, each exactly once over all ranks; the last batch may be smaller.
 
     Raises:

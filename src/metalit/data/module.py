@@ -118,6 +118,8 @@ class EpisodicDataModule(L.LightningDataModule, ABC):
     def train_dataloader(self) -> TrainLoader:
         """Return the endless training stream, cut into epochs."""
         spans = TrainSpans(self.episodes_per_epoch, self.tasks_per_batch, *self._rank_and_world_size())
+        repeated = 0.0 if self.trainer is None else self.trainer.overfit_batches
+        spans.repeated_steps = repeated if isinstance(repeated, int) else int(len(spans) * repeated)
         return TrainLoader(self.streams["train"], spans, **self._loader_options())
 
     def val_dataloader(self) -> DataLoader[Episode]:

@@ -39,7 +39,9 @@ class GivenSettings(L.Callback):
         """Note what the callbacks were made with."""
         if not self._given:
             limits = [trainer.max_steps, trainer.max_epochs, trainer.min_steps, trainer.min_epochs]
-            callbacks = {each.state_key: settings_of(each) for each in trainer.callbacks if acts_on_training(each)}
+            callbacks = {
+                each.state_key: settings_of(each) for each in trainer.callbacks if acts_on_training(each)
+            }
             self._given = {"callbacks": callbacks, "limits": limits}
 
     def on_load_checkpoint(
@@ -55,7 +57,9 @@ class GivenSettings(L.Callback):
         Raises:
             ValueError: the checkpoint is of other optimisers or schedules.
         """
-        self._groups = [[without_parameters(group) for group in each.param_groups] for each in trainer.optimizers]
+        self._groups = [
+            [without_parameters(group) for group in each.param_groups] for each in trainer.optimizers
+        ]
         self._given["optimizers"] = [[base_rate_in(group) for group in groups] for groups in self._groups]
         schedules = [config.scheduler for config in trainer.lr_scheduler_configs]
         self._given["schedules"] = [deepcopy(each.state_dict()) for each in schedules]
@@ -75,7 +79,9 @@ class GivenSettings(L.Callback):
         for callback in trainer.callbacks:
             settings = now["callbacks"].get(callback.state_key, {})
             vars(callback).update(differing(settings, then["callbacks"].get(callback.state_key, settings)))
-        for optimizer, *settings in zip(trainer.optimizers, now["optimizers"], then["optimizers"], strict=True):
+        for optimizer, *settings in zip(
+            trainer.optimizers, now["optimizers"], then["optimizers"], strict=True
+        ):
             give_to_groups(optimizer, *settings)
         for config, *settings in zip(
             trainer.lr_scheduler_configs, now["schedules"], then["schedules"], strict=False
@@ -85,7 +91,9 @@ class GivenSettings(L.Callback):
         if checkpoint[STOPPED] and then["limits"] == now["limits"]:
             trainer.should_stop = not differing(then["callbacks"], now["callbacks"])
         if trainer.should_stop:
-            rank_zero_info("A callback has ended this training, and its settings are what they were: it is complete.")
+            rank_zero_info(
+                "A callback has ended this training, and its settings are what they were: it is complete."
+            )
 
     def on_save_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
@@ -192,4 +200,6 @@ def give_to_schedule(schedule: Any, now: Settings, then: Settings, groups: Seque
 
 def steps_of(schedule: Any) -> int:
     """Return how many steps a schedule has taken, or the first of several that are chained."""
-    return int(schedule.last_epoch) if isinstance(schedule, LRScheduler) else steps_of(schedule._schedulers[0])
+    return (
+        int(schedule.last_epoch) if isinstance(schedule, LRScheduler) else steps_of(schedule._schedulers[0])
+    )
