@@ -8,18 +8,11 @@ import shutil
 from functools import partial
 from pathlib import Path
 
-import lightning as L
-import lightning.pytorch.cli
 import pytest
-import torch
-from kill_and_resume import differences, state
+from kill_and_resume import differences
 from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, StochasticWeightAveraging
-from torch import nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau, StepLR
 
-from metalit.algorithms import MAML
-from metalit.data import Sinusoid
-from metalit.runs import EpochEnd, GivenSettings, OwedValidation, RandomStates, RunCheckpoint
 from metalit.runs.checkpoint_files import AtomicCheckpointIO
 
 # Lightning's own: what the command line keeps quiet
@@ -27,12 +20,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 HALVING = partial(StepLR, step_size=1, gamma=0.5)
 PLATEAU = partial(ReduceLROnPlateau, patience=0, threshold=0.9)  # it halves the rate at nearly each look
-
-
-def LoggedPlateau(monitor, optimizer):  # noqa: N802
-    return lightning.pytorch.cli.ReduceLROnPlateau(optimizer, monitor, patience=0, threshold=0.9)
-
-
+IN_TRAINING = partial(LoggedPlateau, monitor="train/loss", patience=0, threshold=0.9)
 EARLY = partial(EarlyStopping, min_delta=1e6, patience=1)  # nothing improves so much
 EMA = partial(EMAWeightAveraging, decay=0.9)
 BY_EPOCHS = partial(EMA, update_every_n_steps=0, update_starting_at_epoch=0)
@@ -51,7 +39,7 @@ KINDS = {
     "stopping, rare validation": ({}, [partial(EARLY, "train/loss", check_on_train_epoch_end=True)], RARE),
     "plateau": ({"lr_scheduler": PLATEAU}, [], {}),
     "plateau, rare validation": ({"lr_scheduler": PLATEAU}, [], RARE),
-    "plateau in training, rare validation": ({"lr_scheduler": partial(LoggedPlateau, "train/loss")}, [], RARE),
+    "plateau in training, rare validation": ({"lr_scheduler": IN_TRAINING}, [], RARE),
     "halving, rarer validation": ({"lr_scheduler": HALVING}, [], {"check_val_every_n_epoch": 4}),
     "ema by epochs, steps": ({}, [BY_EPOCHS], RARE | {"max_epochs": -1, "max_steps": 5}),
     "ema": ({}, [EMA], {}),
@@ -66,23 +54,7 @@ KINDS = {
 
 
 def fit(folder, learner, callbacks, trainer):
-    """Train to the end, or go on from ``last.ckpt``; return what decides how training would go on."""
-    torch.manual_seed(0)
-    learner = dict(learner)
-    norm = nn.BatchNorm1d(8) if learner.pop("normed", False) else nn.Tanh()
-    module = MAML(nn.Sequential(nn.Linear(1, 8), norm, nn.Dropout(0.2), nn.Linear(8, 1)), **learner)
-    data = Sinusoid(tasks_per_batch=2, episodes_per_epoch=4, val_episodes=2)
-    last = folder / "checkpoints" / "last.ckpt"
-    L.Trainer(
-        default_root_dir=folder, accelerator="cpu", inference_mode=False, log_every_n_steps=1,
-        callbacks=[
-            GivenSettings(), *(make() for make in callbacks), RandomStates(), EpochEnd(), OwedValidation(),
-            RunCheckpoint(every_n_steps=1),
-        ],
-        logger=False, enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
-        **({"max_epochs": 3} | trainer),
-    ).fit(module, data, ckpt_path=last if last.exists() else None)  # fmt: skip
-    return state(folder)
+    return end_of(folder, learner, callbacks, **trainer)
 
 
 @pytest.fixture
