@@ -16,6 +16,7 @@ from typing import Any
 import lightning as L
 import torch
 import torch.multiprocessing
+from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.plugins import MixedPrecision
 from torch import nn
 
@@ -61,6 +62,7 @@ class Witness(L.Callback):
         self.first: list[int] = []
         self.sums: list[float] = []
         self.weights: dict[str, torch.Tensor] = {}
+        self.logged: list[dict[str, float]] = []
 
     def on_train_batch_start(
         self, trainer: L.Trainer, learner: L.LightningModule, batch: Episode, batch_idx: int
@@ -70,6 +72,7 @@ class Witness(L.Callback):
 
     def on_train_batch_end(self, trainer: L.Trainer, learner: L.LightningModule, *args: Any) -> None:
         self.weights = copies(learner)
+        self.logged.append({name: float(value) for name, value in trainer.callback_metrics.items()})
 
 
 class Breaks(L.Callback):
@@ -111,7 +114,7 @@ def fit(
     trainer = L.Trainer(
         logger=False, enable_progress_bar=False, enable_model_summary=False, accelerator="cpu", log_every_n_steps=1,
         enable_checkpointing=False, inference_mode=False, use_distributed_sampler=False, default_root_dir=folder,
-        max_epochs=1, callbacks=[witness, *callbacks, ResultsWriter(show_table=False)], **parallel, **settings,
+        callbacks=[witness, *callbacks, ResultsWriter(show_table=False)], **parallel, **({"max_epochs": 1} | settings),
     )  # fmt: skip
     error = ""
     try:
@@ -121,7 +124,7 @@ def fit(
     else:
         trainer.test(learner, data, verbose=False)
     after = {"state": copies(learner), "before": witness.weights, "error": error}
-    return {"first": witness.first, "sums": witness.sums, **after}
+    return {"first": witness.first, "sums": witness.sums, "logged": witness.logged, **after}
 
 
 def row(name: str, domain: str, folder: Path, ranks: int) -> dict[str, Any]:
@@ -148,6 +151,13 @@ def accumulated(folder: Path, ranks: int) -> dict[str, Any]:
     return fit(learner, "glyphs", folder, ranks, accumulate_grad_batches=2)
 
 
+def stopping(folder: Path, ranks: int) -> dict[str, Any]:
+    """Stop when the loss of training has not become smaller in an epoch of one step."""
+    early = EarlyStopping("train/loss", patience=2, check_on_train_epoch_end=True)
+    sizes = {"episodes_per_epoch": TASKS}
+    return fit(MAML(MLP()), "sinusoid", folder, ranks, early, data_settings=sizes, max_epochs=30)
+
+
 def broken(target: float, folder: Path, ranks: int, **settings: Any) -> dict[str, Any]:
     """Meet a loss that is not finite, on one rank."""
     return fit(MAML(MLP()), "sinusoid", folder, ranks, Breaks(target), **settings)
@@ -169,6 +179,7 @@ JOBS: dict[str, Job] = {
     "unequal-compiled": partial(unequal, (PLAIN, COMPILED)),
     "incomplete": incomplete,
     "accumulated": accumulated,
+    "stopping": stopping,
     "broken": partial(broken, torch.nan),
     "broken-by-overflow": partial(broken, 1e200),  # the squared error is infinite, its gradient is not
     "broken-float16": broken_float16,
