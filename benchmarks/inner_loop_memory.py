@@ -69,7 +69,7 @@ def measure(make: Callable[[Classifier], GradientBasedMetaLearner], work: Work) 
     torch.manual_seed(0)
     x = torch.rand(work.tasks, WAYS + QUERIES, 1, 28, 28)
     y = torch.arange(WAYS).repeat(work.tasks, 1)
-    episode = Episode(Labelled(x[:, :WAYS], y), Labelled(x[:, WAYS:], y))
+    episode = Episode(Labelled(x[:, :WAYS], y), Labelled(x[:, WAYS:], y), torch.arange(work.tasks))
     network = Classifier(Conv4(work.channels, downsample="stride"), WAYS)
     MAML(network, inner_steps=0).meta_loss(episode).backward()
     before, learner, now = peak(), make(network), CLOCKS[work.clock]

@@ -22,6 +22,7 @@ from jsonargparse import ArgumentParser
 from matplotlib.figure import Figure
 from torch import Tensor
 from torch.func import vmap
+from torch.utils._pytree import tree_map
 
 from metalit.algorithms import (
     PLATIPUS,
@@ -76,9 +77,7 @@ def gaussians(learner: MetaLearner, episode: Episode, steps: int) -> tuple[Tenso
 
     parts = []
     for first in range(0, len(episode.query.y), AT_ONCE):
-        part = Episode(
-            *(Labelled(x[first : first + AT_ONCE], y[first : first + AT_ONCE]) for x, y in episode)
-        )
+        part = tree_map(lambda leaf, first=first: leaf[first : first + AT_ONCE], episode)
         outcome = learner.engine.map(task, *learner.meta(), learner.keys(part), part)
         parts.append((outcome.predictions, outcome.measured["log_std"]))
     means, log_std = zip(*parts, strict=True)
@@ -145,10 +144,14 @@ def likelihood_table(learners: dict[str, MetaLearner], steps: Sequence[int], tas
 def one_sided(tasks: int, shots: int = 10, points: int = 100) -> Episode:
     """Return test tasks whose support points all have x > 0, with evenly spaced queries; targets are not used."""
     episode = Sinusoid(shots=shots, queries=100).episodes("test", 0, tasks)
-    x, y = (torch.cat([support, query], dim=1) for support, query in zip(*episode, strict=True))
+    x, y = (
+        torch.cat([support, query], dim=1)
+        for support, query in zip(episode.support, episode.query, strict=True)
+    )
     first = (x[..., 0] < 0).int().argsort(dim=1, stable=True)[:, :shots, None]
     grid = torch.linspace(-5, 5, points)[:, None].expand(tasks, -1, -1)
-    return Episode(Labelled(x.gather(1, first), y.gather(1, first)), Labelled(grid, torch.zeros_like(grid)))
+    support, query = Labelled(x.gather(1, first), y.gather(1, first)), Labelled(grid, torch.zeros_like(grid))
+    return Episode(support, query, episode.index)
 
 
 def spread_ratios(learner: MetaLearner, steps: int, tasks: int) -> tuple[Tensor, Tensor]:
@@ -169,8 +172,8 @@ def context_table(learners: dict[str, MetaLearner], steps: int, tasks: int) -> s
         ["NLL, by support points", *map(str, CONTEXTS)],
         ["---"] * (1 + len(CONTEXTS)),
     ]
-    (x, y), query = Sinusoid(shots=max(CONTEXTS), queries=100).episodes("test", 0, tasks)
-    episodes = [Episode(Labelled(x[:, :shots], y[:, :shots]), query) for shots in CONTEXTS]
+    (x, y), query, index = Sinusoid(shots=max(CONTEXTS), queries=100).episodes("test", 0, tasks)
+    episodes = [Episode(Labelled(x[:, :shots], y[:, :shots]), query, index) for shots in CONTEXTS]
     for name, learner in learners.items():
         if isinstance(learner, NeuralProcess | ParticleMetaLearner):
             found = [

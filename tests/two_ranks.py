@@ -59,7 +59,7 @@ class Witness(L.Callback):
     """Notes which episodes this rank is trained on, and the weights after each step."""
 
     def __init__(self) -> None:
-        self.first: list[int] = []
+        self.index: list[int] = []
         self.sums: list[float] = []
         self.weights: dict[str, torch.Tensor] = {}
         self.logged: list[dict[str, float]] = []
@@ -67,7 +67,7 @@ class Witness(L.Callback):
     def on_train_batch_start(
         self, trainer: L.Trainer, learner: L.LightningModule, batch: Episode, batch_idx: int
     ) -> None:
-        self.first.append(trainer.train_dataloader.first_episode)
+        self.index += batch.index.tolist()
         self.sums += batch.support.x.flatten(1).sum(dim=1).tolist()
 
     def on_train_batch_end(self, trainer: L.Trainer, learner: L.LightningModule, *args: Any) -> None:
@@ -84,9 +84,7 @@ class Breaks(L.Callback):
     def on_train_batch_start(
         self, trainer: L.Trainer, learner: L.LightningModule, batch: Episode, batch_idx: int
     ) -> None:
-        first = trainer.train_dataloader.first_episode
-        if first <= BROKEN < first + len(batch.query.y):
-            batch.query.y[BROKEN - first] = self.target
+        batch.query.y[batch.index == BROKEN] = self.target
 
 
 def copies(learner: nn.Module) -> dict[str, torch.Tensor]:
@@ -124,7 +122,7 @@ def fit(
     else:
         trainer.test(learner, data, verbose=False)
     after = {"state": copies(learner), "before": witness.weights, "error": error}
-    return {"first": witness.first, "sums": witness.sums, "logged": witness.logged, **after}
+    return {"index": witness.index, "sums": witness.sums, "logged": witness.logged, **after}
 
 
 def row(name: str, domain: str, folder: Path, ranks: int) -> dict[str, Any]:

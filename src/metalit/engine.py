@@ -128,7 +128,7 @@ class Engine:
             context = TaskContext(key, buffers)
             # the fused attention kernels have no second derivative
             with sdpa_kernel(SDPBackend.MATH), context:
-                outcome = task({**parameters, **buffers}, *episode)
+                outcome = task({**parameters, **buffers}, episode.support, episode.query)
             return outcome._replace(buffers=context.statistics())
 
         if self.mapping == "vmap":

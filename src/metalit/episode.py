@@ -24,12 +24,16 @@ class Labelled(NamedTuple):
 class Episode(NamedTuple):
     """A meta-batch: B tasks, each with a support set to learn from and a query set to be judged on.
 
-    Both members are pytrees of tensors whose first axis is the task axis B, so ``torch.func.vmap`` maps over tasks.
+    All members are pytrees of tensors whose first axis is the task axis B, so ``torch.func.vmap`` maps over tasks.
 
     Attributes:
         support: ``[B, S, ...]``.
         query: ``[B, Q, ...]``.
+        index: ``[B]`` int64, each task's number in the stream of its split, >= 0. The randomness within a task, the
+            values of an evaluation and all messages go by it, so different tasks of a split have different numbers;
+            ``torch.arange(B)`` serves for an episode made by hand.
     """
 
     support: Labelled
     query: Labelled
+    index: Tensor  # type: ignore[assignment]  # hides a method of tuples that no tensor could serve

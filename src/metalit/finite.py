@@ -20,13 +20,13 @@ class Batch(NamedTuple):
     """What a batch leaves behind until its step is taken.
 
     Attributes:
-        first: which task of the training was its first.
+        tasks: ``[B]`` int64, their numbers in the training stream.
         value: 0-d, the meta-loss.
         losses: ``[B]``, each task's.
         statistics: new running statistics, the mean over the tasks.
     """
 
-    first: int
+    tasks: Tensor
     value: Tensor
     losses: Tensor
     statistics: Params
@@ -83,6 +83,6 @@ def spans(numbers: Sequence[int]) -> str:
 
 def _describe(batch: Batch) -> tuple[float, list[int], list[int]]:
     """Return (meta-loss, all tasks, tasks whose own loss is not finite)."""
-    tasks = list(range(batch.first, batch.first + len(batch.losses)))
+    tasks = batch.tasks.tolist()
     finite = batch.losses.isfinite().tolist()
     return batch.value.item(), tasks, [task for task, good in zip(tasks, finite, strict=True) if not good]

@@ -76,7 +76,7 @@ def test_anil_on_linear_features_in_closed_form():
     support, query = (
         Labelled(torch.randn(1, 6, 4).double(), torch.randn(1, 6, 1).double()) for _ in range(2)
     )
-    learner.meta_loss(type(double("sinusoid"))(support, query)).backward()
+    learner.meta_loss(type(double("sinusoid"))(support, query, torch.arange(1))).backward()
 
     body, head = (parameter.detach() for parameter in network.parameters())
     a, b = (2 * support.x[0].T @ value / 6 for value in (support.x[0], support.y[0]))

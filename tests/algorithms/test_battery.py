@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_map
 
 import metalit.algorithms
 from cases import CASES, DOMAINS
-from metalit import Engine, Episode, Labelled
+from metalit import Engine, Labelled
 from metalit.algorithms import MetaLearner
 
 FEW = 4  # one of so many rows is compiled in the default suite
@@ -129,7 +129,7 @@ def test_learns(name, domain):
 def test_query_labels_never_reach_predictions(name, domain):
     algorithm, episode = learner(name, domain).eval(), episodes(name, domain)
     shuffled = Labelled(episode.query.x, episode.query.y.flip(1))
-    with_labels, without = algorithm(episode), algorithm(Episode(episode.support, shuffled))
+    with_labels, without = algorithm(episode), algorithm(episode._replace(query=shuffled))
     assert torch.equal(with_labels.predictions, without.predictions)
     assert not torch.equal(with_labels.loss, without.loss)
 
@@ -137,7 +137,7 @@ def test_query_labels_never_reach_predictions(name, domain):
 @over_rows
 def test_support_labels_do(name, domain):
     algorithm, episode = learner(name, domain).eval(), episodes(name, domain, "test")
-    flipped = Episode(Labelled(episode.support.x, episode.support.y.flip(1)), episode.query)
+    flipped = episode._replace(support=Labelled(episode.support.x, episode.support.y.flip(1)))
     one, other = (algorithm.evaluate(e).predictions[:, -1] for e in (episode, flipped))
     assert not torch.allclose(one, other, rtol=1e-4)
 
@@ -146,7 +146,7 @@ def test_support_labels_do(name, domain):
 def test_order_of_the_support_set_changes_nothing(name, domain):
     algorithm, episode = learner(name, domain).eval(), episodes(name, domain)
     order = torch.randperm(episode.support.y.shape[1], generator=torch.Generator().manual_seed(1))
-    reordered = Episode(Labelled(episode.support.x[:, order], episode.support.y[:, order]), episode.query)
+    reordered = episode._replace(support=Labelled(*(leaf[:, order] for leaf in episode.support)))
     same = torch.allclose(
         algorithm(episode).predictions, algorithm(reordered).predictions, rtol=0, atol=1e-10
     )

@@ -6,6 +6,7 @@ https://github.com/jsikyoon/bmaml/blob/10ef3e5dc288d0d8e18e46bcad99da1e7c114605/
 import pytest
 import torch
 from torch import nn
+from torch.utils._pytree import tree_map
 
 from metalit import MAML, Episode, Labelled
 from metalit.algorithms import BayesianMAML
@@ -27,11 +28,11 @@ def make(network=None, **settings):
 def episode():
     torch.manual_seed(1)
     x, y = torch.randn(2, 4, 5, 1, dtype=torch.float64)
-    return Episode(Labelled(x, y), Labelled(y, x))
+    return Episode(Labelled(x, y), Labelled(y, x), torch.arange(len(x)))
 
 
 def task(episode, number=0):
-    return tuple(Labelled(part.x[number], part.y[number]) for part in episode)
+    return tuple(Labelled(part.x[number], part.y[number]) for part in episode[:2])
 
 
 @pytest.mark.parametrize("objective", [QueryLoss(), ChaserLoss(leader_steps=2)], ids=["query", "chaser"])
@@ -110,7 +111,7 @@ def test_the_leader_is_a_constant(episode):
     expected = torch.autograd.grad(
         sum((chaser[name] - leader[name]).square().sum() for name in chaser), weights
     )
-    alone = Episode(*(Labelled(part.x[:1], part.y[:1]) for part in episode))
+    alone = tree_map(lambda leaf: leaf[:1], episode)
     found = torch.autograd.grad(learner(alone).measured["chaser"].sum(), weights)
     torch.testing.assert_close(found, expected)
 

@@ -36,7 +36,7 @@ def episode():
         x = torch.randn(TASKS, count, DIMENSIONS, dtype=torch.float64)
         return Labelled(x, torch.randn(TASKS, count, 1, dtype=torch.float64))
 
-    return Episode(examples(7), examples(9))
+    return Episode(examples(7), examples(9), torch.arange(TASKS))
 
 
 def quadratic(x, y):
@@ -112,7 +112,7 @@ def test_prototypes_with_the_identity_embedding_are_class_means():
         torch.tensor([[[0.0, 0.0], [2.0, 0.0], [5.0, 5.0], [5.0, 7.0]]]), torch.tensor([[0, 0, 1, 1]])
     )
     query = Labelled(torch.tensor([[[1.0, 1.0], [5.0, 5.0]]]), torch.tensor([[0, 1]]))
-    outcome = PrototypicalNetwork(nn.Identity())(Episode(support, query))
+    outcome = PrototypicalNetwork(nn.Identity())(Episode(support, query, torch.arange(1)))
     distances = torch.tensor([[[1.0, 16.0 + 25.0], [16.0 + 25.0, 1.0]]])
     torch.testing.assert_close(outcome.predictions, -distances)
     expected = -torch.log_softmax(-distances, dim=-1).diagonal(dim1=1, dim2=2).mean(dim=1)
@@ -124,13 +124,14 @@ def test_more_ways_in_training_than_in_evaluation():
     for ways in (2, 7):
         x = torch.randn(3, ways, 4)
         y = torch.arange(ways).expand(3, -1)
-        assert network(Episode(Labelled(x, y), Labelled(x, y))).predictions.shape == (3, ways, ways)
+        episode = Episode(Labelled(x, y), Labelled(x, y), torch.arange(3))
+        assert network(episode).predictions.shape == (3, ways, ways)
 
 
 def test_metric_methods_refuse_regression():
     x = torch.randn(2, 3, 4)
     with pytest.raises(ValueError, match="metric-based methods classify"):
-        PrototypicalNetwork(nn.Identity())(Episode(Labelled(x, x), Labelled(x, x)))
+        PrototypicalNetwork(nn.Identity())(Episode(Labelled(x, x), Labelled(x, x), torch.arange(2)))
 
 
 def test_a_pattern_that_matches_nothing_is_refused():

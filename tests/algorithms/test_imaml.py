@@ -27,7 +27,7 @@ CONVERGED = {"inner_lr": 0.1, "inner_steps": 200, "proximal_strength": STRENGTH,
 
 def algebra(theta, episode, b):  # noqa: F811
     """Return phi*, its Jacobian, and the query gradient there, of one task."""
-    (support, support_b), (query, query_b) = (quadratic(part.x[b], part.y[b]) for part in episode)
+    (support, support_b), (query, query_b) = (quadratic(part.x[b], part.y[b]) for part in episode[:2])
     system = support + STRENGTH * torch.eye(DIMENSIONS, dtype=theta.dtype)
     minimum = torch.linalg.solve(system, support_b + STRENGTH * theta)
     return minimum, STRENGTH * torch.linalg.inv(system), query @ minimum - query_b
@@ -128,7 +128,7 @@ from metalit.networks import MLP
 
 torch.manual_seed(0)
 x = torch.randn(8, 64, 1)
-episode = Episode(Labelled(x, x.sin()), Labelled(x, x.sin()))
+episode = Episode(Labelled(x, x.sin()), Labelled(x, x.sin()), torch.arange(8))
 
 def peak(algorithm, steps):
     algorithm(MLP(hidden=(128, 128)), inner_lr=1e-3, inner_steps=steps).meta_loss(episode).backward()

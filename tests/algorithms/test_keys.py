@@ -1,9 +1,13 @@
-"""What is random within a task is a function of the learner's seed and the task's place in the training stream."""
+"""What is random within a task is a function of the learner's seed and the task's number in the training stream."""
+
+from pathlib import Path
 
 import lightning as L
 import torch
+from torch import nn
 from torch.utils.data import DataLoader
 
+import metalit.algorithms
 from cases import DOMAINS
 from metalit.algorithms import MAML
 from metalit.networks import MLP
@@ -42,19 +46,31 @@ def test_keys_do_not_depend_on_how_tasks_come_in_batches():
     assert set(expected).isdisjoint(keys(learner(1), 6, datamodule=DOMAINS["sinusoid"].data()))
 
 
-def test_with_an_unknown_loader_batches_are_counted():
+def test_keys_of_another_loader_go_by_the_episodes_too():
     data = DOMAINS["sinusoid"].data()
-    epoch = DataLoader([data.episodes("train", 4 * batch, 4) for batch in range(2)], batch_size=None)
+    batches = [data.episodes("train", first, count) for first, count in ((0, 4), (4, 3), (7, 5))]
+    epoch = DataLoader(batches, batch_size=None)
     found = keys(learner(), 6, train_dataloaders=epoch, val_dataloaders=epoch)
-    assert found == keys(learner(), 6, datamodule=data)
+    assert found[:12] == found[12:] == keys(learner(), 3, datamodule=data)
 
 
-def test_without_a_training_they_are_drawn_anew():
-    episode = DOMAINS["sinusoid"].data().episodes("train", 0, 4)
+def test_keys_are_the_same_outside_of_a_training():
+    episode = DOMAINS["sinusoid"].data().episodes("train", 4, 4)
     one = learner()
-    assert len({*one.keys(episode).tolist(), *one.keys(episode).tolist()}) == 8
+    expected = keys(learner(), 2, datamodule=DOMAINS["sinusoid"].data())[4:]
+    assert one.keys(episode).tolist() == one.keys(episode).tolist() == expected
+    network = nn.Sequential(nn.Linear(1, 8), nn.Dropout(0.5), nn.Linear(8, 1))
+    dropped = MAML(network)
+    later = episode._replace(index=episode.index + 4)
+    assert torch.equal(dropped(episode).predictions, dropped(episode).predictions)
+    assert not torch.equal(dropped(episode).predictions, dropped(later).predictions)
 
 
 def test_evaluation_draws_nothing():
     episode = DOMAINS["sinusoid"].data().episodes("test", 0, 4)
     assert learner().eval().keys(episode).tolist() == [0] * 4
+
+
+def test_algorithms_know_nothing_of_the_data():
+    for file in Path(metalit.algorithms.__file__).parent.rglob("*.py"):
+        assert "metalit.data" not in file.read_text(), file

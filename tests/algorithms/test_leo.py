@@ -27,7 +27,7 @@ def episode():
     torch.manual_seed(1)
     labels = torch.arange(WAYS).repeat(SHOTS).expand(2, -1)
     x = torch.randn(2, 2, WAYS * SHOTS, FEATURES, dtype=torch.float64)
-    return Episode(Labelled(x[0], labels), Labelled(x[1], labels))
+    return Episode(Labelled(x[0], labels), Labelled(x[1], labels), torch.arange(2))
 
 
 def encode(learner, x, y):
@@ -73,7 +73,7 @@ def test_inner_steps_by_hand(episode):
 def test_permuted_labels_permute_predictions(episode):
     learner = make().eval()
     order = torch.tensor([2, 0, 1])
-    permuted = Episode(Labelled(episode.support.x, order[episode.support.y]), episode.query)
+    permuted = episode._replace(support=Labelled(episode.support.x, order[episode.support.y]))
     torch.testing.assert_close(
         learner(permuted).predictions[..., order], learner(episode).predictions, rtol=0, atol=1e-10
     )
@@ -154,7 +154,7 @@ def test_a_result_says_what_adapts():
 def test_regression_is_refused(episode):
     numbers = Labelled(episode.support.x, episode.support.x[..., :1])
     with pytest.raises(ValueError, match="LEO generates a classifier"):
-        make()(Episode(numbers, numbers))
+        make()(Episode(numbers, numbers, episode.index))
 
 
 @pytest.mark.parametrize(

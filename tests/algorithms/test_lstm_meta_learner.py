@@ -31,7 +31,7 @@ def episode_of(examples=6, queries=5, features=3, tasks=2):
         x = torch.randn(tasks, count, features, dtype=torch.float64)
         return Labelled(x, torch.randn(tasks, count, 1, dtype=torch.float64))
 
-    return Episode(labelled(examples), labelled(queries))
+    return Episode(labelled(examples), labelled(queries), torch.arange(tasks))
 
 
 @pytest.mark.parametrize("alpha", [0.01, 0.3])
@@ -131,12 +131,12 @@ def conv_learner(query_statistics):
 def test_whether_queries_see_one_another(query_statistics, independent):
     learner = conv_learner(query_statistics)
     assert learner.setting()["query_statistics"] == query_statistics
-    support, query = DOMAINS["glyphs"].data().episodes("test", 0, 2)
+    support, query, index = DOMAINS["glyphs"].data().episodes("test", 0, 2)
     images = query.x.double()
     other = torch.cat([images[:, :1], 1 - images[:, 1:]], dim=1)
+    support = Labelled(support.x.double(), support.y)
     one, two = (
-        learner.evaluate(Episode(Labelled(support.x.double(), support.y), Labelled(x, query.y))).predictions
-        for x in (images, other)
+        learner.evaluate(Episode(support, Labelled(x, query.y), index)).predictions for x in (images, other)
     )
     same = [torch.allclose(one[:, step, 0], two[:, step, 0], rtol=0, atol=1e-10) for step in range(3)]
     assert same == [independent] * 3
@@ -144,11 +144,10 @@ def test_whether_queries_see_one_another(query_statistics, independent):
 
 def test_statistics_are_reset_for_each_episode():
     learner = conv_learner("support")
+    episodes = (DOMAINS["glyphs"].data().episodes("test", i, 1) for i in range(2))
     first, second = (
-        Episode(
-            *(Labelled(part.x.double(), part.y) for part in DOMAINS["glyphs"].data().episodes("test", i, 1))
-        )
-        for i in range(2)
+        Episode(*(Labelled(part.x.double(), part.y) for part in episode[:2]), episode.index)
+        for episode in episodes
     )
     before = learner.evaluate(second).predictions
     learner.evaluate(first)

@@ -188,7 +188,7 @@ def test_learned_rates_come_apart_and_help():
         for _ in range(100):
             examples = Labelled(x, x @ torch.randn(8, 2, 1))
             optimizer.zero_grad()
-            loss = algorithm.meta_loss(Episode(examples, examples))
+            loss = algorithm.meta_loss(Episode(examples, examples, torch.arange(8)))
             loss.backward()
             optimizer.step()
         return algorithm, loss.item()
@@ -261,7 +261,7 @@ def test_running_statistics_of_each_step_are_those_of_that_step():
 @pytest.mark.parametrize(("batch_norm", "depends"), [("batch", True), ("running", False)])
 def test_other_query_images_matter_only_with_statistics_of_the_batch(batch_norm, depends):
     algorithm, episode = make(MAMLPlusPlus, lambda: conv(batch_norm)).eval(), double("glyphs")
-    fewer = Episode(episode.support, Labelled(episode.query.x[:, :4], episode.query.y[:, :4]))
+    fewer = episode._replace(query=Labelled(episode.query.x[:, :4], episode.query.y[:, :4]))
     one, other = algorithm.evaluate(episode).predictions[:, :, :4], algorithm.evaluate(fewer).predictions
     assert torch.allclose(one, other, atol=1e-10) is not depends
 

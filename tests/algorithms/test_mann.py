@@ -138,7 +138,9 @@ def test_the_slot_used_least_of_all_is_erased():
 
 def test_all_steps_are_trained_and_the_queries_predicted(support, query):
     labels = torch.tensor([0, 1, 2, 1])
-    episode = Episode(*(Labelled(x.unsqueeze(0), y.unsqueeze(0)) for x, y in (support, (query, labels))))
+    episode = Episode(
+        *(Labelled(x.unsqueeze(0), y.unsqueeze(0)) for x, y in (support, (query, labels))), torch.arange(1)
+    )
     learner = make().eval()
     outcome, evaluated = learner(episode), learner.evaluate(episode)
     assert outcome.predictions.shape == (1, 4, WAYS)
@@ -160,4 +162,4 @@ def test_impossible_settings_are_refused():
 def test_regression_is_refused(support, query):
     values = Labelled(support.x.unsqueeze(0), support.x.unsqueeze(0))
     with pytest.raises(ValueError, match="ways is 3, but the targets are numbers"):
-        make()(Episode(values, values))
+        make()(Episode(values, values, torch.arange(1)))

@@ -165,6 +165,8 @@ def test_impossible_settings_are_refused(settings):
 
 def test_other_numbers_of_classes_are_refused(support, query):
     two = support.y.clamp(max=1)
-    episode = Episode(*(Labelled(x.unsqueeze(0), y.unsqueeze(0)) for x, y in ((support.x, two), query)))
+    episode = Episode(
+        *(Labelled(x.unsqueeze(0), y.unsqueeze(0)) for x, y in ((support.x, two), query)), torch.arange(1)
+    )
     with pytest.raises(ValueError, match="ways is 3, but the tasks have 2 classes"):
         make()(episode)

@@ -21,7 +21,7 @@ def linear_regression(query_sign=1.0):
     torch.manual_seed(0)
     x, true = torch.randn(1, 6, 3, dtype=torch.float64), torch.randn(3, 1, dtype=torch.float64)
     query = torch.randn(1, 8, 3, dtype=torch.float64)
-    return Episode(Labelled(x, x @ true), Labelled(query, query_sign * query @ true))
+    return Episode(Labelled(x, x @ true), Labelled(query, query_sign * query @ true), torch.arange(1))
 
 
 @pytest.mark.parametrize("steps", [1, 3])

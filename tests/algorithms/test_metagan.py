@@ -49,9 +49,8 @@ class Shifted(nn.Module):
 def episode():
     torch.manual_seed(0)
     support = Labelled(torch.randn(2, 6, 4, dtype=torch.float64), torch.tensor([[0, 0, 1, 1, 2, 2]] * 2))
-    return Episode(
-        support, Labelled(torch.randn(2, 9, 4, dtype=torch.float64), torch.arange(9).expand(2, 9) % 3)
-    )
+    query = Labelled(torch.randn(2, 9, 4, dtype=torch.float64), torch.arange(9).expand(2, 9) % 3)
+    return Episode(support, query, torch.arange(2))
 
 
 def discriminator_loss(weight, x, y, fakes, game_weight):
@@ -74,7 +73,7 @@ def test_gradients_of_both_players_are_those_of_the_paper(game_weight, episode):
     shift = learner.generator.shift.detach().clone().requires_grad_()
     total = torch.zeros((), dtype=torch.float64)
     for b in range(2):
-        (x, y), (query_x, query_y) = ((part.x[b], part.y[b]) for part in episode)
+        (x, y), (query_x, query_y) = ((part.x[b], part.y[b]) for part in episode[:2])
         fakes = (x.mean(dim=0) + shift).expand(4, -1)
         adapted = weight
         for _ in range(2):

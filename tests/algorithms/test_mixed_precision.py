@@ -94,7 +94,7 @@ class Scaling(nn.Module):
 def test_the_backward_pass_is_not_rounded_once_more(chunk_size):
     torch.manual_seed(0)
     y = torch.arange(3).repeat(2, 2)
-    episode = Episode(Labelled(torch.randn(2, 6, 300), y), Labelled(torch.randn(2, 6, 300), y))
+    episode = Episode(*(Labelled(torch.randn(2, 6, 300), y) for _ in range(2)), torch.arange(2))
     one = PrototypicalNetwork(Scaling(), engine=Engine(chunk_size=chunk_size))
     one.trainer = L.Trainer(logger=False, accelerator="cpu")
     one.training_step(episode, 0).backward()

@@ -41,7 +41,7 @@ def episode():
     def points(count):
         return Labelled(*(torch.randn(2, count, size, dtype=torch.float64) for size in (INPUTS, OUTPUTS)))
 
-    return Episode(points(SHOTS), points(QUERIES))
+    return Episode(points(SHOTS), points(QUERIES), torch.arange(2))
 
 
 def first(part):
@@ -171,4 +171,4 @@ def test_episodes_that_do_not_fit_are_refused(episode):
         conditional(min_context=7)(episode)
     labels = Labelled(episode.support.x, torch.zeros(2, SHOTS, dtype=torch.int64))
     with pytest.raises(ValueError, match="the labels are integers"):
-        conditional().eval()(Episode(labels, labels))
+        conditional().eval()(Episode(labels, labels, episode.index))

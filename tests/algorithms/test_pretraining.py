@@ -27,7 +27,7 @@ def network():
 def test_loss_is_that_of_all_examples_among_all_classes():
     torch.manual_seed(0)
     x, y = torch.randn(2, 1, 6, 4), torch.tensor([[7, 3, 0, 9, 9, 1]])
-    episode = Episode(Labelled(x[0], y), Labelled(x[1], y.flip(1)))
+    episode = Episode(Labelled(x[0], y), Labelled(x[1], y.flip(1)), torch.arange(1))
     learner = Baseline(nn.Identity(), classes=10, features=4)
     outcome = learner(episode)
     logits = learner.classifier(torch.cat([x[0, 0], x[1, 0]]))

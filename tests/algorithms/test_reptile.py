@@ -79,7 +79,7 @@ def test_with_one_tail_step_foml_is_the_inner_rate_times_first_order_maml(steps,
 def test_more_tail_steps_add_up_query_gradients(episode):  # noqa: F811
     network = Linear()
     found = gradient_of(FOML(network, ALPHA, 0, tail_steps=3, inner_optimizer="sgd"), episode)
-    swapped = type(episode)(episode.query, episode.support)
+    swapped = episode._replace(support=episode.query, query=episode.support)
     torch.testing.assert_close(found, gradient_of(Reptile(network, ALPHA, 3, "sgd"), swapped))
 
 
@@ -113,9 +113,8 @@ def test_evaluation_may_take_other_mini_batches_than_training(episode):  # noqa:
 
 
 def test_tasks_of_a_batch_draw_mini_batches_of_their_own(episode):  # noqa: F811
-    same = type(episode)(
-        *(Labelled(part.x[:1].expand(8, -1, -1), part.y[:1].expand(8, -1, -1)) for part in episode)
-    )
+    support, query = (Labelled(*(leaf[:1].expand(8, -1, -1) for leaf in part)) for part in episode[:2])
+    same = type(episode)(support, query, torch.arange(8))
     algorithm = Reptile(Linear(), ALPHA, 1, "sgd", inner_batch_size=2)
     assert len(algorithm(same).loss.unique()) > 4
     assert len(algorithm.eval()(same).loss.unique()) == 1  # in evaluation nothing is random

@@ -30,7 +30,7 @@ def episode():
     labels = torch.arange(WAYS).repeat_interleave(SHOTS).expand(2, -1)
     x = torch.randn(2, STEPS + QUERIES, FEATURES, dtype=torch.float64)
     queries = torch.randint(WAYS, (2, QUERIES))
-    return Episode(Labelled(x[:, :STEPS], labels), Labelled(x[:, STEPS:], queries))
+    return Episode(Labelled(x[:, :STEPS], labels), Labelled(x[:, STEPS:], queries), torch.arange(2))
 
 
 def layers(channels=4, length=8, outputs=2):
@@ -100,27 +100,24 @@ def test_queries_do_not_see_one_another(episode):
     learner = make().eval()
     whole = learner(episode).predictions
     changed = torch.cat([episode.query.x[:, :1], torch.randn_like(episode.query.x[:, 1:])], dim=1)
-    other = learner(Episode(episode.support, Labelled(changed, episode.query.y))).predictions
+    other = learner(episode._replace(query=Labelled(changed, episode.query.y))).predictions
     torch.testing.assert_close(other[:, 0], whole[:, 0], rtol=0, atol=1e-12)
 
 
 def test_the_order_is_drawn_in_training_and_fixed_in_evaluation(episode):
-    learner = make()
-    assert not torch.allclose(learner(episode).predictions, learner(episode).predictions)
+    learner, later = make(), episode._replace(index=episode.index + 2)
+    assert not torch.allclose(learner(episode).predictions, learner(later).predictions)
     learner.eval()
-    assert torch.equal(learner(episode).predictions, learner(episode).predictions)
+    assert torch.equal(learner(episode).predictions, learner(later).predictions)
 
 
 def test_fewer_shots_than_the_convolutions_reach(episode):
     few = Labelled(episode.support.x[:, ::SHOTS], episode.support.y[:, ::SHOTS])
-    assert make().eval()(Episode(few, episode.query)).predictions.shape == (2, QUERIES, WAYS)
+    assert make().eval()(episode._replace(support=few)).predictions.shape == (2, QUERIES, WAYS)
 
 
 def regression(episode):
-    return Episode(
-        Labelled(episode.support.x, episode.support.x[..., :2]),
-        Labelled(episode.query.x, episode.query.x[..., :2]),
-    )
+    return Episode(*(Labelled(part.x, part.x[..., :2]) for part in episode[:2]), episode.index)
 
 
 def test_regression(episode):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from algorithms.test_identities import TASKS, Linear, episode  # noqa: F401  # a fixture
-from metalit import Episode, Labelled
+from metalit import Labelled
 from metalit.algorithms import MAML, TMAML
 from metalit.objectives import JointLoss, QueryLoss
 
@@ -20,7 +20,7 @@ def test_the_meta_gradient_is_the_mean_gradient_over_all_examples_of_all_tasks(q
     query = Labelled(episode.query.x[:, :queries], episode.query.y[:, :queries])
     network = Linear()
     objective = None if queries == 7 else JointLoss(7 / 16, 9 / 16)  # as the numbers of examples
-    found = gradient_of(TMAML(network, objective=objective), Episode(episode.support, query))
+    found = gradient_of(TMAML(network, objective=objective), episode._replace(query=query))
     theta = network.theta.detach().requires_grad_()
     x, y = (torch.cat(both, dim=1) for both in ((episode.support.x, query.x), (episode.support.y, query.y)))
     torch.stack([(x[b] @ theta - y[b]).square().mean() for b in range(TASKS)]).mean().backward()

@@ -76,7 +76,7 @@ def test_strokes_are_bright_on_an_empty_ground():
 def test_classes_are_recognisable_but_need_learning():
     """Nearest support image, 5-way 1-shot: pixels tell something, far from all."""
     data = Glyphs(classes=200, shots=1, queries=5)
-    support, query = data.episodes("test", 0, 300)
+    support, query, _ = data.episodes("test", 0, 300)
     assert support.x.shape == (300, 5, 1, 28, 28)
     assert 0 <= support.x.min() < support.x.max() <= 1
     distances = torch.cdist(query.x.flatten(2), support.x.flatten(2))

@@ -16,8 +16,8 @@ def test_all_pixels_together_are_an_image_of_the_split():
         episode = data.episodes(split, 0, 3)
         images = data.stores[split].items.double() / 255
         for task in range(3):
-            x = torch.cat([part.x[task] for part in episode])
-            y = torch.cat([part.y[task] for part in episode])
+            x = torch.cat([part.x[task] for part in episode[:2]])
+            y = torch.cat([part.y[task] for part in episode[:2]])
             column, row = ((x + 1) / 2 * 27).round().long().T
             image = torch.full((28, 28), torch.nan, dtype=torch.float64)
             image[row, column] = y[:, 0].double()
@@ -26,7 +26,7 @@ def test_all_pixels_together_are_an_image_of_the_split():
 
 
 def test_shapes_and_ranges():
-    support, query = make(queries=20, train_shots=7).episodes("train", 4, 5)
+    support, query, _ = make(queries=20, train_shots=7).episodes("train", 4, 5)
     assert (support.x.shape, support.y.shape) == ((5, 7, 2), (5, 7, 1))
     assert (query.x.shape, query.y.shape) == ((5, 20, 2), (5, 20, 1))
     assert support.x.dtype == support.y.dtype == torch.float32
@@ -35,7 +35,7 @@ def test_shapes_and_ranges():
 
 
 def test_no_pixel_comes_twice():
-    support, query = make().episodes("test", 0, 4)
+    support, query, _ = make().episodes("test", 0, 4)
     places = torch.cat([support.x, query.x], dim=1)
     assert all(len(task.unique(dim=0)) == 784 for task in places)
 

@@ -11,8 +11,9 @@ from metalit.episode import Episode, Labelled
 
 def numbered(first, count):
     """A stream whose episode i holds nothing but i."""
-    number = torch.arange(first, first + count)[:, None]
-    return Episode(Labelled(number, number), Labelled(number, number))
+    index = torch.arange(first, first + count)
+    number = index[:, None]
+    return Episode(Labelled(number, number), Labelled(number, number), index)
 
 
 def numbers(batch):

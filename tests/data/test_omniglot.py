@@ -100,7 +100,7 @@ def test_foreign_members_of_an_archive_are_passed_over(root):
 
 
 def test_episodes_are_floats_between_0_and_1(root):
-    support, query = miniature(root, queries=3).episodes("test", 0, 2)
+    support, query, _ = miniature(root, queries=3).episodes("test", 0, 2)
     assert support.x.shape == (2, 5, 1, 28, 28)
     assert query.x.shape == (2, 15, 1, 28, 28)
     assert support.x.dtype == torch.float32

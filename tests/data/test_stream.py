@@ -19,7 +19,7 @@ def make_stream(split="train", seed=0, **changes):
 
 def flat(episode):
     """All of an episode in one tensor, ``[B, everything]``."""
-    return torch.cat([part for labelled in episode for part in labelled], dim=1)
+    return torch.cat([part for labelled in episode[:2] for part in labelled], dim=1)
 
 
 @pytest.mark.parametrize(("first", "count"), [(0, 1), (0, 40), (7, 1), (7, 13), (39, 1)])
@@ -52,21 +52,22 @@ def test_episodes_of_a_stream_differ():
 
 
 def test_shapes_and_types():
-    (support, support_labels), (query, query_labels) = make_stream()(0, 5)
+    (support, support_labels), (query, query_labels), index = make_stream()(0, 5)
     assert support.shape == support_labels.shape == (5, WAYS * SHOTS)
     assert query.shape == query_labels.shape == (5, WAYS * QUERIES)
-    assert {part.dtype for part in (support, support_labels, query, query_labels)} == {torch.int64}
+    assert {part.dtype for part in (support, support_labels, query, query_labels, index)} == {torch.int64}
+    assert index.tolist() == [0, 1, 2, 3, 4]
 
 
 def test_support_and_query_share_no_memory():
     """One task with one shot and one query is where views of the same labels would be contiguous."""
-    support, query = make_stream(shots=1, queries=1)(0, 1)
+    support, query, _ = make_stream(shots=1, queries=1)(0, 1)
     assert support.y.data_ptr() != query.y.data_ptr()
 
 
 def test_labels_name_distinct_classes():
     """Vectorised over many episodes: all rows of a label are of one class, no class has two labels."""
-    support, query = make_stream()(0, 2000)
+    support, query, _ = make_stream()(0, 2000)
     class_of_row = np.repeat(np.arange(len(SIZES)), SIZES)
     classes = class_of_row[torch.cat([support.x, query.x], 1).numpy()]
     labels = torch.cat([support.y, query.y], 1).numpy()
@@ -75,6 +76,14 @@ def test_labels_name_distinct_classes():
     same_class = classes[:, :, None] == classes[:, None, :]
     same_label = labels[:, :, None] == labels[:, None, :]
     assert np.array_equal(same_class, same_label)
+
+
+def test_classes_of_an_episode_are_those_of_its_labels():
+    stream, starts = make_stream(), np.cumsum(SIZES) - SIZES
+    support, _, index = stream(11, 6)
+    for rows, labels, number in zip(*support, index.tolist(), strict=True):
+        classes = np.searchsorted(starts, rows.numpy(), side="right") - 1
+        assert (stream.classes(number)[labels.numpy()] == classes).all()
 
 
 class ClassNumbers(ClassificationDataModule):
@@ -95,7 +104,7 @@ def test_100_000_episodes_leak_nothing(split, low, high):
     data = ClassNumbers(ways=3, shots=2, queries=2)
     seen = set()
     for first in range(0, 100_000, 20_000):
-        support, query = data.episodes(split, first, 20_000)
+        support, query, _ = data.episodes(split, first, 20_000)
         examples = torch.cat([support.x, query.x], dim=1)
         ordered = examples[..., 1].sort(dim=1).values
         assert (ordered[:, 1:] > ordered[:, :-1]).all(), "an example is used twice in one episode"
@@ -110,7 +119,7 @@ def chi_square(counts):
 def test_global_labels_name_the_class_in_its_split():
     episode, plain = make_stream(global_labels=True)(0, 50), make_stream()(0, 50)
     ends = torch.as_tensor(SIZES).cumsum(0)
-    for part, other in zip(episode, plain, strict=True):
+    for part, other in zip(episode[:2], plain[:2], strict=True):
         assert torch.equal(part.x, other.x)
         assert torch.equal(part.y, torch.searchsorted(ends, part.x, right=True))
 
@@ -144,7 +153,7 @@ def test_uniform_is_uniform_and_below_its_upper_bound():
 
 
 def test_classes_and_examples_are_drawn_equally_often():
-    support, _ = make_stream(seed=6)(0, 20_000)
+    support, *_ = make_stream(seed=6)(0, 20_000)
     rows = np.bincount(support.x.flatten().numpy(), minlength=SIZES.sum())
     for start, size in zip(np.cumsum(SIZES) - SIZES, SIZES, strict=True):
         assert chi_square(rows[start : start + size]) < size + 5 * math.sqrt(2 * size)
@@ -164,5 +173,5 @@ def test_more_shots_and_queries_than_examples_is_refused():
 
 
 def test_all_classes_and_all_examples_can_be_used():
-    support, query = make_stream(ways=7, shots=2, queries=4)(0, 1)
+    support, query, _ = make_stream(ways=7, shots=2, queries=4)(0, 1)
     assert len(torch.cat([support.x, query.x], 1).unique()) == 7 * 6

@@ -31,7 +31,7 @@ def images_and_network():
         y = torch.arange(WAYS).repeat_interleave(each).expand(TASKS, -1)
         return Labelled(torch.rand(TASKS, WAYS * each, 1, 16, 16, dtype=torch.float64), y)
 
-    return network, Episode(examples(SHOTS), examples(QUERIES))
+    return network, Episode(examples(SHOTS), examples(QUERIES), torch.arange(TASKS))
 
 
 def numbers_and_network():
@@ -41,7 +41,7 @@ def numbers_and_network():
         x = torch.randn(TASKS, count, 2, dtype=torch.float64)
         return Labelled(x, x.sin().sum(-1, keepdim=True) * torch.arange(1, TASKS + 1)[:, None, None])
 
-    return MLP(inputs=2, hidden=(16, 16)).double(), Episode(examples(6), examples(8))
+    return MLP(inputs=2, hidden=(16, 16)).double(), Episode(examples(6), examples(8), torch.arange(TASKS))
 
 
 PROBLEMS = {"conv4": images_and_network, "mlp": numbers_and_network}

@@ -37,7 +37,8 @@ def test_loss_is_the_squared_error_of_scores():
     for parameter in learner.parameters():
         nn.init.zeros_(parameter)
     x, y = torch.randn(2, 3, 1, 2, 2), torch.arange(3).expand(2, -1)
-    torch.testing.assert_close(learner(Episode(Labelled(x, y), Labelled(x, y))).loss, torch.full((2,), 0.25))
+    episode = Episode(Labelled(x, y), Labelled(x, y), torch.arange(2))
+    torch.testing.assert_close(learner(episode).loss, torch.full((2,), 0.25))
 
 
 def test_shapes_are_those_of_the_authors_networks():

@@ -32,7 +32,7 @@ def test_probabilities_are_sums_of_attention(task):
 def test_with_one_shot_and_squared_distances_it_is_a_prototypical_network():
     torch.manual_seed(0)
     x, y = torch.randn(2, 3, 4, 6, dtype=F64), torch.arange(4).expand(3, -1)
-    episode = Episode(Labelled(x[0], y), Labelled(x[1], y))
+    episode = Episode(Labelled(x[0], y), Labelled(x[1], y), torch.arange(3))
     matching, prototypes = (
         MatchingNetwork(nn.Identity(), SquaredEuclidean()),
         PrototypicalNetwork(nn.Identity()),

@@ -30,7 +30,7 @@ def test_it_separates_what_can_be_separated():
 
 def test_labels_are_smoothed_in_training_only():
     x, y = torch.randn(2, 3, 4), torch.arange(3).expand(2, -1)
-    episode = Episode(Labelled(x, y), Labelled(x, y))
+    episode = Episode(Labelled(x, y), Labelled(x, y), torch.arange(2))
     learner = MetaOptNet(nn.Identity(), label_smoothing=0.3)
     outcome = learner(episode)
     log_p = outcome.predictions.log_softmax(dim=-1)

@@ -39,7 +39,7 @@ def test_pairs_of_one_class_weigh_as_much_as_all_others():
     pairs = pair_logits(learner.head, support, query)
     same = query.y[:, None] == support.y[None]
     yes, no = -nn.functional.logsigmoid(pairs)[same], -nn.functional.logsigmoid(-pairs)[~same]
-    episode = Episode(*(Labelled(part.x[None], part.y[None]) for part in (support, query)))
+    episode = Episode(*(Labelled(part.x[None], part.y[None]) for part in (support, query)), torch.arange(1))
     torch.testing.assert_close(learner(episode).loss[0], (yes.mean() + no.mean()) / 2)
 
 

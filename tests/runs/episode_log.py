@@ -13,7 +13,8 @@ class EpisodeLog(L.Callback):
         self.folder = Path(folder)
 
     def on_train_batch_end(self, trainer, learner, outputs, batch, batch_idx):
-        first = trainer.train_dataloader.first_episode
         sums = batch.support.x.double().flatten(1).sum(1).tolist()
         with (self.folder / f"rank{trainer.global_rank}-{os.getpid()}.log").open("a") as file:
-            file.writelines(f"{first + task} {value!r}\n" for task, value in enumerate(sums))
+            file.writelines(
+                f"{task} {value!r}\n" for task, value in zip(batch.index.tolist(), sums, strict=True)
+            )

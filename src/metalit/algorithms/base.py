@@ -10,11 +10,9 @@ import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from metalit.algorithms.optimizers import checked_optimizers
 from metalit.algorithms.pretrained import ALGORITHM, check_algorithm, load_network
-from metalit.data.loader import EvaluationSpans, TrainLoader
 from metalit.engine import Engine, with_gradient
 from metalit.episode import Episode, Labelled
 from metalit.evaluation.episode_values import EpisodeValues, Evaluation
@@ -134,25 +132,12 @@ class MetaLearner(L.LightningModule, ABC):
     def keys(self, episode: Episode) -> Tensor:
         """Return each task's source of randomness, ``[B]`` int64; in evaluation nothing is random.
 
-        A function of the learner's seed and of the task's place in the training stream, so the same for any number of
-        ranks and after any resume. Outside of a training by Lightning it is drawn from torch's generator.
+        A function of the learner's seed and of the task's number in its stream, so the same for any number of ranks,
+        after any resume, and whenever the same episode comes again.
         """
-        count, device = len(episode.query.y), episode.query.y.device
         if not self.training:
-            return torch.zeros(count, dtype=torch.int64, device=device)
-        if self._trainer is None or not self._trainer.training:
-            return torch.randint(2**63 - 1, (count,), device=device)
-        first = self.first_episode(count)
-        return (self.task_seed << 32) + torch.arange(first, first + count, device=device)
-
-    def first_episode(self, count: int) -> int:
-        """Return which task of the training stream is the first of the ``count`` tasks of this rank's batch."""
-        loader = self.trainer.train_dataloader
-        if isinstance(loader, TrainLoader):
-            return loader.first_episode
-        # another loader does not say; its batches are counted instead, which is right if all are equally large
-        batches = self.trainer.fit_loop.total_batch_idx * self.trainer.world_size + self.trainer.global_rank
-        return batches * count
+            return torch.zeros_like(episode.index)
+        return (self.task_seed << 32) + episode.index
 
     def context(self) -> TaskContext:
         """Return the context in which ``adapt`` and its predictor run."""
@@ -196,8 +181,7 @@ class MetaLearner(L.LightningModule, ABC):
             scale,
         )
         statistics = {name: per_task.mean(dim=0) for name, per_task in outcome.buffers.items()}
-        first = self.first_episode(len(outcome.loss))
-        self._batches.append(Batch(first, loss, outcome.loss, statistics))
+        self._batches.append(Batch(episode.index, loss, outcome.loss, statistics))
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by one of its connectors
         if every and (self.global_step + 1) % every == 0:
             self._log_training(loss, outcome, episode)
@@ -217,7 +201,7 @@ class MetaLearner(L.LightningModule, ABC):
 
     def validation_step(self, episode: Episode, batch_idx: int) -> None:
         """Note each episode's values."""
-        self._note(self.trainer.val_dataloaders, episode, batch_idx)
+        self._note(episode)
 
     def on_validation_epoch_end(self) -> None:
         """Log means and intervals as ``val/...``."""
@@ -229,7 +213,7 @@ class MetaLearner(L.LightningModule, ABC):
 
     def test_step(self, episode: Episode, batch_idx: int) -> dict[str, Tensor]:
         """Note each episode's values; return index ``[B]`` and final query predictions ``[B, Q, ...]``."""
-        return self._note(self.trainer.test_dataloaders, episode, batch_idx)
+        return self._note(episode)
 
     def on_test_epoch_end(self) -> None:
         """Log means and intervals as ``test/...``."""
@@ -238,8 +222,7 @@ class MetaLearner(L.LightningModule, ABC):
     def predict_step(self, episode: Episode, batch_idx: int) -> dict[str, Tensor]:
         """Return each episode's index ``[B]``, final query predictions ``[B, Q, ...]`` and targets ``[B, Q, ...]``."""
         predictions = self.evaluate(episode).predictions[:, -1]
-        index = self._episode_indices(self.trainer.predict_dataloaders, batch_idx, len(predictions))
-        return {"index": index, "predictions": predictions, "targets": episode.query.y}
+        return {"index": episode.index, "predictions": predictions, "targets": episode.query.y}
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return the meta-optimiser over all trained parameters, and its schedule."""
@@ -282,20 +265,11 @@ class MetaLearner(L.LightningModule, ABC):
             )
         self.evaluation.reset()
 
-    def _note(self, loader: Any, episode: Episode, batch_idx: int) -> dict[str, Tensor]:
+    def _note(self, episode: Episode) -> dict[str, Tensor]:
         outcome = self.evaluate(episode)
         values = episode_metrics(outcome.predictions, episode.query.y, outcome.loss) | outcome.measured
-        index = self._episode_indices(loader, batch_idx, len(outcome.loss))
-        self.evaluation.update(index, values)
-        return {"index": index, "predictions": outcome.predictions[:, -1]}
-
-    def _episode_indices(self, loader: Any, batch_idx: int, count: int) -> Tensor:
-        """Return the indices ``[count]`` of a batch's episodes; of an unknown loader, batches are counted instead."""
-        if isinstance(loader, DataLoader) and isinstance(loader.sampler, EvaluationSpans):
-            first, _ = loader.sampler.spans[batch_idx]
-        else:
-            first = (batch_idx * self.trainer.world_size + self.trainer.global_rank) * count
-        return torch.arange(first, first + count, device=self.device)
+        self.evaluation.update(episode.index, values)
+        return {"index": episode.index, "predictions": outcome.predictions[:, -1]}
 
     def _log_evaluation(self, split: str) -> None:
         self.last_evaluation = evaluation = self.evaluation.compute()

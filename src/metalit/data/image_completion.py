@@ -7,7 +7,7 @@ import torch
 
 from metalit.data.module import ClassificationDataModule, EpisodicDataModule
 from metalit.data.store import ClassStore, to_unit_interval
-from metalit.data.stream import EpisodeStream, Split, random_words, uniform
+from metalit.data.stream import EpisodeStream, Split, numbers, random_words, uniform
 from metalit.episode import Episode, Labelled
 
 
@@ -31,7 +31,7 @@ class PixelStream:
         chosen = np.argsort(words[:, 1:], axis=-1)[:, : self.shots + self.queries]
         x, y = torch.from_numpy(chosen), torch.from_numpy(np.broadcast_to(image, chosen.shape).copy())
         k = self.shots
-        return Episode(Labelled(x[:, :k], y[:, :k]), Labelled(x[:, k:], y[:, k:]))
+        return Episode(Labelled(x[:, :k], y[:, :k]), Labelled(x[:, k:], y[:, k:]), numbers(first, count))
 
 
 class ImageCompletion(EpisodicDataModule):
@@ -86,7 +86,7 @@ class ImageCompletion(EpisodicDataModule):
             values = to_unit_interval(items.flatten(2)[image, :, pixel])
             return Labelled(places.to(values.dtype), values.to(device, non_blocking=True))
 
-        return Episode(gather(episode.support), gather(episode.query))
+        return Episode(gather(episode.support), gather(episode.query), episode.index)
 
     def setting(self) -> dict[str, Any]:
         """Return what a reader of a test result must know about its episodes."""

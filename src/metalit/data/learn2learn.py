@@ -73,7 +73,7 @@ class TasksetStream:
 
     def __call__(self, first: int, count: int) -> Episode:
         """Return episodes ``first .. first+count-1``, each leaf ``[count, N*K or N*queries, ...]``."""
-        tasks = [self.arrange(*self.sample(i)) for i in range(first, first + count)]
+        tasks = [self.arrange(i, *self.sample(i)) for i in range(first, first + count)]
         return tree_map(lambda *leaves: torch.stack(leaves), *tasks)  # type: ignore[no-any-return]
 
     def sample(self, i: int) -> tuple[Tensor, Tensor]:
@@ -91,8 +91,8 @@ class TasksetStream:
             data, labels = self.taskset[task]
         return data, labels
 
-    def arrange(self, data: Tensor, labels: Tensor) -> Episode:
-        """Split ONE task, without the axis B, into support and query, each sorted by label."""
+    def arrange(self, i: int, data: Tensor, labels: Tensor) -> Episode:
+        """Split the i-th task, without the axis B, into support and query, each sorted by label."""
         found, rows = torch.unique(labels, return_counts=True)
         if found.tolist() != list(range(self.ways)):
             raise ValueError(
@@ -113,7 +113,7 @@ class TasksetStream:
             chosen = torch.cat([rows_of_label[where] for rows_of_label in by_label])
             return Labelled(data[chosen], labels[chosen].to(torch.int64))
 
-        return Episode(support=part(slice(0, self.shots)), query=part(slice(self.shots, each)))
+        return Episode(part(slice(0, self.shots)), part(slice(self.shots, each)), torch.tensor(i))
 
     def _word(self, i: int, which: int) -> int:
         return int(random_words(self.seed, self.split, i, 1, 2)[0, which])
@@ -202,7 +202,10 @@ class LearnToLearnTasksets(EpisodicDataModule):
 
     def finish(self, episode: Episode, split: Split) -> Episode:
         """Turn uint8 images into floats in [0, 1]; leave other data as the taskset made them."""
-        return Episode(*(Labelled(to_unit_interval(part.x), part.y) for part in episode))
+        support, query = (
+            Labelled(to_unit_interval(part.x), part.y) for part in (episode.support, episode.query)
+        )
+        return Episode(support, query, episode.index)
 
     def setting(self) -> dict[str, Any]:
         """Return what a reader of a test result must know about its episodes."""

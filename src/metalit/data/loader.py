@@ -4,7 +4,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from torch.utils.data import DataLoader, Dataset, SequentialSampler
@@ -25,18 +26,46 @@ class EpisodeDataset(Dataset[Episode]):
         return self.stream(*span)
 
 
-class TrainSpans(SequentialSampler):  # so that Lightning's overfit_batches leaves it in place
+@dataclass
+class Position:
+    """Where a training stands in its stream; all that a resume needs, whatever the world size.
+
+    Attributes:
+        episodes: how many episodes all ranks together have handed out.
+        epoch_start: how many of them before the running epoch.
+        epoch: Lightning's number of the running epoch, if it has told.
+    """
+
+    episodes: int = 0
+    epoch_start: int = 0
+    epoch: int | None = None
+
+    def begin_epoch(self, epoch: int | None = None) -> None:
+        """Let the next episode be the first of an epoch."""
+        self.epoch_start, self.epoch = self.episodes, epoch
+
+    def state_dict(self) -> dict[str, int | None]:
+        """Return the position."""
+        return asdict(self)
+
+    def load_state_dict(self, state: Mapping[str, int | None]) -> None:
+        """Take up a position."""
+        for name, value in state.items():
+            setattr(self, name, value)
+
+
+class TrainSpans(SequentialSampler):  # what Lightning's overfit_batches leaves in place
     """The episodes of one epoch after another: 0, 1, 2, ... without end over the whole training.
 
-    One step takes ``tasks_per_batch`` consecutive episodes on each rank, rank after rank. The only state is how many
-    episodes all ranks together have handed out, and where the running epoch began.
+    One step takes ``tasks_per_batch`` consecutive episodes on each rank, rank after rank.
 
     Args:
         episodes_per_epoch: episodes after which an epoch ends, over all ranks.
         tasks_per_batch: B, tasks in one step on one rank.
         rank: this process.
         world_size: how many processes share the work.
-        repeated_steps: how many steps make an epoch, if each epoch is to have the same episodes; 0 if not.
+        position: where the training stands, the only state; the beginning of the stream if not given.
+        repeats: begin each epoch with the same episode, for ``overfit_batches``.
     """
 
     def __init__(
@@ -45,13 +74,13 @@ class TrainSpans(SequentialSampler):  # so that Lightning's overfit_batches leav
         tasks_per_batch: int,
         rank: int = 0,
         world_size: int = 1,
-        repeated_steps: int = 0,
+        position: Position | None = None,
+        repeats: bool = False,
     ) -> None:
-        self.repeated_steps = repeated_steps
+        self.repeats = repeats
         self.episodes_per_epoch, self.tasks_per_batch = episodes_per_epoch, tasks_per_batch
         self.rank, self.world_size = rank, world_size
-        self.position = 0
-        self.epoch_start = 0
+        self.position = Position() if position is None else position
 
     @property
     def step(self) -> int:
@@ -61,13 +90,23 @@ class TrainSpans(SequentialSampler):  # so that Lightning's overfit_batches leav
     def __len__(self) -> int:
         return -(-self.episodes_per_epoch // self.step)
 
-    def __iter__(self) -> Iterator[Span]:  # type: ignore[override]
-        episodes = self.repeated_steps * self.step or self.episodes_per_epoch
-        if self.position - self.epoch_start >= episodes:
-            if self.repeated_steps:
-                self.position = self.epoch_start
-            self.epoch_start = self.position
-        for first in range(self.position, self.epoch_start + episodes, self.step):
+    def set_epoch(self, epoch: int) -> None:
+        """Begin an epoch where Lightning does, which also ends one before its last episode (``limit_train_batches``).
+
+        A resume in mid-epoch tells the number that the position holds, and changes nothing.
+        """
+        if self.position.epoch is None:
+            self.position.epoch = epoch
+        elif self.position.epoch != epoch:
+            if self.repeats:
+                self.position.episodes = self.position.epoch_start
+            self.position.begin_epoch(epoch)
+
+    def __iter__(self) -> Iterator[Span]:  # type: ignore[override]  # spans in place of numbers
+        now = self.position
+        if now.episodes - now.epoch_start >= self.episodes_per_epoch:
+            now.begin_epoch()
+        for first in range(now.episodes, now.epoch_start + self.episodes_per_epoch, self.step):
             yield first + self.rank * self.tasks_per_batch, self.tasks_per_batch
 
 
@@ -91,7 +130,7 @@ class EvaluationSpans(SequentialSampler):
     def __len__(self) -> int:
         return len(self.spans)
 
-    def __iter__(self) -> Iterator[Span]:
+    def __iter__(self) -> Iterator[Span]:  # type: ignore[override]
         return iter(self.spans)
 
 
@@ -104,22 +143,16 @@ class TrainLoader(DataLoader[Episode]):
 
     def __iter__(self) -> Iterator[Episode]:  # type: ignore[override]  # a generator serves as the iterator
         for episode in super().__iter__():
-            self.spans.position += self.spans.step
+            self.spans.position.episodes += self.spans.step
             yield episode
 
-    @property
-    def first_episode(self) -> int:
-        """Return which episode of the stream was the first of those handed out last, on this rank."""
-        spans = self.spans
-        return spans.position - spans.step + spans.rank * spans.tasks_per_batch
-
-    def state_dict(self) -> dict[str, int]:
+    def state_dict(self) -> dict[str, int | None]:
         """Return how many episodes were handed out, and where the running epoch began."""
-        return {"episodes": self.spans.position, "epoch_start": self.spans.epoch_start}
+        return self.spans.position.state_dict()
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
+    def load_state_dict(self, state: Mapping[str, int | None]) -> None:
         """Go on after the episodes that ``state`` says were handed out, whatever the world size was then."""
-        self.spans.position, self.spans.epoch_start = state["episodes"], state["epoch_start"]
+        self.spans.position.load_state_dict(state)
 
 
 def leave_signals_to_the_main_process(_: int) -> None:

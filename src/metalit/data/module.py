@@ -6,11 +6,12 @@ from typing import Any, Literal
 
 import lightning as L
 import torch
-from lightning.pytorch.trainer.states import RunningStage
+from lightning.pytorch.trainer.states import RunningStage, TrainerFn
 from torch.utils.data import DataLoader
 
 from metalit.data.loader import (
     EvaluationSpans,
+    Position,
     TrainLoader,
     TrainSpans,
     evaluation_loader,
@@ -37,6 +38,9 @@ SPLITS_OF_FUNCTION: dict[str, tuple[Split, ...]] = {
 
 class EpisodicDataModule(L.LightningDataModule, ABC):
     """Episodes for training, validation and test. A subclass says what one stream of episodes is.
+
+    Training goes through its stream once: another ``fit`` with the same data module, or another loader, goes on where
+    the last one stopped. A checkpoint holds that place, so a resumed training sees the very next episode.
 
     Args:
         shots: K, support examples per class (or per task, in regression).
@@ -85,6 +89,7 @@ class EpisodicDataModule(L.LightningDataModule, ABC):
         if seed >= 2**64:
             raise ValueError(f"data.seed is {seed}, but must be below 2^64")
         self.streams: dict[Split, EpisodeStream] = {}
+        self.position = Position()
 
     @abstractmethod
     def make_stream(self, split: Split) -> EpisodeStream:
@@ -111,15 +116,17 @@ class EpisodicDataModule(L.LightningDataModule, ABC):
 
     def setup(self, stage: str) -> None:
         """Make the streams that a stage needs, once."""
+        if stage == "fit":  # begins an epoch, unless a checkpoint that is loaded next says otherwise
+            self.position.begin_epoch()
         for split in SPLITS_OF_FUNCTION[stage]:
             if split not in self.streams:
                 self.streams[split] = self.make_stream(split)
 
     def train_dataloader(self) -> TrainLoader:
         """Return the endless training stream, cut into epochs."""
-        spans = TrainSpans(self.episodes_per_epoch, self.tasks_per_batch, *self._rank_and_world_size())
-        repeated = 0.0 if self.trainer is None else self.trainer.overfit_batches
-        spans.repeated_steps = repeated if isinstance(repeated, int) else int(len(spans) * repeated)
+        sizes = self.episodes_per_epoch, self.tasks_per_batch
+        repeats = self.trainer is not None and self.trainer.overfit_batches > 0
+        spans = TrainSpans(*sizes, *self._rank_and_world_size(), self.position, repeats)
         return TrainLoader(self.streams["train"], spans, **self._loader_options())
 
     def val_dataloader(self) -> DataLoader[Episode]:
@@ -133,6 +140,15 @@ class EpisodicDataModule(L.LightningDataModule, ABC):
     def predict_dataloader(self) -> DataLoader[Episode]:
         """Return the fixed test episodes."""
         return self._evaluation_loader("test", self.test_episodes)
+
+    def state_dict(self) -> dict[str, int | None]:
+        """Return where training stands in its stream."""
+        return self.position.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, int | None]) -> None:
+        """Go on where the training of a checkpoint stood; a test of it moves nothing."""
+        if self.trainer is None or self.trainer.state.fn == TrainerFn.FITTING:
+            self.position.load_state_dict(state_dict)
 
     def on_after_batch_transfer(self, batch: Episode, dataloader_idx: int) -> Episode:
         """Finish the episode on the device it has just reached."""
@@ -197,6 +213,11 @@ class ClassificationDataModule(EpisodicDataModule, ABC):
     def load(self, split: Split) -> ClassStore:
         """Return all examples of a split, class after class; splits share no class."""
 
+    @property
+    def train_classes(self) -> int:
+        """How many classes the training split has; known once its stream is made."""
+        return len(self.stores["train"].class_sizes)
+
     def make_stream(self, split: Split) -> ClassificationStream:
         """Load the split's store and return the stream of its episodes."""
         self.stores[split] = store = self.load(split)
@@ -221,7 +242,7 @@ class ClassificationDataModule(EpisodicDataModule, ABC):
         def gather(part: Labelled) -> Labelled:
             return Labelled(to_unit_interval(store.take(part.x).to(device, non_blocking=True)), part.y)
 
-        return Episode(gather(episode.support), gather(episode.query))
+        return Episode(gather(episode.support), gather(episode.query), episode.index)
 
     def setting(self) -> dict[str, Any]:
         """Return what a reader of a test result must know about its episodes."""

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from metalit.data.module import EpisodicDataModule
-from metalit.data.stream import Split, random_words, uniform
+from metalit.data.stream import Split, numbers, random_words, uniform
 from metalit.episode import Episode, Labelled
 
 
@@ -25,7 +25,7 @@ class SinusoidStream:
         targets = amplitude * np.sin(inputs - phase)
         x, y = (torch.from_numpy(a).to(torch.get_default_dtype()).unsqueeze(-1) for a in (inputs, targets))
         k = self.shots
-        return Episode(Labelled(x[:, :k], y[:, :k]), Labelled(x[:, k:], y[:, k:]))
+        return Episode(Labelled(x[:, :k], y[:, :k]), Labelled(x[:, k:], y[:, k:]), numbers(first, count))
 
 
 class Sinusoid(EpisodicDataModule):

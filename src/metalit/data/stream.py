@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from metalit.episode import Episode, Labelled
 
@@ -23,8 +24,13 @@ class EpisodeStream(Protocol):
     """Anything that makes episodes ``first .. first+count-1`` of one split, always the same ones."""
 
     def __call__(self, first: int, count: int) -> Episode:
-        """Return the episodes as one meta-batch of ``count`` tasks."""
+        """Return the episodes as one meta-batch of ``count`` tasks, with their numbers as its ``index``."""
         ...
+
+
+def numbers(first: int, count: int) -> Tensor:
+    """Return ``first .. first+count-1`` as the ``index`` of a meta-batch, ``[count]`` int64."""
+    return torch.arange(first, first + count)
 
 
 def random_words(seed: int, split: Split, first: int, count: int, width: int) -> Words:
@@ -126,8 +132,8 @@ class ClassificationStream:
     def __call__(self, first: int, count: int) -> Episode:
         """Return episodes ``first .. first+count-1``; support ``[count, N*K]``, query ``[count, N*queries]``."""
         ways, each = self.ways, self.shots + self.queries
-        words = random_words(self.seed, self.split, first, count, 2 * ways + 2 * ways * each)
-        classes = distinct(words[:, : 2 * ways], np.full(count, len(self.class_sizes)))
+        words = self._words(first, count)
+        classes = self._classes(words)
         example_words = words[:, 2 * ways :].reshape(count, ways, 2 * each)
         examples = self.starts[classes][..., None] + distinct(example_words, self.class_sizes[classes])
         labels = classes if self.global_labels else np.arange(ways)
@@ -137,4 +143,16 @@ class ClassificationStream:
             x, y = (np.array(a[..., where]).reshape(count, -1) for a in (examples, labels))
             return Labelled(torch.from_numpy(x), torch.from_numpy(y))
 
-        return Episode(support=part(slice(0, self.shots)), query=part(slice(self.shots, each)))
+        return Episode(part(slice(0, self.shots)), part(slice(self.shots, each)), numbers(first, count))
+
+    def classes(self, index: int) -> Integers:
+        """Return which classes of the split have the labels 0..N-1 in an episode, ``[N]``."""
+        classes: Integers = self._classes(self._words(index, 1))[0]
+        return classes
+
+    def _words(self, first: int, count: int) -> Words:
+        width = 2 * self.ways * (1 + self.shots + self.queries)
+        return random_words(self.seed, self.split, first, count, width)
+
+    def _classes(self, words: Words) -> Integers:
+        return distinct(words[:, : 2 * self.ways], np.full(len(words), len(self.class_sizes)))

@@ -29,11 +29,11 @@ class ConfusionWriter(L.Callback):
     """
 
     def __init__(self) -> None:
-        self._predicted: dict[int, Tensor] = {}
+        self._labels: dict[int, tuple[Tensor, Tensor]] = {}  # by episode, true and predicted
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Forget an earlier test."""
-        self._predicted = {}
+        self._labels = {}
 
     def on_test_batch_end(
         self,
@@ -44,26 +44,27 @@ class ConfusionWriter(L.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keep the predicted labels of a batch in host memory: index ``[B]``, predictions ``[B, Q, N]``."""
+        """Keep a batch's true and predicted labels in host memory: index ``[B]``, predictions ``[B, Q, N]``."""
         if isinstance(outputs, Mapping) and stream_of(trainer) is not None:
-            labels = outputs["predictions"].argmax(-1).cpu()
-            self._predicted |= dict(zip(outputs["index"].tolist(), labels, strict=True))
+            predicted = outputs["predictions"].argmax(-1)
+            labels = zip(batch.query.y.cpu(), predicted.cpu(), strict=True)
+            self._labels |= dict(zip(outputs["index"].tolist(), labels, strict=True))
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the table over the episodes of all ranks."""
-        predicted = self._gathered(trainer)
+        labels = self._gathered(trainer)
         folder, stream = writable_run_folder(trainer), stream_of(trainer)
-        if folder is None or stream is None or not predicted:
+        if folder is None or stream is None or not labels:
             return
         assert isinstance(trainer.datamodule, ClassificationDataModule)  # type: ignore[attr-defined]
         names = trainer.datamodule.stores["test"].class_names  # type: ignore[attr-defined]
-        write_confusion(folder / CONFUSION_FILE, names, *count_confusions(stream, predicted))
+        write_confusion(folder / CONFUSION_FILE, names, *count_confusions(stream, labels))
 
-    def _gathered(self, trainer: L.Trainer) -> dict[int, Tensor]:
+    def _gathered(self, trainer: L.Trainer) -> dict[int, tuple[Tensor, Tensor]]:
         if trainer.world_size == 1:
-            return self._predicted
+            return self._labels
         parts: list[Any] = [None] * trainer.world_size
-        torch.distributed.all_gather_object(parts, self._predicted)
+        torch.distributed.all_gather_object(parts, self._labels)
         return {index: labels for part in parts for index, labels in part.items()}
 
 
@@ -75,27 +76,24 @@ def stream_of(trainer: L.Trainer) -> ClassificationStream | None:
 
 
 def count_confusions(
-    stream: ClassificationStream, predicted: Mapping[int, Tensor]
+    stream: ClassificationStream, labels: Mapping[int, tuple[Tensor, Tensor]]
 ) -> tuple[Integers, Integers]:
     """Count, over episodes, how often each class was taken for each other one, and how often it could have been.
 
     Args:
-        stream: what made the episodes.
-        predicted: by episode, the labels ``[Q]`` in 0..N-1 that were predicted for its queries.
+        stream: the episodes' stream, which knows their classes.
+        labels: by episode, the true and the predicted labels of its queries, each ``[Q]`` in 0..N-1.
 
     Returns:
         ``(queries, taken)``, each ``[classes, classes]``, true class first.
     """
     classes = len(stream.class_sizes)
     queries, taken = np.zeros((2, classes, classes), dtype=np.int64)
-    ends = np.cumsum(stream.class_sizes)
-    for index, labels in predicted.items():
-        rows, targets = (part[0].numpy() for part in stream(index, 1).query)
-        true = np.searchsorted(ends, rows, side="right")
-        class_of_label = np.zeros(stream.ways, dtype=np.int64)
-        class_of_label[targets] = true
-        np.add.at(queries, (true[:, None], class_of_label[None, :]), 1)
-        np.add.at(taken, (true, class_of_label[labels.numpy()]), 1)
+    for index, (true, predicted) in labels.items():
+        class_of_label = stream.classes(index)
+        true_class = class_of_label[true.numpy()]
+        np.add.at(queries, (true_class[:, None], class_of_label[None, :]), 1)
+        np.add.at(taken, (true_class, class_of_label[predicted.numpy()]), 1)
     return queries, taken
 
 

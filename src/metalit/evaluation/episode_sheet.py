@@ -33,7 +33,9 @@ def episode_sheet(episode: Episode, logits: Tensor) -> Figure:
         episode: a meta-batch of images; its first task is drawn. Support ``[B, S, C, H, W]``, labels ``[B, S]``.
         logits: ``[B, Q, N]`` predictions for the query images.
     """
-    (support_x, support_y), (query_x, query_y) = ((part.x[0].cpu(), part.y[0].cpu()) for part in episode)
+    (support_x, support_y), (query_x, query_y) = (
+        (part.x[0].cpu(), part.y[0].cpu()) for part in (episode.support, episode.query)
+    )
     predicted = logits[0].argmax(-1).cpu()
     ways = min(int(support_y.max()) + 1, MOST_WAYS)
     shots = min(int(support_y.bincount().max()), MOST_SHOTS)

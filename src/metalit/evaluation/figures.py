@@ -89,7 +89,7 @@ def adaptation(episode: Episode, predictions: Tensor) -> Figure:
         predictions: ``[B, T, Q, 1]`` at the query inputs.
     """
     (support_x, support_y), (query_x, query_y) = (
-        (part.x.cpu()[..., 0], part.y.cpu()[..., 0]) for part in episode
+        (part.x.cpu()[..., 0], part.y.cpu()[..., 0]) for part in (episode.support, episode.query)
     )
     curves = predictions.float().cpu()[..., 0]
     figure, panels = _panels(len(curves))

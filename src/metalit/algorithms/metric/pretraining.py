@@ -1,7 +1,7 @@
 """The base of methods that learn to tell all training classes apart, and build a classifier of new ones on top."""
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -9,12 +9,27 @@ from torch.func import functional_call
 
 from metalit.algorithms.base import count_ways
 from metalit.algorithms.metric.base import EmbeddingLearner
-from metalit.data.module import ClassificationDataModule
 from metalit.episode import Labelled
 from metalit.functional.losses import task_loss
 from metalit.functional.parameters import Params, scope
 from metalit.heads import Head
 from metalit.outcome import Outcome
+
+
+@runtime_checkable
+class LabelledClasses(Protocol):
+    """Data of classes, whose training labels can be those of the whole split.
+
+    Attributes:
+        train_labels: ``episode`` or ``split``.
+    """
+
+    train_labels: str
+
+    @property
+    def train_classes(self) -> int:
+        """How many classes the training split has."""
+        ...
 
 
 class PretrainingLearner(EmbeddingLearner, ABC):
@@ -63,7 +78,7 @@ class PretrainingLearner(EmbeddingLearner, ABC):
         """Check the labels and the number of classes."""
         super().on_fit_start()
         data = getattr(self.trainer, "datamodule", None)
-        if not isinstance(data, ClassificationDataModule):
+        if not isinstance(data, LabelledClasses):
             return  # another source of batches does not say
         name = type(self).__name__
         if data.train_labels != "split":
@@ -71,7 +86,7 @@ class PretrainingLearner(EmbeddingLearner, ABC):
                 f"{name} learns to tell all training classes apart, but data.train_labels is {data.train_labels}: "
                 "give --data.train_labels split"
             )
-        found = len(data.stores["train"].class_sizes)
+        found = data.train_classes
         if found != self.classes:
             raise ValueError(
                 f"model.classes is {self.classes}, but the training split has {found} classes: "
