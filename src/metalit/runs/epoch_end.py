@@ -4,7 +4,7 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import StochasticWeightAveraging
-from torch import Tensor
+from torch import Tensor, nn
 
 METRICS = "metrics"  # in a checkpoint
 
@@ -20,6 +20,12 @@ class EpochEnd(L.Callback):
 
     def __init__(self) -> None:
         self._metrics: dict[str, Tensor] | None = None
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Spare weight averaging the epoch for running statistics where there are none: it would fail in it."""
+        for callback in trainer.callbacks:
+            if isinstance(callback, StochasticWeightAveraging) and not has_running_statistics(pl_module):
+                callback.pl_module_contains_batch_norm = has_running_statistics  # type: ignore[method-assign]
 
     def on_save_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
@@ -52,6 +58,11 @@ class EpochEnd(L.Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Let ``ReduceLROnPlateau`` look at the metrics, which are there even if training was resumed."""
         trainer.fit_loop.restarting = False
+
+
+def has_running_statistics(module: nn.Module) -> bool:
+    """Whether a batch norm keeps statistics over the batches."""
+    return any(getattr(each, "running_mean", None) is not None for each in module.modules())
 
 
 def owes_validation(trainer: L.Trainer) -> bool:

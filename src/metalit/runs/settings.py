@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import Checkpoint, ModelSummary, ProgressBar
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 SETTINGS, STOPPED = "settings", "stopped"  # in a checkpoint
 Settings = dict[str, Any]
@@ -89,7 +89,7 @@ class GivenSettings(L.Callback):
             groups = self._groups[trainer.optimizers.index(config.scheduler.optimizer)]
             give_to_schedule(config.scheduler, *settings, groups)
         if checkpoint[STOPPED] and then["limits"] == now["limits"]:
-            trainer.should_stop = not differing(then["callbacks"], now["callbacks"])
+            trainer.should_stop |= not differing(then["callbacks"], now["callbacks"])
         if trainer.should_stop:
             rank_zero_info(
                 "A callback has ended this training, and its settings are what they were: it is complete."
@@ -200,6 +200,4 @@ def give_to_schedule(schedule: Any, now: Settings, then: Settings, groups: Seque
 
 def steps_of(schedule: Any) -> int:
     """Return how many steps a schedule has taken, or the first of several that are chained."""
-    return (
-        int(schedule.last_epoch) if isinstance(schedule, LRScheduler) else steps_of(schedule._schedulers[0])
-    )
+    return int(vars(schedule)["last_epoch"]) if "last_epoch" in vars(schedule) else steps_of(schedule._schedulers[0])
