@@ -1,4 +1,4 @@
-"""The engine: what is written for one task, run for a batch of tasks, with the gradient of the whole.
+"""The engine: a function of one task, run for a batch of tasks, with the gradient of the whole.
 
 An algorithm supplies a *task*, a pure function ``task(meta, support, query) -> Outcome`` of one task. The engine maps
 it over the task axis and differentiates an objective of all outcomes with respect to the meta-parameters.
@@ -9,27 +9,42 @@ import shutil
 import sysconfig
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cache, partial, reduce
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
-from torch import Tensor
-from torch.func import grad_and_value, vjp, vmap
+from torch import Tensor, nn
+from torch.func import vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
+from metalit.certified import announce, uncertified
+from metalit.derivatives import (
+    Leaves,
+    derivative,
+    derivative_within_vmap,
+    differentiated,
+    mapped_with_gradient,
+)
 from metalit.episode import Episode, Labelled
 from metalit.functional.parameters import Params
-from metalit.functional.precision import without_autocast
 from metalit.functional.task_context import TaskContext
 from metalit.objectives import Objective
 from metalit.outcome import Outcome
-from metalit.ranks import gather_tasks, own_tasks, world_size
 
 Task = Callable[[Params, Labelled, Labelled], Outcome]
-Pullback = Callable[[Outcome], Params]
+MetaGradient = tuple[Params, Tensor, Outcome]
+
+
+class Tasks(NamedTuple):
+    """What is run: a function of one task, what it may read besides parameters, and B tasks."""
+
+    task: Task
+    buffers: Params
+    keys: Tensor
+    episode: Episode
 
 
 @dataclass(frozen=True)
@@ -44,12 +59,16 @@ class Engine:
         compile: compile the meta-loss together with its gradient (``torch.compile``); the first step then takes
             longer. Evaluation is not compiled. Without a C++ compiler it warns and goes on uncompiled.
         compile_backend: the backend of ``torch.compile``.
+        differentiate: where vectorised tasks are differentiated. ``inside`` vmap, each task by itself, is right for
+            every network. ``over`` vmap, all tasks together, is faster, but silently wrong for some layers. ``auto``
+            takes ``over`` where every module of the learner is of a class that is tested with it, else ``inside``.
     """
 
     mapping: Literal["vmap", "loop"] = "vmap"
     chunk_size: int | None = None
     compile: bool = False
     compile_backend: str = "inductor"
+    differentiate: Literal["auto", "inside", "over"] = "auto"
 
     def __post_init__(self) -> None:
         if self.chunk_size is not None and self.chunk_size < 1:
@@ -60,8 +79,30 @@ class Engine:
             names = ", ".join(known)
             raise ValueError(f"engine.compile_backend is {self.compile_backend}, but there are {names}")
 
+    @property
+    def over_vmap(self) -> bool:
+        """Whether gradients are taken over vmap; ``auto`` that is not yet settled takes them inside it."""
+        return self.mapping == "vmap" and self.differentiate == "over"
+
+    @property
+    def inside_vmap(self) -> bool:
+        """Whether gradients are taken inside vmap."""
+        return self.mapping == "vmap" and self.differentiate != "over"
+
+    def settled(self, learner: nn.Module) -> "Engine":
+        """Return the engine with ``differentiate: auto`` decided for a learner, and log once which it is and why.
+
+        Args:
+            learner: all modules that a task runs, and its ``objective``.
+        """
+        if self.differentiate != "auto" or self.mapping == "loop":
+            return self
+        reason = uncertified(learner)
+        announce(learner, reason)
+        return differentiating(self, "over" if reason is None else "inside")
+
     def map(self, task: Task, parameters: Params, buffers: Params, keys: Tensor, episode: Episode) -> Outcome:
-        """Run every task of an episode.
+        """Run every task of an episode; the outcomes have a gradient where the parameters require one.
 
         Args:
             task: the function of one task.
@@ -73,11 +114,15 @@ class Engine:
         Returns:
             The outcomes, each leaf with the task axis first.
         """
-        size = self.chunk_size or len(keys)
-        parts = [
-            self._map_at_once(task, parameters, buffers, *part) for part in split_tasks((keys, episode), size)
-        ]
-        return parts[0] if len(parts) == 1 else tree_map(lambda *leaves: torch.cat(leaves), *parts)
+        tasks = Tasks(task, buffers, keys, episode)
+        if not (self.inside_vmap and torch.is_grad_enabled()):
+            return self._map(tasks, parameters)
+        if any(leaf.requires_grad for leaf in tree_leaves((buffers, episode))):
+            # a gradient with respect to data: autograd's own, which is right through a loop
+            return replace(self, mapping="loop")._map(tasks, parameters)
+        if not any(leaf.requires_grad for leaf in parameters.values()):
+            return self._map(tasks, parameters)
+        return mapped_with_gradient(partial(self._map, tasks), partial(self._pull_back, tasks), parameters)
 
     def meta_gradient(
         self,
@@ -88,7 +133,7 @@ class Engine:
         keys: Tensor,
         episode: Episode,
         scale: Tensor | None = None,
-    ) -> tuple[Params, Tensor, Outcome]:
+    ) -> MetaGradient:
         """Return (gradient of the objective with respect to ``parameters``, its value, the outcomes).
 
         The chain rule in two phases: the objective's derivative with respect to every task's outcome, then that
@@ -103,13 +148,21 @@ class Engine:
             episode: B tasks.
             scale: a number that the gradient is multiplied by, against underflow in float16; 1 if not given.
         """
-        outcome, pull_back = self._outcome_and_pullback(task, parameters, buffers, keys, episode)
-        cotangent, value = derivative(objective, outcome)
-        if scale is not None:
-            cotangent = tree_map(lambda leaf: leaf * scale, cotangent)
+        tasks = Tasks(task, buffers, keys, episode)
+        chunked = self.chunk_size is not None and self.chunk_size < len(keys)
+        # the compiler cannot look across the tasks from within vmap; it computes a common forward pass once
+        if chunked or (self.inside_vmap and torch.compiler.is_compiling()):
+            with torch.no_grad():
+                outcome = self._map(tasks, parameters)
+            cotangent, value = derivative(objective, outcome, scale)
+            return self._pull_back(tasks, parameters, cotangent), value, outcome
+        if self.inside_vmap:
+            return self._differentiate_inside(tasks, objective, parameters, scale)
+        outcome, pull_back = differentiated(partial(self._map_at_once, tasks), parameters)
+        cotangent, value = derivative(objective, outcome, scale)
         return pull_back(cotangent), value, outcome
 
-    def compiled_meta_gradient(self) -> Callable[..., tuple[Params, Tensor, Outcome]]:
+    def compiled_meta_gradient(self) -> Callable[..., MetaGradient]:
         """Return ``meta_gradient``, compiled if the engine's setting says so."""
         if not self.compile:
             return self.meta_gradient
@@ -121,64 +174,77 @@ class Engine:
             return self.meta_gradient
         return torch.compile(self.meta_gradient, fullgraph=True, dynamic=False, backend=self.compile_backend)
 
-    def _map_at_once(
-        self, task: Task, parameters: Params, buffers: Params, keys: Tensor, episode: Episode
-    ) -> Outcome:
-        def one_task(key: Tensor, episode: Episode) -> Outcome:
-            context = TaskContext(key, buffers)
-            # the fused attention kernels have no second derivative
-            with sdpa_kernel(SDPBackend.MATH), context:
-                outcome = task({**parameters, **buffers}, episode.support, episode.query)
-            return outcome._replace(buffers=context.statistics())
+    def _map(self, tasks: Tasks, parameters: Params) -> Outcome:
+        parts = [self._map_at_once(part, parameters) for (part,) in self._chunks(tasks)]
+        return parts[0] if len(parts) == 1 else tree_map(lambda *leaves: torch.cat(leaves), *parts)
 
+    def _pull_back(self, tasks: Tasks, parameters: Params, cotangent: Leaves) -> Params:
+        """Return the gradient of the parameters, from each task run once more; one chunk's graph lives at a time."""
+        parts = (
+            self._pull_back_at_once(part, parameters, part_cotangent)
+            for part, part_cotangent in self._chunks(tasks, cotangent)
+        )
+        return reduce(partial(tree_map, torch.add), parts)
+
+    def _chunks(self, tasks: Tasks, *trees: Any) -> list[tuple[Any, ...]]:
+        """Cut tasks, and pytrees along with them, into chunks."""
+        size = self.chunk_size or len(tasks.keys)
+        return [
+            (tasks._replace(keys=keys, episode=episode), *rest)
+            for keys, episode, *rest in split_tasks((tasks.keys, tasks.episode, *trees), size)
+        ]
+
+    def _run(self, tasks: Tasks, parameters: Params, key: Tensor, episode: Episode) -> Outcome:
+        """Run one task."""
+        context = TaskContext(key, tasks.buffers, rows_by_vmap=self.over_vmap)
+        # the fused attention kernels have no second derivative
+        with sdpa_kernel(SDPBackend.MATH), context:
+            outcome = tasks.task({**parameters, **tasks.buffers}, episode.support, episode.query)
+        return outcome._replace(buffers=context.statistics())
+
+    def _map_at_once(self, tasks: Tasks, parameters: Params) -> Outcome:
+        one = partial(self._run, tasks, parameters)
         if self.mapping == "vmap":
-            return vmap(one_task, randomness="different")(keys, episode)
-        outcomes = [one_task(keys[b], tree_map(lambda leaf, b=b: leaf[b], episode)) for b in range(len(keys))]
+            return vmap(one, randomness="different")(tasks.keys, tasks.episode)
+        count = len(tasks.keys)
+        outcomes = [
+            one(*tree_map(lambda leaf, b=b: leaf[b], (tasks.keys, tasks.episode))) for b in range(count)
+        ]
         return tree_map(lambda *leaves: torch.stack(leaves), *outcomes)  # type: ignore[no-any-return]
 
-    def _outcome_and_pullback(
-        self, task: Task, parameters: Params, buffers: Params, keys: Tensor, episode: Episode
-    ) -> tuple[Outcome, Pullback]:
-        """Return all outcomes, and what turns a derivative with respect to them into one with respect to parameters.
+    def _pull_back_at_once(self, tasks: Tasks, parameters: Params, cotangent: Leaves) -> Params:
+        if not self.inside_vmap:
+            return differentiated(partial(self._map_at_once, tasks), parameters)[1](cotangent)
 
-        In chunks, each task is run once more to be differentiated, so that one chunk's graph lives at a time.
-        """
+        def of_one(key: Tensor, episode: Episode, cotangent: Leaves) -> Params:
+            run = partial(self._run, tasks, key=key, episode=episode)
+            return differentiated(run, parameters)[1](cotangent)
 
-        def pull_back_in_chunks(cotangent: Outcome) -> Params:
-            gradient = tree_map(torch.zeros_like, parameters)
-            for part_keys, part, part_cotangent in split_tasks((keys, episode, cotangent), size):
-                _, pull_back = self._differentiate(task, parameters, buffers, part_keys, part)
-                gradient = tree_map(torch.add, gradient, pull_back(part_cotangent))
-            return gradient  # type: ignore[no-any-return]
+        return summed(vmap(of_one, randomness="different")(tasks.keys, tasks.episode, cotangent))
 
-        size = self.chunk_size or len(keys)
-        if size < len(keys):
-            with torch.no_grad():
-                return self.map(task, parameters, buffers, keys, episode), pull_back_in_chunks
-        return self._differentiate(task, parameters, buffers, keys, episode)
+    def _differentiate_inside(
+        self, tasks: Tasks, objective: Objective, parameters: Params, scale: Tensor | None
+    ) -> MetaGradient:
+        def of_one(key: Tensor, episode: Episode) -> MetaGradient:
+            run = partial(self._run, tasks, key=key, episode=episode)
+            outcome, pull_back = differentiated(run, parameters)
+            cotangent, value = derivative_within_vmap(objective, outcome, scale)
+            return pull_back(cotangent), value, outcome
 
-    def _differentiate(
-        self, task: Task, parameters: Params, buffers: Params, keys: Tensor, episode: Episode
-    ) -> tuple[Outcome, Pullback]:
-        run = partial(self._map_at_once, task, buffers=buffers, keys=keys, episode=episode)
-        outcome, pullback, *_ = vjp(run, parameters)
-
-        def pull_back(cotangent: Outcome) -> Params:
-            with without_autocast(keys.device):  # the forward pass has chosen the precisions
-                return pullback(cotangent)[0]  # type: ignore[no-any-return]
-
-        return outcome, pull_back
+        mapped = vmap(of_one, out_dims=(0, None, 0), randomness="different")  # type: ignore[arg-type]
+        gradient, value, outcome = mapped(tasks.keys, tasks.episode)
+        return summed(gradient), value, outcome
 
 
-def derivative(objective: Objective, outcome: Outcome) -> tuple[Outcome, Tensor]:
-    """Return (an objective's derivative with respect to the outcomes of this rank's tasks, its value)."""
-    if world_size() == 1 or not objective.over_all_tasks:
-        return grad_and_value(objective.total)(outcome)
-    own = outcome._replace(buffers={})
-    cotangent, value = grad_and_value(objective.total)(gather_tasks(own))
-    # DDP averages over the ranks what is to be summed
-    summed = tree_map(lambda leaf: world_size() * leaf, own_tasks(cotangent))
-    return summed._replace(buffers=tree_map(torch.zeros_like, outcome.buffers)), value
+@cache
+def differentiating(engine: Engine, differentiate: Literal["inside", "over"]) -> Engine:
+    """Return an engine with another setting of ``differentiate``."""
+    return replace(engine, differentiate=differentiate)
+
+
+def summed(gradients: Params) -> Params:
+    """Return the sum over the tasks of their gradients."""
+    return {name: gradient.sum(dim=0) for name, gradient in gradients.items()}
 
 
 def missing_for_inductor() -> str | None:

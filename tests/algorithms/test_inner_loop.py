@@ -1,11 +1,21 @@
 """What every gradient-based algorithm offers: checkpointed inner steps, other numbers of steps in evaluation."""
 
 import pytest
+import torch
+from torch.func import functional_call, grad
 
 from algorithms.test_battery import assert_same_gradient, double, learner, meta_gradient
 from cases import CASES
 from metalit import Engine
-from metalit.algorithms import MAML, GradientBasedMetaLearner
+from metalit.algorithms import (
+    MAML,
+    PLATIPUS,
+    BayesianMAML,
+    GradientBasedMetaLearner,
+    MAMLPlusPlus,
+    MetaCurvature,
+    MetaSGD,
+)
 from metalit.functional.parameters import matching
 from metalit.networks import MLP
 
@@ -63,3 +73,66 @@ def test_first_order_is_what_a_result_says():
     assert MAML(MLP()).setting()["first_order"] is False
     assert MAML(MLP(), first_order=True).setting()["first_order"] is True
     assert MAML(MLP(), eval_inner_steps=0).steps_in_evaluation() == 0
+
+
+FREEZABLE = [MAML, MetaSGD, MetaCurvature, MAMLPlusPlus, BayesianMAML, PLATIPUS]
+
+
+def frozen_mlp():
+    torch.manual_seed(0)
+    network = MLP(hidden=(6,)).double()
+    network.layers[0].requires_grad_(False)
+    return network
+
+
+@pytest.mark.parametrize("algorithm", FREEZABLE)
+def test_a_frozen_layer_never_moves_in_the_inner_loop(algorithm):
+    network = frozen_mlp()
+    maker = algorithm(network, inner_lr=0.1, inner_steps=3)
+    maker.double()
+    assert maker.adapted_names == ["layers.2.weight", "layers.2.bias"]
+    assert not any("layers/0" in name for name, _ in maker.update_rule.named_parameters())
+    episode = double("sinusoid")
+    support = episode.support._replace(x=episode.support.x[0], y=episode.support.y[0])
+    with maker.context():
+        path = maker.trajectory(maker.tensors(), support, 3)
+    assert set(path[-1]) <= {"layers.2.weight", "layers.2.bias"} | {"kl"}
+    assert not torch.equal(path[-1]["layers.2.bias"], path[0]["layers.2.bias"])
+
+
+def test_the_meta_gradient_is_that_of_steps_which_leave_the_frozen_layer():
+    """An oracle by torch.autograd, one task at a time."""
+    network, episode = frozen_mlp(), double("sinusoid")
+    _, found = meta_gradient(MAML(network, inner_lr=0.1, inner_steps=2).double(), episode)
+    frozen = {name: value for name, value in network.named_parameters() if not value.requires_grad}
+    start = {name: value for name, value in network.named_parameters() if value.requires_grad}
+
+    def loss(parameters, x, y):
+        return torch.nn.functional.mse_loss(functional_call(network, {**frozen, **parameters}, (x,)), y)
+
+    def task(parameters, b):
+        adapted = parameters
+        for _ in range(2):
+            slope = grad(loss)(adapted, episode.support.x[b], episode.support.y[b])
+            adapted = {name: value - 0.1 * slope[name] for name, value in adapted.items()}
+        return loss(adapted, episode.query.x[b], episode.query.y[b])
+
+    expected = grad(lambda parameters: sum(task(parameters, b) for b in range(4)) / 4)(start)
+    for name, value in expected.items():
+        torch.testing.assert_close(found[f"network.{name}"], value, rtol=1e-10, atol=1e-12)
+    assert all(found[f"network.{name}"] is None for name in frozen)
+
+
+def test_a_layer_that_is_frozen_later_stays_too():
+    network = MLP(hidden=(6,))
+    learner = MAML(network)
+    network.layers[0].requires_grad_(False)
+    assert learner.adapted_names == ["layers.2.weight", "layers.2.bias"]
+
+
+def test_patterns_that_name_a_frozen_parameter_are_refused():
+    with pytest.raises(ValueError, match=r"'layers\.0\.\*' lets layers\.0\.weight, layers\.0\.bias adapt"):
+        MAML(frozen_mlp(), adapted=["layers.0.*"])
+    assert MAML(frozen_mlp(), adapted=["*", "!layers.0.*"]).adapted_names[0] == "layers.2.weight"
+    with pytest.raises(ValueError, match="all are frozen"):
+        MAML(frozen_mlp().requires_grad_(False))

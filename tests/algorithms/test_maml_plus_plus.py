@@ -114,7 +114,9 @@ def test_a_resumed_run_has_the_order_of_its_epoch(tmp_path):
 
     class Orders(L.Callback):
         def on_train_batch_end(self, trainer, algorithm, *_):
-            orders.append(algorithm.first_order)
+            episode = DOMAINS["sinusoid"].data().episodes("train")
+            task = algorithm.training_task(episode.support, algorithm.objective, trainer.current_epoch)
+            orders.append(task.func.__self__.first_order)
 
     def fit(callbacks, checkpoint=None):
         algorithm = CASES["MAMLPlusPlus"].make("sinusoid", first_order_epochs=2)

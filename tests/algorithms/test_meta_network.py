@@ -39,7 +39,8 @@ def query():
 
 
 def read(learner, support, query):
-    return learner.read(learner.meta()[0], support, query.x)
+    meta = learner.meta()[0]
+    return learner.answer(meta, learner.read(meta, support)[0], query.x)
 
 
 def two_paths(network, x, fast):

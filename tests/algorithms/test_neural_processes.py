@@ -76,6 +76,11 @@ def test_attention_is_that_of_torch():
     torch.testing.assert_close(predictor.attend(at, places, codes, counts), expected[0])
 
 
+def gaussians(learner, context, x):
+    meta = learner.meta()[0]
+    return learner.gaussians_at(meta, learner.encode(meta, context), x)
+
+
 @both
 def test_a_point_that_does_not_count_is_as_good_as_absent(make, episode):
     learner = make()
@@ -84,9 +89,9 @@ def test_a_point_that_does_not_count_is_as_good_as_absent(make, episode):
     kept = counts.bool()
     few = Context(support.x[kept], support.y[kept], counts[kept])
     with TaskContext(torch.tensor(3), {}):
-        masked = learner.predict(learner.meta()[0], Context(*support, counts), query.x)
+        masked = gaussians(learner, Context(*support, counts), query.x)
     with TaskContext(torch.tensor(3), {}):
-        expected = learner.predict(learner.meta()[0], few, query.x)
+        expected = gaussians(learner, few, query.x)
     torch.testing.assert_close(masked, expected)
 
 
@@ -121,8 +126,8 @@ def test_the_bound_by_hand(episode):
 
 def test_targets_of_training_include_the_context(episode):
     learner = conditional()
-    mean, log_std = learner.predict(
-        learner.meta()[0],
+    mean, log_std = gaussians(
+        learner,
         Context(*first(episode.support), torch.ones(SHOTS, dtype=torch.float64)),
         torch.cat([episode.support.x[0], episode.query.x[0]]),
     )

@@ -41,12 +41,20 @@ def layers(channels=4, length=8, outputs=2):
     ).double()
 
 
+def each_step(x):
+    """The output of every step of a sequence: of the sequence itself, layer after layer."""
+    stack = layers()
+    for layer in stack.layers:
+        x, _ = layer(x)
+    return stack.head(x)
+
+
 def test_what_comes_later_changes_nothing():
     x = torch.randn(8, 4, dtype=torch.float64)
-    whole = layers()(x, steps=8)
+    whole = each_step(x)
     for t in range(1, 8):
         changed = torch.cat([x[:t], torch.randn(8 - t, 4, dtype=torch.float64)])
-        outputs = layers()(changed, steps=8)
+        outputs = each_step(changed)
         torch.testing.assert_close(outputs[:t], whole[:t], rtol=0, atol=1e-12)
         assert not torch.allclose(outputs[t:], whole[t:])
 
@@ -57,18 +65,17 @@ def test_the_last_step_sees_every_other_by_convolutions_alone():
     torch.manual_seed(0)
     block = TCBlock(4, 5, 6).double()
     x = torch.randn(6, 4, dtype=torch.float64, requires_grad=True)
-    (slope,) = torch.autograd.grad(block(x, 6)[-1, 4:].square().sum(), x)
+    (slope,) = torch.autograd.grad(block(x)[0][-1, 4:].square().sum(), x)
     assert (slope.abs().sum(dim=1) > 0).all()
 
 
 def test_each_query_is_a_last_step_by_itself():
     """All queries at once give what each gives at the end of a sequence of its own."""
     past, queries = torch.randn(7, 4, dtype=torch.float64), torch.randn(3, 4, dtype=torch.float64)
-    at_once = layers()(torch.cat([past, queries]), steps=7)
-    for query, found in zip(queries, at_once[7:], strict=True):
-        alone = layers()(torch.cat([past, query.unsqueeze(0)]), steps=8)
+    at_once = layers()(past, queries)
+    for query, found in zip(queries, at_once, strict=True):
+        alone = each_step(torch.cat([past, query.unsqueeze(0)]))
         torch.testing.assert_close(found, alone[-1], rtol=0, atol=1e-12)
-        torch.testing.assert_close(at_once[:7], alone[:-1], rtol=0, atol=1e-12)
 
 
 def test_attention_is_a_mean_over_the_past():
@@ -76,12 +83,12 @@ def test_attention_is_a_mean_over_the_past():
     torch.manual_seed(0)
     block = AttentionBlock(4, 6, 3).double()
     x = torch.randn(7, 4, dtype=torch.float64)
-    weights = block.weights(x, steps=5)
-    torch.testing.assert_close(weights.sum(dim=1), torch.ones(7, dtype=torch.float64))
-    assert torch.equal(weights > 0, torch.cat([torch.ones(7, 5).tril() > 0, torch.eye(7)[:, 5:] > 0], dim=1))
-    scores = block.queries(x[2]) @ block.keys(x[:3]).T / math.sqrt(6)
-    torch.testing.assert_close(weights[2, :3], scores.softmax(0))
-    torch.testing.assert_close(block(x, 5)[2, 4:], scores.softmax(0) @ block.values(x[:3]))
+    outputs, memory = block(x[:6])
+    for t in range(6):
+        scores = block.queries(x[t]) @ block.keys(x[: t + 1]).T / math.sqrt(6)
+        torch.testing.assert_close(outputs[t, 4:], scores.softmax(0) @ block.values(x[: t + 1]))
+    scores = block.queries(x[6]) @ block.keys(x).T / math.sqrt(6)
+    torch.testing.assert_close(block.next_step(x[6:], memory)[0, 4:], scores.softmax(0) @ block.values(x))
 
 
 def test_dense_block_is_a_causal_convolution():
@@ -93,7 +100,7 @@ def test_dense_block_is_a_causal_convolution():
         convolution.bias.copy_(block.gates.bias)
     x = torch.randn(6, 4, dtype=torch.float64)
     candidate, gate = convolution(x.T.unsqueeze(0))[0, :, :6].T.chunk(2, dim=-1)
-    torch.testing.assert_close(block(x, 6), torch.cat([x, candidate.tanh() * gate.sigmoid()], dim=-1))
+    torch.testing.assert_close(block(x)[0], torch.cat([x, candidate.tanh() * gate.sigmoid()], dim=-1))
 
 
 def test_queries_do_not_see_one_another(episode):

@@ -29,6 +29,14 @@ def test_task_loss_follows_the_kind_of_target():
     assert task_loss(torch.tensor([[1.0], [3.0]]), torch.tensor([[0.0], [0.0]])).item() == 5.0
 
 
+@pytest.mark.parametrize("shape", [(6,), (1, 6), (6, 2), (5, 1)])
+def test_targets_of_another_shape_than_the_values_are_refused(shape):
+    """torch would compare each with each: six values with six targets are 36 differences."""
+    message = rf"targets have shape \[{', '.join(map(str, shape))}\], but the predictions \[6, 1\]"
+    with pytest.raises(ValueError, match=message):
+        task_loss(torch.zeros(6, 1), torch.zeros(shape))
+
+
 def test_scope_takes_whole_prefixes_only():
     value = torch.zeros(1)
     assert list(scope({"network.a.b": value, "network_two.c": value, "d": value}, "network")) == ["a.b"]

@@ -9,10 +9,8 @@ from metalit.functional.sequence import (
     accuracy_by_presentation,
     delayed,
     label_code,
+    past_and_present,
     shuffled,
-    told_at_once,
-    told_one_step_late,
-    visible,
 )
 
 LABELS = torch.tensor([2, 0, 1, 0])
@@ -25,34 +23,21 @@ def test_labels_are_told_as_one_hot_and_values_as_they_are():
     assert torch.equal(label_code(values, None, torch.float64), values.double())
 
 
-def test_told_at_once_queries_have_no_label():
-    x = torch.arange(6.0, dtype=torch.float64).unsqueeze(-1)
-    told = told_at_once(x, CODES)
-    assert torch.equal(told[:, :1], x)
-    assert torch.equal(told[:4, 1:], CODES)
-    assert not told[4:, 1:].any()
-
-
-def test_told_one_step_late_no_step_has_its_own_label():
-    told = told_one_step_late(torch.zeros(6, 1, dtype=torch.float64), CODES)[:, 1:]
+def test_delayed_codes_no_step_has_its_own_label():
+    told = delayed(CODES)
     assert not told[0].any()
-    assert torch.equal(told[1:4], CODES[:3])
-    assert torch.equal(told[4:], CODES[3:].expand(2, -1))  # each query comes right after the support set
+    assert torch.equal(told[1:], CODES)  # the last row is that of a query right after the support set
 
 
 @pytest.mark.parametrize("delay", [1, 2, 4, 5])
-def test_delayed_rows_are_those_of_each_branch_by_itself(delay):
-    steps, branches = torch.randn(4, 3), torch.randn(2, 3)
-    found = delayed(steps, len(branches), delay)
-    for branch in range(len(branches)):
-        alone = torch.cat([steps, branches[branch : branch + 1]])
-        expected = torch.cat([torch.zeros(delay, 3), alone])[: len(alone)]
-        assert torch.equal(found[:4], expected[:4])
-        assert torch.equal(found[4 + branch], expected[4])
+def test_delayed_rows_stand_before_each_step_and_before_the_next(delay):
+    steps = torch.randn(4, 3)
+    expected = torch.cat([torch.zeros(delay, 3), steps])[:5]
+    assert torch.equal(delayed(steps, delay), expected)
 
 
-def test_rows_see_the_past_and_themselves():
-    assert visible(2, 2).int().tolist() == [[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 0, 1]]
+def test_steps_see_the_past_and_themselves():
+    assert past_and_present(3).int().tolist() == [[1, 0, 0], [1, 1, 0], [1, 1, 1]]
 
 
 def order(x, key):

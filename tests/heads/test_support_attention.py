@@ -89,8 +89,27 @@ def test_full_context_by_torch(task):
     forward, backward = reference(shuffled.unsqueeze(1))[0].squeeze(1).chunk(2, dim=-1)
     torch.testing.assert_close(found.x, shuffled + forward + backward)
     zeros = torch.zeros_like(query)
-    out, _ = context.reader(torch.cat([query, zeros], dim=-1), zeros, zeros)
+    seen = found.x.mean(dim=0).expand(query.shape)  # the one look, without a preference yet
+    out, _ = context.reader(torch.cat([query, seen], dim=-1), zeros, zeros)
     torch.testing.assert_close(read, out + query)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_full_context_looks_at_the_support_set_as_often_as_it_says(steps, task):
+    """Equations 3 to 6 of the paper, written out."""
+    _, query = task
+    torch.manual_seed(0)
+    context, support = FullContext(4, steps=steps).double(), torch.randn(6, 4).double()
+    hidden, cell = torch.zeros_like(query), torch.zeros_like(query)
+    for _ in range(steps):
+        attention = torch.softmax(hidden @ support.T, dim=-1)
+        read = attention @ support
+        out, cell = context.reader(torch.cat([query, read], dim=-1), hidden, cell)
+        hidden = out + query
+    found = context.embed_queries(support, query)
+    torch.testing.assert_close(found, hidden)
+    moved = context.embed_queries(support + 1, query)
+    assert not torch.allclose(found, moved)  # it depends on the support set, by one look too
 
 
 @pytest.mark.parametrize("settings", [{"features": 0}, {"features": 4, "steps": 0}])

@@ -1,19 +1,24 @@
 """The base of every meta-learner: what Lightning calls, and the few things a family of methods writes."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import lightning as L
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torch._C._functorch import is_functorch_wrapped_tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from metalit.algorithms.optimizers import checked_optimizers
+from metalit.algorithms.predictor import Predictor
 from metalit.algorithms.pretrained import ALGORITHM, check_algorithm, load_network
-from metalit.engine import Engine, with_gradient
+from metalit.engine import Engine, Task, with_gradient
 from metalit.episode import Episode, Labelled
 from metalit.evaluation.episode_values import EpisodeValues, Evaluation
 from metalit.evaluation.metrics import episode_metrics, summarise
@@ -21,15 +26,19 @@ from metalit.finite import Batch, has_finite_gradient, stop_if_not_finite
 from metalit.functional.parameters import Params
 from metalit.functional.task_context import TaskContext
 from metalit.networks.normalisation import batch_norm_mode
-from metalit.objectives import Objective, QueryLoss
+from metalit.objectives import Measure, Objective, QueryLoss, measure_nothing
 from metalit.outcome import Outcome
 from metalit.ranks import mean_over_ranks
+
+# what only training uses, and a predictor leaves behind
+OF_TRAINING = ("optimizer", "lr_scheduler", "evaluation", "last_evaluation", "_batches", "_compiled")
 
 
 class MetaLearner(L.LightningModule, ABC):
     """A pure function of (meta-parameters, episode), trained by Lightning's automatic optimisation.
 
-    A family writes ``task``, ``evaluate_task`` and ``adapt`` for ONE task; the engine maps them over a meta-batch.
+    A family writes ``task``, ``evaluate_task``, ``learn`` and ``predict`` for ONE task; the engine maps the first two
+    over a meta-batch, and ``adapt`` makes a predictor of the others.
 
     Args:
         network: the network, any ``nn.Module`` from inputs ``[n, ...]`` to outputs ``[n, ...]``.
@@ -54,7 +63,6 @@ class MetaLearner(L.LightningModule, ABC):
         super().__init__()
         self.network = network
         self.objective = QueryLoss() if objective is None else objective
-        self.present_objective = self.objective  # that of the epoch
         self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
         self.lr_scheduler_interval = lr_scheduler_interval
         self.engine = engine
@@ -64,10 +72,17 @@ class MetaLearner(L.LightningModule, ABC):
         self.task_seed: Tensor
         self.register_buffer("task_seed", torch.randint(2**31, ()))  # of what is random within tasks
         self._batches: list[Batch] = []  # of the step that is being made
-        self._compiled: Callable[..., tuple[Params, Tensor, Outcome]] | None = None
+        self._compiled: dict[Engine, Callable[..., tuple[Params, Tensor, Outcome]]] = {}
 
     @abstractmethod
-    def task(self, meta: Params, support: Labelled, query: Labelled, ways: int) -> Outcome:
+    def task(
+        self,
+        meta: Params,
+        support: Labelled,
+        query: Labelled,
+        ways: int,
+        measure: Measure = measure_nothing,
+    ) -> Outcome:
         """Learn one task from its support set and return the loss and predictions on its query set.
 
         Args:
@@ -75,6 +90,7 @@ class MetaLearner(L.LightningModule, ABC):
             support: ``x [S, ...]``, ``y [S, ...]``.
             query: ``x [Q, ...]``, ``y [Q, ...]``.
             ways: N, as a number that a vectorised task cannot read off its labels; 0 in regression.
+            measure: what the objective wants to know of a task that has been learned by gradient descent.
         """
 
     @abstractmethod
@@ -85,36 +101,100 @@ class MetaLearner(L.LightningModule, ABC):
         """
 
     @abstractmethod
-    def adapt(self, support: Labelled) -> Callable[[Tensor], Tensor]:
-        """Learn ONE task, without the axis B, and return its predictor from inputs ``[n, ...]`` to predictions.
+    def learn(self, meta: Params, support: Labelled, ways: int) -> Any:
+        """Return what one task's support set teaches, a pytree of tensors: all that ``predict`` needs of it.
 
         Args:
-            support: ``x [S, ...]`` and ``y [S]`` labels 0..N-1, or ``[S, outputs]`` values.
+            meta: meta-parameters and buffers of the whole learner, by name.
+            support: ``x [S, ...]``, ``y [S, ...]``.
+            ways: N; 0 in regression.
         """
+
+    @abstractmethod
+    def predict(self, meta: Params, state: Any, x: Any) -> Tensor:
+        """Return one task's predictions for inputs ``[n, ...]``: logits ``[n, N]``, or values ``[n, outputs]``.
+
+        Args:
+            meta: meta-parameters and buffers of the whole learner, by name.
+            state: what ``learn`` returned.
+            x: inputs ``[n, ...]``, which should not see one another.
+        """
+
+    def check(self, meta: Params, support: Labelled, ways: int) -> None:
+        """Refuse a task that the method cannot learn, by a ``ValueError``; the arguments are those of ``learn``."""
+
+    def adapt(self, support: Labelled) -> Predictor[Self]:
+        """Learn ONE task, without the axis B, in evaluation mode, and return its predictor.
+
+        The predictor is a value: it has its own copy of the weights, so further training does not change it, and the
+        learner's mode stays as it is.
+
+        Args:
+            support: ``x [S, ...]``, images in [0, 1] or uint8, and ``y``: labels ``[S]``, any integers, or values
+                ``[S, outputs]``.
+
+        Raises:
+            ValueError: inputs and labels do not fit together, or the method cannot learn such a task.
+        """
+        return Predictor(self.evaluation_copy(), support)
+
+    def evaluation_copy(self) -> Self:
+        """Return a copy in evaluation mode that shares no memory with this learner and cannot be trained."""
+        left_out = [getattr(self, name) for name in OF_TRAINING]
+        for module in self.modules():  # activations that a network has kept belong to a graph, or to vmap
+            kept = [value for value in vars(module).values() if isinstance(value, Tensor)]
+            left_out += [
+                value for value in kept if value.grad_fn is not None or is_functorch_wrapped_tensor(value)
+            ]
+        copy = deepcopy(self, {id(part): None for part in left_out}).eval()
+        copy.engine = self.settled_engine()
+        return copy
 
     def ways_of(self, support: Labelled) -> int:
         """Return N of a batch's tasks: the largest support label plus one, or 0 in regression."""
         return count_ways(support)
 
+    def transductive(self) -> bool:
+        """Whether the prediction for a query depends on the other queries: by statistics of their batch."""
+        return batch_norm_mode(*self.predicting()) in ("batch", "mixed")
+
+    def predicting(self) -> Sequence[nn.Module]:
+        """Return the networks that have a part in predictions."""
+        return [self.network]
+
     def setting(self) -> dict[str, Any]:
         """Return what a reader of a result must know about the method."""
-        return {"algorithm": type(self).__name__, "batch_norm": batch_norm_mode(self)}
+        return {
+            "algorithm": type(self).__name__,
+            "batch_norm": batch_norm_mode(*self.predicting()),
+            "transductive": self.transductive(),
+        }
 
     def forward(self, episode: Episode) -> Outcome:
         """Return the outcome of every task: differentiable, and without a change of any state."""
-        task = partial(self.task, ways=self.ways_of(episode.support))
-        return self.engine.map(task, *self.meta(), self.keys(episode), episode)
+        return self._outcome(self.training_task(episode.support, self.objective), episode)
 
     def meta_loss(self, episode: Episode) -> Tensor:
-        """Return the scalar that training minimises."""
-        self.present_objective = self.objective.at_epoch(self.current_epoch)
-        return self.present_objective.total(self(episode))
+        """Return the scalar that training minimises, in the current epoch."""
+        objective = self.objective.at_epoch(self.current_epoch)
+        task = self.training_task(episode.support, objective, self.current_epoch)
+        return objective.total(self._outcome(task, episode))
+
+    def training_task(self, support: Labelled, objective: Objective, epoch: int | None = None) -> Task:
+        """Return ``task`` with what is the same for all tasks of a batch.
+
+        Args:
+            support: of the batch, ``[B, S, ...]``.
+            objective: measures the tasks.
+            epoch: of the training, for methods that change in its course; None stands for after the last.
+        """
+        return partial(self.task, ways=self.ways_of(support), measure=objective.measure)
 
     @torch.no_grad()
     def evaluate(self, episode: Episode) -> Outcome:
         """Return every task's outcome at each stage: loss ``[B, T]``, predictions ``[B, T, Q, ...]``."""
         task = partial(self.evaluate_task, ways=self.ways_of(episode.support))
-        return self.engine.map(task, *self.meta(), self.keys(episode), episode)
+        return self.settled_engine().map(task, *self.meta(), self.keys(episode), episode)
 
     def meta(self) -> tuple[Params, Params]:
         """Return (meta-parameters that are trained, everything else a task may read), by name."""
@@ -139,13 +219,25 @@ class MetaLearner(L.LightningModule, ABC):
             return torch.zeros_like(episode.index)
         return (self.task_seed << 32) + episode.index
 
-    def context(self) -> TaskContext:
-        """Return the context in which ``adapt`` and its predictor run."""
-        return TaskContext(torch.zeros((), dtype=torch.int64, device=self.device), self.meta()[1])
+    @contextmanager
+    def context(self, buffers: Params | None = None) -> Iterator[TaskContext]:
+        """Enter the context in which one task is learned and predicted outside of the engine, as in evaluation.
+
+        Args:
+            buffers: the second part of ``meta``, where it is at hand.
+        """
+        key, by_vmap = torch.zeros((), dtype=torch.int64, device=self.device), self.settled_engine().over_vmap
+        buffers = self.meta()[1] if buffers is None else buffers
+        with sdpa_kernel(SDPBackend.MATH), TaskContext(key, buffers, rows_by_vmap=by_vmap) as task:
+            yield task
+
+    def settled_engine(self) -> Engine:
+        """Return the engine as it runs the network as it is now, for a hook or a layer may have been added."""
+        return self.engine.settled(self)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what a copy or a pickle holds: all but compiled functions, which are compiled again when needed."""
-        return {**super().__getstate__(), "_compiled": None}
+        return {**super().__getstate__(), "_compiled": {}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Name the method, since others have parameters of the same names and shapes."""
@@ -169,11 +261,11 @@ class MetaLearner(L.LightningModule, ABC):
         """Return the meta-loss, which carries its gradient."""
         parameters, buffers = self.meta()
         scaler = self.trainer.scaler
-        self.present_objective = self.objective.at_epoch(self.current_epoch)
+        objective = self.objective.at_epoch(self.current_epoch)
         scale = None if scaler is None else scaler.scale(torch.ones((), device=self.device))
         gradient, loss, outcome = self._meta_gradient()(
-            partial(self.task, ways=self.ways_of(episode.support)),
-            self.present_objective,
+            self.training_task(episode.support, objective, self.current_epoch),
+            objective,
             {name: parameter.detach() for name, parameter in parameters.items()},
             buffers,
             self.keys(episode),
@@ -232,10 +324,14 @@ class MetaLearner(L.LightningModule, ABC):
             trained, self.optimizer, self.lr_scheduler, self.lr_scheduler_interval, validates_every
         )
 
+    def _outcome(self, task: Task, episode: Episode) -> Outcome:
+        return self.settled_engine().map(task, *self.meta(), self.keys(episode), episode)
+
     def _meta_gradient(self) -> Callable[..., tuple[Params, Tensor, Outcome]]:
-        if self._compiled is None:
-            self._compiled = self.engine.compiled_meta_gradient()
-        return self._compiled
+        engine = self.settled_engine()
+        if engine not in self._compiled:
+            self._compiled[engine] = engine.compiled_meta_gradient()
+        return self._compiled[engine]
 
     @torch.no_grad()
     def _write_buffers(self, statistics: Sequence[Params]) -> None:

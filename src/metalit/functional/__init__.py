@@ -10,7 +10,7 @@ from metalit.functional.parameters import ParameterTable, Params, matching, scop
 from metalit.functional.precision import at_least_float32, full_precision, without_autocast
 from metalit.functional.preprocessing import log_and_sign
 from metalit.functional.ridge import ridge_regression
-from metalit.functional.task_context import TaskContext, current_task, normal_like, uniform_like
+from metalit.functional.task_context import TaskContext, current_task, map_rows, normal_like, uniform_like
 from metalit.functional.update_rules import SGD, Adam, Curvature, LSTMRule, PerParameterSGD, UpdateRule
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "current_task",
     "full_precision",
     "log_and_sign",
+    "map_rows",
     "matching",
     "membership",
     "normal_like",

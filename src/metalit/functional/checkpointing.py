@@ -44,7 +44,11 @@ def checkpointed(function: Callable[..., Any]) -> Callable[..., Any]:
             """Compute from tensors alone, in a context of its own that begins where the present one is."""
             given = iter(tensors)
             full = [next(given) if tensor else leaf for leaf, tensor in zip(leaves, is_tensor, strict=True)]
-            inner = TaskContext(key, context.buffers if context else {})
+            inner = TaskContext(
+                key,
+                context.buffers if context else {},
+                rows_by_vmap=context is not None and context.rows_by_vmap,
+            )
             inner.draws = draws
             with sdpa_kernel(SDPBackend.MATH), inner:  # as in the engine
                 result = function(*tree_unflatten(full, spec))

@@ -16,7 +16,24 @@ def task_loss(predictions: Tensor, targets: Tensor) -> Tensor:
 
     Returns:
         0-d loss, in nats (classification) or squared units of ``targets`` (regression).
+
+    Raises:
+        ValueError: values and targets of different shapes, of which torch would compare each with each.
     """
     if targets.is_floating_point():
+        check_targets(predictions, targets)
         return F.mse_loss(predictions, targets)
     return F.cross_entropy(predictions, targets)
+
+
+def check_targets(predictions: Tensor, targets: Tensor) -> None:
+    """Refuse regression targets of another shape than the predictions.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    if predictions.shape != targets.shape:
+        raise ValueError(
+            f"the targets have shape {list(targets.shape)}, but the predictions {list(predictions.shape)}: give both "
+            "as [examples, outputs], with an axis of length 1 for a single number"
+        )

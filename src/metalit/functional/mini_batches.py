@@ -2,9 +2,9 @@
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
 
 from metalit.episode import Labelled
+from metalit.functional.examples import count, one_per_example, selected
 from metalit.functional.task_context import uniform_like
 
 
@@ -19,15 +19,13 @@ def next_mini_batch(examples: Labelled, queue: Tensor, size: int | None) -> tupl
         queue: ``[waiting]`` int64, which examples come next; empty, as from ``empty_queue``, at the beginning.
         size: examples in a batch; all, in their order, if it is S or more, or not given.
     """
-    count = len(examples.y)
-    if size is None or size >= count:
+    if size is None or size >= count(examples):
         return examples, queue
     while len(queue) < size:
-        queue = torch.cat([queue, uniform_like(torch.empty(count, device=queue.device)).argsort()])
-    chosen, queue = queue[:size], queue[size:]
-    return tree_map(lambda leaf: leaf[chosen], examples), queue
+        queue = torch.cat([queue, uniform_like(one_per_example(examples)).argsort()])
+    return selected(examples, queue[:size]), queue[size:]
 
 
 def empty_queue(examples: Labelled) -> Tensor:
     """Return a queue in which nothing waits."""
-    return torch.empty(0, dtype=torch.int64, device=examples.y.device)
+    return one_per_example(examples)[:0].long()

@@ -50,11 +50,24 @@ def matching(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
 def select(network: nn.Module, patterns: Sequence[str]) -> dict[str, nn.Parameter]:
     """Return a network's parameters whose names match, in the order of the network.
 
+    The pattern ``*`` stands for all parameters that require a gradient.
+
     Raises:
-        ValueError: a pattern matches no name, or nothing is left.
+        ValueError: a pattern matches no name, or a frozen parameter, or nothing is left.
     """
     parameters = dict(network.named_parameters())
-    return {name: parameters[name] for name in matching(list(parameters), patterns)}
+    frozen = [name for name, parameter in parameters.items() if not parameter.requires_grad]
+    for pattern in patterns:
+        named = [name for name in frozen if pattern != "*" and fnmatchcase(name, pattern)]
+        if named:
+            raise ValueError(
+                f"the pattern {pattern!r} lets {', '.join(named)} adapt, but requires_grad is false there: a frozen "
+                "parameter never moves, so leave it out or unfreeze it"
+            )
+    chosen = [name for name in matching(list(parameters), patterns) if name not in frozen]
+    if not chosen:
+        raise ValueError(f"the patterns {list(patterns)} leave no parameter, for all are frozen")
+    return {name: parameters[name] for name in chosen}
 
 
 class ParameterTable(nn.Module):

@@ -1,13 +1,15 @@
 """An episode as a sequence: the support set in random order, then each query as a last step of its own.
 
-Written as rows: the first ``steps`` rows are the sequence, and each further row is a *branch*, another step that could
-come next. Branches know the sequence and themselves, not one another, so all queries are read at once.
+The queries are *branches*: steps that could each come next. They know the sequence and themselves, not one another, so
+all queries are read at once.
 """
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from metalit.episode import Labelled
+from metalit.functional.examples import selected
 from metalit.functional.task_context import MASK32, hash32, uniform_like
 
 
@@ -20,11 +22,12 @@ def shuffled(examples: Labelled) -> Labelled:
     Args:
         examples: ``x [n, ...]`` and ``y [n, ...]``.
     """
-    numbers = (examples.x.detach().float().flatten(1) * 2**24).to(torch.int64) & MASK32
+    leaves = [leaf.detach().float().flatten(1) for leaf in tree_leaves(examples.x)]
+    numbers = (torch.cat(leaves, dim=1) * 2**24).to(torch.int64) & MASK32
     factors = hash32(torch.arange(numbers.shape[1], device=numbers.device) + 1)
     seed = (uniform_like(torch.zeros((), device=numbers.device)) * 2**32).to(torch.int64)
     order = hash32(((numbers * factors).sum(dim=1) & MASK32) ^ seed).argsort(stable=True)
-    return Labelled(examples.x[order], examples.y[order])
+    return selected(examples, order)  # type: ignore[no-any-return]
 
 
 def label_code(y: Tensor, ways: int | None, dtype: torch.dtype) -> Tensor:
@@ -34,53 +37,22 @@ def label_code(y: Tensor, ways: int | None, dtype: torch.dtype) -> Tensor:
     return (y.unsqueeze(-1) == torch.arange(ways, device=y.device)).to(dtype)
 
 
-def told_at_once(x: Tensor, codes: Tensor) -> Tensor:
-    """Put inputs beside their own labels, and zeros where there is no label.
-
-    Args:
-        x: ``[S + Q, D]``, S steps and Q branches.
-        codes: ``[S, W]``, of the steps alone.
-
-    Returns:
-        ``[S + Q, D + W]``.
-    """
-    unknown = codes.new_zeros(len(x) - len(codes), codes.shape[-1])
-    return torch.cat([x, torch.cat([codes, unknown])], dim=-1)
-
-
-def told_one_step_late(x: Tensor, codes: Tensor) -> Tensor:
-    """Put inputs beside the label of the step before: zeros at the first step, that of the last step at branches.
-
-    Args:
-        x: ``[S + Q, D]``, S steps and Q branches.
-        codes: ``[S, W]``, of the steps.
-
-    Returns:
-        ``[S + Q, D + W]``.
-    """
-    return torch.cat([x, delayed(codes, len(x) - len(codes))], dim=-1)
-
-
-def delayed(steps: Tensor, branches: int, delay: int = 1) -> Tensor:
-    """Return what stands ``delay`` steps before each row, zeros before the first step.
+def delayed(steps: Tensor, delay: int = 1) -> Tensor:
+    """Return the steps that stand ``delay`` steps before each one and before the next, zeros before the first.
 
     Args:
         steps: ``[T, C]``, the sequence.
-        branches: how many rows follow it as alternative next steps.
         delay: >= 1.
 
     Returns:
-        ``[T + branches, C]``.
+        ``[T + 1, C]``, the last row standing ``delay`` steps before the step that would come next.
     """
-    padded = torch.cat([steps.new_zeros(delay, steps.shape[-1]), steps])
-    return torch.cat([padded[: len(steps)], padded[len(steps)].expand(branches, -1)])
+    return torch.cat([steps.new_zeros(delay, steps.shape[-1]), steps])[: len(steps) + 1]
 
 
-def visible(steps: int, branches: int, device: torch.device | None = None) -> Tensor:
-    """Return which rows each row may see, ``[steps + branches, steps + branches]`` bool: the past and itself."""
-    rows = torch.arange(steps + branches, device=device)
-    past = rows.unsqueeze(0) < rows.unsqueeze(1).clamp(max=steps)
-    return past | (rows.unsqueeze(0) == rows.unsqueeze(1))
+def past_and_present(steps: int, device: torch.device | None = None) -> Tensor:
+    """Return the steps that each step may see, ``[steps, steps]`` bool: those before it, and itself."""
+    return torch.ones(steps, steps, dtype=torch.bool, device=device).tril()
 
 
 def accuracy_by_presentation(predictions: Tensor, labels: Tensor, presentations: int) -> list[Tensor]:

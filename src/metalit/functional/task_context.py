@@ -20,7 +20,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.func import vmap
 from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
+from torch.utils._pytree import tree_leaves, tree_map
 
 from metalit.functional.parameters import detached
 from metalit.functional.precision import at_least_float32
@@ -35,14 +37,15 @@ class TaskContext(TorchFunctionMode):
     Args:
         key: 0-d int64 tensor, >= 0, the task's source of randomness.
         buffers: the network's buffers by name; those that a batch norm would update are found among them.
+        rows_by_vmap: whether ``map_rows`` vectorises; only where a gradient over ``vmap`` is right for the network.
 
     Attributes:
         updates: after the task, the new value of every running mean and variance, by buffer name.
     """
 
-    def __init__(self, key: Tensor, buffers: Mapping[str, Tensor]) -> None:
+    def __init__(self, key: Tensor, buffers: Mapping[str, Tensor], *, rows_by_vmap: bool = False) -> None:
         super().__init__()
-        self.key, self.buffers = key, buffers
+        self.key, self.buffers, self.rows_by_vmap = key, buffers, rows_by_vmap
         self.updates: dict[str, Tensor] = {}
         self.draws = 0
         self.replacements: dict[Callable[..., Any], Callable[..., Any]] = {
@@ -53,6 +56,7 @@ class TaskContext(TorchFunctionMode):
             F.dropout1d: self.channel_dropout,
             F.dropout2d: self.channel_dropout,
             F.dropout3d: self.channel_dropout,
+            F.one_hot: one_hot,
             Tensor.add_: self.add_,
         }
 
@@ -157,6 +161,22 @@ def current_task() -> TaskContext | None:
     return modes[-1] if modes else None
 
 
+def map_rows(function: Callable[..., Any], *trees: Any) -> Any:
+    """Apply a function to each row of some pytrees within a task, and stack the results.
+
+    By ``vmap`` where a gradient over it is known to be right for the task's network, else by a loop.
+
+    Args:
+        function: from one row of each pytree to a pytree of tensors.
+        trees: tensors with the rows first, all equally many.
+    """
+    task, count = current_task(), len(tree_leaves(trees)[0])
+    if task is not None and task.rows_by_vmap and count > 1:
+        return vmap(function, randomness="different")(*trees)
+    rows = [function(*tree_map(lambda leaf, i=i: leaf[i], trees)) for i in range(count)]
+    return tree_map(lambda *leaves: torch.stack(leaves), *rows)
+
+
 def uniform_like(x: Tensor) -> Tensor:
     """Return float64 numbers uniform in (0, 1) in the shape of ``x``: within a task drawn by its key."""
     task = current_task()
@@ -196,6 +216,13 @@ def hash32(x: Tensor) -> Tensor:
     x = ((x ^ (x >> 16)) * 0x45D9F3B) & MASK32
     x = ((x ^ (x >> 16)) * 0x45D9F3B) & MASK32
     return x ^ (x >> 16)
+
+
+def one_hot(labels: Tensor, num_classes: int = -1) -> Tensor:
+    """Replace ``F.one_hot``, which reads its labels' values: no ``vmap`` allows that where a gradient is taken."""
+    if num_classes < 1:
+        return F.one_hot(labels, num_classes)
+    return (labels.unsqueeze(-1) == torch.arange(num_classes, device=labels.device)).long()
 
 
 def channel_affine(out: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:

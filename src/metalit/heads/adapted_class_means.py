@@ -20,7 +20,10 @@ class AdaptedClassMeans(Head):
         super().__init__()
         self.adaptation, self.similarity = adaptation, similarity
 
-    def forward(self, support: Labelled, query: Tensor, ways: int) -> Tensor:
-        """Return logits ``[Q, N]``."""
-        means = class_means(support.x, support.y, ways)
-        return self.similarity(query, self.adaptation(means))  # type: ignore[no-any-return]
+    def fit(self, support: Labelled, ways: int) -> Tensor:
+        """Return the adapted class means, ``[N, D]``."""
+        return self.adaptation(class_means(support.x, support.y, ways))  # type: ignore[no-any-return]
+
+    def classify(self, fitted: Tensor, query: Tensor) -> Tensor:
+        """Return the similarity to each adapted mean, ``[Q, N]``."""
+        return self.similarity(query, fitted)  # type: ignore[no-any-return]

@@ -39,13 +39,9 @@ class FittedClassifier(Head):
     def logits(self, parameters: Params, x: Tensor) -> Tensor:
         """Return ``[n, N]`` of embeddings ``[n, D]``."""
 
-    def forward(self, support: Labelled, query: Tensor, ways: int) -> Tensor:
-        """Return logits ``[Q, N]`` after the last step."""
-        return self.fit_and_predict(support, query, ways)
-
     @full_precision
-    def fit_and_predict(self, support: Labelled, query: Tensor, ways: int) -> Tensor:
-        """Return the logits of what is fitted, without autocast: small steps would be rounded away."""
+    def fit(self, support: Labelled, ways: int) -> Params:
+        """Return the parameters after the last step, fitted without autocast: small steps would be rounded away."""
 
         def loss(parameters: Params) -> Tensor:
             return task_loss(self.logits(parameters, support.x), support.y)
@@ -57,4 +53,9 @@ class FittedClassifier(Head):
                 name: value - self.learning_rate * (slopes[name] + self.weight_decay * value)
                 for name, value in parameters.items()
             }
-        return self.logits(parameters, query)
+        return parameters
+
+    @full_precision
+    def classify(self, fitted: Params, query: Tensor) -> Tensor:
+        """Return logits ``[Q, N]``."""
+        return self.logits(fitted, query)

@@ -13,7 +13,9 @@ class FullContext(nn.Module):
     """Embeds support examples by an LSTM in both directions, and queries by an LSTM that attends to them.
 
         support, in random order:  g_i = x_i + forward LSTM_i + backward LSTM_i
-        query, ``steps`` times:    h = LSTM([q, r], h) + q;    r = sum_i softmax_i(h . g_i) g_i
+        query, ``steps`` times:    r = sum_i softmax_i(h . g_i) g_i;    h = LSTM([q, r], h) + q;    from h = 0
+
+    The first look, with h = 0, sees the mean of the support set (Vinyals et al. 2016, equations 3 to 6).
 
     The order is random in training and in evaluation always the same, but predictions do depend on it.
 
@@ -33,24 +35,29 @@ class FullContext(nn.Module):
         self.reader = LSTMCell(2 * features, features)
 
     def forward(self, support: Labelled, query: Tensor) -> tuple[Labelled, Tensor]:
-        """Return both sets embedded anew.
+        """Return both sets embedded in view of the support set.
 
         Args:
-            support: ``x [S, D]`` and labels ``y [S]``; what is returned is in another order.
+            support: ``x [S, D]`` and labels ``y [S]``; they are returned in another order.
             query: ``[Q, D]``.
         """
+        support = self.embed_support(support)
+        return support, self.embed_queries(support.x, query)
+
+    def embed_support(self, support: Labelled) -> Labelled:
+        """Return the support set ``x [S, D]``, ``y [S]`` after every example has seen the others, in another order."""
         order = uniform_like(torch.zeros_like(support.x[:, 0])).argsort()
         support = Labelled(support.x[order], support.y[order])
         context = support.x + run(self.there, support.x) + run(self.back, support.x.flip(0)).flip(0)
-        return Labelled(context, support.y), self.read(context, query)
+        return Labelled(context, support.y)
 
-    def read(self, context: Tensor, query: Tensor) -> Tensor:
-        """Return queries ``[Q, D]`` after they have looked at the support set ``[S, D]``."""
-        hidden, cell, read = (torch.zeros_like(query) for _ in range(3))
+    def embed_queries(self, context: Tensor, query: Tensor) -> Tensor:
+        """Return queries ``[Q, D]`` after they have looked at the embedded support set ``[S, D]``."""
+        hidden, cell = torch.zeros_like(query), torch.zeros_like(query)
         for _ in range(self.steps):
+            read = (hidden @ context.T).softmax(dim=-1) @ context
             out, cell = self.reader(torch.cat([query, read], dim=-1), hidden, cell)
             hidden = out + query
-            read = (hidden @ context.T).softmax(dim=-1) @ context
         return hidden
 
 

@@ -19,24 +19,23 @@ class LearnedRelation(Head):
         super().__init__()
         self.relation = relation
 
-    def forward(self, support: Labelled, query: Tensor, ways: int) -> Tensor:
-        """Return the logit of each query's relation to each class, ``[Q, N]``.
-
-        Args:
-            support: maps ``x [S, C, H, W]`` and labels ``y [S]``.
-            query: ``[Q, C, H, W]``.
-            ways: N.
+    def fit(self, support: Labelled, ways: int) -> Tensor:
+        """Return the sum of each class's maps, ``[N, C, H, W]``.
 
         Raises:
             ValueError: embeddings that are no maps.
         """
-        if query.dim() != 4:
+        if support.x.dim() != 4:
             raise ValueError(
-                f"a relation is between maps [n, C, H, W], but embeddings are {list(query.shape)}: "
+                f"a relation is between maps [n, C, H, W], but embeddings are {list(support.x.shape)}: "
                 "use a network that keeps its maps, such as ConvMaps"
             )
-        classes = class_sums(support.x, support.y, ways).to(query.dtype)
-        left = classes.unsqueeze(0).expand(len(query), -1, -1, -1, -1)
+        return class_sums(support.x, support.y, ways)
+
+    def classify(self, fitted: Tensor, query: Tensor) -> Tensor:
+        """Return the logit of each query's relation to each class, ``[Q, N]``."""
+        ways = len(fitted)
+        left = fitted.to(query.dtype).unsqueeze(0).expand(len(query), -1, -1, -1, -1)
         right = query.unsqueeze(1).expand(-1, ways, -1, -1, -1)
         pairs = torch.cat([left, right], dim=2).flatten(0, 1)
         return self.relation(pairs).reshape(len(query), ways)  # type: ignore[no-any-return]

@@ -19,6 +19,10 @@ class NearestClassMean(Head):
         super().__init__()
         self.similarity = similarity
 
-    def forward(self, support: Labelled, query: Tensor, ways: int) -> Tensor:
-        """Return logits ``[Q, N]``."""
-        return self.similarity(query, class_means(support.x, support.y, ways))  # type: ignore[no-any-return]
+    def fit(self, support: Labelled, ways: int) -> Tensor:
+        """Return the class means, ``[N, D]``."""
+        return class_means(support.x, support.y, ways)
+
+    def classify(self, fitted: Tensor, query: Tensor) -> Tensor:
+        """Return the similarity to each mean, ``[Q, N]``."""
+        return self.similarity(query, fitted)  # type: ignore[no-any-return]

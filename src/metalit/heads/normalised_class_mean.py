@@ -38,10 +38,13 @@ class NormalisedClassMean(Head):
         self.transform = transform
         self.register_buffer("centre", torch.zeros(features))
 
-    def forward(self, support: Labelled, query: Tensor, ways: int) -> Tensor:
-        """Return logits ``[Q, N]``."""
-        means = class_means(self.transformed(support.x), support.y, ways)
-        return -squared_euclidean(self.transformed(query), means)
+    def fit(self, support: Labelled, ways: int) -> Tensor:
+        """Return the class means of transformed embeddings, ``[N, D]``."""
+        return class_means(self.transformed(support.x), support.y, ways)
+
+    def classify(self, fitted: Tensor, query: Tensor) -> Tensor:
+        """Return negative squared distances, ``[Q, N]``."""
+        return -squared_euclidean(self.transformed(query), fitted)
 
     def transformed(self, x: Tensor) -> Tensor:
         """Return embeddings ``[n, D]`` after the transformation."""

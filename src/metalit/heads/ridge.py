@@ -42,14 +42,17 @@ class RidgeRegression(Head):
         self.scale = nn.Parameter(torch.tensor(float(positive("scale", scale))))
         self.intercept = intercept
 
-    def forward(self, support: Labelled, query: Tensor, ways: int) -> Tensor:
-        """Return logits ``[Q, N]``."""
+    @full_precision
+    def fit(self, support: Labelled, ways: int) -> Tensor:
+        """Return W, ``[D, N]``; with an intercept ``[D + 1, N]``."""
         targets = membership(support.y, ways, support.x).mT
-        return self.fit(support.x, targets, query)
+        return ridge_regression(self.extended(support.x), targets, self.log_strength.exp())
 
     @full_precision
-    def fit(self, x: Tensor, targets: Tensor, query: Tensor) -> Tensor:
-        """Return the predictions ``[Q, N]`` of what is fitted to ``[S, D]`` and targets ``[S, N]``."""
-        if self.intercept:
-            x, query = (F.pad(embeddings, (0, 1), value=1.0) for embeddings in (x, query))
-        return self.scale * query @ ridge_regression(x, targets, self.log_strength.exp())
+    def classify(self, fitted: Tensor, query: Tensor) -> Tensor:
+        """Return logits ``[Q, N]``."""
+        return self.scale * self.extended(query) @ fitted
+
+    def extended(self, x: Tensor) -> Tensor:
+        """Return embeddings ``[n, D]`` with a 1 appended where there is an intercept."""
+        return F.pad(x, (0, 1), value=1.0) if self.intercept else x

@@ -24,12 +24,19 @@ class SupportAttention(Head):
         super().__init__()
         self.similarity, self.full_context = similarity, full_context
 
-    def forward(self, support: Labelled, query: Tensor, ways: int) -> Tensor:
-        """Return the logarithms of the probabilities, ``[Q, N]``."""
+    def fit(self, support: Labelled, ways: int) -> tuple[Tensor, Tensor]:
+        """Return the support embeddings ``[S, D]``, and which of them is of which class, ``[N, S]`` of 0 and 1."""
         if self.full_context is not None:
-            support, query = self.full_context(support, query)
-        similarities = self.similarity(query, support.x)
-        return log_class_probabilities(similarities, membership(support.y, ways, similarities))
+            support = self.full_context.embed_support(support)
+        return support.x, membership(support.y, ways, support.x)
+
+    def classify(self, fitted: tuple[Tensor, Tensor], query: Tensor) -> Tensor:
+        """Return the logarithms of the probabilities, ``[Q, N]``."""
+        support, members = fitted
+        if self.full_context is not None:
+            query = self.full_context.embed_queries(support, query)
+        similarities = self.similarity(query, support)
+        return log_class_probabilities(similarities, members.to(similarities.dtype))
 
 
 @full_precision

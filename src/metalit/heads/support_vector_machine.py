@@ -33,12 +33,13 @@ class SupportVectorMachine(Head):
         self.cost, self.iterations = positive("cost", cost), iterations
         self.scale = nn.Parameter(torch.tensor(float(positive("scale", scale))))
 
-    def forward(self, support: Labelled, query: Tensor, ways: int) -> Tensor:
-        """Return logits ``[Q, N]``."""
-        return self.fit(support.x, membership(support.y, ways, support.x).mT, query)
+    @full_precision
+    def fit(self, support: Labelled, ways: int) -> Tensor:
+        """Return the weights of each class, ``[D, N]``."""
+        x, members = support.x, membership(support.y, ways, support.x).mT
+        return x.mT @ crammer_singer(x @ x.mT + identity_like(x), members, self.cost, self.iterations)
 
     @full_precision
-    def fit(self, x: Tensor, members: Tensor, query: Tensor) -> Tensor:
-        """Return the scaled scores ``[Q, N]`` of what is fitted to ``[S, D]`` and one-hot labels ``[S, N]``."""
-        coefficients = crammer_singer(x @ x.mT + identity_like(x), members, self.cost, self.iterations)
-        return self.scale * (query @ x.mT) @ coefficients
+    def classify(self, fitted: Tensor, query: Tensor) -> Tensor:
+        """Return the scaled scores ``[Q, N]``."""
+        return self.scale * query @ fitted

@@ -89,8 +89,17 @@ class AttentivePredictor(nn.Module):
         self, context_x: Tensor, context_y: Tensor, counts: Tensor, latent: Tensor, x: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return the predicted Gaussians, for each latent variable."""
-        codes = self.encoder(torch.cat([context_x, context_y], dim=-1))
-        seen = self.attend(self.place(x), self.place(context_x), codes, counts)
+        return self.decode(self.encode(context_x, context_y, counts), latent, x)
+
+    def encode(self, context_x: Tensor, context_y: Tensor, counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what inputs look at: places and codes of the context, ``[C, hidden]`` each, and which count."""
+        return self.place(context_x), self.encoder(torch.cat([context_x, context_y], dim=-1)), counts
+
+    def decode(
+        self, context: tuple[Tensor, Tensor, Tensor], latent: Tensor, x: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return the Gaussians at ``[n, inputs]`` for latent variables ``[M, hidden]`` and an encoded context."""
+        seen = self.attend(self.place(x), *context)
         shape = (len(latent), len(x), -1)
         parts = [x.expand(shape), seen.expand(shape), latent.unsqueeze(1).expand(shape)]
         return bounded_gaussian(self.decoder(torch.cat(parts, dim=-1)))

@@ -1,15 +1,17 @@
 """Causal layers over a sequence (Mishra et al. 2018): temporal convolutions and attention.
 
-Their input is ``[steps + branches, channels]``: a sequence, and alternative next steps that do not see one another
-(``metalit.functional.sequence``). Every layer appends its output to its input.
+A layer reads a sequence ``[steps, channels]`` and remembers what later steps need of it; ``next_step`` then turns any
+number of alternative next steps ``[branches, channels]``, which do not see one another, into their outputs. Every layer
+appends its output to its input.
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from metalit.functional.sequence import delayed, visible
+from metalit.functional.sequence import delayed, past_and_present
 
 
 class DenseBlock(nn.Module):
@@ -23,7 +25,7 @@ class DenseBlock(nn.Module):
         dilation: d, >= 1.
 
     Shape:
-        ``[steps + branches, channels]`` to ``[steps + branches, channels + filters]``.
+        ``[steps, channels]`` to ``[steps, channels + filters]``.
     """
 
     def __init__(self, channels: int, filters: int, dilation: int) -> None:
@@ -31,9 +33,17 @@ class DenseBlock(nn.Module):
         self.dilation = dilation
         self.gates = nn.Linear(2 * channels, 2 * filters)
 
-    def forward(self, x: Tensor, steps: int) -> Tensor:
-        """Append the gated output."""
-        before = delayed(x[:steps], len(x) - steps, self.dilation)
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the sequence with the gated output appended, and what stands before the next step, ``[channels]``."""
+        before = delayed(x, self.dilation)
+        return self.gated(before[: len(x)], x), before[len(x)]
+
+    def next_step(self, x: Tensor, memory: Tensor) -> Tensor:
+        """Append the gated output to next steps ``[branches, channels]``."""
+        return self.gated(memory.expand(len(x), -1), x)
+
+    def gated(self, before: Tensor, x: Tensor) -> Tensor:
+        """Append the gated output to rows, given the rows before them."""
         candidate, gate = self.gates(torch.cat([before, x], dim=-1)).chunk(2, dim=-1)
         return torch.cat([x, candidate.tanh() * gate.sigmoid()], dim=-1)
 
@@ -50,7 +60,7 @@ class TCBlock(nn.Module):
         features: channels of the output.
 
     Shape:
-        ``[steps + branches, channels]`` to ``[steps + branches, features]``.
+        ``[steps, channels]`` to ``[steps, features]``.
     """
 
     def __init__(self, channels: int, filters: int, length: int) -> None:
@@ -59,11 +69,13 @@ class TCBlock(nn.Module):
         self.blocks = nn.ModuleList(DenseBlock(channels + i * filters, filters, 2**i) for i in range(depth))
         self.features = channels + depth * filters
 
-    def forward(self, x: Tensor, steps: int) -> Tensor:
-        """Append the output of every dense block."""
-        for block in self.blocks:
-            x = block(x, steps)
-        return x
+    def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Return the sequence with the output of every dense block appended, and what each block remembers."""
+        return read_in_turn(self.blocks, x)
+
+    def next_step(self, x: Tensor, memory: list[Tensor]) -> Tensor:
+        """Append the output of every dense block to next steps ``[branches, channels]``."""
+        return continue_in_turn(self.blocks, x, memory)
 
 
 class AttentionBlock(nn.Module):
@@ -78,7 +90,7 @@ class AttentionBlock(nn.Module):
         features: channels of the output.
 
     Shape:
-        ``[steps + branches, channels]`` to ``[steps + branches, features]``.
+        ``[steps, channels]`` to ``[steps, features]``.
     """
 
     def __init__(self, channels: int, key_size: int, value_size: int) -> None:
@@ -88,16 +100,24 @@ class AttentionBlock(nn.Module):
         self.values = nn.Linear(channels, value_size)
         self.features = channels + value_size
 
-    def forward(self, x: Tensor, steps: int) -> Tensor:
-        """Append what was read."""
-        return torch.cat([x, self.weights(x, steps) @ self.values(x)], dim=-1)
+    def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Return the sequence with what each step reads appended, and the keys and values ``[steps, ...]``."""
+        keys, values = self.keys(x), self.values(x)
+        hidden = ~past_and_present(len(x), x.device)
+        weights = self.scores(x, keys).masked_fill(hidden, -math.inf).softmax(dim=-1)
+        return torch.cat([x, weights @ values], dim=-1), (keys, values)
 
-    def weights(self, x: Tensor, steps: int) -> Tensor:
-        """Return how much each row reads of each, ``[rows, rows]``: every row sums to 1."""
-        queries, keys = self.queries(x), self.keys(x)
-        scores: Tensor = queries @ keys.T / math.sqrt(keys.shape[-1])
-        hidden = ~visible(steps, len(x) - steps, x.device)
-        return scores.masked_fill(hidden, -math.inf).softmax(dim=-1)
+    def next_step(self, x: Tensor, memory: tuple[Tensor, Tensor]) -> Tensor:
+        """Append to next steps ``[branches, channels]`` what each reads of the sequence and of itself."""
+        keys, values = memory
+        own_keys, own_values = self.keys(x), self.values(x)
+        own_scores = (self.queries(x) * own_keys).sum(dim=-1, keepdim=True) / math.sqrt(keys.shape[-1])
+        weights = torch.cat([self.scores(x, keys), own_scores], dim=-1).softmax(dim=-1)
+        return torch.cat([x, weights[:, :-1] @ values + weights[:, -1:] * own_values], dim=-1)
+
+    def scores(self, x: Tensor, keys: Tensor) -> Tensor:
+        """Return how well rows ``[n, channels]`` match keys ``[m, key_size]``, ``[n, m]``."""
+        return self.queries(x) @ keys.T / math.sqrt(keys.shape[-1])  # type: ignore[no-any-return]
 
 
 class CausalLayers(nn.Module):
@@ -108,7 +128,7 @@ class CausalLayers(nn.Module):
         outputs: numbers for each row, >= 1.
 
     Shape:
-        ``[steps + branches, channels]`` to ``[steps + branches, outputs]``.
+        ``[steps, channels]`` and ``[branches, channels]`` to ``[branches, outputs]``.
     """
 
     def __init__(self, layers: list[AttentionBlock | TCBlock], outputs: int) -> None:
@@ -116,9 +136,30 @@ class CausalLayers(nn.Module):
         self.layers = nn.ModuleList(layers)
         self.head = nn.Linear(layers[-1].features, outputs)
 
-    def forward(self, x: Tensor, steps: int) -> Tensor:
-        """Return one output vector for each row."""
-        for layer in self.layers:
-            x = layer(x, steps)
-        outputs: Tensor = self.head(x)
-        return outputs
+    def forward(self, sequence: Tensor, branches: Tensor) -> Tensor:
+        """Return one output vector for each alternative next step."""
+        return self.next_step(branches, self.read(sequence))
+
+    def read(self, sequence: Tensor) -> list[Any]:
+        """Return what each layer remembers of a sequence ``[steps, channels]``."""
+        return read_in_turn(self.layers, sequence)[1]
+
+    def next_step(self, x: Tensor, memory: list[Any]) -> Tensor:
+        """Return outputs ``[branches, outputs]`` of next steps ``[branches, channels]``."""
+        return self.head(continue_in_turn(self.layers, x, memory))  # type: ignore[no-any-return]
+
+
+def read_in_turn(layers: nn.ModuleList, x: Tensor) -> tuple[Tensor, list[Any]]:
+    """Return the sequence after all layers, and what each remembers of it."""
+    memory = []
+    for layer in layers:
+        x, remembered = layer(x)
+        memory.append(remembered)
+    return x, memory
+
+
+def continue_in_turn(layers: nn.ModuleList, x: Tensor, memory: list[Any]) -> Tensor:
+    """Return next steps after all layers."""
+    for layer, remembered in zip(layers, memory, strict=True):
+        x = layer.next_step(x, remembered)  # type: ignore[operator]
+    return x

@@ -43,9 +43,15 @@ class ConditionalProcess(nn.Module):
         self, context_x: Tensor, context_y: Tensor, counts: Tensor, x: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return the predicted Gaussians."""
-        codes = self.encoder(torch.cat([context_x, context_y], dim=-1))
-        whole = masked_mean(codes, counts).expand(len(x), -1)
-        return bounded_gaussian(self.decoder(torch.cat([x, whole], dim=-1)))
+        return self.decode(self.encode(context_x, context_y, counts), x)
+
+    def encode(self, context_x: Tensor, context_y: Tensor, counts: Tensor) -> Tensor:
+        """Return the description of a context, ``[hidden]``."""
+        return masked_mean(self.encoder(torch.cat([context_x, context_y], dim=-1)), counts)
+
+    def decode(self, code: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the Gaussians at ``[n, inputs]`` that a description predicts, mean and log std."""
+        return bounded_gaussian(self.decoder(torch.cat([x, code.expand(len(x), -1)], dim=-1)))
 
 
 def masked_mean(codes: Tensor, counts: Tensor) -> Tensor:

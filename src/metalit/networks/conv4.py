@@ -19,7 +19,7 @@ class Conv4(nn.Module):
         downsample: ``pool`` halves by 2x2 max-pooling and flattens the last map (Vinyals et al. 2016); ``stride``
             halves by strided convolution and averages the last map over space (MAML's Omniglot network, Finn et al.
             2017, section 5.2).
-        batch_norm: which statistics normalise, see ``batch_norm_2d``.
+        batch_norm: which statistics normalise, see ``batch_norm_2d``; if not given, the method chooses.
         channels_last: keep weights, and so maps, channels last in memory. Changes no number. On a CPU it makes the
             pooling form two thirds as slow for metric-based methods; with weights per task, in gradient-based ones,
             it is the slower layout.
@@ -40,7 +40,7 @@ class Conv4(nn.Module):
         in_channels: int = 1,
         image_size: int = 28,
         downsample: Literal["pool", "stride"] = "pool",
-        batch_norm: BatchNormMode = "batch",
+        batch_norm: BatchNormMode | None = None,
         channels_last: bool = False,
     ) -> None:
         super().__init__()

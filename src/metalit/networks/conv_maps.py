@@ -15,7 +15,7 @@ class ConvMaps(nn.Module):
         channels: filters of each block.
         in_channels: channels of the images.
         image_size: height and width of the images, in pixels, at least 12.
-        batch_norm: which statistics normalise, see ``batch_norm_2d``.
+        batch_norm: which statistics normalise, see ``batch_norm_2d``; if not given, the method chooses.
         channels_last: keep weights, and so maps, channels last in memory. Changes no number.
 
     Attributes:
@@ -36,7 +36,7 @@ class ConvMaps(nn.Module):
         channels: int = 64,
         in_channels: int = 1,
         image_size: int = 28,
-        batch_norm: BatchNormMode = "batch",
+        batch_norm: BatchNormMode | None = None,
         channels_last: bool = False,
     ) -> None:
         super().__init__()

@@ -45,8 +45,8 @@ class MemoryController(nn.Module):
         key_strength: what the cosines are multiplied by before the softmax of a read, > 0.
 
     Shape:
-        ``[steps + branches, inputs]`` to ``[steps + branches, outputs]``: a sequence, and alternative next steps that
-        do not see one another (``metalit.functional.sequence``).
+        a sequence ``[steps, inputs]`` to the state after it and ``[steps, outputs]``; ``next_step`` takes alternative
+        next steps ``[branches, inputs]``, which do not see one another, to ``[branches, outputs]``.
 
     Raises:
         ValueError: a number outside its range.
@@ -80,17 +80,19 @@ class MemoryController(nn.Module):
         for name, parameter in self.named_parameters():
             nn.init.zeros_(parameter) if name.endswith("bias") else nn.init.xavier_uniform_(parameter)
 
-    def forward(self, x: Tensor, steps: int) -> Tensor:
-        """Return one output vector for each row."""
+    def forward(self, x: Tensor) -> tuple[MemoryState, Tensor]:
+        """Return the state after a sequence, and one output vector for each of its steps."""
         driven = self.from_inputs(x)  # of all steps at once, which is faster
         state, seen = self.initial_state(), []
-        for t in range(steps):
-            state = self.step(driven[t], state)
+        for step in driven:
+            state = self.step(step, state)
             seen.append(torch.cat([state.hidden, state.read], dim=-1))
-        branches = self.step(driven[steps:], state)
-        last = torch.cat([branches.hidden, branches.read], dim=-1)
-        outputs: Tensor = self.head(torch.cat([torch.stack(seen), last]) if seen else last)
-        return outputs
+        return state, self.head(torch.stack(seen))
+
+    def next_step(self, x: Tensor, state: MemoryState) -> Tensor:
+        """Return outputs ``[branches, outputs]`` of next steps ``[branches, inputs]``."""
+        after = self.step(self.from_inputs(x), state)
+        return self.head(torch.cat([after.hidden, after.read], dim=-1))  # type: ignore[no-any-return]
 
     def initial_state(self) -> MemoryState:
         """Return the state before the first step: the same for every task."""

@@ -13,7 +13,24 @@ from metalit.functional.task_context import channel_affine
 BatchNormMode = Literal["batch", "running", "renorm", "none"]
 
 
-def batch_norm_2d(channels: int, mode: BatchNormMode) -> nn.Module:
+class BatchNormOfMethod2d(nn.BatchNorm2d):
+    """Batch norm whose mode is left to the method: ``batch``, until one calls ``use_running_statistics``."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, track_running_stats=False)
+
+
+def use_running_statistics(network: nn.Module) -> None:
+    """Give running statistics to every batch norm of a network whose mode was left to the method."""
+    for module in network.modules():
+        if isinstance(module, BatchNormOfMethod2d) and not module.track_running_stats:
+            module.track_running_stats = True
+            module.running_mean = torch.zeros_like(module.weight.detach())
+            module.running_var = torch.ones_like(module.weight.detach())
+            module.num_batches_tracked = torch.zeros((), dtype=torch.int64, device=module.weight.device)
+
+
+def batch_norm_2d(channels: int, mode: BatchNormMode | None) -> nn.Module:
     """Return the normalisation layer of one convolution.
 
     Args:
@@ -21,8 +38,11 @@ def batch_norm_2d(channels: int, mode: BatchNormMode) -> nn.Module:
         mode: ``batch`` normalises by the statistics of the examples at hand, in evaluation too: predictions for one
             query image then depend on the other query images (*transductive*; MAML and its kin). ``running`` uses
             statistics accumulated in training when evaluating (Prototypical Networks). ``renorm`` does so in training
-            too (``BatchRenorm2d``), for training tasks of few images. ``none`` leaves it out.
+            too (``BatchRenorm2d``), for training tasks of few images. ``none`` leaves it out. Not given, the method
+            chooses: metric-based and memory-based ones ``running``, all others ``batch``.
     """
+    if mode is None:
+        return BatchNormOfMethod2d(channels)
     if mode == "none":
         return nn.Identity()
     if mode == "renorm":
@@ -81,10 +101,10 @@ class BatchRenorm2d(nn.BatchNorm2d):
         return channel_affine(maps, (weight * r).to(maps.dtype), (weight * d + bias).to(maps.dtype))
 
 
-def batch_norm_mode(network: nn.Module) -> str:
-    """Return a network's mode, any network's, as it is written into a result; ``mixed`` if its layers differ."""
+def batch_norm_mode(*networks: nn.Module) -> str:
+    """Return the mode of any networks, as it is written into a result; ``mixed`` if their layers differ."""
     modes = set()
-    for module in network.modules():
+    for module in (module for network in networks for module in network.modules()):
         if isinstance(module, BatchRenorm2d):
             modes.add("renorm")
         elif isinstance(module, nn.modules.batchnorm._BatchNorm):

@@ -14,6 +14,7 @@ class RelationModule(nn.Module):
         size: height and width of the maps, at least 4.
         hidden: width of the first linear layer.
         batch_norm: which statistics normalise, see ``batch_norm_2d``; those of a batch are over all pairs of a task.
+            If not given, the method chooses.
         channels_last: keep weights, and so maps, channels last in memory. Changes no number.
 
     Shape:
@@ -28,7 +29,7 @@ class RelationModule(nn.Module):
         channels: int = 64,
         size: int = 5,
         hidden: int = 8,
-        batch_norm: BatchNormMode = "batch",
+        batch_norm: BatchNormMode | None = None,
         channels_last: bool = False,
     ) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
 """How per-task results become one meta-loss."""
 
-from metalit.objectives.base import LearnedTask, Objective
+from metalit.objectives.base import LearnedTask, Measure, Objective, measure_nothing
 from metalit.objectives.chaser_loss import ChaserLoss
 from metalit.objectives.contrastive import ConML, ContrastiveAdaptation
 from metalit.objectives.gradient_penalty import GradientPenalty
@@ -18,9 +18,11 @@ __all__ = [
     "JointLoss",
     "LearnedTask",
     "MaxMinEntropy",
+    "Measure",
     "MultiStepLoss",
     "Objective",
     "QueryLoss",
     "ReptileLoss",
     "TaskInequality",
+    "measure_nothing",
 ]

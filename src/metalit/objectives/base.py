@@ -35,6 +35,14 @@ class LearnedTask(NamedTuple):
     resume: Callable[[Params, Labelled, int], list[Params]]
 
 
+Measure = Callable[[LearnedTask], Params]
+
+
+def measure_nothing(_: LearnedTask) -> Params:
+    """Return nothing, as an objective does that looks at query losses alone."""
+    return {}
+
+
 class Objective(ABC):
     """A pure function from the outcome of all tasks to the scalar that training minimises.
 

@@ -1,13 +1,10 @@
 """The meta-loss of Bayesian MAML: adapted parameters chase those that know more."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
 
-from metalit.episode import Labelled
 from metalit.functional.checks import at_least
+from metalit.functional.examples import joined
 from metalit.functional.parameters import Params, detached
 from metalit.objectives.base import LearnedTask, Objective
 from metalit.outcome import Outcome
@@ -37,19 +34,10 @@ class ChaserLoss(Objective):
         """Return the squared distance to the leader."""
         chaser = {name: task.path[-1][name] for name in task.adapted}
         constants = detached(task.path[-1])
-        leader = task.resume(constants, both(task.support, task.query), self.leader_steps)[-1]
+        leader = task.resume(constants, joined(task.support, task.query), self.leader_steps)[-1]
         squares = [(value - leader[name].detach()).square().sum() for name, value in chaser.items()]
         return {"chaser": torch.stack(squares).sum()}
 
     def __call__(self, outcome: Outcome) -> Tensor:
         """Return its mean over tasks."""
         return outcome.measured["chaser"].mean()
-
-
-def both(support: Labelled, query: Labelled) -> Labelled:
-    """Return the examples of both sets of one task."""
-
-    def join(one: Any, other: Any) -> Any:
-        return torch.cat([one, other])
-
-    return tree_map(join, support, query)  # type: ignore[no-any-return]

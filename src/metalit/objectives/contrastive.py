@@ -5,10 +5,10 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils._pytree import tree_map
 
 from metalit.episode import Labelled
 from metalit.functional.checks import at_least, not_negative
+from metalit.functional.examples import joined, one_per_example, selected
 from metalit.functional.parameters import Params
 from metalit.functional.precision import full_precision
 from metalit.functional.task_context import uniform_like
@@ -80,7 +80,7 @@ class ConML(Objective):
 
     def measure(self, task: LearnedTask) -> Params:
         """Return what represents the task ``[P]``, and its mean distance to that of subsets."""
-        everything = tree_map(lambda *parts: torch.cat(parts), task.support, task.query)
+        everything = joined(task.support, task.query)
         whole = representation(task, task.learn(everything), self.of)
         parts = [
             representation(task, task.learn(random_subset(everything, len(task.support.y))), self.of)
@@ -105,10 +105,8 @@ def representation(task: LearnedTask, path: list[Params], of: Representation) ->
 
 def random_subset(examples: Labelled, size: int) -> Labelled:
     """Return ``size`` of the examples of one task, drawn without replacement."""
-    chosen = uniform_like(examples.y.flatten(1)[:, 0] if examples.y.dim() > 1 else examples.y).argsort()[
-        :size
-    ]
-    return tree_map(lambda leaf: leaf.index_select(0, chosen), examples)  # type: ignore[no-any-return]
+    chosen = uniform_like(one_per_example(examples)).argsort()[:size]
+    return selected(examples, chosen)  # type: ignore[no-any-return]
 
 
 @full_precision

@@ -54,7 +54,7 @@ class MetaGANMAML(GenerativeMetaLearner, MAML):
         fakes, state = state
 
         def discriminator_loss(adapted: Params, support: Labelled) -> Tensor:
-            fake = fake_loss(self.predict(meta, adapted, fakes))
+            fake = fake_loss(self.outputs(meta, adapted, fakes))
             return self.loss(meta, adapted, support) + self.game_weight * fake
 
         gradient, loss = self.inner_gradient(meta, support, adapted, discriminator_loss)
@@ -63,15 +63,15 @@ class MetaGANMAML(GenerativeMetaLearner, MAML):
 
     def loss(self, meta: Params, adapted: Params, examples: Labelled) -> Tensor:
         """Return the part of L_D that is of real examples."""
-        return label_loss(self.predict(meta, adapted, examples.x), examples.y, self.game_weight)
+        return label_loss(self.outputs(meta, adapted, examples.x), examples.y, self.game_weight)
 
     def judge(self, meta: Params, adapted: Params, query: Labelled) -> Outcome:
         """Return the same part and the N logits on the query set."""
-        predictions = self.predict(meta, adapted, query.x)
+        predictions = self.outputs(meta, adapted, query.x)
         return Outcome(label_loss(predictions, query.y, self.game_weight), predictions)
 
     def penalties(self, meta: Params, support: Labelled, path: list[Params]) -> Params:
         """Return the fakes' part of line 8, and line 9."""
-        logits: Callable[[Tensor], Tensor] = partial(self.predict, meta, path[-1])
-        constant_logits = partial(self.predict, detached(meta), detached(path[-1]))
+        logits: Callable[[Tensor], Tensor] = partial(self.outputs, meta, path[-1])
+        constant_logits = partial(self.outputs, detached(meta), detached(path[-1]))
         return self.play(self.generate(meta, support), logits, constant_logits)  # line 7

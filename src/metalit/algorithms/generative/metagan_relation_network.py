@@ -20,6 +20,7 @@ from metalit.algorithms.metric.relation_network import RelationNetwork
 from metalit.episode import Labelled
 from metalit.functional.parameters import Params, detached
 from metalit.functional.real_or_fake import real_loss
+from metalit.objectives import Measure, measure_nothing
 from metalit.outcome import Outcome
 
 
@@ -40,10 +41,17 @@ class MetaGANRelationNetwork(GenerativeMetaLearner, RelationNetwork):
         """Return the first two terms of line 5."""
         return super().loss(meta, support, query, scores) + self.game_weight * real_loss(scores)
 
-    def task(self, meta: Params, support: Labelled, query: Labelled, ways: int) -> Outcome:
+    def task(
+        self,
+        meta: Params,
+        support: Labelled,
+        query: Labelled,
+        ways: int,
+        measure: Measure = measure_nothing,
+    ) -> Outcome:
         """Add the third term of line 5, and line 6, to what a relation network makes of the task."""
-        outcome = super().task(meta, support, query, ways)
-        logits = partial(self.classify, meta, support, ways=ways)
-        constant_logits = partial(self.classify, detached(meta), support, ways=ways)
+        outcome = super().task(meta, support, query, ways, measure)
+        logits = partial(self.predict_jointly, meta, support, ways=ways)
+        constant_logits = partial(self.predict_jointly, detached(meta), support, ways=ways)
         penalties = self.play(self.generate(meta, support), logits, constant_logits)  # line 2
         return outcome._replace(penalties=outcome.penalties | penalties)

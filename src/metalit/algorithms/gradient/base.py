@@ -14,11 +14,11 @@ from metalit.algorithms.base import MetaLearner
 from metalit.episode import Labelled
 from metalit.functional.checkpointing import checkpointed
 from metalit.functional.checks import at_least
-from metalit.functional.losses import task_loss
+from metalit.functional.losses import check_targets, task_loss
 from metalit.functional.parameters import Params, detached, scope, select
 from metalit.functional.precision import without_autocast
 from metalit.functional.update_rules import UpdateRule
-from metalit.objectives import LearnedTask
+from metalit.objectives import LearnedTask, Measure, measure_nothing
 from metalit.outcome import Outcome
 
 Start = Callable[[Params, Labelled], tuple[Params, Any]]
@@ -34,7 +34,8 @@ class GradientBasedMetaLearner(MetaLearner, ABC):
         inner_steps: inner steps per task in training, >= 0.
         eval_inner_steps: inner steps in validation, test and prediction; ``inner_steps`` if not given.
         adapted: shell-style patterns of the parameters that adapt, e.g. ``["head.*"]``, or ``["*", "!head.*"]`` for all
-            others; those that do not adapt keep their meta-learned value within a task.
+            others; those that do not adapt keep their meta-learned value within a task. ``*`` stands for all that
+            require a gradient: a frozen parameter never moves.
         first_order: hold the inner gradients constant when the meta-gradient is taken: cheaper, and no second
             derivatives.
         checkpoint_steps: keep only the parameters of each inner step for the backward pass and compute the rest
@@ -44,8 +45,8 @@ class GradientBasedMetaLearner(MetaLearner, ABC):
         **learner: the settings of ``MetaLearner``.
 
     Raises:
-        ValueError: a negative number of steps, a pattern that matches no parameter, or settings that exclude one
-            another.
+        ValueError: a negative number of steps, a pattern that matches no parameter or a frozen one, or settings that
+            exclude one another.
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class GradientBasedMetaLearner(MetaLearner, ABC):
         self.inner_steps, self.eval_inner_steps = inner_steps, eval_inner_steps
         at_least(0, inner_steps=inner_steps, eval_inner_steps=eval_inner_steps)
         self.adapted = tuple(adapted)
-        self.adapted_names = list(select(network, adapted))
+        self.may_adapt = list(select(network, adapted))
         self.first_order, self.inner_autocast = first_order, inner_autocast
         self.checkpoint_steps = checkpoint_steps
         if checkpoint_steps and self.engine.compile:
@@ -82,6 +83,11 @@ class GradientBasedMetaLearner(MetaLearner, ABC):
             state: what ``start`` or the step before returned.
         """
 
+    @property
+    def adapted_names(self) -> list[str]:
+        """Names of the parameters that adapt: those chosen by ``adapted`` that have not been frozen since."""
+        return [name for name in self.may_adapt if self.network.get_parameter(name).requires_grad]
+
     def start(self, meta: Params, support: Labelled) -> tuple[Params, Any]:
         """Return a task's parameters before the first inner step, and the state of the update rule."""
         network = scope(meta, "network")
@@ -92,15 +98,22 @@ class GradientBasedMetaLearner(MetaLearner, ABC):
         """Return where a task starts when it is trained on, which may depend on the query set; ``start`` by default."""
         return self.start(meta, support)
 
-    def predict(self, meta: Params, adapted: Params, x: Tensor) -> Tensor:
-        """Return one task's predictions for inputs ``[n, ...]``."""
+    def outputs(self, meta: Params, adapted: Params, x: Any) -> Tensor:
+        """Return the network's outputs for inputs ``[n, ...]``, by one task's adapted parameters."""
         return functional_call(self.network, {**scope(meta, "network"), **adapted}, (x,))  # type: ignore[no-any-return]
 
     def penalties(self, meta: Params, support: Labelled, path: list[Params]) -> Params:
         """Return the terms that the method itself adds to the meta-loss of a task, 0-d by name; none by default."""
         return {}
 
-    def task(self, meta: Params, support: Labelled, query: Labelled, ways: int) -> Outcome:
+    def task(
+        self,
+        meta: Params,
+        support: Labelled,
+        query: Labelled,
+        ways: int,
+        measure: Measure = measure_nothing,
+    ) -> Outcome:
         """Adapt on the support set, then judge on the query set."""
         learn = partial(self.trajectory, meta, steps=self.inner_steps)
         path = learn(support, start=partial(self.start_in_training, query=query))
@@ -110,13 +123,13 @@ class GradientBasedMetaLearner(MetaLearner, ABC):
             support,
             query,
             partial(self.loss, meta),
-            partial(self.predict, meta),
+            partial(self.outputs, meta),
             learn,
             partial(self.resume, meta),
         )
         outcome = self.judge(meta, path[-1], query)
         return outcome._replace(
-            measured={**outcome.measured, **self.present_objective.measure(learned)},
+            measured={**outcome.measured, **measure(learned)},
             penalties={**outcome.penalties, **self.penalties(meta, support, path)},
         )
 
@@ -133,13 +146,29 @@ class GradientBasedMetaLearner(MetaLearner, ABC):
             },
         )
 
-    @torch.no_grad()
-    def adapt(self, support: Labelled) -> Callable[[Tensor], Tensor]:
-        """Learn one task and return its predictor."""
-        meta = self.tensors()
-        with self.context():
-            adapted = self.trajectory(meta, support, self.steps_in_evaluation())[-1]
-        return partial(self._predict_in_context, meta, adapted)
+    def learn(self, meta: Params, support: Labelled, ways: int) -> Params:
+        """Return the adapted parameters of one task."""
+        return self.trajectory(meta, support, self.steps_in_evaluation())[-1]
+
+    def predict(self, meta: Params, state: Any, x: Any) -> Tensor:
+        """Return one task's predictions for inputs ``[n, ...]``, by the adapted parameters ``state``."""
+        return self.outputs(meta, state, x)
+
+    def check(self, meta: Params, support: Labelled, ways: int) -> None:
+        """Refuse a task with another number of classes or outputs than the network has."""
+        outputs = self.outputs_at_start(meta, support)
+        if ways == 0:
+            check_targets(outputs, support.y)
+        elif outputs.shape[-1] != ways:
+            raise ValueError(
+                f"the support set has {ways} classes, but the network {outputs.shape[-1]} outputs: a "
+                f"{type(self).__name__} learns tasks of as many classes as it was trained with (data.ways)"
+            )
+
+    def outputs_at_start(self, meta: Params, support: Labelled) -> Tensor:
+        """Return the outputs ``[S, ...]`` on the support set before any inner step."""
+        unlabelled = support._replace(y=torch.zeros_like(support.y))  # a class too many would be no index
+        return self.outputs(meta, self.start(meta, unlabelled)[0], support.x)
 
     def trajectory(
         self, meta: Params, support: Labelled, steps: int, start: Start | None = None
@@ -185,11 +214,11 @@ class GradientBasedMetaLearner(MetaLearner, ABC):
 
     def loss(self, meta: Params, adapted: Params, examples: Labelled) -> Tensor:
         """Return one task's mean loss on some examples."""
-        return task_loss(self.predict(meta, adapted, examples.x), examples.y)
+        return task_loss(self.outputs(meta, adapted, examples.x), examples.y)
 
     def judge(self, meta: Params, adapted: Params, query: Labelled) -> Outcome:
         """Return loss and predictions on the query set; numbers and penalties of the method's own may be added."""
-        predictions = self.predict(meta, adapted, query.x)
+        predictions = self.outputs(meta, adapted, query.x)
         return Outcome(task_loss(predictions, query.y), predictions)
 
     def steps_in_evaluation(self) -> int:
@@ -205,8 +234,3 @@ class GradientBasedMetaLearner(MetaLearner, ABC):
             "first_order": self.first_order,
             "objective": type(self.objective).__name__,
         }
-
-    @torch.no_grad()
-    def _predict_in_context(self, meta: Params, adapted: Params, x: Tensor) -> Tensor:
-        with self.context():
-            return self.predict(meta, adapted, x)

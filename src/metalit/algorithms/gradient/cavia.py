@@ -45,7 +45,12 @@ class CAVIA(GradientBasedMetaLearner):
             )
         super().__init__(network, update_rule=SGD(inner_lr), adapted=("*",), **learner)
         self.context_size = size
-        self.adapted, self.adapted_names = ("context",), ["context"]  # no parameter of the network adapts
+        self.adapted = ("context",)  # no parameter of the network adapts
+
+    @property
+    def adapted_names(self) -> list[str]:
+        """Name of what adapts."""
+        return ["context"]
 
     def start(self, meta: Params, support: Labelled) -> tuple[Params, Any]:
         """Return context parameters of zero."""
@@ -58,6 +63,6 @@ class CAVIA(GradientBasedMetaLearner):
         gradient, loss = self.inner_gradient(meta, support, adapted)  # line 6
         return self.update(meta, gradient, state, adapted, loss)
 
-    def predict(self, meta: Params, adapted: Params, x: Tensor) -> Tensor:
+    def outputs(self, meta: Params, adapted: Params, x: Any) -> Tensor:
         """Return f(x, phi; theta)."""
         return functional_call(self.network, scope(meta, "network"), (x, adapted["context"]))  # type: ignore[no-any-return]

@@ -29,6 +29,7 @@ from metalit.functional.precision import without_autocast
 from metalit.functional.update_rules import SGD, UpdateRule
 from metalit.functional.update_rules.adam import Adam
 from metalit.functional.vectors import combine, inner_product
+from metalit.objectives import Measure, measure_nothing
 from metalit.outcome import Outcome
 
 INNER_OPTIMIZERS: dict[str, Callable[[float], UpdateRule]] = {"adam": partial(Adam, beta1=0.0), "sgd": SGD}
@@ -103,7 +104,14 @@ class FOML(GradientBasedMetaLearner):
         adapted, moments = self.update(meta, gradient, moments, adapted, loss)  # line 6
         return adapted, (queue, moments)
 
-    def task(self, meta: Params, support: Labelled, query: Labelled, ways: int) -> Outcome:
+    def task(
+        self,
+        meta: Params,
+        support: Labelled,
+        query: Labelled,
+        ways: int,
+        measure: Measure = measure_nothing,
+    ) -> Outcome:
         """Adapt on the support set, judge on the query set, and then step on the query set for the meta-gradient.
 
         Written anew because the optimiser goes on from support to query set with the state it has. The loss is that on

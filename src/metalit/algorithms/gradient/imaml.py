@@ -31,6 +31,7 @@ from metalit.functional.parameters import Params, detached, scope
 from metalit.functional.precision import without_autocast
 from metalit.functional.update_rules import SGD
 from metalit.functional.vectors import combine, inner_product, norm
+from metalit.objectives import Measure, measure_nothing
 from metalit.outcome import Outcome
 
 
@@ -115,7 +116,14 @@ class IMAML(GradientBasedMetaLearner):
         pull = {name: value - theta[name] for name, value in adapted.items()}
         return combine(gradient, self.proximal_strength, pull), loss
 
-    def task(self, meta: Params, support: Labelled, query: Labelled, ways: int) -> Outcome:
+    def task(
+        self,
+        meta: Params,
+        support: Labelled,
+        query: Labelled,
+        ways: int,
+        measure: Measure = measure_nothing,
+    ) -> Outcome:
         """Learn a task, judge it on the query set, and give the loss its implicit gradient.
 
         Written anew because the inherited one differentiates through the inner steps. Here the solution of line 8 is a

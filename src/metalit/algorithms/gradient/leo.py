@@ -96,13 +96,26 @@ class LEO(GradientBasedMetaLearner):
         )
         if not train_body:
             network.body.requires_grad_(False).eval()
-        self.adapted, self.adapted_names = ("weights",), ["weights"]  # of each task: none of the network's
+        self.adapted = ("weights",)  # of each task: none of the network's
         self.ways, self.latent_steps, self.dropout = ways, latent_steps, dropout
         self.weights_scale = math.sqrt(2 / (ways + features))
         self.kl_weight = not_negative("kl_weight", kl_weight)
         self.encoder_penalty_weight = not_negative("encoder_penalty_weight", encoder_penalty_weight)
         self.l2_weight = not_negative("l2_weight", l2_weight)
         self.orthogonality_weight = not_negative("orthogonality_weight", orthogonality_weight)
+
+    @property
+    def adapted_names(self) -> list[str]:
+        """Name of what adapts in the end; the codes are on the way there."""
+        return ["weights"]
+
+    def check(self, meta: Params, support: Labelled, ways: int) -> None:
+        """Refuse a task with another number of classes than the network was made for."""
+        if ways not in (0, self.ways):
+            raise ValueError(
+                f"the support set has {ways} classes, but LEO's network {self.ways}: it learns tasks of as many "
+                "classes as it was trained with (data.ways)"
+            )
 
     def start(self, meta: Params, support: Labelled) -> tuple[Params, Any]:
         """Return a task's codes, the weights they stand for, and what the codes were drawn from."""
@@ -135,7 +148,7 @@ class LEO(GradientBasedMetaLearner):
             moved["weights"] = self.decode(meta, moved["codes"])
         return adapted | moved, (step + 1, features)
 
-    def predict(self, meta: Params, adapted: Params, x: Tensor) -> Tensor:
+    def outputs(self, meta: Params, adapted: Params, x: Any) -> Tensor:
         """Return logits by the generated weights."""
         return self.logits(self.embed(meta, x), adapted["weights"])
 
@@ -152,7 +165,7 @@ class LEO(GradientBasedMetaLearner):
             "orthogonality": self.orthogonality_weight * correlation(meta["network.decoder.weight"].T),
         }
 
-    def embed(self, meta: Params, x: Tensor) -> Tensor:
+    def embed(self, meta: Params, x: Any) -> Tensor:
         """Return the embeddings ``[n, features]``."""
         return functional_call(self.network.get_submodule("body"), scope(meta, "network.body"), (x,))  # type: ignore[no-any-return]
 

@@ -82,23 +82,23 @@ class LSTMMetaLearner(GradientBasedMetaLearner):
         theta, state = self.update(meta, gradient, state, theta, loss)  # lines 8 and 9
         return theta | running, state
 
-    def predict(self, meta: Params, adapted: Params, x: Tensor) -> Tensor:
-        """Return one task's predictions, in evaluation by the statistics of its support set."""
+    def outputs(self, meta: Params, adapted: Params, x: Any) -> Tensor:
+        """Return the network's outputs, in evaluation by the statistics of the task's support set."""
         theta, running = self.split(adapted)
         if not self.normalises_by_support():
-            return super().predict(meta, theta, x)
+            return super().outputs(meta, theta, x)
         with FixedStatistics(running):
-            return super().predict(meta, theta, x)
+            return super().outputs(meta, theta, x)
 
     def accumulating_gradient(
         self, meta: Params, support: Labelled, theta: Params, running: Params
     ) -> tuple[Params, Tensor, Params]:
         """Return gradient and loss, as constants, and the running statistics after the forward pass."""
-        predict = partial(super().predict, meta)
+        outputs = partial(super().outputs, meta)
 
         def loss_and_statistics(theta: Params) -> tuple[Tensor, Params]:
             with AccumulateStatistics(running, self.statistics_momentum) as norms:
-                loss = task_loss(predict(theta, support.x), support.y)
+                loss = task_loss(outputs(theta, support.x), support.y)
             return loss, norms.advanced
 
         gradient, (loss, running) = grad_and_value(loss_and_statistics, has_aux=True)(theta)
@@ -112,6 +112,10 @@ class LSTMMetaLearner(GradientBasedMetaLearner):
     def normalises_by_support(self) -> bool:
         """Whether batch norm has running statistics of each task's own at present."""
         return self.query_statistics == "support" and not self.training
+
+    def transductive(self) -> bool:
+        """Whether queries are normalised by statistics of their batch."""
+        return self.query_statistics == "batch" and super().transductive()
 
     def setting(self) -> dict[str, Any]:
         """Return what a reader of a result must know about the method."""

@@ -15,11 +15,13 @@ of line 7, MSL is v of line 9 (``MultiStepLoss``), CA is the schedule of Adam's 
 """
 
 from collections.abc import Sequence
+from copy import copy
 from typing import Any
 
 from torch import nn
 
 from metalit.algorithms.gradient.base import GradientBasedMetaLearner
+from metalit.engine import Task
 from metalit.episode import Labelled
 from metalit.functional.parameters import Params, scope, select
 from metalit.functional.update_rules import SGD
@@ -90,16 +92,20 @@ class MAMLPlusPlus(GradientBasedMetaLearner):
             inner_steps=inner_steps,
             objective=objective,
             adapted=adapted,
+            first_order=first_order,
             **learner,
         )
         self.norms = norms
         self.learn_rates, self.per_step_norms = learn_rates, bool(norms.parameter_names)
-        self.always_first_order, self.first_order_epochs = first_order, first_order_epochs
-        self.first_order = first_order or first_order_epochs > 0
+        self.first_order_epochs = first_order_epochs
 
-    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Take second derivatives from their epoch on; in each batch, for a run may be resumed within an epoch."""
-        self.first_order = self.always_first_order or self.current_epoch < self.first_order_epochs
+    def training_task(self, support: Labelled, objective: Objective, epoch: int | None = None) -> Task:
+        """Return the task of an epoch: without second derivatives before the epoch from which they are taken."""
+        if epoch is None or epoch >= self.first_order_epochs:
+            return super().training_task(support, objective, epoch)
+        first_order = copy(self)  # shares all parameters
+        first_order.first_order = True
+        return super(MAMLPlusPlus, first_order).training_task(support, objective, epoch)
 
     def start(self, meta: Params, support: Labelled) -> tuple[Params, Any]:
         """Return theta_b,0, and with the state of the update rule the number of steps taken."""
@@ -119,7 +125,6 @@ class MAMLPlusPlus(GradientBasedMetaLearner):
         """Return what a reader of a result must know about the method."""
         return {
             **super().setting(),
-            "first_order": self.always_first_order,
             "first_order_epochs": self.first_order_epochs,
             "learn_rates": self.learn_rates,
             "per_step_norms": self.per_step_norms,

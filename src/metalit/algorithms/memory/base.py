@@ -1,8 +1,6 @@
 """Memory-based meta-learning: a task is learned by reading its examples one after another."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
@@ -12,16 +10,21 @@ from torch.func import functional_call
 from metalit.algorithms.base import MetaLearner
 from metalit.episode import Labelled
 from metalit.functional.checks import at_least
+from metalit.functional.examples import count, joined, split
 from metalit.functional.losses import task_loss
 from metalit.functional.parameters import Params, scope
 from metalit.functional.sequence import accuracy_by_presentation, shuffled
+from metalit.networks.normalisation import use_running_statistics
+from metalit.objectives import Measure, measure_nothing
 from metalit.outcome import Outcome
 
 
 class MemoryMetaLearner(MetaLearner, ABC):
-    """Reads the support set in random order, then every query by itself. An algorithm writes ``read`` alone.
+    """Reads the support set in random order, then every query by itself. An algorithm writes ``read`` and ``answer``.
 
-    The order does not depend on how the examples stand in the episode; in evaluation a task has always the same.
+    The order does not depend on how the examples stand in the episode; in evaluation a task has always the same. Both
+    sets are embedded in one pass in training, and in evaluation if the network is transductive. Batch norm whose mode
+    was left open has running statistics.
 
     Args:
         network: what sees single examples.
@@ -37,6 +40,7 @@ class MemoryMetaLearner(MetaLearner, ABC):
 
     def __init__(self, network: nn.Module, ways: int | None = None, outputs: int = 1, **learner: Any) -> None:
         super().__init__(network, **learner)
+        use_running_statistics(self)
         at_least(1, ways=ways, outputs=outputs)
         if self.objective.looks_at_adaptation:
             raise ValueError(
@@ -47,47 +51,80 @@ class MemoryMetaLearner(MetaLearner, ABC):
         self.width = outputs if ways is None else ways  # of a label's code, and of a prediction
 
     @abstractmethod
-    def read(self, meta: Params, support: Labelled, query: Tensor) -> Tensor:
-        """Read one task.
+    def read(self, meta: Params, support: Labelled) -> tuple[Any, Tensor]:
+        """Read the support set of one task.
 
         Args:
             meta: meta-parameters and buffers of the whole learner, by name.
-            support: ``x [S, ...]``, ``y [S, ...]``, in the order in which they are to be read.
-            query: ``[Q, ...]``, each to be read after the support set, and none to see another.
+            support: embeddings ``x [S, ...]``, ``y [S, ...]``, in the order in which they are to be read.
 
         Returns:
-            predictions of the queries, ``[Q, width]``; or ``[S + Q, width]`` where the support examples are predicted
-            too, each before its own label is told. All that is predicted is trained.
+            what is remembered, a pytree of tensors; and predictions ``[S, width]`` of the support examples, each made
+            before its own label is told, or ``[0, width]`` where there are none. All that is predicted is trained.
         """
 
-    def task(self, meta: Params, support: Labelled, query: Labelled, ways: int) -> Outcome:
+    @abstractmethod
+    def answer(self, meta: Params, memory: Any, query: Any) -> Tensor:
+        """Return predictions ``[Q, width]`` of embedded queries ``[Q, ...]``, none of which sees another."""
+
+    def task(
+        self,
+        meta: Params,
+        support: Labelled,
+        query: Labelled,
+        ways: int,
+        measure: Measure = measure_nothing,
+    ) -> Outcome:
         """Read the task; the loss is over all predictions."""
-        support, predictions = self._read_in_random_order(meta, support, query.x, ways)
-        targets = torch.cat([support.y, query.y])[-len(predictions) :]
-        measured = self.by_presentation(predictions, support, query)
-        return Outcome(task_loss(predictions, targets), predictions[-len(query.y) :], measured=measured)
+        support, before, predictions = self.read_and_answer(meta, support, query.x, ways)
+        loss = task_loss(torch.cat([before, predictions]), torch.cat([support.y[: len(before)], query.y]))
+        return Outcome(loss, predictions, measured=self.by_presentation(before, support, predictions, query))
 
     def evaluate_task(self, meta: Params, support: Labelled, query: Labelled, ways: int) -> Outcome:
         """Return the outcome of the queries as the only stage, T = 1: nothing is adapted."""
-        support, predictions = self._read_in_random_order(meta, support, query.x, ways)
-        measured = self.by_presentation(predictions, support, query)
-        predictions = predictions[-len(query.y) :]
+        support, before, predictions = self.read_and_answer(meta, support, query.x, ways)
+        measured = self.by_presentation(before, support, predictions, query)
         return Outcome(
             task_loss(predictions, query.y).unsqueeze(0),
             predictions.unsqueeze(0),
             measured={name: value.unsqueeze(0) for name, value in measured.items()},
         )
 
-    @torch.no_grad()
-    def adapt(self, support: Labelled) -> Callable[[Tensor], Tensor]:
-        """Remember one task's support set and return its predictor."""
-        return partial(self._predict_in_context, support, self.ways_of(support))
+    def learn(self, meta: Params, support: Labelled, ways: int) -> Any:
+        """Return what is remembered; of a transductive network the support set, to be embedded with the queries."""
+        support = shuffled(support)
+        if self.transductive():
+            return support
+        return self.read(meta, Labelled(self.embed(meta, support.x), support.y))[0]
 
-    def embed(self, meta: Params, x: Tensor) -> Tensor:
+    def predict(self, meta: Params, state: Any, x: Any) -> Tensor:
+        """Return one task's predictions for inputs ``[n, ...]``."""
+        if self.transductive():
+            embedded, queries = self.embed_both(meta, state.x, x)
+            return self.answer(meta, self.read(meta, Labelled(embedded, state.y))[0], queries)
+        return self.answer(meta, state, self.embed(meta, x))
+
+    def read_and_answer(
+        self, meta: Params, support: Labelled, query: Any, ways: int
+    ) -> tuple[Labelled, Tensor, Tensor]:
+        """Return the support set as it was read, its predictions, and those of the queries; see ``read``."""
+        self.check(meta, support, ways)
+        support = shuffled(support)
+        embedded, queries = self.embed_both(meta, support.x, query)
+        memory, before = self.read(meta, Labelled(embedded, support.y))
+        return support, before, self.answer(meta, memory, queries)
+
+    def embed_both(self, meta: Params, support: Any, query: Any) -> tuple[Any, Any]:
+        """Return the embeddings of both sets."""
+        if self.training or self.transductive():
+            return split(self.embed(meta, joined(support, query)), count(support))
+        return self.embed(meta, support), self.embed(meta, query)
+
+    def embed(self, meta: Params, x: Any) -> Any:
         """Return the network's outputs ``[n, D]``."""
-        return functional_call(self.network, scope(meta, "network"), (x,))  # type: ignore[no-any-return]
+        return functional_call(self.network, scope(meta, "network"), (x,))
 
-    def check(self, support: Labelled, ways: int) -> None:
+    def check(self, meta: Params, support: Labelled, ways: int) -> None:
         """Refuse tasks that the codes of labels do not fit."""
         name = type(self).__name__
         if self.ways is None and ways > 0:
@@ -108,24 +145,12 @@ class MemoryMetaLearner(MetaLearner, ABC):
                 f"outputs is {self.width}, but the targets have {support.y.shape[-1]} numbers each"
             )
 
-    def by_presentation(self, predictions: Tensor, support: Labelled, query: Labelled) -> Params:
+    def by_presentation(
+        self, before: Tensor, support: Labelled, predictions: Tensor, query: Labelled
+    ) -> Params:
         """Return the accuracy by presentation of a class, the queries coming last, where all steps are predicted."""
-        shown = len(support.y)
-        if self.ways is None or len(predictions) == len(query.y):
+        if self.ways is None or not len(before):
             return {}
-        accuracies = accuracy_by_presentation(predictions[:shown], support.y, shown // self.ways)
-        accuracies.append((predictions[shown:].argmax(dim=-1) == query.y).float().mean())
+        accuracies = accuracy_by_presentation(before, support.y, len(before) // self.ways)
+        accuracies.append((predictions.argmax(dim=-1) == query.y).float().mean())
         return {f"accuracy_presentation_{k}": value for k, value in enumerate(accuracies, start=1)}
-
-    def _read_in_random_order(
-        self, meta: Params, support: Labelled, query: Tensor, ways: int
-    ) -> tuple[Labelled, Tensor]:
-        self.check(support, ways)
-        support = shuffled(support)
-        return support, self.read(meta, support, query)
-
-    @torch.no_grad()
-    def _predict_in_context(self, support: Labelled, ways: int, x: Tensor) -> Tensor:
-        meta = self.tensors()
-        with self.context():
-            return self._read_in_random_order(meta, support, x, ways)[1][-len(x) :]

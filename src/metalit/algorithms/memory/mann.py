@@ -25,8 +25,9 @@ from torch.func import functional_call
 
 from metalit.algorithms.memory.base import MemoryMetaLearner
 from metalit.episode import Labelled
+from metalit.functional.method_call import Method
 from metalit.functional.parameters import Params, scope
-from metalit.functional.sequence import label_code, told_one_step_late
+from metalit.functional.sequence import delayed, label_code
 from metalit.networks.embedding_length import embedding_length
 from metalit.networks.memory_controller import MemoryController
 
@@ -75,9 +76,17 @@ class MANN(MemoryMetaLearner):
             usage_decay=usage_decay,
             key_strength=key_strength,
         )
+        self._next_step = (Method(self.controller, "next_step"),)
 
-    def read(self, meta: Params, support: Labelled, query: Tensor) -> Tensor:
-        """Return predictions of all steps, each made before its label is told."""
-        embedded = self.embed(meta, torch.cat([support.x, query]))
-        told = told_one_step_late(embedded, label_code(support.y, self.ways, embedded.dtype))  # line 5
-        return functional_call(self.controller, scope(meta, "controller"), (told, len(support.y)))  # type: ignore[no-any-return]
+    def read(self, meta: Params, support: Labelled) -> tuple[Any, Tensor]:
+        """Return the controller's state with the last label, and predictions made before each label was told."""
+        codes = delayed(label_code(support.y, self.ways, support.x.dtype))
+        told = torch.cat([support.x, codes[:-1]], dim=-1)  # line 5
+        state, predictions = functional_call(self.controller, scope(meta, "controller"), (told,))
+        return (state, codes[-1]), predictions
+
+    def answer(self, meta: Params, memory: Any, query: Any) -> Tensor:
+        """Return predictions of the queries, each a next step by itself."""
+        state, last_label = memory
+        told = torch.cat([query, last_label.expand(len(query), -1)], dim=-1)
+        return self._next_step[0].with_parameters(scope(meta, "controller"), told, state)  # type: ignore[no-any-return]

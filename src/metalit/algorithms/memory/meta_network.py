@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
+from torch.func import functional_call, grad
 
 from metalit.algorithms.memory.base import MemoryMetaLearner
 from metalit.episode import Labelled
@@ -31,6 +31,7 @@ from metalit.functional.losses import task_loss
 from metalit.functional.memory import mixtures, read_weights
 from metalit.functional.parameters import Params, detached, scope, select
 from metalit.functional.precision import without_autocast
+from metalit.functional.task_context import map_rows
 from metalit.networks.augmented_conv_net import AugmentedConvNet
 from metalit.networks.fast_weights import RecurrentWeightGenerator, WeightGenerator
 
@@ -76,18 +77,27 @@ class MetaNetwork(MemoryMetaLearner):
             {kind: RecurrentWeightGenerator(generator_size) for kind in self.kinds(self.fast_key_names)}
         )
 
-    def read(self, meta: Params, support: Labelled, query: Tensor) -> Tensor:
-        """Return predictions of the queries, each by fast weights of its own."""
+    def embed(self, meta: Params, x: Any) -> Any:
+        """Return the inputs: both networks see them as they are."""
+        return x
+
+    def read(self, meta: Params, support: Labelled) -> tuple[Any, Tensor]:
+        """Return the key network's fast weights, and the memory: an index and fast weights for each example."""
         fast_keys = self.generate_for_keys(meta, support)  # line 5
-        keys, _ = self.call("key_network", meta, torch.cat([support.x, query]), fast_keys)
-        memory = self.generate(meta, support)  # line 7
-        reading = read_weights(keys[len(support.y) :], keys[: len(support.y)])  # line 9
-        fast = {name: mixtures(reading, slots) for name, slots in memory.items()}
+        index, _ = self.call("key_network", meta, support.x, fast_keys)
+        return (fast_keys, index, self.generate(meta, support)), index.new_zeros(0, self.width)  # line 7
+
+    def answer(self, meta: Params, memory: Any, query: Any) -> Tensor:
+        """Return predictions of the queries, each by fast weights of its own."""
+        fast_keys, index, slots = memory
+        keys, _ = self.call("key_network", meta, query, fast_keys)
+        reading = read_weights(keys, index)  # line 9
+        fast = {name: mixtures(reading, values) for name, values in slots.items()}
 
         def predict(x: Tensor, fast: Params) -> Tensor:
             return self.call("network", meta, x.unsqueeze(0), fast)[1].squeeze(0)  # line 10
 
-        return vmap(predict)(query, fast)
+        return map_rows(predict, query, fast)  # type: ignore[no-any-return]
 
     def generate_for_keys(self, meta: Params, support: Labelled) -> Params:
         """Return Q* by name (line 5)."""
@@ -110,7 +120,7 @@ class MetaNetwork(MemoryMetaLearner):
         def of_one(x: Tensor, y: Tensor) -> Params:
             return self.gradient("network", self.fast_names, meta, x.unsqueeze(0), y.unsqueeze(0))
 
-        gradients = vmap(of_one)(*support)
+        gradients = map_rows(of_one, *support)
         return {name: self.generated("generators", meta, name, gradients[name]) for name in self.fast_names}
 
     def gradient(self, part: str, names: Sequence[str], meta: Params, x: Tensor, y: Tensor) -> Params:

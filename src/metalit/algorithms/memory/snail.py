@@ -18,13 +18,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from metalit.algorithms.memory.base import MemoryMetaLearner
 from metalit.episode import Labelled
 from metalit.functional.checks import at_least
+from metalit.functional.method_call import Method
 from metalit.functional.parameters import Params, scope
-from metalit.functional.sequence import label_code, told_at_once
+from metalit.functional.sequence import label_code
 from metalit.networks.causal import AttentionBlock, CausalLayers, TCBlock
 from metalit.networks.embedding_length import embedding_length
 
@@ -71,16 +71,21 @@ class SNAIL(MemoryMetaLearner):
             layers.append(AttentionBlock(channels, key_size, value_size))
             channels = layers[-1].features
         self.layers = CausalLayers(layers, self.width)
+        self._read, self._next_step = ((Method(self.layers, name),) for name in ("read", "next_step"))
 
-    def read(self, meta: Params, support: Labelled, query: Tensor) -> Tensor:
-        """Return predictions of the queries, each a last step by itself."""
+    def read(self, meta: Params, support: Labelled) -> tuple[Any, Tensor]:
+        """Return what each layer remembers of the support set; its examples are not predicted."""
         shots = len(support.y)
         if shots > self.support_size:
             raise ValueError(
                 f"support_size is {self.support_size}, but a task has {shots} support examples, further back than the "
                 "convolutions reach"
             )
-        embedded = self.embed(meta, torch.cat([support.x, query]))
-        told = told_at_once(embedded, label_code(support.y, self.ways, embedded.dtype))  # line 5
-        outputs: Tensor = functional_call(self.layers, scope(meta, "layers"), (told, shots))  # line 6
-        return outputs[shots:]
+        told = torch.cat([support.x, label_code(support.y, self.ways, support.x.dtype)], dim=-1)  # line 5
+        memory = self._read[0].with_parameters(scope(meta, "layers"), told)
+        return memory, support.x.new_zeros(0, self.width)
+
+    def answer(self, meta: Params, memory: Any, query: Any) -> Tensor:
+        """Return predictions of the queries, each a last step by itself, without a label."""
+        told = torch.cat([query, query.new_zeros(len(query), self.width)], dim=-1)
+        return self._next_step[0].with_parameters(scope(meta, "layers"), told, memory)  # type: ignore[no-any-return]  # line 6

@@ -1,26 +1,32 @@
 """The base of methods that classify an example by comparing its embedding with those of the support set."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from metalit.algorithms.base import MetaLearner, count_ways
+from metalit.algorithms.base import MetaLearner
 from metalit.episode import Labelled
+from metalit.functional.examples import count, joined
 from metalit.functional.losses import task_loss
+from metalit.functional.method_call import Method
 from metalit.functional.parameters import Params, scope
 from metalit.heads import Head
+from metalit.networks.normalisation import use_running_statistics
+from metalit.objectives import Measure, measure_nothing
 from metalit.outcome import Outcome
 
 
 class EmbeddingLearner(MetaLearner, ABC):
-    """Embeds support and query in one pass and lets a head classify; how it is trained is left open.
+    """Embeds support and query and lets a head classify; how it is trained is left open.
 
-    One model serves any number of ways: N is the largest support label plus one.
+    One model serves any number of ways: N is the largest support label plus one. Both sets are embedded in one pass
+    where statistics of a batch matter: in training, and in evaluation if the network is transductive. Else a query's
+    prediction depends on nothing but the query and the support set.
+
+    Batch norm whose mode was left open has running statistics.
 
     Args:
         network: the embedding, ``[n, ...]`` to ``[n, D]``; or to maps, if the head takes those.
@@ -34,15 +40,29 @@ class EmbeddingLearner(MetaLearner, ABC):
     def __init__(self, network: nn.Module, head: Head, **learner: Any) -> None:
         super().__init__(network, **learner)
         self.head = head
+        self._fit, self._classify = ((Method(head, name),) for name in ("fit", "classify"))
+        use_running_statistics(self)
         if self.objective.looks_at_adaptation:
             raise ValueError(
                 f"the objective {type(self.objective).__name__} looks at adapted parameters, and a metric-based method "
                 "adapts none: use a gradient-based method"
             )
 
+    def predicting(self) -> Sequence[nn.Module]:
+        """Return the networks that have a part in predictions."""
+        return [self.network, self.head]
+
+    def fit(self, meta: Params, support: Labelled, ways: int) -> Any:
+        """Return the head's classifier, fitted to embeddings; see ``Head``."""
+        return self._fit[0].with_parameters(scope(meta, "head"), support, ways)
+
+    def classify(self, meta: Params, fitted: Any, query: Tensor) -> Tensor:
+        """Return logits ``[Q, N]`` of embedded queries; see ``Head``."""
+        return self._classify[0].with_parameters(scope(meta, "head"), fitted, query)  # type: ignore[no-any-return]
+
     def scores(self, meta: Params, support: Labelled, query: Tensor, ways: int) -> Tensor:
-        """Classify the embeddings of one task; see ``Head`` for the shapes."""
-        return functional_call(self.head, scope(meta, "head"), (support, query, ways))  # type: ignore[no-any-return]
+        """Return logits ``[Q, N]`` of embedded queries, by a classifier fitted to the embedded support set."""
+        return self.classify(meta, self.fit(meta, support, ways), query)
 
     def loss(self, meta: Params, support: Labelled, query: Labelled, scores: Tensor) -> Tensor:
         """Return the loss of a task, 0-d: the cross-entropy, if an algorithm has no other.
@@ -55,42 +75,53 @@ class EmbeddingLearner(MetaLearner, ABC):
         """
         return task_loss(scores, query.y)
 
-    def classify(self, meta: Params, support: Labelled, x: Tensor, ways: int) -> Tensor:
-        """Return one task's logits ``[n, N]`` for inputs ``[n, ...]``."""
-        unlabelled = Labelled(x, support.y.new_zeros(len(x)))
-        embedded, query = self.embed_both(meta, support, unlabelled)
-        return self.scores(meta, embedded, query.x, ways)
-
     def evaluate_task(self, meta: Params, support: Labelled, query: Labelled, ways: int) -> Outcome:
         """Return the outcome as the only stage, T = 1: nothing is adapted."""
         support, query = self.embed_both(meta, support, query)
         scores = self.scores(meta, support, query.x, ways)
         return Outcome(self.loss(meta, support, query, scores).unsqueeze(0), scores.unsqueeze(0))
 
-    @torch.no_grad()
-    def adapt(self, support: Labelled) -> Callable[[Tensor], Tensor]:
-        """Remember one task's support set and return its predictor."""
-        return partial(self._predict_in_context, support, count_ways(support))
-
-    def embed_both(self, meta: Params, support: Labelled, query: Labelled) -> tuple[Labelled, Labelled]:
-        """Return support and query with embeddings ``[n, D]`` for inputs, computed in one pass."""
+    def check(self, meta: Params, support: Labelled, ways: int) -> None:
+        """Refuse regression."""
         if support.y.is_floating_point():
             raise ValueError(
                 "metric-based methods classify, but the labels are floats: use a gradient-based method"
             )
-        embeddings = self.embed(meta, torch.cat([support.x, query.x]))
-        shots = len(support.y)
-        return Labelled(embeddings[:shots], support.y), Labelled(embeddings[shots:], query.y)
 
-    def embed(self, meta: Params, x: Tensor) -> Tensor:
+    def learn(self, meta: Params, support: Labelled, ways: int) -> Any:
+        """Return the fitted classifier; of a transductive network the support set, to be embedded with the queries."""
+        if self.transductive():
+            return support
+        return self.fit(meta, Labelled(self.embed(meta, support.x), support.y), ways)
+
+    def predict(self, meta: Params, state: Any, x: Any) -> Tensor:
+        """Return one task's logits ``[n, N]`` for inputs ``[n, ...]``."""
+        if self.transductive():
+            return self.predict_jointly(meta, state, x, self.ways_of(state))
+        return self.classify(meta, state, self.embed(meta, x))
+
+    def predict_jointly(self, meta: Params, support: Labelled, x: Any, ways: int) -> Tensor:
+        """Return logits ``[n, N]`` for inputs ``[n, ...]`` that are embedded together with the support set."""
+        embedded, queries = self.embed_jointly(meta, support.x, x)
+        return self.scores(meta, Labelled(embedded, support.y), queries, ways)
+
+    def embed_both(self, meta: Params, support: Labelled, query: Labelled) -> tuple[Labelled, Labelled]:
+        """Return support and query with embeddings ``[n, D]`` for inputs."""
+        self.check(meta, support, 0)
+        if self.training or self.transductive():
+            embedded, queries = self.embed_jointly(meta, support.x, query.x)
+        else:
+            embedded, queries = self.embed(meta, support.x), self.embed(meta, query.x)
+        return Labelled(embedded, support.y), Labelled(queries, query.y)
+
+    def embed_jointly(self, meta: Params, support: Any, query: Any) -> tuple[Tensor, Tensor]:
+        """Return embeddings of both sets, ``[S, D]`` and ``[Q, D]``, computed in one pass."""
+        embeddings, shots = self.embed(meta, joined(support, query)), count(support)
+        return embeddings[:shots], embeddings[shots:]
+
+    def embed(self, meta: Params, x: Any) -> Tensor:
         """Return embeddings ``[n, D]``."""
         return functional_call(self.network, scope(meta, "network"), (x,))  # type: ignore[no-any-return]
-
-    @torch.no_grad()
-    def _predict_in_context(self, support: Labelled, ways: int, x: Tensor) -> Tensor:
-        meta = self.tensors()
-        with self.context():
-            return self.classify(meta, support, x, ways)
 
 
 class MetricMetaLearner(EmbeddingLearner, ABC):
@@ -113,7 +144,14 @@ class MetricMetaLearner(EmbeddingLearner, ABC):
         """Return the terms that the method adds to the meta-loss of a task, from the embeddings; none by default."""
         return {}
 
-    def task(self, meta: Params, support: Labelled, query: Labelled, ways: int) -> Outcome:
+    def task(
+        self,
+        meta: Params,
+        support: Labelled,
+        query: Labelled,
+        ways: int,
+        measure: Measure = measure_nothing,
+    ) -> Outcome:
         """Embed both sets together, then score the queries against the support set."""
         support, query = self.embed_both(meta, support, query)
         scores = self.scores(meta, support, query.x, ways)

@@ -13,6 +13,7 @@ from metalit.episode import Labelled
 from metalit.functional.losses import task_loss
 from metalit.functional.parameters import Params, scope
 from metalit.heads import Head
+from metalit.objectives import Measure, measure_nothing
 from metalit.outcome import Outcome
 
 
@@ -62,7 +63,14 @@ class PretrainingLearner(EmbeddingLearner, ABC):
     def observe(self, meta: Params, embeddings: Tensor) -> None:
         """Note something of the embeddings ``[n, D]`` of a training batch; nothing by default."""
 
-    def task(self, meta: Params, support: Labelled, query: Labelled, ways: int) -> Outcome:
+    def task(
+        self,
+        meta: Params,
+        support: Labelled,
+        query: Labelled,
+        ways: int,
+        measure: Measure = measure_nothing,
+    ) -> Outcome:
         """Classify both sets among all training classes; predictions are those of the queries."""
         support, query = self.embed_both(meta, support, query)
         embeddings, labels = torch.cat([support.x, query.x]), torch.cat([support.y, query.y])

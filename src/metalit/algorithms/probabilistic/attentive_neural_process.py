@@ -20,6 +20,7 @@ from torch.func import functional_call
 from metalit.algorithms.probabilistic.neural_process import Context, NeuralProcess
 from metalit.episode import Labelled
 from metalit.functional.checks import at_least, not_negative
+from metalit.functional.method_call import Method
 from metalit.functional.parameters import Params, scope
 from metalit.functional.predictive import gaussian_kl
 from metalit.functional.task_context import normal_like
@@ -44,32 +45,39 @@ class AttentiveNeuralProcess(NeuralProcess):
     ) -> None:
         super().__init__(network, **learner)
         at_least(1, samples=samples)
+        self._encode, self._decode = ((Method(network.predictor, name),) for name in ("encode", "decode"))
         self.samples, self.kl_weight = samples, not_negative("kl_weight", kl_weight)
 
-    def predict(self, meta: Params, context: Context, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean and log std for each draw of the latent variable (line 8)."""
-        return self.decode(meta, context, self.latent(meta, context), self.samples, x)
+    def encode(self, meta: Params, context: Context) -> Any:
+        """Return what inputs look at, and the draws of the latent variable (line 8)."""
+        return self.seen(meta, context), self.draws(self.latent(meta, context), self.samples)
 
-    def predict_in_training(
+    def gaussians_at(self, meta: Params, state: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and log std for each draw of the latent variable (line 6)."""
+        context, draws = state
+        return self._decode[0].with_parameters(scope(meta, "network.predictor"), context, draws, x)  # type: ignore[no-any-return]
+
+    def gaussians_in_training(
         self, meta: Params, context: Context, targets: Labelled
     ) -> tuple[Tensor, Tensor, Params]:
         """Return the same with a latent variable that knows the targets, and the KL of line 7."""
         everything = Context(*targets, counts=torch.ones_like(targets.y[:, 0]))
         posterior, prior = self.latent(meta, everything), self.latent(meta, context)  # line 4
         kl = gaussian_kl(*posterior, *prior) / len(targets.y)
-        return *self.decode(meta, context, posterior, 1, targets.x), {"kl": self.kl_weight * kl}
+        state = self.seen(meta, context), self.draws(posterior, 1)  # line 5
+        return *self.gaussians_at(meta, state, targets.x), {"kl": self.kl_weight * kl}
 
     def latent(self, meta: Params, points: Context) -> tuple[Tensor, Tensor]:
         """Return mean and log std of the latent variable, ``[latents]`` each."""
         encoder = self.network.get_submodule("latent")
         return functional_call(encoder, scope(meta, "network.latent"), tuple(points))  # type: ignore[no-any-return]
 
-    def decode(
-        self, meta: Params, context: Context, latent: tuple[Tensor, Tensor], samples: int, x: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Return mean and log std at the inputs, for so many draws of the latent variable (lines 5 and 6)."""
+    def seen(self, meta: Params, context: Context) -> Any:
+        """Return places and codes of the context, for the cross-attention of line 6."""
+        return self._encode[0].with_parameters(scope(meta, "network.predictor"), *context)
+
+    def draws(self, latent: tuple[Tensor, Tensor], samples: int) -> Tensor:
+        """Return so many draws of the latent variable, ``[samples, latents]``."""
         mean, log_std = latent
         means = mean.expand(samples, -1)
-        draws = means + log_std.exp() * normal_like(means)
-        predictor = self.network.get_submodule("predictor")
-        return functional_call(predictor, scope(meta, "network.predictor"), (*context, draws, x))  # type: ignore[no-any-return]
+        return means + log_std.exp() * normal_like(means)

@@ -5,13 +5,11 @@ Legend: M samples or particles of the parameters that adapt.
 
 import math
 from abc import ABC
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import vmap
 
 from metalit.algorithms.gradient.base import GradientBasedMetaLearner
 from metalit.episode import Labelled
@@ -19,6 +17,7 @@ from metalit.functional.checks import positive
 from metalit.functional.losses import task_loss
 from metalit.functional.parameters import Params
 from metalit.functional.predictive import expected_calibration_error, gaussian_nll, gaussian_spread, mixture
+from metalit.functional.task_context import map_rows
 from metalit.functional.update_rules import UpdateRule
 from metalit.networks.normalisation import batch_norm_mode
 from metalit.outcome import Outcome
@@ -53,18 +52,31 @@ class ParticleMetaLearner(GradientBasedMetaLearner, ABC):
             )
         self.log_noise = nn.Parameter(torch.tensor(math.log(positive("noise", noise))))
 
-    def predict(self, meta: Params, adapted: Params, x: Tensor) -> Tensor:
-        """Return the predictions of each of M parameter vectors, ``[M, n, ...]``."""
+    def learn(self, meta: Params, support: Labelled, ways: int) -> Any:
+        """Return whether the task is classification, and the M adapted parameter vectors."""
+        return ways > 0, super().learn(meta, support, ways)
+
+    def predict(self, meta: Params, state: Any, x: Any) -> Tensor:
+        """Return the predictions of the mixture: logits ``[n, N]``, or the mean of values ``[n, outputs]``."""
+        return mixture(self.predict_by_each(meta, state, x), classification=state[0])
+
+    def predict_by_each(self, meta: Params, state: Any, x: Any) -> Tensor:
+        """Return the predictions of each of the M parameter vectors, ``[M, n, ...]``."""
+        return self.outputs(meta, state[1], x)
+
+    def outputs(self, meta: Params, adapted: Params, x: Any) -> Tensor:
+        """Return the network's outputs by each of M parameter vectors, ``[M, n, ...]``."""
         stack = {name: adapted[name] for name in self.adapted_names}
-        one = partial(self._predict_by_one, meta, x=x)
-        count = len(next(iter(stack.values())))
-        if self.engine.mapping == "vmap" and count > 1:
-            return vmap(one, randomness="different")(stack)
-        return torch.stack([one({name: value[m] for name, value in stack.items()}) for m in range(count)])
+        one = partial(self._outputs_by_one, meta, x=x)
+        return map_rows(one, stack)  # type: ignore[no-any-return]
+
+    def outputs_at_start(self, meta: Params, support: Labelled) -> Tensor:
+        """Return the outputs ``[S, ...]`` of the first parameter vector before any inner step."""
+        return super().outputs_at_start(meta, support)[0]
 
     def loss(self, meta: Params, adapted: Params, examples: Labelled) -> Tensor:
         """Return the mean loss on some examples, over M parameter vectors too."""
-        return mean_loss(self.predict(meta, adapted, examples.x), examples.y)
+        return mean_loss(self.outputs(meta, adapted, examples.x), examples.y)
 
     def gradients(self, meta: Params, support: Labelled, adapted: Params) -> tuple[Params, Tensor]:
         """Return the gradient of each parameter vector's own support loss, ``[M, *shape]``, and the mean loss."""
@@ -74,7 +86,7 @@ class ParticleMetaLearner(GradientBasedMetaLearner, ABC):
 
     def judge(self, meta: Params, adapted: Params, query: Labelled) -> Outcome:
         """Return loss, predictions of the mixture, and how good it is as a distribution."""
-        values = self.predict(meta, adapted, query.x)
+        values = self.outputs(meta, adapted, query.x)
         classification = not query.y.is_floating_point()
         predictions = mixture(values, classification)
         if classification:
@@ -88,26 +100,20 @@ class ParticleMetaLearner(GradientBasedMetaLearner, ABC):
         measured = {"nll": nll.detach(), "spread": gaussian_spread(known, log_noise.detach()).mean()}
         return Outcome(mean_loss(values, query.y), predictions, measured=measured, penalties={"noise": nll})
 
-    @torch.no_grad()
-    def adapt(self, support: Labelled) -> Callable[[Tensor], Tensor]:
-        """Learn one task and return the predictor of its mixture."""
-        classification = not support.y.is_floating_point()
-        samples = super().adapt(support)
-        return lambda x: mixture(samples(x), classification)
-
-    def sample(self, support: Labelled, x: Tensor) -> Tensor:
-        """Learn ONE task and return what each of its M parameter vectors predicts.
+    def sample(self, support: Labelled, x: Any) -> Tensor:
+        """Learn ONE task and return the predictions of each of its M parameter vectors.
 
         Args:
-            support: ``x [S, ...]`` and ``y [S]`` labels 0..N-1, or ``[S, outputs]`` values.
+            support: as ``adapt`` takes it.
             x: inputs ``[n, ...]``.
 
         Returns:
             ``[M, n, outputs]`` values, without noise, or ``[M, n, N]`` logits.
         """
-        return super().adapt(support)(x)
+        predictor = self.adapt(support)
+        return predictor.apply(predictor.learner.predict_by_each, x)
 
-    def gaussians(self, support: Labelled, x: Tensor) -> tuple[Tensor, Tensor]:
+    def gaussians(self, support: Labelled, x: Any) -> tuple[Tensor, Tensor]:
         """Learn ONE task and return mean and standard deviation of its M Gaussians at each input; regression.
 
         Args:
@@ -120,8 +126,8 @@ class ParticleMetaLearner(GradientBasedMetaLearner, ABC):
         means = self.sample(support, x)
         return means, self.log_noise.detach().exp().expand(means.shape)
 
-    def _predict_by_one(self, meta: Params, adapted: Params, x: Tensor) -> Tensor:
-        return super().predict(meta, adapted, x)
+    def _outputs_by_one(self, meta: Params, adapted: Params, x: Any) -> Tensor:
+        return super().outputs(meta, adapted, x)
 
 
 def mean_loss(values: Tensor, targets: Tensor) -> Tensor:

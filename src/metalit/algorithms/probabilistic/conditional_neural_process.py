@@ -8,20 +8,32 @@
 6      minimise  - mean over O of log N(y | mean, std^2)                                    (engine, Lightning)
 """
 
-from torch import Tensor
-from torch.func import functional_call
+from typing import Any
+
+from torch import Tensor, nn
 
 from metalit.algorithms.probabilistic.neural_process import Context, NeuralProcess
+from metalit.functional.method_call import Method
 from metalit.functional.parameters import Params, scope
 
 
 class ConditionalNeuralProcess(NeuralProcess):
     """Predicts a Gaussian at each point, from the mean code of the support points.
 
-    The network is ``ConditionalProcess``, or another module of the same shape.
+    Args:
+        network: a ``ConditionalProcess``, or another module with its methods ``encode`` and ``decode``.
+        **learner: the settings of ``NeuralProcess`` and ``MetaLearner``.
     """
 
-    def predict(self, meta: Params, context: Context, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean and log std of the one Gaussian, M = 1 (lines 4 and 5)."""
-        mean, log_std = functional_call(self.network, scope(meta, "network"), (*context, x))
+    def __init__(self, network: nn.Module, **learner: Any) -> None:
+        super().__init__(network, **learner)
+        self._encode, self._decode = ((Method(network, name),) for name in ("encode", "decode"))
+
+    def encode(self, meta: Params, context: Context) -> Tensor:
+        """Return the mean code of the context (line 4)."""
+        return self._encode[0].with_parameters(scope(meta, "network"), *context)  # type: ignore[no-any-return]
+
+    def gaussians_at(self, meta: Params, state: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and log std of the one Gaussian, M = 1 (line 5)."""
+        mean, log_std = self._decode[0].with_parameters(scope(meta, "network"), state, x)
         return mean.unsqueeze(0), log_std.unsqueeze(0)

@@ -4,7 +4,6 @@ Legend: C points of the context, which is the support set or a random part of it
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -15,6 +14,7 @@ from metalit.episode import Labelled
 from metalit.functional.parameters import Params
 from metalit.functional.predictive import gaussian_nll, gaussian_spread
 from metalit.functional.task_context import uniform_like
+from metalit.objectives import Measure, measure_nothing
 from metalit.outcome import Outcome
 
 
@@ -33,7 +33,9 @@ class Context(NamedTuple):
 
 
 class NeuralProcess(MetaLearner, ABC):
-    """Predicts a mixture of Gaussians at each point, from a context. An algorithm writes ``predict``.
+    """Predicts a mixture of Gaussians at each point, from a context.
+
+    An algorithm writes ``encode`` and ``gaussians_at``.
 
     The loss is the negative log-likelihood per point: in training of support and query set together, so that the
     context is a part of the targets, in evaluation of the query set.
@@ -61,44 +63,57 @@ class NeuralProcess(MetaLearner, ABC):
             )
 
     @abstractmethod
-    def predict(self, meta: Params, context: Context, x: Tensor) -> tuple[Tensor, Tensor]:
+    def encode(self, meta: Params, context: Context) -> Any:
+        """Return all that is needed of a context to predict from it, a pytree of tensors."""
+
+    @abstractmethod
+    def gaussians_at(self, meta: Params, state: Any, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and log std of M Gaussians at each input, ``[M, n, outputs]``.
 
         Args:
             meta: meta-parameters and buffers of the whole learner, by name.
-            context: what is known of the task.
+            state: what ``encode`` returned.
             x: ``[n, inputs]``.
         """
 
-    def predict_in_training(
+    def gaussians_in_training(
         self, meta: Params, context: Context, targets: Labelled
     ) -> tuple[Tensor, Tensor, Params]:
         """Return the same at the targets, and penalties by name; a method may look at the targets' labels here."""
-        return *self.predict(meta, context, targets.x), {}
+        return *self.gaussians_at(meta, self.encode(meta, context), targets.x), {}
 
-    def task(self, meta: Params, support: Labelled, query: Labelled, ways: int) -> Outcome:
+    def task(
+        self,
+        meta: Params,
+        support: Labelled,
+        query: Labelled,
+        ways: int,
+        measure: Measure = measure_nothing,
+    ) -> Outcome:
         """Predict the support and the query set from a random part of the support set."""
         if not self.training:
             outcome = self.evaluate_task(meta, support, query, ways)
             return Outcome(outcome.loss[0], outcome.predictions[0])
         targets = Labelled(torch.cat([support.x, query.x]), torch.cat([support.y, query.y]))
-        mean, log_std, penalties = self.predict_in_training(meta, self.random_context(support), targets)
+        mean, log_std, penalties = self.gaussians_in_training(meta, self.random_context(support), targets)
         loss = gaussian_nll(mean, log_std, targets.y)
         measured = {"spread": gaussian_spread(mean.detach(), log_std.detach()).mean()}
         return Outcome(loss, mean[:, len(support.y) :].mean(dim=0), measured=measured, penalties=penalties)
 
     def evaluate_task(self, meta: Params, support: Labelled, query: Labelled, ways: int) -> Outcome:
         """Predict the query set from the whole support set, the only stage, T = 1."""
-        mean, log_std = self.predict(meta, whole_context(support), query.x)
+        mean, log_std = self.gaussians_at(meta, self.encode(meta, whole_context(support)), query.x)
         nll = gaussian_nll(mean, log_std, query.y).unsqueeze(0)
         spread = gaussian_spread(mean, log_std).mean().unsqueeze(0)
         return Outcome(nll, mean.mean(dim=0).unsqueeze(0), measured={"nll": nll, "spread": spread})
 
-    @torch.no_grad()
-    def adapt(self, support: Labelled) -> Callable[[Tensor], Tensor]:
-        """Remember one task's support set and return the predictor of the mean."""
-        context = whole_context(support)
-        return lambda x: self._predict_in_context(context, x)[0].mean(dim=0)
+    def learn(self, meta: Params, support: Labelled, ways: int) -> Any:
+        """Return the encoded support set."""
+        return self.encode(meta, whole_context(support))
+
+    def predict(self, meta: Params, state: Any, x: Any) -> Tensor:
+        """Return the mean of the mixture at inputs ``[n, inputs]``, ``[n, outputs]``."""
+        return self.gaussians_at(meta, state, x)[0].mean(dim=0)
 
     def gaussians(self, support: Labelled, x: Tensor) -> tuple[Tensor, Tensor]:
         """Learn ONE task and return mean and standard deviation of the M Gaussians at each input.
@@ -110,7 +125,8 @@ class NeuralProcess(MetaLearner, ABC):
         Returns:
             ``[M, n, outputs]`` each.
         """
-        mean, log_std = self._predict_in_context(whole_context(support), x)
+        predictor = self.adapt(support)
+        mean, log_std = predictor.apply(predictor.learner.gaussians_at, x)
         return mean, log_std.exp()
 
     def sample(self, support: Labelled, x: Tensor) -> Tensor:
@@ -126,12 +142,6 @@ class NeuralProcess(MetaLearner, ABC):
         order = uniform_like(support.y[:, 0]).argsort().argsort()
         size = least + (uniform_like(support.y[0, 0]) * (shots - least + 1)).floor()
         return everything._replace(counts=(order < size).to(support.y.dtype))
-
-    @torch.no_grad()
-    def _predict_in_context(self, context: Context, x: Tensor) -> tuple[Tensor, Tensor]:
-        meta = self.tensors()
-        with self.context():
-            return self.predict(meta, context, x)
 
 
 def whole_context(support: Labelled) -> Context:

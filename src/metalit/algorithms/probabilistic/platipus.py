@@ -99,6 +99,10 @@ class PLATIPUS(ParticleMetaLearner):
 
     def gaussian(self, meta: Params, examples: Labelled, which: str) -> tuple[Tensor, Tensor]:
         """Return mean and log std of the ``prior`` or ``posterior``, all parameters in a row, ``[P]`` each."""
+        if self.adapted_names != list(self.shapes):
+            raise ValueError(
+                "parameters were frozen after PLATIPUS was made, which has a variance for each: freeze them before"
+            )
         network = scope(meta, "network")
         mu = {name: network[name].unsqueeze(0) for name in self.shapes}
         gradients, _ = self.gradients(meta, examples, mu)

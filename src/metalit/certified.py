@@ -1,0 +1,100 @@
+"""Which networks may be differentiated over ``vmap``: those all of whose classes the tests have tried with it.
+
+Reverse mode over ``vmap`` is silently wrong for some layers (docs/guide/gradients.md). tests/test_layers.py compares it
+with a loop, in float64, for every class that is listed here, under its condition if it has one, and for every module
+that metalit defines.
+"""
+
+from collections.abc import Callable
+from typing import Any
+from weakref import WeakSet
+
+from lightning.pytorch.utilities import rank_zero_info
+from torch import nn
+from torch.nn.modules.module import _has_any_global_hook
+
+Accepts = Callable[[Any], bool]
+
+TESTED: dict[type[nn.Module], Accepts | None] = dict.fromkeys(
+    (
+        nn.Linear, nn.Identity, nn.Flatten, nn.Unflatten,
+        nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict,
+        nn.Conv1d, nn.Conv2d, nn.Conv3d,
+        nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm,
+        nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d,
+        nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d,
+        nn.MaxPool1d, nn.MaxPool2d, nn.AvgPool1d, nn.AvgPool2d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d,
+        nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.Softplus, nn.Softmax,
+    )
+)  # fmt: skip
+_told: WeakSet[nn.Module] = WeakSet()
+
+
+def uncertified(learner: nn.Module) -> str | None:
+    """Return why a learner's gradients must be taken inside ``vmap``; None if over it is as right.
+
+    Args:
+        learner: all modules that a task runs, and its ``objective``.
+    """
+    if _has_any_global_hook():  # type: ignore[no-untyped-call]
+        return "a hook on all modules is not tested over it"
+    for module in learner.modules():
+        if not is_tested(module):
+            return f"{place(learner, module)} {untested(module)}"
+    objective = getattr(learner, "objective", None)
+    if objective is not None and not is_own(type(objective).__module__):
+        return f"the objective {type(objective).__name__} is not a class that is tested over it"
+    return None
+
+
+def is_tested(module: nn.Module) -> bool:
+    """Return whether a module itself, without its children, is as its class defines it, and that class is tested."""
+    kind = type(module)
+    if kind not in TESTED:
+        return is_own(kind.__module__) and not is_changed(module)
+    accepts = TESTED[kind]
+    return (accepts is None or accepts(module)) and not is_changed(module)
+
+
+def is_changed(module: nn.Module) -> bool:
+    """Return whether a hook or an own ``forward`` makes a module something else than its class says."""
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+        or "forward" in module.__dict__
+    )
+
+
+def is_own(module: str) -> bool:
+    """Return whether a Python module is one of metalit's."""
+    return module.startswith("metalit.")
+
+
+def untested(module: nn.Module) -> str:
+    """Return what is not tested about a module."""
+    if is_changed(module):
+        return "has a hook or a forward of its own, which is not tested over it"
+    if type(module) in TESTED:
+        return "has options that are not right over it"
+    return "is not a class that is tested over it"
+
+
+def place(learner: nn.Module, module: nn.Module) -> str:
+    """Return a module's class and name."""
+    name = next(name for name, each in learner.named_modules() if each is module)
+    return f"{type(module).__name__} ({name})" if name else type(module).__name__
+
+
+def announce(learner: nn.Module, reason: str | None) -> None:
+    """Log where a learner's gradients are taken, the first time that it is known."""
+    if learner in _told:
+        return
+    _told.add(learner)
+    if reason is None:
+        rank_zero_info(
+            "meta-gradients are taken over vmap: every module is of a class that is tested with it"
+        )
+    else:
+        rank_zero_info(f"meta-gradients are taken inside vmap: {reason}")
