@@ -343,6 +343,7 @@ class MetaLearner(L.LightningModule, ABC):
             if name.endswith("running_mean"):
                 self.get_buffer(name.removesuffix("running_mean") + "num_batches_tracked").add_(1)
 
+    @torch.no_grad()
     def _log_training(self, loss: Tensor, outcome: Outcome, episode: Episode) -> None:
         values = episode_metrics(outcome.predictions, episode.query.y, outcome.loss)
         numbers = {name: value for name, value in outcome.measured.items() if value.dim() == 1}
