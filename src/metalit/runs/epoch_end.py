@@ -57,7 +57,8 @@ class EpochEnd(L.Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Let ``ReduceLROnPlateau`` look at the metrics, which are there even if training was resumed."""
-        trainer.fit_loop.restarting = False
+        trainer.fit_loop.on_iteration_done()  # Lightning's setter of restarting takes no False with max_steps
+        trainer.fit_loop.epoch_loop.restarting = False
 
 
 def has_running_statistics(module: nn.Module) -> bool:
