@@ -16,6 +16,7 @@ from typing import Any
 import lightning as L
 import torch
 import torch.multiprocessing
+from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.plugins import MixedPrecision
 from torch import nn
 from torch.utils.data import DataLoader
@@ -64,6 +65,7 @@ class Witness(L.Callback):
         self.index: list[int] = []
         self.sums: list[float] = []
         self.weights: dict[str, torch.Tensor] = {}
+        self.logged: list[dict[str, float]] = []
 
     def on_train_batch_start(
         self, trainer: L.Trainer, learner: L.LightningModule, batch: Episode, batch_idx: int
@@ -73,6 +75,7 @@ class Witness(L.Callback):
 
     def on_train_batch_end(self, trainer: L.Trainer, learner: L.LightningModule, *args: Any) -> None:
         self.weights = copies(learner)
+        self.logged.append({name: float(value) for name, value in trainer.callback_metrics.items()})
 
 
 class Batches(torch.utils.data.Dataset[Episode]):
@@ -133,7 +136,7 @@ def fit(
     data = DOMAINS[domain].data(**(sizes | (data_settings or {})))
     witness = Witness()
     noting = [witness, *callbacks, ResultsWriter(show_table=False)]
-    trainer = quiet_trainer(folder, ranks, max_epochs=1, callbacks=noting, **settings)
+    trainer = quiet_trainer(folder, ranks, callbacks=noting, **({"max_epochs": 1} | settings))
     error = ""
     try:
         trainer.fit(learner, data)
@@ -142,7 +145,7 @@ def fit(
     else:
         trainer.test(learner, data, verbose=False)
     after = {"state": copies(learner), "before": witness.weights, "error": error}
-    return {"index": witness.index, "sums": witness.sums, **after}
+    return {"index": witness.index, "sums": witness.sums, "logged": witness.logged, **after}
 
 
 def row(name: str, domain: str, folder: Path, ranks: int) -> dict[str, Any]:
@@ -167,6 +170,13 @@ def accumulated(folder: Path, ranks: int) -> dict[str, Any]:
     """Train with two batches a step, with running statistics."""
     learner = CASES["PrototypicalNetwork"].make("glyphs", optimizer=partial(torch.optim.SGD, lr=0.1))
     return fit(learner, "glyphs", folder, ranks, accumulate_grad_batches=2)
+
+
+def stopping(folder: Path, ranks: int) -> dict[str, Any]:
+    """Stop when the loss of training has not become smaller in an epoch of one step."""
+    early = EarlyStopping("train/loss", patience=2, check_on_train_epoch_end=True)
+    sizes = {"episodes_per_epoch": TASKS}
+    return fit(MAML(MLP()), "sinusoid", folder, ranks, early, data_settings=sizes, max_epochs=30)
 
 
 def broken(target: float, folder: Path, ranks: int, **settings: Any) -> dict[str, Any]:
@@ -220,6 +230,7 @@ JOBS: dict[str, Job] = {
     "unequal-compiled": partial(unequal, (PLAIN, COMPILED)),
     "incomplete": incomplete,
     "accumulated": accumulated,
+    "stopping": stopping,
     "broken": partial(broken, torch.nan),
     "broken-by-overflow": partial(broken, 1e200),  # the squared error is infinite, its gradient is not
     "broken-float16": broken_float16,

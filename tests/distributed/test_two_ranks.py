@@ -17,7 +17,7 @@ from two_ranks import BROKEN, JOBS, STEPS, TASKS, MeanAndTheil, do
 
 BROKEN_JOBS = [name for name in JOBS if name.startswith("broken")]
 OWN_LOADERS = [name for name in JOBS if name.startswith("own-loader")]
-EXACT = [name for name in JOBS if name not in BROKEN_JOBS + OWN_LOADERS]
+EXACT = [name for name in JOBS if name not in (*BROKEN_JOBS, *OWN_LOADERS, "stopping")]
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +56,20 @@ def test_weights_and_running_statistics_are_the_same(name, one, two):
     first, second = (found[name]["state"] for found in two[0])
     assert_close(first, expected)
     assert all(torch.equal(first[key], second[key]) for key in expected)
+
+
+@pytest.mark.parametrize("name", [*EXACT, "stopping"])
+def test_callbacks_see_the_same_metrics_of_training(name, one, two):
+    expected = one[0](name)["logged"]
+    first, second = (found[name]["logged"] for found in two[0])
+    assert first == second
+    assert len(first) == len(expected)  # as many steps
+    for found, wanted in zip(first, expected, strict=True):
+        assert found == pytest.approx(wanted, rel=1e-8, abs=1e-8)
+
+
+def test_early_stopping_on_a_metric_of_training_stopped_early(one):
+    assert 2 < len(one[0]("stopping")["logged"]) < 30
 
 
 @pytest.mark.parametrize("name", EXACT)

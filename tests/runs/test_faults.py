@@ -1,10 +1,12 @@
 """What becomes of a run when its disk or its data fail: one clear line, and the last checkpoint as it was."""
 
+import errno
 import os
 import resource
 import shutil
 import subprocess
 from contextlib import contextmanager
+from functools import partial
 from urllib.error import URLError
 
 import pytest
@@ -12,7 +14,7 @@ import torch
 
 from commands import changed, complaint, maml, write_yaml
 from metalit.cli import main
-from metalit.runs import RunCheckpoint
+from metalit.runs import RunCheckpoint, checkpoint_files
 from miniature import write_omniglot
 
 ENOUGH = "1m"  # for a run that keeps no figures and no logs, and for little else
@@ -164,6 +166,71 @@ def test_checkpoint_for_which_there_is_no_room(fit, tmp_path, capsys):
     assert checkpoints(run) == before
     fit(run, 4)
     assert steps_of(run) == 4
+
+
+def test_full_disk_when_the_best_is_written_leaves_the_last(fit, tmp_path, capsys, monkeypatch):
+    run = tmp_path / "run"
+    write = checkpoint_files.write_through
+
+    def no_room_for_best(path, content):
+        if "best" in path.name:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(path, content)
+
+    monkeypatch.setattr(checkpoint_files, "write_through", no_room_for_best)
+    line = complaint(capsys, lambda: fit(run, 4, "--trainer.logger", "false"))
+    assert line == (
+        f"{run}/checkpoints/best.ckpt could not be written (No space left on device); {run}/checkpoints/last.ckpt is "
+        "as it was"
+    )
+    assert steps_of(run) == 4
+
+
+@pytest.mark.parametrize("logger", ["true", "false"])
+@pytest.mark.parametrize("fault", ["removed", "moved"])
+def test_run_folder_that_vanishes_in_training(fault, logger, fit, tmp_path, capsys, monkeypatch):
+    run = tmp_path / "run"
+    fit(run, 2, "--trainer.logger", logger)
+    vanish = (
+        partial(shutil.rmtree, run) if fault == "removed" else partial(run.rename, tmp_path / "elsewhere")
+    )
+    with monkeypatch.context() as patch:
+        before_saving(patch, vanish)
+        line = complaint(capsys, lambda: fit(run, 8, "--trainer.logger", logger))
+    assert line == (
+        f"run_dir: {run} was removed or moved while the training was writing into it, so what came after its last "
+        "checkpoint is lost; if it was moved, go on with --run_dir NEW_PLACE --ckpt_path last"
+    )
+    assert not run.exists()
+    if fault == "moved":
+        fit(tmp_path / "elsewhere", 8, "--trainer.logger", logger)
+        assert steps_of(tmp_path / "elsewhere") == 8
+
+
+@pytest.mark.parametrize(("content", "damage"), [(b"", "empty"), (b"PK torn", "damaged")])
+def test_damaged_last_with_nothing_before_it(content, damage, fit, tmp_path, capsys):
+    run = tmp_path / "run"
+    fit(run, 2, "--trainer.logger", "false")
+    last, best, previous = (run / "checkpoints" / f"{name}.ckpt" for name in ("last", "best", "previous"))
+    previous.unlink(missing_ok=True)
+    last.write_bytes(content)
+    start = f"{last} is {damage}, and there is no previous.ckpt to go on from: "
+    line = complaint(capsys, lambda: fit(run, 4))
+    assert line == (
+        f"{start}go on from the best, --ckpt_path {best}, or remove {last} to start from the beginning"
+    )
+    best.unlink()
+    assert complaint(capsys, lambda: fit(run, 4)) == f"{start}remove it to start from the beginning"
+    last.unlink()
+    fit(run, 4)
+    assert steps_of(run) == 4
+
+
+def test_csv_logger_of_the_users_own_leaves_metrics_where_they_are(fit, tmp_path):
+    own = ["--trainer.logger", "CSVLogger", "--trainer.logger.save_dir", str(tmp_path / "own")]
+    fit(tmp_path / "run", 2, *own)
+    assert (tmp_path / "run" / "metrics.csv").read_text().count("\n") >= 2
+    assert list((tmp_path / "own").rglob("metrics.csv"))
 
 
 # data

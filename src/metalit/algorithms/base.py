@@ -17,7 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from metalit.algorithms.optimizers import checked_optimizers
 from metalit.algorithms.predictor import Predictor
-from metalit.algorithms.pretrained import load_network
+from metalit.algorithms.pretrained import ALGORITHM, check_algorithm, load_network
 from metalit.engine import Engine, Task, with_gradient
 from metalit.episode import Episode, Labelled
 from metalit.evaluation.episode_values import EpisodeValues, Evaluation
@@ -251,8 +251,21 @@ class MetaLearner(L.LightningModule, ABC):
         """Return the engine as it runs the network as it is now, for a hook or a layer may have been added."""
         return self.engine.settled(self)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy or a pickle holds: all but compiled functions, which are compiled again when needed."""
+        return {**super().__getstate__(), "_compiled": {}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Name the method, since others have parameters of the same names and shapes."""
+        checkpoint[ALGORITHM] = type(self).__name__
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Note that a run is resumed."""
+        """Note that a run is resumed.
+
+        Raises:
+            ValueError: the checkpoint is of another method.
+        """
+        check_algorithm(checkpoint, self)
         self._resumed = True
 
     def on_fit_start(self) -> None:
@@ -331,7 +344,10 @@ class MetaLearner(L.LightningModule, ABC):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return the meta-optimiser over all trained parameters, and its schedule."""
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        return checked_optimizers(trained, self.optimizer, self.lr_scheduler, self.lr_scheduler_interval)
+        validates_every = 1 if self._trainer is None else self.trainer.check_val_every_n_epoch or 1
+        return checked_optimizers(
+            trained, self.optimizer, self.lr_scheduler, self.lr_scheduler_interval, validates_every
+        )
 
     def _outcome(self, task: Task, episode: Episode) -> Outcome:
         return self.settled_engine().map(task, *self.meta(), self.keys(episode), episode)
@@ -352,6 +368,7 @@ class MetaLearner(L.LightningModule, ABC):
             if name.endswith("running_mean"):
                 self.get_buffer(name.removesuffix("running_mean") + "num_batches_tracked").add_(1)
 
+    @torch.no_grad()
     def _log_training(self, loss: Tensor, outcome: Outcome, episode: Episode) -> None:
         values = episode_metrics(outcome.predictions, episode.query.y, outcome.loss)
         numbers = {name: value for name, value in outcome.measured.items() if value.dim() == 1}
@@ -359,7 +376,8 @@ class MetaLearner(L.LightningModule, ABC):
             f"train/{name}": value.mean() for name, value in (values | numbers | outcome.penalties).items()
         }
         logged["train/loss"] = loss
-        self.log_dict(logged, prog_bar=True, batch_size=len(episode.query.y))
+        # callbacks on every rank look at these, and must see the same
+        self.log_dict(mean_over_ranks(logged), prog_bar=True, batch_size=len(episode.query.y))
 
     def _start_evaluation(self) -> None:
         if torch.is_inference_mode_enabled():

@@ -5,11 +5,27 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+from lightning.pytorch import cli
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.optim import lr_scheduler as schedules
+
+MONITOR = "val/loss"  # what a plateau is looked for in, if the schedule does not say
+
+
+class ReduceLROnPlateau(cli.ReduceLROnPlateau):
+    """Reduces the rate when a metric has stopped improving: torch's class, with the metric's name.
+
+    Args:
+        optimizer: whose rate is reduced.
+        monitor: the metric, such as ``val/loss`` or ``train/loss``.
+        **settings: torch's, such as ``factor`` and ``patience``.
+    """
+
+    def __init__(self, optimizer: Optimizer, monitor: str = MONITOR, **settings: Any) -> None:
+        super().__init__(optimizer, monitor, **settings)
 
 
 def checked_optimizers(
@@ -17,6 +33,7 @@ def checked_optimizers(
     optimizer: OptimizerCallable,
     lr_scheduler: LRSchedulerCallable | None,
     interval: str,
+    validates_every: int = 1,
 ) -> OptimizerLRScheduler:
     """Return what Lightning's ``configure_optimizers`` returns.
 
@@ -25,16 +42,39 @@ def checked_optimizers(
         optimizer: makes the optimiser.
         lr_scheduler: makes the schedule of its rate; the rate is constant if not given.
         interval: whether the schedule advances every ``epoch`` or every ``step``.
+        validates_every: epochs from one validation to the next, for ``ReduceLROnPlateau``, which looks at each once.
 
     Raises:
-        ValueError: a rate that is not finite, or a schedule that cannot take a step.
+        ValueError: a rate that is not finite, or a schedule that cannot take a step, or one that looks at each step for
+            what only a validation measures.
     """
     made = with_finite_rate(optimizer(parameters), "optimizer")
     if lr_scheduler is None:
         return made
     check_schedule(lr_scheduler(optimizer(parameters)))  # of an optimiser that is never used
-    schedule = {"scheduler": lr_scheduler(made), "interval": interval}
+    schedule = {"scheduler": (scheduler := lr_scheduler(made)), "interval": interval}
+    if isinstance(scheduler, schedules.ReduceLROnPlateau):
+        schedule |= what_to_look_at(scheduler, interval, validates_every)
     return {"optimizer": made, "lr_scheduler": schedule}  # type: ignore[return-value]
+
+
+def what_to_look_at(
+    scheduler: schedules.ReduceLROnPlateau, interval: str, validates_every: int
+) -> dict[str, Any]:
+    """Return which metric Lightning gives to a schedule that waits for a plateau, and how often.
+
+    Raises:
+        ValueError: a metric of validation at each step.
+    """
+    monitor = getattr(scheduler, "monitor", MONITOR)
+    if not monitor.startswith("val/"):
+        return {"monitor": monitor}
+    if interval == "step":
+        raise ValueError(
+            f"lr_scheduler_interval is step, but ReduceLROnPlateau looks at {monitor}, which only a validation "
+            "measures: use epoch, or monitor a metric of training"
+        )
+    return {"monitor": monitor, "frequency": validates_every}
 
 
 def with_finite_rate(optimizer: Optimizer, name: str) -> Optimizer:
@@ -54,7 +94,7 @@ def check_schedule(schedule: Any) -> None:
     Raises:
         ValueError: it cannot take one.
     """
-    if isinstance(schedule, ReduceLROnPlateau):
+    if isinstance(schedule, schedules.ReduceLROnPlateau):
         return
     try:
         with warnings.catch_warnings(action="ignore"):  # there is no step of an optimiser before it

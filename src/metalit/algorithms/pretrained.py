@@ -1,11 +1,34 @@
-"""A network's weights from the checkpoint of another run."""
+"""What a learner takes from a checkpoint: all of its own method's, or a network's weights from any method's."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from metalit.functional.parameters import scope
+
+ALGORITHM = "algorithm"  # in a checkpoint: the name of the learner's class
+
+
+def check_algorithm(checkpoint: Mapping[str, Any], learner: nn.Module, path: str = "") -> None:
+    """Refuse the checkpoint of another method, whose network may be the same; an older checkpoint does not say.
+
+    Args:
+        checkpoint: what is in the file.
+        learner: that is to take it up.
+        path: of the file, for the message.
+
+    Raises:
+        ValueError: with both methods.
+    """
+    found, expected = checkpoint.get(ALGORITHM), type(learner).__name__
+    if found not in (None, expected):
+        raise ValueError(
+            f"ckpt_path is {path and f'{path}, '}a checkpoint of {found}, but the model is {expected}: give the "
+            f"configuration it was trained with, or start {expected} from its network with --model.pretrained"
+        )
 
 
 def load_network(network: nn.Module, checkpoint: str) -> None:

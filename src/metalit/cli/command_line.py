@@ -34,6 +34,8 @@ from metalit.cli.program import import_from_working_directory, program_name
 from metalit.data import EpisodicDataModule
 from metalit.evaluation import ConfusionWriter, EpisodeProgressBar, Figures, PredictionWriter, ResultsWriter
 from metalit.runs import (
+    EpochEnd,
+    GivenSettings,
     OwedValidation,
     Preemption,
     RandomStates,
@@ -57,7 +59,7 @@ TRAINER_DEFAULTS = {
 # a configuration that is used again has its own
 OF_ONE_RUN = ("run_dir", "trainer.default_root_dir", "ckpt_path")
 OWN_CALLBACKS: dict[str, tuple[Callable[[], Callback], ...]] = {
-    "fit": (RandomStates, OwedValidation, Preemption, Figures),
+    "fit": (RandomStates, EpochEnd, OwedValidation, Preemption, Figures),
     "validate": (Preemption, ResultsWriter),
     "test": (Preemption, ResultsWriter, ConfusionWriter, Figures),
     "predict": (Preemption, PredictionWriter),
@@ -197,7 +199,8 @@ class MetalitCLI(LightningCLI):
         if settings.enable_checkpointing is not False and not settings.barebones:
             own.append(self._get(self.config_init, "checkpoint"))
         given = self._get(self.config_init, "trainer.callbacks") or []
-        kwargs["callbacks"] = [*(given if isinstance(given, list) else [given]), *own]
+        first = [GivenSettings()] if self.subcommand == "fit" else []
+        kwargs["callbacks"] = [*first, *(given if isinstance(given, list) else [given]), *own]
         try:
             return super().instantiate_trainer(**kwargs)
         except TypeError as error:  # so Lightning calls a setting of devices that it cannot make sense of
@@ -253,7 +256,10 @@ class MetalitCLI(LightningCLI):
             return loggers if self.subcommand == "test" else []  # nothing else logs what anybody wants to see
         if by_default:
             loggers = [TensorBoardLogger(str(run_dir), name="", version="tensorboard")]
-        if not any(isinstance(logger, CSVLogger) for logger in loggers):
+        csv_files = [
+            Path(str(logger.log_dir)).resolve() for logger in loggers if isinstance(logger, CSVLogger)
+        ]
+        if run_dir.resolve() not in csv_files:
             rank_zero_only(keep_old)(run_dir / "metrics.csv")
             loggers.insert(0, CSVLogger(str(run_dir), name="", version=""))
         return loggers

@@ -15,7 +15,7 @@ from torch import nn
 from metalit.algorithms import MetaLearner
 from metalit.cli.errors import ParsingError, explain
 from metalit.cli.factories import accept_factories, check_made
-from metalit.cli.values import any_of, classes_in, describe_values, known_classes
+from metalit.cli.values import any_of, classes_in, describe_values, known_classes, subclasses
 from metalit.data import EpisodicDataModule
 
 CKPT_PATH_HELP = (
@@ -72,11 +72,16 @@ class ArgumentParser(LightningArgumentParser):
         return list(added)
 
     def instantiate(self, namespace: Namespace, *args: Any, **kwargs: Any) -> Namespace:
-        """Make the objects that options describe, and see that each network is one."""
+        """Make what the options name, and see that each network is one.
+
+        What makes an object later becomes a ``partial`` that does not hold the parser.
+        """
         made: Namespace = super().instantiate(namespace, *args, **kwargs)
         for action in filter(takes_network, self._actions):
             if isinstance(settings := namespace.get(action.dest), Namespace):
                 check_made(settings.class_path, made[action.dest])
+        for key, value in vars(made).items():
+            made[key] = without_parser(value)
         return made
 
     def _check_value_key(
@@ -88,6 +93,7 @@ class ArgumentParser(LightningArgumentParser):
                 accept_factories(value)
             except TypeError as error:
                 raise TypeError(f'Parser key "{key}": {error}') from None
+        value = with_path_of_own(action, value)
         for each in value if isinstance(value, list) else [value]:
             if problem := unusable(each, LEAST.get(key)):
                 raise TypeError(f'Parser key "{key}": {problem}')
@@ -103,6 +109,31 @@ class ArgumentParser(LightningArgumentParser):
         if key in (self.groups or {}) and not is_settings:
             raise TypeError(f'Parser key "{key}": Expected settings. Got value: {value!r}')
         return super()._check_value_key(action, value, key, cfg, append)
+
+
+def without_parser(value: Any) -> Any:
+    """Return jsonargparse's ``partial`` of a class as one of the class alone, which can be copied and pickled."""
+    if isinstance(value, partial) and value.func.__module__.startswith("jsonargparse."):
+        _, cls = value.args
+        return partial(cls, **value.keywords)
+    return value
+
+
+def with_path_of_own(action: argparse.Action, value: Any) -> Any:
+    """Give the path of metalit's own class where several have the name that a value has, or its ``class_path``."""
+    name = value.get("class_path") if isinstance(value, dict | Namespace) else value
+    hint = getattr(action, "_typehint", None)
+    if not isinstance(name, str) or not name.isidentifier() or hint is None:
+        return value
+    found = {cls for base in set(classes_in(hint)) for cls in subclasses(base) if cls.__name__ == name}
+    own = [cls for cls in found if cls.__module__.startswith("metalit.")]
+    if len(found) < 2 or len(own) != 1:
+        return value
+    path = f"{own[0].__module__}.{name}"
+    if not isinstance(value, str):
+        value["class_path"] = path
+        return value
+    return path
 
 
 def unusable(value: Any, least: int | None) -> str | None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, SequentialSampler
 
 from metalit.data.stream import EpisodeStream
 from metalit.episode import Episode
@@ -54,7 +54,7 @@ class Position:
             setattr(self, name, value)
 
 
-class TrainSpans(Sampler[Span]):
+class TrainSpans(SequentialSampler):  # what Lightning's overfit_batches leaves in place
     """The episodes of one epoch after another: 0, 1, 2, ... without end over the whole training.
 
     One step takes ``tasks_per_batch`` consecutive episodes on each rank, rank after rank.
@@ -65,6 +65,7 @@ class TrainSpans(Sampler[Span]):
         rank: this process.
         world_size: how many processes share the work.
         position: where the training stands, the only state; the beginning of the stream if not given.
+        repeats: begin each epoch with the same episode, for ``overfit_batches``.
     """
 
     def __init__(
@@ -74,7 +75,9 @@ class TrainSpans(Sampler[Span]):
         rank: int = 0,
         world_size: int = 1,
         position: Position | None = None,
+        repeats: bool = False,
     ) -> None:
+        self.repeats = repeats
         self.episodes_per_epoch, self.tasks_per_batch = episodes_per_epoch, tasks_per_batch
         self.rank, self.world_size = rank, world_size
         self.position = Position() if position is None else position
@@ -95,9 +98,11 @@ class TrainSpans(Sampler[Span]):
         if self.position.epoch is None:
             self.position.epoch = epoch
         elif self.position.epoch != epoch:
+            if self.repeats:
+                self.position.episodes = self.position.epoch_start
             self.position.begin_epoch(epoch)
 
-    def __iter__(self) -> Iterator[Span]:
+    def __iter__(self) -> Iterator[Span]:  # type: ignore[override]  # spans in place of numbers
         now = self.position
         if now.episodes - now.epoch_start >= self.episodes_per_epoch:
             now.begin_epoch()
@@ -105,7 +110,7 @@ class TrainSpans(Sampler[Span]):
             yield first + self.rank * self.tasks_per_batch, self.tasks_per_batch
 
 
-class EvaluationSpans(Sampler[Span]):
+class EvaluationSpans(SequentialSampler):
     """Episodes ``0 .. episodes-1``, each exactly once over all ranks; the last batch may be smaller.
 
     Raises:
@@ -125,7 +130,7 @@ class EvaluationSpans(Sampler[Span]):
     def __len__(self) -> int:
         return len(self.spans)
 
-    def __iter__(self) -> Iterator[Span]:
+    def __iter__(self) -> Iterator[Span]:  # type: ignore[override]
         return iter(self.spans)
 
 

@@ -2,14 +2,18 @@
 
 from metalit.runs.checkpoint_files import check_checkpoint, keep_old, resolve_checkpoint
 from metalit.runs.checkpoints import RunCheckpoint
+from metalit.runs.epoch_end import EpochEnd
 from metalit.runs.folder import check_writable, claim, common_new_folder, new_folder, writable_run_folder
 from metalit.runs.owed_validation import OwedValidation
 from metalit.runs.preemption import Preemption
 from metalit.runs.random_states import RandomStates
+from metalit.runs.settings import GivenSettings
 from metalit.runs.wandb_logger import WandbLogger
 from metalit.runs.watchdog import end_with_parent
 
 __all__ = [
+    "EpochEnd",
+    "GivenSettings",
     "OwedValidation",
     "Preemption",
     "RandomStates",

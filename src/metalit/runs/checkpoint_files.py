@@ -12,6 +12,8 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import nn
 
+from metalit.algorithms.pretrained import check_algorithm
+
 KEYWORDS = ("best", "last")
 PREVIOUS = "previous"  # what last was before it was written anew
 FOLDER = "checkpoints"  # within a run folder
@@ -76,7 +78,7 @@ def remove_if_possible(path: Path) -> None:
 
 def what_is_left(path: Path) -> str:
     """Say what a run can go on from after a failure to write ``path``."""
-    left = next((p for p in (path, path.with_stem(PREVIOUS)) if p.exists()), None)
+    left = next((p for p in (path, path.with_stem("last"), path.with_stem(PREVIOUS)) if p.exists()), None)
     return "there is no earlier one" if left is None else f"{left} is as it was"
 
 
@@ -101,6 +103,7 @@ def resolve_checkpoint(asked: str | None, run_dir: Path, *, fitting: bool) -> st
 
     Raises:
         FileNotFoundError: there is no such checkpoint.
+        ValueError: the last one is damaged, and there is none before it.
     """
     if asked is None:
         return None
@@ -111,6 +114,8 @@ def resolve_checkpoint(asked: str | None, run_dir: Path, *, fitting: bool) -> st
         rank_zero_warn(f"{path} {found}: going on from {previous}, the one before it")
         return str(previous)
     if path.is_file():
+        if asked == "last" and not is_intact(path):
+            raise ValueError(what_to_do_without(path))
         return str(path)
     if fitting and asked == "last":
         return None
@@ -120,15 +125,28 @@ def resolve_checkpoint(asked: str | None, run_dir: Path, *, fitting: bool) -> st
     )
 
 
+def what_to_do_without(last: Path) -> str:
+    """Say how to go on if ``last.ckpt`` is damaged and there is none before it."""
+    size, best = last.stat().st_size, last.with_stem("best")
+    damage = "is damaged" if size else "is empty"
+    if is_intact(best):
+        remedy = f"go on from the best, --ckpt_path {best}, or remove {last} to start from the beginning"
+    else:
+        remedy = "remove it to start from the beginning"
+    return f"{last} {damage}, and there is no {PREVIOUS}.ckpt to go on from: {remedy}"
+
+
 def check_checkpoint(path: str | None, model: nn.Module) -> None:
-    """Refuse a checkpoint that cannot be read safely, or whose parameters are not those of ``model``.
+    """Refuse a checkpoint that cannot be read safely, or is of another method or of other parameters than ``model``.
 
     Raises:
-        ValueError: with the first differences, or with why it cannot be read.
+        ValueError: with the methods, the first differences, or why it cannot be read.
     """
     if path is None:
         return
-    found = read_parameters(path)
+    checkpoint = read_checkpoint(path)
+    check_algorithm(checkpoint, model, path)
+    found = checkpoint["state_dict"]
     expected = model.state_dict()
     problems = [f"{name} is missing" for name in expected.keys() - found.keys()]
     problems += [f"{name} is not in this model" for name in found.keys() - expected.keys()]
@@ -146,14 +164,15 @@ def check_checkpoint(path: str | None, model: nn.Module) -> None:
         )
 
 
-def read_parameters(path: str) -> dict[str, torch.Tensor]:
-    """Return the parameters and buffers in a checkpoint, without executing anything that it may hold.
+def read_checkpoint(path: str) -> dict[str, Any]:
+    """Return what is in a checkpoint, without executing anything that it may hold.
 
     Raises:
         ValueError: with why it cannot be read.
     """
     try:
-        return dict(torch.load(path, map_location="cpu", weights_only=True)["state_dict"])
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        return {**checkpoint, "state_dict": dict(checkpoint["state_dict"])}
     except pickle.UnpicklingError as error:
         if not zipfile.is_zipfile(path) or not is_intact(Path(path)):
             raise _unreadable(path, error) from error

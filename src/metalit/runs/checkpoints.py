@@ -6,14 +6,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
+import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint, StochasticWeightAveraging
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 
 from metalit.runs.checkpoint_files import FOLDER, KEYWORDS, PREVIOUS, AtomicCheckpointIO, keep_old
+from metalit.runs.owed_validation import validates_next
 
 FAILED = "failed"  # the state at a loss or gradient that is not finite
+TRAINED = "trained_state"  # in a checkpoint: the weights before they were averaged when training ended
 AGREE_EVERY = 20  # batches from one agreement of several ranks on the time to the next; each costs a message
 
 
@@ -57,6 +60,7 @@ class RunCheckpoint(ModelCheckpoint):
         )
         self.every_n_minutes, self.every_n_steps = every_n_minutes, every_n_steps
         self._saved_step: int | None = None
+        self._folder: tuple[int, int] | None = None  # which one it is, should another come in its place
         self._saved_at = 0.0
         self._stepped = 0
         self._stopping = False
@@ -74,8 +78,11 @@ class RunCheckpoint(ModelCheckpoint):
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Note whether the files of the training that goes on are in this folder, which may have been moved."""
+        self._saved_step = checkpoint["global_step"]
         self._continues = Path(str(trainer.ckpt_path)).resolve().parent == Path(str(self.dirpath))
         self._resumed = True
+        if TRAINED in checkpoint and trainer.state.fn == TrainerFn.FITTING:
+            pl_module.load_state_dict(checkpoint[TRAINED])
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up the count of an earlier training in this folder."""
@@ -89,6 +96,9 @@ class RunCheckpoint(ModelCheckpoint):
         if trainer.is_global_zero and not self._continues and not is_quick_check(trainer):
             for keyword in (*KEYWORDS, PREVIOUS, FAILED):
                 keep_old(self.path(keyword))
+        if trainer.is_global_zero and not is_quick_check(trainer):
+            Path(str(self.dirpath)).mkdir(parents=True, exist_ok=True)
+            self._folder = identity(str(self.dirpath))
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save what was trained, so that whatever ends the validation ends nothing else."""
@@ -112,7 +122,13 @@ class RunCheckpoint(ModelCheckpoint):
             trainer.should_stop = True  # Lightning validates before it stops if it is told so, and only then
         stops = trainer.should_stop and not self._stopping
         self._stopping = trainer.should_stop
-        if stops or self._is_due(trainer, batch_idx):
+        stepped = (
+            trainer.global_step != self._stepped
+        )  # not amidst the batches whose gradients are accumulated
+        self._stepped = trainer.global_step
+        # the end of the epoch is repeated when training is resumed, so it must not be in what is saved
+        ends_epoch = trainer.is_last_batch and not validates_next(trainer)
+        if stops or (stepped and (ends_epoch or self._is_due(trainer, batch_idx))):
             self.save_now(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -122,22 +138,26 @@ class RunCheckpoint(ModelCheckpoint):
         if may_go_on_from_here(trainer):
             self.save_now(trainer)
 
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Save the last state of an epoch that had no validation."""
-        if self._saved_step != trainer.global_step:
-            self.save_now(trainer)
-
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Call the last state the best if there was no validation at all."""
+        """Put averaged weights into the last state, and call it the best if there was no validation at all."""
         super().on_train_end(trainer, pl_module)
         best, last = (self.path(keyword) for keyword in KEYWORDS)
+        averages = any(isinstance(callback, StochasticWeightAveraging) for callback in trainer.callbacks)
+        if averages and last.exists():
+            save_averaged(trainer, pl_module, last)
         if trainer.is_global_zero and last.exists() and not best.exists():
             shutil.copyfile(last, best)
 
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
     ) -> None:
-        """Save the state before a loss or gradient that is not finite, beside the last good one."""
+        """Save the state before a loss or gradient that is not finite, beside the last good one.
+
+        Raises:
+            OSError: a file could not be written because its folder is not there any more.
+        """
+        if isinstance(exception, OSError):
+            self._check_folder()
         if isinstance(exception, FloatingPointError) and not is_quick_check(trainer):
             trainer.save_checkpoint(self.path(FAILED))
             rank_zero_info(f"The state before it is in {self.path(FAILED)}")
@@ -151,18 +171,23 @@ class RunCheckpoint(ModelCheckpoint):
         """Save ``last.ckpt``, and what was logged until now; all ranks together."""
         if is_quick_check(trainer):
             return
+        self._check_folder()
         for logger in trainer.loggers:
             logger.save()  # so that metrics are never behind the state from which a run goes on
         trainer.save_checkpoint(self.path("last"))
         self._saved_step, self._saved_at = trainer.global_step, time.monotonic()
 
+    def _check_folder(self) -> None:
+        # what writes next may make a new folder of that name, with nothing in it
+        if self._folder is not None and identity(str(self.dirpath)) != self._folder:
+            folder = Path(str(self.dirpath)).parent
+            self._folder = None
+            raise OSError(
+                f"run_dir: {folder} was removed or moved while the training was writing into it, so what came after "
+                "its last checkpoint is lost; if it was moved, go on with --run_dir NEW_PLACE --ckpt_path last"
+            )
+
     def _is_due(self, trainer: L.Trainer, batch_idx: int) -> bool:
-        stepped = (
-            trainer.global_step != self._stepped
-        )  # not amidst the batches whose gradients are accumulated
-        self._stepped = trainer.global_step
-        if not stepped:
-            return False
         if self.every_n_steps is not None and trainer.global_step % self.every_n_steps == 0:
             return True
         if self.every_n_minutes is None or (trainer.world_size > 1 and batch_idx % AGREE_EVERY):
@@ -182,13 +207,12 @@ class RunCheckpoint(ModelCheckpoint):
             name for name in trainer.callback_metrics if not name.endswith(("_ci95", "_adaptation"))
         )
         monitors = [("checkpoint.monitor", str(self.monitor))]
-        # a metric of training comes only later
-        stopping = (each.monitor for each in trainer.early_stopping_callbacks)
-        monitors += [
-            ("trainer.callbacks.monitor", name) for name in stopping if not name.startswith("train/")
-        ]
+        monitors += [("trainer.callbacks.monitor", each.monitor) for each in trainer.early_stopping_callbacks]
+        for config in trainer.lr_scheduler_configs:
+            monitors += [("model.lr_scheduler.monitor", config.monitor)] if config.reduce_on_plateau else []
         for option, monitor in monitors:
-            if monitor not in trainer.callback_metrics:
+            # a metric of training comes only later
+            if not monitor.startswith("train/") and monitor not in trainer.callback_metrics:
                 raise ValueError(f"{option} is {monitor}, but validation logs {', '.join(logged)}")
 
 
@@ -203,10 +227,31 @@ def moved(state: dict[str, Any], folder: str) -> dict[str, Any]:
     return {**state, "dirpath": folder, "best_k_models": best, **{name: here(state[name]) for name in paths}}
 
 
+def identity(folder: str) -> tuple[int, int] | None:
+    """Return what tells a folder from another of the same name; None if there is none."""
+    try:
+        found = Path(folder).stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def save_averaged(trainer: L.Trainer, pl_module: L.LightningModule, path: Path) -> None:
+    """Put the averaged weights into a checkpoint, and keep beside them those with which a longer training goes on."""
+    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    checkpoint.setdefault(TRAINED, checkpoint["state_dict"])
+    checkpoint["state_dict"] = pl_module.state_dict()
+    trainer.strategy.save_checkpoint(checkpoint, path)
+
+
 def may_go_on_from_here(trainer: L.Trainer) -> bool:
-    """Whether a validation is one within a training, and not amidst the batches whose gradients are accumulated."""
+    """Whether a validation is one within a training, and not amidst the batches whose gradients are accumulated.
+
+    Nor in the epoch that ``StochasticWeightAveraging`` adds for the statistics of batch norm, without a step: a resumed
+    training does that epoch again.
+    """
     fits = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
-    return fits and not trainer.fit_loop._should_accumulate()
+    return fits and not trainer.fit_loop._skip_backward and not trainer.fit_loop._should_accumulate()
 
 
 def is_quick_check(trainer: L.Trainer) -> bool:

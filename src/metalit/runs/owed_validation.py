@@ -28,6 +28,9 @@ class OwedValidation(L.Callback):
         batch, validation = counts[BATCH], counts[VALIDATION]
         begins = trainer.validating and validation["current"]["ready"] == 0
         if not begins and not (is_at_batch_end(batch) and validates_next(trainer)):
+            if batch["is_last_batch"]:  # one that is completed leads to the end of the epoch
+                batch["current"]["completed"] = batch["current"]["processed"]
+                batch["total"]["completed"] = batch["total"]["processed"]
             return
         is_planned = validates_next(trainer, if_training_ends=False)
         for count in ("total", "current"):
