@@ -80,7 +80,9 @@ def test_settings_of_a_schedule_win_as_if_they_had_been_so_from_the_beginning(
     found = groups(tmp_path / "run", 6, lr_scheduler=after, **common)
     expected = groups(tmp_path / "other", 6, lr_scheduler=after, **common)
     assert found.keys() == {4, 5}
-    assert all(group == pytest.approx(expected[step], rel=1e-12) for step, group in found.items())
+    for name in ("lr", "momentum", "initial_lr"):
+        rates = {step: group[name] for step, group in found.items()}
+        assert rates == pytest.approx({step: expected[step][name] for step in found}, rel=1e-12)
 
 
 def test_rate_wins_under_a_schedule(tmp_path):
