@@ -141,6 +141,17 @@ class Bag(nn.Module):
         return self.bag(ids)
 
 
+class Offsets(nn.Module):
+    """One bag of all words of all examples."""
+
+    def __init__(self):
+        super().__init__()
+        self.bag = nn.EmbeddingBag(WORDS, 3)
+
+    def forward(self, ids):
+        return self.bag(ids.flatten(), 4 * torch.arange(len(ids)))
+
+
 class Random(nn.Module):
     """Draws numbers by a function of torch."""
 
@@ -265,7 +276,7 @@ def norms() -> dict[str, Layer]:
         "GroupNorm": Layer(lambda: nn.GroupNorm(2, 4), IMAGE),
         "GroupNorm without affine": Layer(lambda: nn.GroupNorm(2, 4, affine=False), IMAGE),
         "LocalResponseNorm": Layer(lambda: nn.LocalResponseNorm(2), IMAGE),
-        "CrossMapLRN2d": Layer(lambda: nn.CrossMapLRN2d(2), IMAGE, loop_only=True, compiles=False),
+        "CrossMapLRN2d": Layer(lambda: nn.CrossMapLRN2d(2), IMAGE, refused="setup_context"),
     }
     size, eps = [4], 1e-5
     layer_norms = {
@@ -403,9 +414,12 @@ def embeddings() -> dict[str, Layer]:
         "Embedding last padding": words(row(padding_idx=-1)),
         "Embedding by frequency": words(row(scale_grad_by_freq=True)),
         "Embedding by frequency with padding": words(row(scale_grad_by_freq=True, padding_idx=0)),
-        "Embedding sparse": words(row(sparse=True), loop_only=True),
+        "Embedding sparse": words(row(sparse=True)),
         "Embedding max_norm": words(row(max_norm=1.0), refused="max_norm"),
         "EmbeddingBag": words(lambda: Bag(mode="mean")),
+        "EmbeddingBag padding": words(lambda: Bag(mode="mean", padding_idx=0)),
+        "EmbeddingBag max padding": words(lambda: Bag(mode="max", padding_idx=0)),
+        "EmbeddingBag offsets": words(Offsets, refused="offsets"),
         "EmbeddingBag sum": words(lambda: Bag(mode="sum")),
         "EmbeddingBag max": words(lambda: Bag(mode="max")),
     }
@@ -413,14 +427,15 @@ def embeddings() -> dict[str, Layer]:
 
 def recurrent() -> dict[str, Layer]:
     """Return recurrent layers."""
-    sequence = {
+    sequences = {
         name: Layer(lambda name=name: getattr(nn, name)(4, 3, batch_first=True), TOKENS, loop_only=True)
         for name in ("RNN", "LSTM", "GRU")
     }
     cells = {
-        name: Layer(lambda name=name: getattr(nn, name)(4, 3)) for name in ("RNNCell", "LSTMCell", "GRUCell")
+        name: Layer(lambda name=name: getattr(nn, name)(4, 3), loop_only=True)
+        for name in ("RNNCell", "LSTMCell", "GRUCell")
     }
-    return sequence | cells
+    return sequences | cells
 
 
 def wrapped() -> dict[str, Layer]:

@@ -25,11 +25,10 @@ class LastEpoch(L.Callback):
 @pytest.mark.parametrize("mode", ["running", "renorm"])
 def test_statistics_are_the_cumulative_average_over_the_last_epoch(mode, tmp_path):
     torch.manual_seed(0)
-    learner = PrototypicalNetwork(Conv4(channels=4, batch_norm=mode)).double()
+    learner = PrototypicalNetwork(Conv4(channels=4, batch_norm=mode))
     last = LastEpoch(3)
     trainer = L.Trainer(
         max_epochs=3,
-        precision="64-true",
         callbacks=[StochasticWeightAveraging(1e-2, swa_epoch_start=1), last],
         logger=False,
         accelerator="cpu",
@@ -54,4 +53,4 @@ def test_statistics_are_the_cumulative_average_over_the_last_epoch(mode, tmp_pat
     for name, value in statistics[0].items():
         expected = torch.stack([each[name].mean(dim=0) for each in statistics]).mean(dim=0)
         assert value.shape[0] == 4
-        torch.testing.assert_close(found[name.removeprefix("network.")], expected, rtol=1e-6, atol=1e-9)
+        torch.testing.assert_close(found[name.removeprefix("network.")], expected, rtol=1e-4, atol=1e-6)

@@ -7,10 +7,15 @@ import torch
 from torch._dynamo.exc import TorchDynamoException
 
 Attempt = Callable[[], object]
+NO_DERIVATIVE = ("setup_context", "derivative for")  # in torch's messages
 
 
 class CannotVectoriseError(ValueError):
     """``vmap`` cannot take a network or a method, of which one task alone runs."""
+
+
+class CannotDifferentiateError(ValueError):
+    """``torch.func`` has no derivative of what a network calls."""
 
 
 class CannotCompileError(ValueError):
@@ -21,13 +26,14 @@ class CannotCompileError(ValueError):
 def explained(one_alone: Attempt, vectorised: Attempt) -> Iterator[None]:
     """Raise an error of torch as what it is: the task's own, one of ``vmap``, one of the compiler, or another.
 
-    Which it is, two attempts tell, so no wording of torch matters. They cost nothing where there is no error.
+    Which it is, two attempts tell; they cost nothing where there is no error.
 
     Args:
         one_alone: runs one task without ``vmap`` and without compiler.
         vectorised: runs some tasks with ``vmap``, if that is what has failed, and without compiler.
 
     Raises:
+        CannotDifferentiateError: torch has no such derivative, by whichever way.
         CannotVectoriseError: one task runs alone, but not vectorised.
         CannotCompileError: both run, uncompiled.
     """
@@ -36,7 +42,14 @@ def explained(one_alone: Attempt, vectorised: Attempt) -> Iterator[None]:
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
-        one_alone()
+        try:
+            one_alone()
+        except RuntimeError as cause:
+            if any(words in str(cause) for words in NO_DERIVATIVE):
+                raise CannotDifferentiateError(
+                    f"this network calls a function that torch cannot differentiate so: {first_line(cause)}"
+                ) from cause
+            raise
         try:
             vectorised()
         except RuntimeError as cause:

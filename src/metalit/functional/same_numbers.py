@@ -41,11 +41,11 @@ def embedding(
     weight: Tensor,
     padding_idx: int | None = None,
     max_norm: float | None = None,
-    norm_type: float = 2.0,
+    norm_type: float = 2.0,  # noqa: ARG001
     scale_grad_by_freq: bool = False,
-    sparse: bool = False,
+    sparse: bool = False,  # noqa: ARG001
 ) -> Tensor:
-    """Compute ``F.embedding`` with a padding row that is a constant, in place of a rule of its backward pass.
+    """Compute ``F.embedding`` with a padding row that is a constant, and with a gradient that is always dense.
 
     Raises:
         ValueError: ``max_norm``, with which torch writes into the weight.
@@ -55,11 +55,47 @@ def embedding(
             f"an embedding has max_norm {max_norm}, with which torch writes into its weight wherever it is used, but a "
             "task must not change meta-parameters: leave max_norm out"
         )
-    if padding_idx is None or scale_grad_by_freq or sparse:
-        return F.embedding(input, weight, padding_idx, None, norm_type, scale_grad_by_freq, sparse)
-    out = F.embedding(input, weight)
-    is_padding = (input == padding_idx % len(weight)).unsqueeze(-1)
-    return torch.where(is_padding, out.detach(), out)
+    out = F.embedding(input, weight, scale_grad_by_freq=scale_grad_by_freq)
+    if padding_idx is None:
+        return out
+    return torch.where((input == padding_idx % len(weight)).unsqueeze(-1), out.detach(), out)
+
+
+def embedding_bag(
+    input: Tensor,
+    weight: Tensor,
+    offsets: Tensor | None = None,  # noqa: ARG001
+    max_norm: float | None = None,
+    norm_type: float = 2,
+    scale_grad_by_freq: bool = False,
+    mode: str = "mean",
+    sparse: bool = False,
+    per_sample_weights: Tensor | None = None,
+    include_last_offset: bool = False,  # noqa: ARG001
+    padding_idx: int | None = None,
+) -> Tensor:
+    """Compute ``F.embedding_bag`` of ids ``[n, words]`` by its definition; torch's has no second derivative.
+
+    Raises:
+        ValueError: bags that are given by offsets, or ``max_norm``.
+    """
+    if input.dim() != 2:
+        raise ValueError(
+            "an embedding bag has offsets, with which torch gives it no second derivative: hand over ids [n, words], "
+            "filled up with padding_idx"
+        )
+    words = embedding(input, weight, None, max_norm, norm_type, scale_grad_by_freq, sparse)
+    if per_sample_weights is not None:
+        words = words * per_sample_weights.unsqueeze(-1)
+    counts = torch.ones_like(input, dtype=torch.bool)
+    if padding_idx is not None:
+        counts = input != padding_idx % len(weight)
+    counts = counts.unsqueeze(-1)
+    if mode == "max":
+        largest = words.masked_fill(~counts, -torch.inf).max(dim=1).values
+        return torch.where(counts.any(dim=1), largest, 0.0)
+    total = (words * counts).sum(dim=1)
+    return total if mode == "sum" else total / counts.sum(dim=1).clamp(min=1)
 
 
 def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:

@@ -30,7 +30,14 @@ from metalit.functional.draws import DRAWS, normal, uniform
 from metalit.functional.parameters import detached
 from metalit.functional.precision import at_least_float32
 from metalit.functional.random_bits import random_bits
-from metalit.functional.same_numbers import channel_affine, embedding, hardsigmoid, layer_norm, one_hot
+from metalit.functional.same_numbers import (
+    channel_affine,
+    embedding,
+    embedding_bag,
+    hardsigmoid,
+    layer_norm,
+    one_hot,
+)
 
 COUNT = "num_batches_tracked"  # of a norm: the learner advances it, once a step
 
@@ -63,9 +70,15 @@ class TaskContext(TorchFunctionMode):
     ) -> Any:
         """Call ``function`` or what replaces it; calls made by a replacement are not intercepted again."""
         replacement = self.replacements.get(function)
-        if replacement is None:
-            return function(*args, **(kwargs or {}))
-        return replacement(self, *args, **(kwargs or {}))
+        try:
+            if replacement is None:
+                return function(*args, **(kwargs or {}))
+            return replacement(self, *args, **(kwargs or {}))
+        except RuntimeError as error:
+            name = self.name_of(args[0]) if args else None
+            if name is not None and is_in_place(function):
+                raise ValueError(WRITTEN.format(name)) from error
+            raise
 
     def __enter__(self) -> "TaskContext":
         """Begin to intercept."""
@@ -231,6 +244,12 @@ def normal_like(x: Tensor) -> Tensor:
     return torch.randn_like(x) if task is None else normal(task, x).to(x.dtype)
 
 
+def is_in_place(function: Any) -> bool:
+    """Return whether a function writes into its first argument, as its name says."""
+    name = getattr(function, "__name__", "")
+    return name.startswith(("__i", "__setitem__")) if name.startswith("__") else name.endswith("_")
+
+
 @contextmanager
 def without_writes(buffers: Mapping[str, Tensor]) -> Iterator[None]:
     """Refuse what a network writes into its buffers, in place or by giving them another tensor.
@@ -325,6 +344,7 @@ REPLACEMENTS: dict[Callable[..., Any], Callable[..., Any]] = {
     F.multi_head_attention_forward: multi_head_attention,
     F.one_hot: without_task(one_hot),
     F.embedding: without_task(embedding),
+    F.embedding_bag: without_task(embedding_bag),
     F.hardsigmoid: without_task(hardsigmoid),
     Tensor.add_: TaskContext.add_,
     Tensor.__iadd__: TaskContext.add_,
