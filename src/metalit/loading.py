@@ -7,7 +7,7 @@ import yaml  # type: ignore[import-untyped]
 
 from metalit.algorithms import MetaLearner
 from metalit.runs import resolve_checkpoint
-from metalit.runs.checkpoint_files import check_checkpoint, read_parameters
+from metalit.runs.checkpoint_files import check_checkpoint, read_checkpoint
 from metalit.runs.random_states import random_states, restore
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def load(run_dir: str | Path, which: str | Path = "best") -> LoadedRun:
     finally:
         restore(states)
     check_checkpoint(path, made.learner)
-    made.learner.load_state_dict(read_parameters(path))
+    made.learner.load_state_dict(read_checkpoint(path)["state_dict"])
     made.learner.eval()
     return made
 
