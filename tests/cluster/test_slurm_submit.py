@@ -157,3 +157,10 @@ def test_what_slurm_refuses_is_one_line(submit, here, capsys):
     assert said.startswith("sbatch refuses the job: ")
     assert "partition" in said
     assert not (here / "run").exists()
+
+
+def test_a_run_that_starts_ignores_the_signal_before_the_time_limit(submit):
+    job = submit('kill -USR1 $$; echo "still here"')
+    wait_for(lambda: is_over(job))
+    assert words(job) == ["COMPLETED"], log(job)
+    assert "still here" in log(job)
