@@ -103,7 +103,7 @@ DOMAINS = {
             "predictor": lambda: Classifier(Conv4(channels=8, downsample="stride"), ways=3),
             "embedding": lambda: Conv4(channels=8, batch_norm="running"),
             "renormalised": lambda: Conv4(channels=8, batch_norm="renorm"),
-            "maps": lambda: ConvMaps(channels=8),
+            "maps": lambda: ConvMaps(channels=8, batch_norm="batch"),
             "context": lambda: FiLMConv4(channels=8, ways=3, context_size=20),
             "pixels": lambda: Pixels(10),
             "augmented": lambda: AugmentedConvNet(channels=16, ways=3),
@@ -313,7 +313,7 @@ CASES = {
         network="predictor",
         settings={"inner_lr": 0.05, "inner_steps": 1} | GAME,
         parts=GENERATOR,
-        learning={"glyphs": Learning(100, 0.01, 1.15)},  # 1.39 without an opinion
+        learning={"glyphs": Learning(160, 0.01, 1.15)},  # 1.39 without an opinion
     ),
     "MetaGANRelationNetwork": Case(
         MetaGANRelationNetwork,
