@@ -40,7 +40,9 @@ def run(tmp_path, monkeypatch):
 @pytest.mark.parametrize("way", [copy.deepcopy, lambda learner: pickle.loads(pickle.dumps(learner))])
 def test_learner_can_be_copied_after_training(way, mapping, run):
     learner = run("fit", maml(lr_scheduler=HALVING, engine={"mapping": mapping})).model
-    learner._compiled[learner.engine] = lambda: None  # a compiled function cannot be pickled, no more than this one
+    learner._compiled[learner.engine] = lambda: (
+        None
+    )  # a compiled function cannot be pickled, no more than this one
     again = way(learner)
     assert not again._compiled
     assert all(torch.equal(value, again.state_dict()[name]) for name, value in learner.state_dict().items())
@@ -49,6 +51,9 @@ def test_learner_can_be_copied_after_training(way, mapping, run):
     assert made["lr_scheduler"]["scheduler"].step_size == 1
 
 
+@pytest.mark.filterwarnings(
+    "ignore"
+)  # of Lightning's: a device that is not in config.yaml; averages in a test
 @pytest.mark.parametrize("callback", [SWA, EMA], ids=["swa", "ema"])
 def test_weights_are_averaged_from_the_command_line(callback, run, tmp_path):
     settings = changed(

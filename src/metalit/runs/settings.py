@@ -200,4 +200,8 @@ def give_to_schedule(schedule: Any, now: Settings, then: Settings, groups: Seque
 
 def steps_of(schedule: Any) -> int:
     """Return how many steps a schedule has taken, or the first of several that are chained."""
-    return int(vars(schedule)["last_epoch"]) if "last_epoch" in vars(schedule) else steps_of(schedule._schedulers[0])
+    return (
+        int(vars(schedule)["last_epoch"])
+        if "last_epoch" in vars(schedule)
+        else steps_of(schedule._schedulers[0])
+    )
