@@ -1,18 +1,20 @@
 # Every target sets up what it needs on a machine that has only Python 3.11-3.13 and make.
 #   make train                      # MAML on sinusoids: install, train, test, pictures; no download of data
 #   make train VENV=/path/to/venv   # use an environment of your own
+#   make gpu-check GPU_CHECK="--only MAML --minutes 2"
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-slow check docs bench clean
+.PHONY: help install train test test-slow check docs bench gpu-check clean
 .DELETE_ON_ERROR:
 
 VENV ?= .venv
 RUN_DIR ?= runs/sinusoid-maml
+DEVICE ?= cuda
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/.metalit
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 # Small networks gain nothing from threads, and lose much where other processes want the same cores.
-train test test-slow docs: export OMP_NUM_THREADS ?= 1
+train test test-slow docs gpu-check: export OMP_NUM_THREADS ?= 1
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -41,6 +43,9 @@ docs: $(STAMPS)/test  ## check the pages: links, commands and the code in them
 
 bench: $(STAMPS)/core  ## run every benchmark
 	for script in benchmarks/*.py; do $(BIN)/python "$$script" || exit 1; done
+
+gpu-check: $(STAMPS)/core  ## compare a GPU with the CPU and with learn2learn, 8 minutes; DEVICE=cpu: dry run
+	$(BIN)/python -m benchmarks.gpu_check --device $(DEVICE) $(GPU_CHECK)
 
 clean:  ## remove the environment and the caches; runs/ and data/ stay
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache

@@ -1,9 +1,10 @@
-"""Meta-gradients through every kind of layer: vmap = loop = chunked = compiled, in float64.
+"""Meta-gradients through every kind of layer: inside vmap = over it = loop = chunked = compiled, in float64.
 
 The obvious vectorised form is silently wrong in torch 2.13 for batch, instance and layer norm with adapted affine
 parameters; ``test_without_the_context_vmap_is_wrong`` holds that this is still so, and that these tests would notice.
 """
 
+import re
 from functools import partial
 
 import lightning as L
@@ -144,11 +145,15 @@ def relative(one, other):
 
 
 ENGINES = {
-    "vmap": Engine("vmap"),
-    "chunked": Engine("vmap", chunk_size=2),
+    "inside": Engine(differentiate="inside"),
+    "over": Engine(differentiate="over"),
+    "chunked": Engine(chunk_size=2),
+    "chunked_over": Engine(chunk_size=2, differentiate="over"),
     "chunked_loop": Engine("loop", chunk_size=2),
-    "compiled": Engine("vmap", compile=True, compile_backend="aot_eager"),
+    "compiled": Engine(compile=True, compile_backend="aot_eager", differentiate="over"),
+    "compiled_inside": Engine(compile=True, compile_backend="aot_eager"),
 }
+COMPILED_INSIDE = ("layer_norm", "dropout")  # takes twice the tracing
 
 
 # tracing takes most of the time: a norm with running statistics is compiled in the smaller network only
@@ -156,14 +161,15 @@ CASES = [
     (name, engine)
     for name in NETWORKS
     for engine in ENGINES
-    if (name, engine) not in [("conv4_running", "compiled"), ("conv4_renorm", "compiled")]
+    if (engine != "compiled_inside" or name in COMPILED_INSIDE)
+    and (name, engine) not in [("conv4_running", "compiled"), ("conv4_renorm", "compiled")]
 ]
 
 
 @pytest.mark.parametrize(("name", "engine"), CASES)
 def test_every_mapping_gives_the_loops_meta_gradient(name, engine):
     network, episode = problem(name)
-    steps = 1 if engine == "compiled" else 3  # tracing unrolled steps takes most of the time
+    steps = 1 if ENGINES[engine].compile else 3  # tracing unrolled steps takes most of the time
     expected, value, outcome = meta_gradient(network, episode, Engine("loop"), steps=steps)
     gradient, other_value, other_outcome = meta_gradient(network, episode, ENGINES[engine], steps=steps)
     assert relative(gradient, expected) < 1e-10
@@ -252,7 +258,7 @@ class Spread(Objective):
         return outcome.loss.mean() + outcome.loss.std()
 
 
-@pytest.mark.parametrize("engine", ["chunked", "chunked_loop", "vmap"])
+@pytest.mark.parametrize("engine", ["chunked", "chunked_over", "chunked_loop", "inside", "over"])
 def test_chunks_hold_for_objectives_that_mix_tasks(engine):
     network, episode = problem("conv4")
     expected, _, _ = meta_gradient(network, episode, Engine("loop"), objective=Spread())
@@ -260,6 +266,97 @@ def test_chunks_hold_for_objectives_that_mix_tasks(engine):
     plain, _, _ = meta_gradient(network, episode, Engine("loop"))
     assert relative(gradient, expected) < 1e-10
     assert relative(plain, expected) > 1e-2
+
+
+@pytest.mark.parametrize("engine", ["inside", "over", "chunked", "chunked_loop"])
+def test_ordinary_autograd_finds_the_same_gradient(engine):
+    """What a training loop of one's own calls."""
+    network, episode = problem("batch_norm")
+    expected, value, _ = meta_gradient(network, episode, Engine("loop"), objective=Spread())
+    learner = MAML(network, inner_lr=0.4, inner_steps=3)
+    parameters, buffers = learner.meta()
+    task, keys = partial(learner.task, ways=WAYS), torch.arange(TASKS) + 100
+    loss = Spread()(ENGINES[engine].map(task, parameters, buffers, keys, episode))
+    gradient = torch.autograd.grad(loss, list(parameters.values()))
+    assert loss.item() == pytest.approx(value.item(), rel=1e-12)
+    assert relative(torch.cat([g.flatten() for g in gradient]), expected) < 1e-10
+
+
+def test_a_gradient_with_respect_to_data_is_found_too():
+    network, episode = problem("layer_norm")
+    learner = MAML(network, inner_lr=0.4, inner_steps=2)
+
+    def gradient(engine):
+        x = episode.support.x.clone().requires_grad_()
+        parameters, buffers = learner.meta()
+        task, keys = partial(learner.task, ways=WAYS), torch.arange(TASKS)
+        outcome = engine.map(
+            task, parameters, buffers, keys, episode._replace(support=Labelled(x, episode.support.y))
+        )
+        return torch.autograd.grad(outcome.loss.sum(), x)[0]
+
+    assert relative(gradient(Engine()), gradient(Engine("loop"))) < 1e-10
+
+
+class Block(nn.Linear):
+    """A class that is not torch's, whatever it does."""
+
+
+def hooked(layer):
+    layer.register_forward_hook(lambda module, inputs, output: output)
+    return layer
+
+
+def with_own_forward(layer):
+    layer.forward = layer.forward
+    return layer
+
+
+NOT_KNOWN = {
+    "class": (lambda: Block(2, 1), r"Block \(network\.1\) is not a class"),
+    "hook": (lambda: hooked(nn.Linear(2, 1)), r"Linear \(network\.1\) has a hook"),
+    "forward": (lambda: with_own_forward(nn.Linear(2, 1)), r"Linear \(network\.1\) has a hook or a forward"),
+    "parametrisation": (
+        lambda: nn.utils.parametrizations.weight_norm(nn.Linear(2, 1)),
+        r"ParametrizedLinear \(network\.1\) is not a class",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", NOT_KNOWN)
+def test_what_is_not_known_is_differentiated_inside_and_the_log_says_so_once(what, caplog):
+    make, reason = NOT_KNOWN[what]
+    learner = MAML(nn.Sequential(nn.Linear(1, 2), make()))
+    with caplog.at_level("INFO"):
+        settled = [learner.engine.settled(learner) for _ in range(2)]
+    assert [engine.differentiate for engine in settled] == ["inside", "inside"]
+    (line,) = [record.message for record in caplog.records if "meta-gradients" in record.message]
+    assert re.search(f"inside vmap: {reason}", line)
+
+
+def test_what_is_known_is_differentiated_over(caplog):
+    learner = MAML(nn.Sequential(nn.Linear(1, 2), nn.ReLU(), nn.Linear(2, 1)))
+    with caplog.at_level("INFO"):
+        assert learner.engine.settled(learner).differentiate == "over"
+    assert "over vmap" in caplog.text
+    assert learner.settled_engine() is learner.settled_engine()
+    hooked(learner.network[0])
+    assert learner.settled_engine().differentiate == "inside"
+
+
+def test_a_learner_or_an_objective_of_ones_own_is_differentiated_inside():
+    class Own(MAML):
+        pass
+
+    network = nn.Linear(1, 1)
+    assert Own(network).settled_engine().differentiate == "inside"
+    assert MAML(network, objective=Spread()).settled_engine().differentiate == "inside"
+
+
+@pytest.mark.parametrize("how", ["inside", "over"])
+def test_a_setting_decides_where_it_is_differentiated(how):
+    learner = MAML(Block(1, 1), engine=Engine(differentiate=how))
+    assert learner.settled_engine().differentiate == how
 
 
 def test_recurrent_networks_run_in_the_loop():

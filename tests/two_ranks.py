@@ -19,10 +19,13 @@ import torch.multiprocessing
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.plugins import MixedPrecision
 from torch import nn
+from torch.utils.data import DataLoader
 
 from cases import CASES, DOMAINS
 from metalit import Engine, Episode, Outcome
 from metalit.algorithms import MAML, MetaLearner
+from metalit.data import RankShare
+from metalit.data.stream import Split
 from metalit.evaluation import ResultsWriter
 from metalit.networks import MLP
 from metalit.objectives import Objective
@@ -75,6 +78,21 @@ class Witness(L.Callback):
         self.logged.append({name: float(value) for name, value in trainer.callback_metrics.items()})
 
 
+class Batches(torch.utils.data.Dataset[Episode]):
+    """Episodes of a user's own: so many of a stream, in batches of two, the last of which may be smaller."""
+
+    def __init__(self, split: Split, episodes: int) -> None:
+        data = DOMAINS["sinusoid"].data()
+        starts = range(0, episodes, 2)
+        self.batches = [data.episodes(split, first, min(2, episodes - first)) for first in starts]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, number: int) -> Episode:
+        return self.batches[number]
+
+
 class Breaks(L.Callback):
     """Makes the targets of one episode such that its loss is not finite."""
 
@@ -89,6 +107,15 @@ class Breaks(L.Callback):
 
 def copies(learner: nn.Module) -> dict[str, torch.Tensor]:
     return {name: value.clone() for name, value in learner.state_dict().items()}
+
+
+def quiet_trainer(folder: Path, ranks: int, **settings: Any) -> L.Trainer:
+    """Return a trainer that leaves and says nothing, on any number of ranks."""
+    parallel = {"devices": ranks, "strategy": "ddp"} if ranks > 1 else {}
+    options = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu",
+               "log_every_n_steps": 1, "enable_checkpointing": False, "inference_mode": False,
+               "use_distributed_sampler": False, "default_root_dir": folder}  # fmt: skip
+    return L.Trainer(**(options | parallel | settings))
 
 
 def fit(
@@ -107,13 +134,9 @@ def fit(
         "episodes_per_epoch": TASKS * STEPS,
     }
     data = DOMAINS[domain].data(**(sizes | (data_settings or {})))
-    parallel = {"devices": ranks, "strategy": "ddp"} if ranks > 1 else {}
     witness = Witness()
-    trainer = L.Trainer(
-        logger=False, enable_progress_bar=False, enable_model_summary=False, accelerator="cpu", log_every_n_steps=1,
-        enable_checkpointing=False, inference_mode=False, use_distributed_sampler=False, default_root_dir=folder,
-        callbacks=[witness, *callbacks, ResultsWriter(show_table=False)], **parallel, **({"max_epochs": 1} | settings),
-    )  # fmt: skip
+    noting = [witness, *callbacks, ResultsWriter(show_table=False)]
+    trainer = quiet_trainer(folder, ranks, callbacks=noting, **({"max_epochs": 1} | settings))
     error = ""
     try:
         trainer.fit(learner, data)
@@ -167,6 +190,36 @@ def broken_float16(folder: Path, ranks: int) -> dict[str, Any]:
     return broken(torch.nan, folder, ranks, plugins=[scaled])
 
 
+def own_loader(divided: bool, folder: Path, ranks: int) -> dict[str, Any]:
+    """Train and test on a user's own ``DataLoader``, divided by ``RankShare`` or left as it is."""
+
+    def loader(split: Split, episodes: int, equal: bool) -> DataLoader[Episode]:
+        batches = Batches(split, episodes)
+        return DataLoader(batches, None, sampler=RankShare(batches, equal=equal) if divided else None)
+
+    trainer = quiet_trainer(folder, ranks, max_epochs=1)
+    learner, witness = MAML(MLP()), Witness()
+    trainer.callbacks.append(witness)
+    error = ""
+    try:
+        trainer.fit(learner, loader("train", 4, equal=True))
+    except ValueError as caught:
+        error = str(caught)
+    trainer = quiet_trainer(folder, ranks)
+    (found,) = trainer.test(learner, loader("test", 7, equal=False), verbose=False)
+    indices = learner.last_evaluation.indices.tolist()
+    return {"error": error, "index": witness.index, "indices": indices, "loss": found["test/loss"]}
+
+
+def padded_test(folder: Path, ranks: int) -> dict[str, Any]:
+    """Test where Lightning's sampler divides a user's loader, and repeats a batch so that ranks have equally many."""
+    torch.manual_seed(3)
+    learner = MAML(MLP())
+    trainer = quiet_trainer(folder, ranks, use_distributed_sampler=True)
+    (found,) = trainer.test(learner, DataLoader(Batches("test", 5), None), verbose=False)
+    return {"indices": learner.last_evaluation.indices.tolist(), "loss": found["test/loss"]}
+
+
 PLAIN, CHUNKS, COMPILED = Engine(), Engine(chunk_size=1), Engine(compile=True, compile_backend="aot_eager")
 ROWS = [(name, list(case.learning)[-1]) for name, case in CASES.items()]  # the domain with the larger network
 Job = Callable[[Path, int], dict[str, Any]]
@@ -181,6 +234,9 @@ JOBS: dict[str, Job] = {
     "broken": partial(broken, torch.nan),
     "broken-by-overflow": partial(broken, 1e200),  # the squared error is infinite, its gradient is not
     "broken-float16": broken_float16,
+    "own-loader": partial(own_loader, True),
+    "own-loader-undivided": partial(own_loader, False),
+    "own-loader-padded": padded_test,
 }
 
 

@@ -11,22 +11,41 @@ from weakref import WeakSet
 
 from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from torch.nn.modules.module import _has_any_global_hook
 
 Accepts = Callable[[Any], bool]
 
 TESTED: dict[type[nn.Module], Accepts | None] = dict.fromkeys(
     (
-        nn.Linear, nn.Identity, nn.Flatten, nn.Unflatten,
+        nn.Linear, NonDynamicallyQuantizableLinear, nn.Bilinear, nn.Identity, nn.Flatten, nn.Unflatten,
         nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict,
-        nn.Conv1d, nn.Conv2d, nn.Conv3d,
-        nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm,
-        nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d,
-        nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d,
-        nn.MaxPool1d, nn.MaxPool2d, nn.AvgPool1d, nn.AvgPool2d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d,
-        nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.Softplus, nn.Softmax,
+        nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d,
+        nn.Fold, nn.Unfold, nn.ChannelShuffle, nn.PixelShuffle, nn.PixelUnshuffle,
+        nn.Upsample, nn.UpsamplingNearest2d, nn.UpsamplingBilinear2d,
+        nn.CosineSimilarity, nn.PairwiseDistance,
+        nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d,
+        nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.LocalResponseNorm,
+        nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout,
+        nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d,
+        nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d,
+        nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d, nn.LPPool1d, nn.LPPool2d, nn.LPPool3d,
+        nn.MaxUnpool1d, nn.MaxUnpool2d, nn.MaxUnpool3d,
+        nn.ReflectionPad1d, nn.ReflectionPad2d, nn.ReflectionPad3d,
+        nn.ReplicationPad1d, nn.ReplicationPad2d, nn.ReplicationPad3d,
+        nn.ZeroPad1d, nn.ZeroPad2d, nn.ZeroPad3d, nn.CircularPad1d, nn.CircularPad2d, nn.CircularPad3d,
+        nn.ConstantPad1d, nn.ConstantPad2d, nn.ConstantPad3d,
+        nn.CELU, nn.ELU, nn.GELU, nn.GLU, nn.Hardshrink, nn.Hardsigmoid, nn.Hardswish, nn.Hardtanh, nn.LeakyReLU,
+        nn.LogSigmoid, nn.LogSoftmax, nn.Mish, nn.PReLU, nn.RReLU, nn.ReLU, nn.ReLU6, nn.SELU, nn.SiLU, nn.Sigmoid,
+        nn.Softmax, nn.Softmax2d, nn.Softmin, nn.Softplus, nn.Softshrink, nn.Softsign, nn.Tanh, nn.Tanhshrink,
+        nn.Threshold,
+        nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerEncoder,
+        nn.TransformerDecoderLayer, nn.TransformerDecoder, nn.Transformer,
     )
-)  # fmt: skip
+) | {
+    nn.Embedding: lambda module: not module.scale_grad_by_freq,
+    nn.EmbeddingBag: lambda module: not module.scale_grad_by_freq,
+}  # fmt: skip
 _told: WeakSet[nn.Module] = WeakSet()
 
 
@@ -39,7 +58,9 @@ def uncertified(learner: nn.Module) -> str | None:
     if _has_any_global_hook():  # type: ignore[no-untyped-call]
         return "a hook on all modules is not tested over it"
     for module in learner.modules():
-        if not is_tested(module):
+        # no task calls the learner's own forward, which Lightning replaces under DDP
+        tested = is_own(type(module).__module__) if module is learner else is_tested(module)
+        if not tested:
             return f"{place(learner, module)} {untested(module)}"
     objective = getattr(learner, "objective", None)
     if objective is not None and not is_own(type(objective).__module__):

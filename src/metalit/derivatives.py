@@ -10,7 +10,7 @@ from torch.func import grad_and_value, vjp
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from metalit.functional.parameters import Params
-from metalit.functional.precision import without_autocast
+from metalit.functional.precision import at_least_float32, without_autocast
 from metalit.objectives import Objective
 from metalit.outcome import Outcome
 from metalit.ranks import gather_tasks, own_tasks, world_size
@@ -69,7 +69,12 @@ def derivative(objective: Objective, outcome: Outcome, scale: Tensor | None = No
     cotangent, value = grad_and_value(total)(float_leaves(seen))
     if everyone:  # DDP averages over the ranks what is to be summed
         cotangent = tuple(world_size() * leaf for leaf in own_tasks(cotangent))
-    return cotangent if scale is None else tuple(scale * leaf for leaf in cotangent), value
+    return cotangent if scale is None else tuple(scaled(leaf, scale) for leaf in cotangent), value
+
+
+def scaled(leaf: Tensor, scale: Tensor) -> Tensor:
+    """Return a leaf times a scale, which may be larger than float16 can hold: 0 times infinity would be nan."""
+    return (at_least_float32(leaf) * scale).to(leaf.dtype)
 
 
 def derivative_within_vmap(

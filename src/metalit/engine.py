@@ -9,6 +9,7 @@ import shutil
 import sysconfig
 import warnings
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cache, partial, reduce
 from pathlib import Path
@@ -26,13 +27,15 @@ from metalit.derivatives import (
     derivative,
     derivative_within_vmap,
     differentiated,
+    float_leaves,
     mapped_with_gradient,
 )
 from metalit.episode import Episode, Labelled
 from metalit.functional.parameters import Params
-from metalit.functional.task_context import TaskContext
+from metalit.functional.task_context import TaskContext, without_writes
 from metalit.objectives import Objective
 from metalit.outcome import Outcome
+from metalit.vectorising import explained
 
 Task = Callable[[Params, Labelled, Labelled], Outcome]
 MetaGradient = tuple[Params, Tensor, Outcome]
@@ -113,16 +116,13 @@ class Engine:
 
         Returns:
             The outcomes, each leaf with the task axis first.
+
+        Raises:
+            CannotVectoriseError: the setting ``mapping: loop`` could run the tasks.
         """
         tasks = Tasks(task, buffers, keys, episode)
-        if not (self.inside_vmap and torch.is_grad_enabled()):
-            return self._map(tasks, parameters)
-        if any(leaf.requires_grad for leaf in tree_leaves((buffers, episode))):
-            # a gradient with respect to data: autograd's own, which is right through a loop
-            return replace(self, mapping="loop")._map(tasks, parameters)
-        if not any(leaf.requires_grad for leaf in parameters.values()):
-            return self._map(tasks, parameters)
-        return mapped_with_gradient(partial(self._map, tasks), partial(self._pull_back, tasks), parameters)
+        with self._explained(tasks, parameters):
+            return self._map_for_autograd(tasks, parameters)
 
     def meta_gradient(
         self,
@@ -147,20 +147,13 @@ class Engine:
             keys: ``[B]`` int64, each task's source of randomness.
             episode: B tasks.
             scale: a number that the gradient is multiplied by, against underflow in float16; 1 if not given.
+
+        Raises:
+            CannotVectoriseError: the setting ``mapping: loop`` could run the tasks.
         """
         tasks = Tasks(task, buffers, keys, episode)
-        chunked = self.chunk_size is not None and self.chunk_size < len(keys)
-        # the compiler cannot look across the tasks from within vmap; it computes a common forward pass once
-        if chunked or (self.inside_vmap and torch.compiler.is_compiling()):
-            with torch.no_grad():
-                outcome = self._map(tasks, parameters)
-            cotangent, value = derivative(objective, outcome, scale)
-            return self._pull_back(tasks, parameters, cotangent), value, outcome
-        if self.inside_vmap:
-            return self._differentiate_inside(tasks, objective, parameters, scale)
-        outcome, pull_back = differentiated(partial(self._map_at_once, tasks), parameters)
-        cotangent, value = derivative(objective, outcome, scale)
-        return pull_back(cotangent), value, outcome
+        with self._explained(tasks, parameters, gradient=True):
+            return self._meta_gradient(tasks, objective, parameters, scale)
 
     def compiled_meta_gradient(self) -> Callable[..., MetaGradient]:
         """Return ``meta_gradient``, compiled if the engine's setting says so."""
@@ -172,11 +165,74 @@ class Engine:
                 f"engine.compile: {missing} is missing, so nothing is compiled: slower", stacklevel=2
             )
             return self.meta_gradient
-        return torch.compile(self.meta_gradient, fullgraph=True, dynamic=False, backend=self.compile_backend)
+        compiled = torch.compile(
+            self._meta_gradient, fullgraph=True, dynamic=False, backend=self.compile_backend
+        )
+
+        def meta_gradient(
+            task: Task,
+            objective: Objective,
+            parameters: Params,
+            buffers: Params,
+            keys: Tensor,
+            episode: Episode,
+            scale: Tensor | None = None,
+        ) -> MetaGradient:
+            tasks = Tasks(task, buffers, keys, episode)
+            with self._explained(tasks, parameters, gradient=True), without_writes(buffers):
+                return compiled(tasks, objective, parameters, scale)
+
+        return meta_gradient
+
+    def _map_for_autograd(self, tasks: Tasks, parameters: Params) -> Outcome:
+        if not (self.inside_vmap and torch.is_grad_enabled()):
+            return self._map(tasks, parameters)
+        if any(leaf.requires_grad for leaf in tree_leaves((tasks.buffers, tasks.episode))):
+            # a gradient with respect to data: autograd's own, which is right through a loop
+            return replace(self, mapping="loop")._map(tasks, parameters)
+        if not any(leaf.requires_grad for leaf in parameters.values()):
+            return self._map(tasks, parameters)
+
+        def pull_back(parameters: Params, cotangent: Leaves) -> Params:
+            with self._explained(tasks, parameters, gradient=True):
+                return self._pull_back(tasks, parameters, cotangent)
+
+        return mapped_with_gradient(partial(self._map, tasks), pull_back, parameters)
+
+    def _explained(
+        self, tasks: Tasks, parameters: Params, *, gradient: bool = False
+    ) -> AbstractContextManager[None]:
+        """Return a context in which an error of torch is explained; see ``explained``."""
+
+        def attempt(mapping: Literal["vmap", "loop"], chunk_size: int | None) -> None:
+            engine = replace(self, mapping=mapping, chunk_size=chunk_size, compile=False)
+            few = engine._chunks(tasks)[0][0]
+            with torch.no_grad():
+                outcome = engine._map(few, parameters)
+            if gradient:
+                engine._pull_back(few, parameters, tree_map(torch.zeros_like, float_leaves(outcome)))
+
+        return explained(partial(attempt, "loop", 1), partial(attempt, self.mapping, self.chunk_size))
 
     def _map(self, tasks: Tasks, parameters: Params) -> Outcome:
         parts = [self._map_at_once(part, parameters) for (part,) in self._chunks(tasks)]
         return parts[0] if len(parts) == 1 else tree_map(lambda *leaves: torch.cat(leaves), *parts)
+
+    def _meta_gradient(
+        self, tasks: Tasks, objective: Objective, parameters: Params, scale: Tensor | None
+    ) -> MetaGradient:
+        chunked = self.chunk_size is not None and self.chunk_size < len(tasks.keys)
+        # the compiler cannot look across the tasks from within vmap; it computes a common forward pass once
+        if chunked or (self.inside_vmap and torch.compiler.is_compiling()):
+            with torch.no_grad():
+                outcome = self._map(tasks, parameters)
+            cotangent, value = derivative(objective, outcome, scale)
+            return self._pull_back(tasks, parameters, cotangent), value, outcome
+        if self.inside_vmap:
+            return self._differentiate_inside(tasks, objective, parameters, scale)
+        outcome, pull_back = differentiated(partial(self._map_at_once, tasks), parameters)
+        cotangent, value = derivative(objective, outcome, scale)
+        return pull_back(cotangent), value, outcome
 
     def _pull_back(self, tasks: Tasks, parameters: Params, cotangent: Leaves) -> Params:
         """Return the gradient of the parameters, from each task run once more; one chunk's graph lives at a time."""

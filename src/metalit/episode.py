@@ -4,7 +4,7 @@ Legend for every shape in this package:
     B tasks in a meta-batch, N ways, K shots per class, S = N*K support examples, Q query examples per task.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -13,11 +13,12 @@ class Labelled(NamedTuple):
     """Examples with their labels.
 
     Attributes:
-        x: inputs, ``[B, n, *features]``.
+        x: inputs, ``[B, n, *features]``, or a pytree of such tensors (token ids and their mask), which the network is
+            given as it is.
         y: labels; ``[B, n]`` int64 in ``0..N-1`` for classification, ``[B, n, outputs]`` float for regression.
     """
 
-    x: Tensor
+    x: Any
     y: Tensor
 
 

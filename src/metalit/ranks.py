@@ -15,6 +15,32 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
+def rank() -> int:
+    """Return which of the ranks this process is."""
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+def refuse_shared_tasks(index: Tensor) -> None:
+    """Refuse ranks that train on the same tasks: more of them would then teach nothing more.
+
+    Args:
+        index: ``[B]``, the episodes' numbers of this rank's batch; all ranks call this together.
+
+    Raises:
+        ValueError: a number is on two ranks.
+    """
+    if world_size() == 1:
+        return
+    seen: dict[int, int] = {}
+    for where, numbers in enumerate(gather_objects(index.tolist())):
+        for number in numbers:
+            if seen.setdefault(number, where) != where:
+                raise ValueError(
+                    f"ranks {seen[number]} and {where} both train on episode {number}: divide the batches among the "
+                    "ranks, with metalit.data.RankShare as the loader's sampler and use_distributed_sampler=False"
+                )
+
+
 def gather_tasks(tree: Any) -> Any:
     """Return a pytree with the tasks of all ranks, rank after rank; each rank must have equally many.
 

@@ -20,7 +20,7 @@ def trained(learner, data, folder, epochs):
         accelerator="cpu", max_epochs=epochs, logger=False, enable_checkpointing=False, limit_val_batches=0,
         enable_progress_bar=False, enable_model_summary=False, default_root_dir=folder,
     )  # fmt: skip
-    trainer.fit(learner, data)
+    trainer.fit(learner.train(), data)
     learner.load_state_dict(before)
 
 

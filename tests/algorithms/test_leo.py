@@ -115,13 +115,13 @@ def test_penalties_are_added_to_the_meta_loss(episode):
 
 
 def test_codes_and_weights_are_drawn_in_training_only(episode):
-    learner = make(dropout=0.0)
-    assert not torch.equal(learner(episode).predictions, learner(episode).predictions)
+    learner, later = make(dropout=0.0), episode._replace(index=episode.index + 10)
+    assert not torch.equal(learner(episode).predictions, learner(later).predictions)
     draws = learner.draw(torch.full((20000,), 3.0), torch.tensor(0.5))
     assert draws.mean().item() == pytest.approx(3, abs=0.02)
     assert draws.std().item() == pytest.approx(0.5, abs=0.02)
     learner.eval()
-    assert torch.equal(learner(episode).predictions, learner(episode).predictions)
+    assert torch.equal(learner(episode).predictions, learner(later).predictions)
 
 
 def test_the_encoder_penalty_pulls_the_encoder_only(episode):

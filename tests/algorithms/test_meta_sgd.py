@@ -57,8 +57,8 @@ def test_gradient_of_the_rates_in_closed_form():
 def test_a_rate_becomes_negative_where_the_query_set_wants_the_opposite():
     episode = linear_regression(query_sign=-1.0)
     learner = MetaSGD(nn.Linear(3, 1, bias=False).double(), inner_lr=0.01)
-    nn.init.zeros_(learner.network.weight).requires_grad_(False)
-    optimizer = torch.optim.SGD([rate for rate in learner.parameters() if rate.requires_grad], lr=0.003)
+    nn.init.zeros_(learner.network.weight)  # where it stays: the rates alone are learned
+    optimizer = torch.optim.SGD(learner.update_rule.parameters(), lr=0.003)
     for _ in range(100):
         optimizer.zero_grad()
         loss = learner.meta_loss(episode)

@@ -56,10 +56,14 @@ def learner(algorithm=MAML, **settings):
 
 
 @pytest.mark.parametrize("algorithm", [MAML, FOMAML])
-@pytest.mark.parametrize("chunk_size", [None, 3])
-def test_a_small_loss_does_not_underflow(algorithm, chunk_size):
+@pytest.mark.parametrize(
+    "engine",
+    [Engine(), Engine(differentiate="over"), Engine(chunk_size=3), Engine("loop")],
+    ids=["inside", "over", "chunked", "loop"],
+)
+def test_a_small_loss_does_not_underflow(algorithm, engine):
     sgd = partial(torch.optim.SGD, lr=3e4)
-    settings = {"objective": Small(), "optimizer": sgd, "engine": Engine(chunk_size=chunk_size)}
+    settings = {"objective": Small(), "optimizer": sgd, "engine": engine}
     start = parameters_to_vector(learner().parameters()).detach()
     make = partial(learner, algorithm, **settings)
     expected = fit(make()).parameters[-1] - start

@@ -11,9 +11,10 @@ import pytest
 
 from commands import changed, complaint, protonet, write_yaml
 from metalit.cli import main
+from metalit.cli.lost_ranks import LOST_RANK
 from metalit.cluster import local, supervisor
 from metalit.cluster.base import read_job
-from metalit.cluster.manage import states
+from metalit.cluster.manage import error_line, last_line, states
 from metalit.cluster.sweeps import Point
 from metalit.runs import preemption
 
@@ -241,3 +242,29 @@ def test_later_edits_do_not_change_the_job(here):
     Path("go").touch()
     wait_for(lambda: is_over(job))
     assert words(job) == ["COMPLETED"], job.tasks[0].log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("said", "line"),
+    [
+        ("error: data.ways is 6\nsrun: error: localhost: task 1: Exited with exit code 2", "error: data.ways is 6"),
+        (
+            f"error: data.ways is 6\n{LOST_RANK}\nslurmstepd: error: *** STEP 1.0 ON localhost CANCELLED",
+            "error: data.ways is 6",
+        ),
+        ("Traceback (most recent call last):\n  File x\nRuntimeError: my bug\nsrun: error: x", "RuntimeError: my bug"),
+        ("[rank1]: Traceback:\n[rank1]: torch.OutOfMemoryError: x\nEpoch 3", "[rank1]: torch.OutOfMemoryError: x"),
+        ("start 1\nsrun: error: localhost: task 0: Exited", None),
+    ],
+)  # fmt: skip
+def test_error_of_a_failed_job(said, line, tmp_path):
+    (tmp_path / "log").write_text(f"{said}\n")
+    assert error_line(tmp_path / "log") == line
+    assert not last_line(tmp_path / "log").startswith(("srun", "slurmstepd", LOST_RANK))
+
+
+def test_status_of_a_failed_job_shows_its_error(submit, capsys):
+    job = submit('echo "error: data.ways is 6"; echo "srun: error: localhost: task 0: Exited"; exit 2')
+    wait_for(lambda: is_over(job))
+    main(["status", "run"])
+    assert re.search(rf"\nrun +{job.id} +FAILED +2 +error: data.ways is 6\n", capsys.readouterr().out)

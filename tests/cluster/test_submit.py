@@ -12,7 +12,7 @@ import yaml
 from commands import changed, complaint, protonet, write_yaml
 from metalit.cli import main
 from metalit.cluster.base import Task, read_job
-from metalit.cluster.slurm import OVER
+from metalit.cluster.slurm import OVER, seconds
 
 ROOT = Path(__file__).parents[2]
 CLUSTERS = sorted((ROOT / "configs" / "cluster").glob("*.yaml"))
@@ -400,3 +400,63 @@ def test_one_machine_has_no_second_process(here, capsys):
     path = write_yaml(here / "two.yaml", changed(protonet(), {"trainer.devices": 2}))
     script = script_of(capsys, "fit", "--config", path, cluster="local.yaml")
     assert calls_of(script)[0][0] == sys.executable  # the trainer starts its processes itself
+
+
+# the time limit
+
+
+@pytest.mark.parametrize(
+    ("time", "expected"),
+    [
+        ("90", 5400),
+        ("2:30", 150),
+        ("0:01:00", 60),
+        ("12:00:00", 43200),
+        ("1-12", 129600),
+        ("1-0:30", 88200),
+        ("2-00:00:01", 172801),
+        ("UNLIMITED", None),
+    ],
+)
+def test_times_as_sbatch_reads_them(time, expected):
+    assert seconds(time) == expected
+
+
+@pytest.mark.parametrize(
+    ("time", "found"),
+    [("0:01:00", "0:01:00, 60 seconds"), ("0:02:00", "0:02:00, 120 seconds"), ("3:30", "3:30, 210 seconds")],
+)
+def test_a_time_limit_within_the_grace(time, found, here, capsys):
+    options = ["--cluster.time", time, "--dry_run", "fit", "--config", "c.yaml"]
+    said = complaint(capsys, lambda: submit(*options))
+    assert re.match(
+        f"cluster.grace is 120, .* cluster.time is {found}: .* give at least 240 seconds, .*", said
+    )
+    assert [path.name for path in here.iterdir()] == ["c.yaml"]
+
+
+def test_a_time_limit_that_leaves_time(here, capsys):
+    assert (
+        options_of(script_of(capsys, "--cluster.time", "0:04:00", "fit", "--config", "c.yaml"))["time"]
+        == "0:04:00"
+    )
+    small = ["--cluster.time", "0:02:10", "--cluster.grace", "10"]
+    assert options_of(script_of(capsys, *small, "fit", "--config", "c.yaml"))["signal"] == "USR1@10"
+
+
+def test_a_time_limit_that_is_none(here, capsys):
+    said = complaint(
+        capsys, lambda: submit("--cluster.time", "soon", "--dry_run", "fit", "--config", "c.yaml")
+    )
+    assert said.startswith("cluster.time is soon, expected minutes, hours:minutes:seconds or ")
+
+
+def test_the_signal_before_the_time_limit_does_not_end_a_run_that_starts(here, capsys):
+    script = script_of(capsys, "--cluster.python", "PROGRAM", "fit", "--config", "c.yaml")
+    (call,) = [line for line in script.splitlines() if " --run_dir " in line]
+    fake = """import os, signal, sys; os.kill(os.getpid(), signal.SIGUSR1); print(sys.argv[1:4])"""
+    call = call.removeprefix("srun ").replace(
+        "PROGRAM", f"{shlex.quote(sys.executable)} -c {shlex.quote(fake)}"
+    )
+    done = subprocess.run(["bash", "-c", f"run=here; {call}"], capture_output=True, text=True, check=True)
+    assert "'fit'" in done.stdout

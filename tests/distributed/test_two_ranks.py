@@ -16,7 +16,8 @@ from metalit.outcome import Outcome
 from two_ranks import BROKEN, JOBS, STEPS, TASKS, MeanAndTheil, do
 
 BROKEN_JOBS = [name for name in JOBS if name.startswith("broken")]
-EXACT = [name for name in JOBS if name not in (*BROKEN_JOBS, "stopping")]
+OWN_LOADERS = [name for name in JOBS if name.startswith("own-loader")]
+EXACT = [name for name in JOBS if name not in (*BROKEN_JOBS, *OWN_LOADERS, "stopping")]
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +109,30 @@ def test_a_loss_on_one_rank_that_is_not_finite_stops_all_before_the_step(name, o
         assert f"meta-loss is {kind} at step 1 (training episodes {BROKEN})" in found["error"]
         assert found["before"].keys() == found["state"].keys()
         assert all(torch.equal(found["before"][key], value) for key, value in found["state"].items())
+
+
+def test_a_users_own_loader_is_divided_by_rank_share(one, two):
+    expected, (first, second) = one[0]("own-loader"), (rank["own-loader"] for rank in two[0])
+    assert first["error"] == second["error"] == ""
+    assert (first["index"], second["index"], expected["index"]) == ([0, 1], [2, 3], [0, 1, 2, 3])
+    for rank in (first, second):
+        assert rank["indices"] == list(range(7))
+
+
+def test_ranks_that_train_on_the_same_tasks_are_refused(one, two):
+    for rank in two[0]:
+        assert "ranks 0 and 1 both train on episode 0" in rank["own-loader-undivided"]["error"]
+        assert "metalit.data.RankShare" in rank["own-loader-undivided"]["error"]
+    assert one[0]("own-loader-undivided")["error"] == ""
+
+
+@pytest.mark.parametrize("name", ["own-loader-undivided", "own-loader-padded"])
+def test_episodes_that_come_twice_are_counted_once(name, one, two):
+    """Both ranks test all episodes, or one of them a batch that Lightning's sampler repeats."""
+    expected = one[0](name) if name == "own-loader-padded" else None
+    for rank in two[0]:
+        assert rank[name]["indices"] == list(range(5 if expected else 7))
+        assert expected is None or rank[name]["loss"] == pytest.approx(expected["loss"], rel=1e-8)
 
 
 def test_an_objective_over_all_tasks_is_not_the_mean_over_ranks():

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from metalit.functional import TaskContext
-from metalit.functional.task_context import MASK32, hash32
+from metalit.functional.random_bits import MASK32, hash32
 
 
 def context(key=1, **buffers):

@@ -61,7 +61,7 @@ def test_batch_norm_is_of_one_kind_and_stated():
 def test_other_networks_are_refused():
     with pytest.raises(ValueError, match=r"Conv4 does not say .*relation="):
         RelationNetwork(Conv4())
-    with pytest.raises(ValueError, match=r"\[3, 4\].*ConvMaps"):
+    with pytest.raises(ValueError, match=r"\[2, 4\].*ConvMaps"):
         LearnedRelation(Sums())(Labelled(torch.rand(2, 4), torch.arange(2)), torch.rand(3, 4), 2)
 
 

@@ -1,5 +1,7 @@
 """Objectives against closed forms, and what all of them have in common."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
@@ -81,7 +83,7 @@ def first_gradient(domain, objective, engine):
         DOMAINS[domain].data().episodes("train", 0, 4),
     )
     gradient, loss, _ = learner.engine.compiled_meta_gradient()(
-        lambda *task: learner.task(*task, ways=3),
+        partial(learner.task, ways=3, measure=learner.objective.measure),
         learner.objective,
         {name: value.detach() for name, value in parameters.items()},
         buffers,

@@ -28,7 +28,7 @@ from metalit.functional.task_context import TaskContext
 from metalit.networks.normalisation import batch_norm_mode
 from metalit.objectives import Measure, Objective, QueryLoss, measure_nothing
 from metalit.outcome import Outcome
-from metalit.ranks import mean_over_ranks
+from metalit.ranks import mean_over_ranks, refuse_shared_tasks
 
 # what only training uses, and a predictor leaves behind
 OF_TRAINING = ("optimizer", "lr_scheduler", "evaluation", "last_evaluation", "_batches", "_compiled")
@@ -71,8 +71,24 @@ class MetaLearner(L.LightningModule, ABC):
         self.last_evaluation: Evaluation | None = None
         self.task_seed: Tensor
         self.register_buffer("task_seed", torch.randint(2**31, ()))  # of what is random within tasks
+        self._batches_are_divided = False  # among the ranks, as far as it is known
         self._batches: list[Batch] = []  # of the step that is being made
         self._compiled: dict[Engine, Callable[..., tuple[Params, Tensor, Outcome]]] = {}
+
+    @classmethod
+    def load_from_checkpoint(cls, *args: Any, **options: Any) -> Self:
+        """Lightning's own method, for which a network and the other arguments must be given; see ``metalit.load``.
+
+        Raises:
+            TypeError: arguments of the class are missing.
+        """
+        try:
+            return super().load_from_checkpoint(*args, **options)
+        except TypeError as error:
+            raise TypeError(
+                f"{error}; a checkpoint holds weights and no settings: metalit.load(run_folder) returns the learner of "
+                "a run and its data"
+            ) from error
 
     @abstractmethod
     def task(
@@ -261,6 +277,9 @@ class MetaLearner(L.LightningModule, ABC):
         """Return the meta-loss, which carries its gradient."""
         parameters, buffers = self.meta()
         scaler = self.trainer.scaler
+        if batch_idx == 0 or not self._batches_are_divided:
+            refuse_shared_tasks(episode.index)
+            self._batches_are_divided = True
         objective = self.objective.at_epoch(self.current_epoch)
         scale = None if scaler is None else scaler.scale(torch.ones((), device=self.device))
         gradient, loss, outcome = self._meta_gradient()(
@@ -286,6 +305,12 @@ class MetaLearner(L.LightningModule, ABC):
             self._write_buffers([batch.statistics for batch in batches])
         else:
             stop_if_not_finite(batches, self.global_step, self.trainer.scaler)
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Advance the running statistics where no step follows: stochastic weight averaging ends with such an epoch."""
+        if self.trainer.fit_loop._skip_backward:
+            batches, self._batches = self._batches, []
+            self._write_buffers([batch.statistics for batch in batches])
 
     def on_validation_epoch_start(self) -> None:
         """Forget the last evaluation."""

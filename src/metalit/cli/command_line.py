@@ -27,8 +27,10 @@ from metalit.algorithms import MetaLearner
 from metalit.allocator import keep_freed_memory
 from metalit.cli.config_files import ConfigFile
 from metalit.cli.errors import explain_error, innermost
+from metalit.cli.lost_ranks import end_with_other_rank, is_lost_rank
 from metalit.cli.noise import without_noise
-from metalit.cli.parser import ArgumentParser, fail
+from metalit.cli.parser import ArgumentParser, add_links, fail
+from metalit.cli.program import import_from_working_directory, program_name
 from metalit.data import EpisodicDataModule
 from metalit.evaluation import ConfusionWriter, EpisodeProgressBar, Figures, PredictionWriter, ResultsWriter
 from metalit.runs import (
@@ -101,8 +103,10 @@ class MetalitCLI(LightningCLI):
                 auto_configure_optimizers=False,
                 args=None if args is None else list(args),
             )
-        except MISTAKES as error:
-            if DEBUG_VARIABLE in os.environ:
+        except (*MISTAKES, RuntimeError) as error:
+            if is_lost_rank(error) and DEBUG_VARIABLE not in os.environ:
+                end_with_other_rank(getattr(self, "trainer", None))
+            if DEBUG_VARIABLE in os.environ or not isinstance(error, MISTAKES):
                 raise
             cause = innermost(error)
             if not isinstance(cause, MISTAKES):
@@ -117,6 +121,7 @@ class MetalitCLI(LightningCLI):
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         """Return a parser with short errors."""
         kwargs.setdefault("dump_header", ["metalit run, all settings resolved"])
+        kwargs.setdefault("prog", program_name())
         kwargs.setdefault("description", "Meta-learning in PyTorch Lightning.")
         kwargs.setdefault(
             "epilog", "On a cluster: submit, status, logs, cancel, collect; each has its own --help."
@@ -126,6 +131,12 @@ class MetalitCLI(LightningCLI):
             "-c", "--config", action=ConfigFile, help="Settings in YAML; given several times, the later wins."
         )
         return parser
+
+    def setup_parser(self, *args: Any, **kwargs: Any) -> None:
+        """Add the version to the options that stand before a command."""
+        super().setup_parser(*args, **kwargs)
+        version = f"metalit {metalit.__version__}"
+        self.parser.add_argument("--version", action="version", version=version, help="Print the version.")
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the seed."""
@@ -153,12 +164,16 @@ class MetalitCLI(LightningCLI):
             help="CPU threads of torch; small networks are fastest with 1. If not given: torch's own choice.",
         )
         parser.add_class_arguments(RunCheckpoint, "checkpoint")
-        parser.link_arguments("data.init_args.ways", "model.init_args.network.init_args.ways")
-        parser.link_arguments("data.init_args.ways", "model.init_args.ways")
+        add_links(parser)
 
     def before_instantiate_classes(self) -> None:
         """Choose the run folder, and find the checkpoint in it if it is asked for as ``best`` or ``last``."""
         config = self.config[self.subcommand]
+        if config.trainer.sync_batchnorm:
+            raise ValueError(
+                "trainer.sync_batchnorm is True, but each task normalises by its own statistics, which no other rank "
+                "has; leave it out"
+            )
         if config.threads is not None:
             torch.set_num_threads(config.threads)
         run_dir = self._run_dir(config)
@@ -208,14 +223,13 @@ class MetalitCLI(LightningCLI):
         folder = Path(self.trainer.default_root_dir)
         if not self.trainer.is_global_zero or not (folder / "config.yaml").exists():
             return
-        program = "metalit" if Path(sys.argv[0]).stem == "metalit" else "python train.py"
         config, run_dir = shlex.quote(str(folder / "config.yaml")), shlex.quote(str(folder))
         lines = [f"The run is in {folder}"]
         checkpoint = self.trainer.checkpoint_callback
         if isinstance(checkpoint, RunCheckpoint) and checkpoint.best_model_score is not None:
             lines[0] += f", best {checkpoint.monitor} {float(checkpoint.best_model_score):.4g}"
             lines.append("Test the best checkpoint:")
-            lines.append(f"  {program} test --config {config} --run_dir {run_dir} --ckpt_path best")
+            lines.append(f"  {program_name()} test --config {config} --run_dir {run_dir} --ckpt_path best")
         Console().print("\n" + "\n".join(lines), soft_wrap=True, highlight=False, markup=False)
 
     def _parse_ckpt_path(self) -> None:
@@ -280,6 +294,7 @@ def main(args: Sequence[str] | None = None) -> None:
     from metalit.cluster.commands import COMMANDS  # not at the top: these commands use the class above
 
     words = list(sys.argv[1:] if args is None else args)
+    import_from_working_directory()
     with without_noise():
         if words and words[0] in COMMANDS:
             run_command(COMMANDS[words[0]], words[1:])

@@ -10,6 +10,8 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]
 
+from metalit.cli.shipped import config_path
+
 PARTS_OF_A_CLASS = ("class_path", "init_args", "dict_kwargs")  # how a class is written in a file
 
 Pairs = list[tuple[yaml.Node, yaml.Node]]
@@ -34,16 +36,13 @@ class ConfigFile(ActionConfigFile):
                 form that jsonargparse's own have.
         """
         try:
-            node = check_config_file(Path(values))
+            node = check_config_file(path := config_path(str(values)))
         except ValueError as error:
             raise TypeError(f'Parser key "{self.dest}": {error}') from None
-        self.files = {
-            **self.files,
-            values: Path(values).absolute(),
-        }  # parsers go to the folder of what they read
+        self.files = {**self.files, values: path.absolute()}  # parsers go to the folder of what they read
         for key in _beside_classes(node):
             raise TypeError(f'Parser key "{key}": {beside_class(key)}')
-        super().__call__(parser, namespace, values, option_string)  # type: ignore[no-untyped-call]
+        super().__call__(parser, namespace, str(path), option_string)  # type: ignore[no-untyped-call]
 
 
 def check_config_file(path: Path) -> yaml.MappingNode:

@@ -295,7 +295,7 @@ def explain_missing(mistake: Mistake) -> tuple[str, str] | None:
         return mistake.key(missing), f"not given, but {mistake.owner} needs it; expected {values}"
     names = [name.rpartition(".")[2] for name in match[1].split(", ")]
     options = " and ".join(f"--{name} CLASS" for name in names)
-    return " and ".join(names), f"not given; use --config FILE, one of those in configs/, or {options}"
+    return " and ".join(names), f"not given; use --config FILE, such as metalit:omniglot/maml, or {options}"
 
 
 def explain_no_class(mistake: Mistake) -> tuple[str, str] | None:
@@ -351,6 +351,7 @@ def arguments(parser: argparse.ArgumentParser) -> list[str]:
 def is_argument(parser: argparse.ArgumentParser, key: str) -> bool:
     """Whether an option stands on the command line."""
     names = [argument.removeprefix("--").partition("=")[0] for argument in arguments(parser)]
+    key = key.removesuffix(".class_path")
     return any(name.replace("init_args.", "").removesuffix(".help") == key for name in names)
 
 

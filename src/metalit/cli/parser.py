@@ -3,15 +3,20 @@
 import argparse
 import math
 import sys
+from collections.abc import Collection
 from functools import partial
+from inspect import Parameter
 from typing import Any, NoReturn
 
 from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 from torch import nn
 
+from metalit.algorithms import MetaLearner
 from metalit.cli.errors import ParsingError, explain
+from metalit.cli.factories import accept_factories, check_made
 from metalit.cli.values import any_of, classes_in, describe_values, known_classes, subclasses
+from metalit.data import EpisodicDataModule
 
 CKPT_PATH_HELP = (
     "A checkpoint file; or best or last, the run folder's own. A training goes on from it, and from the beginning if "
@@ -38,9 +43,23 @@ class ArgumentParser(LightningArgumentParser):
         """Add a class's options; where any network fits, name metalit's in the help and not the 700 that are loaded."""
         added = super().add_class_arguments(*args, **kwargs)
         for action in self._actions:
-            if nn.Module in classes_in(getattr(action, "_typehint", None)):
+            if takes_network(action):
                 action.extra_help = partial(name_networks, action)  # type: ignore[attr-defined]
         return list(added)
+
+    def add_function_arguments(
+        self, *args: Any, linked_targets: Collection[str] | None = None, **kwargs: Any
+    ) -> list[str]:
+        """Add a function's options; jsonargparse names targets of links too, which its own method does not take."""
+        return list(super().add_function_arguments(*args, **kwargs))
+
+    def _add_signature_parameter(
+        self, container: Any, nested_key: str | None, param: Any, *args: Any, **kwargs: Any
+    ) -> None:
+        """Add a parameter; one without a type or a default is required too, and takes any value."""
+        if param.annotation is Parameter.empty and param.default is Parameter.empty:
+            param.annotation = Any
+        super()._add_signature_parameter(container, nested_key, param, *args, **kwargs)
 
     def add_method_arguments(self, *args: Any, **kwargs: Any) -> list[str]:
         """Add a command's options, without what Lightning has in it for its cloud and for a second table of results."""
@@ -52,9 +71,15 @@ class ArgumentParser(LightningArgumentParser):
             self.set_defaults(verbose=False)
         return list(added)
 
-    def instantiate(self, *args: Any, **kwargs: Any) -> Namespace:
-        """Make what the options name; what makes an object later is a ``partial`` that does not hold the parser."""
-        made = super().instantiate(*args, **kwargs)
+    def instantiate(self, namespace: Namespace, *args: Any, **kwargs: Any) -> Namespace:
+        """Make what the options name, and see that each network is one.
+
+        What makes an object later becomes a ``partial`` that does not hold the parser.
+        """
+        made: Namespace = super().instantiate(namespace, *args, **kwargs)
+        for action in filter(takes_network, self._actions):
+            if isinstance(settings := namespace.get(action.dest), Namespace):
+                check_made(settings.class_path, made[action.dest])
         for key, value in vars(made).items():
             made[key] = without_parser(value)
         return made
@@ -63,6 +88,11 @@ class ArgumentParser(LightningArgumentParser):
         self, action: argparse.Action, value: Any, key: str, cfg: Namespace | None, append: bool = False
     ) -> Any:
         """Check numbers and null too, and what stands for a whole group: jsonargparse takes them whatever they are."""
+        if takes_network(action):
+            try:
+                accept_factories(value)
+            except TypeError as error:
+                raise TypeError(f'Parser key "{key}": {error}') from None
         value = with_path_of_own(action, value)
         for each in value if isinstance(value, list) else [value]:
             if problem := unusable(each, LEAST.get(key)):
@@ -115,6 +145,26 @@ def unusable(value: Any, least: int | None) -> str | None:
     if not -(2**63) <= value < 2**64:
         return f"found {value}, which takes more than 64 bits"
     return None if least is None or value >= least else f"found {value}, expected at least {least}"
+
+
+def add_links(parser: LightningArgumentParser) -> None:
+    """Have the ways of the model and of its network follow those of the data."""
+    parser.link_arguments("data.init_args.ways", "model.init_args.network.init_args.ways")
+    parser.link_arguments("data.init_args.ways", "model.init_args.ways")
+
+
+def model_and_data_parser() -> ArgumentParser:
+    """Return a parser of a model and its data alone, which raises ``ParsingError`` after a mistake."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_lightning_class_args(MetaLearner, "model", subclass_mode=True)
+    parser.add_lightning_class_args(EpisodicDataModule, "data", subclass_mode=True)
+    add_links(parser)
+    return parser
+
+
+def takes_network(action: argparse.Action) -> bool:
+    """Whether an option's value is a network."""
+    return nn.Module in classes_in(getattr(action, "_typehint", None))
 
 
 def name_networks(action: argparse.Action) -> str:

@@ -14,13 +14,14 @@ from metalit import networks
 
 MOST_CLASSES = 15  # of others' classes a longer list helps nobody
 SHOWN_CLASSES = 8  # of a list that would not fit a line
-SIMPLE_TYPES = {
+SIMPLE_TYPES: dict[Any, str] = {
     int: "a whole number",
     PositiveInt: "a whole number above 0",
     float: "a number",
     bool: "true or false",
     str: "text",
     types.NoneType: "null",
+    Any: "any value",
 }
 FOR_PROGRAMS = ("Tensor", "Path", "PathLike")  # alternatives that nobody writes into a configuration
 

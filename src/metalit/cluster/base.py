@@ -191,11 +191,6 @@ def state_from_exit_code(code: int | None, unknown: str) -> State:
     return State("COMPLETED" if code == 0 else "FAILED", over=True)
 
 
-def command_name() -> str:
-    """Return how the user calls metalit."""
-    return "metalit" if Path(sys.argv[0]).stem == "metalit" else "python train.py"
-
-
 def say(text: str) -> None:
     """Print a line, as it is and at once."""
     sys.stdout.write(f"{text}\n")

@@ -1,6 +1,5 @@
 """The same path without SLURM: the job's script in processes of this machine that outlive the terminal."""
 
-import fcntl
 import os
 import signal
 import socket
@@ -13,6 +12,7 @@ from typing import Any, ClassVar
 
 from metalit.cluster import supervisor
 from metalit.cluster.base import SCRIPT, Cluster, Job, State, state_from_exit_code
+from metalit.locks import lock_while_open
 from metalit.runs.preemption import STOPPED_EARLY
 
 PATIENCE = 30.0  # seconds that a run has for saving before it is killed
@@ -52,13 +52,19 @@ class Local(Cluster):
         return ""
 
     def check(self) -> None:
-        """Submit from anywhere."""
+        """Refuse a system without the processes and locks that this needs.
+
+        Raises:
+            ValueError: it is Windows.
+        """
+        if not hasattr(os, "posix_spawn"):
+            raise ValueError("cluster is Local, which needs Linux or macOS; run the command without submit")
 
     def start(self, folder: Path, tasks: int | None) -> str:
         """Start a supervisor in a session of its own; its number is the job's id, and that of its process group."""
         lock = os.open(folder / supervisor.LOCK, os.O_RDWR | os.O_CREAT)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_while_open(lock)
             (folder / supervisor.CANCELLED).unlink(missing_ok=True)
             os.set_inheritable(lock, True)  # held for as long as a process of the job lives
             numbers = ["-"] if tasks is None else [str(number) for number in range(tasks)]
@@ -135,7 +141,7 @@ def is_alive(job: Job) -> bool:
         return False
     with path.open("r+") as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_while_open(lock)
         except BlockingIOError:
             return True
     return False

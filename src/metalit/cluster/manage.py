@@ -9,13 +9,18 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from metalit.cli.lost_ranks import LOST_RANK
 from metalit.cli.parser import ArgumentParser
-from metalit.cluster.base import Cluster, Job, State, Task, command_name, read_job, say
+from metalit.cli.program import program_name
+from metalit.cluster.base import Cluster, Job, State, Task, read_job, say
 from metalit.cluster.local import Local
 from metalit.cluster.slurm import Slurm
 
 KINDS: dict[str, type[Cluster]] = {cluster.kind: cluster for cluster in (Slurm, Local)}
-TAIL = 4096  # bytes of a log in which its last line is
+TAIL = 2**16  # bytes of a log in which its last line is
+# what SLURM and ranks that end with another one say of a failure, which is not its cause
+OF_OTHERS = ("srun: ", "slurmstepd: ", LOST_RANK, "error: the process ")
+ERROR = re.compile(r"error: |(\[rank\d+\]: )?[A-Za-z_][\w.]*(Error|Exception|Interrupt)\b")
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")  # colours and movements of the cursor
 INTERVAL = 0.3  # seconds between two looks at a log
 PATIENCE = 20  # looks between two questions whether the job has ended: the cluster has others to answer
@@ -24,14 +29,18 @@ PATIENCE = 20  # looks between two questions whether the job has ended: the clus
 def status(args: Sequence[str]) -> None:
     """Run the command ``status``: a line for each run of a job."""
     parser = folder_parser(
-        "status", "Say how a job is: state, exit code of the last start, last line of the log."
+        "status",
+        "Say how a job is: state, exit code of the last start, last line of the log or the error in it.",
     )
     job = named_job(parser.parse_args(list(args)))
     rows = [("run", "job", "state", "exit code", "last line")]
     for task, state in zip(job.tasks, states(job), strict=True):
         code = task.exit_code()
         name = task.name or task.folder.name
-        rows.append((name, task.id, state.word, "" if code is None else str(code), last_line(task.log)))
+        says = error_line(task.log) if state.word == "FAILED" else None
+        rows.append(
+            (name, task.id, state.word, "" if code is None else str(code), says or last_line(task.log))
+        )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
@@ -86,7 +95,7 @@ def states(job: Job) -> list[State]:
 
 def folder_parser(command: str, description: str) -> ArgumentParser:
     """Return a parser of a folder's name."""
-    parser = ArgumentParser(prog=f"{command_name()} {command}", description=description)
+    parser = ArgumentParser(prog=f"{program_name()} {command}", description=description)
     parser.add_argument(
         "folder",
         type=str | None,
@@ -108,14 +117,24 @@ def named_job(options: Any) -> Job:
 
 
 def last_line(log: Path) -> str:
-    """Return the last line of a log that says something."""
+    """Return the last line of a log that says something of the run."""
+    return next((line for line in reversed(last_lines(log)) if not line.startswith(OF_OTHERS)), "")
+
+
+def error_line(log: Path) -> str | None:
+    """Return the last error in a log: a message of metalit, or the end of a traceback; None if there is none."""
+    lines = [line for line in last_lines(log) if not line.startswith(OF_OTHERS)]
+    return next((line for line in reversed(lines) if ERROR.match(line)), None)
+
+
+def last_lines(log: Path) -> list[str]:
+    """Return the last lines of a log that are not empty."""
     if not log.exists():
-        return ""
+        return []
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - TAIL))
         text = CONTROL.sub("", file.read().decode(errors="replace"))
-    lines = [line.strip() for line in re.split(r"[\r\n]", text)]
-    return next((line for line in reversed(lines) if line), "")
+    return [line.strip() for line in re.split(r"[\r\n]", text) if line.strip()]
 
 
 class LogReader:

@@ -1,5 +1,6 @@
 """SLURM, by its own documented form: a script for ``sbatch`` in which ``srun`` starts one process per device."""
 
+import re
 import shlex
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ from typing import Any, ClassVar
 
 from metalit.cluster.base import SCRIPT, Cluster, Job, State, state_from_exit_code
 
+START = 120  # seconds: SLURM may send the signal a minute early, and a run may take another to start
 OVER = {
     "BOOT_FAIL",
     "CANCELLED",
@@ -39,7 +41,8 @@ class Slurm(Cluster):
         memory: memory of each machine, such as ``32G``.
         time: longest time of one start, such as ``"12:00:00"``, in quotes; a run that needs longer goes on by itself.
         constraint: features that the machines must have.
-        grace: seconds before the end of ``time`` at which the run is told to save and stop.
+        grace: seconds before the end of ``time`` at which the run is told to save and stop; ``time`` must leave two
+            minutes more.
         requeue: whether a job that was stopped, by the time limit or by a more urgent one, is queued again.
         max_parallel: how many runs of a sweep may run at a time.
         setup: lines of shell that come first: modules, a virtual environment, variables.
@@ -78,6 +81,17 @@ class Slurm(Cluster):
                 f"cluster.time is the number {self.time}, expected a time in quotes, such as '12:00:00' "
                 "(without them YAML makes a number of it)"
             )
+        self._check_time()
+
+    def _check_time(self) -> None:
+        limit = None if self.time is None else seconds(str(self.time))
+        if limit is None or limit >= self.grace + START:
+            return
+        raise ValueError(
+            f"cluster.grace is {self.grace}, so many seconds before the time limit a run is told to stop, and "
+            f"cluster.time is {self.time}, {limit} seconds: this leaves a run no time to train; give at least "
+            f"{self.grace + START} seconds, {START} of them to start in, or a smaller --cluster.grace"
+        )
 
     def settle(self, trainer: Any) -> None:
         """Set devices and nodes, which SLURM and the trainer must agree on."""
@@ -136,15 +150,15 @@ class Slurm(Cluster):
         ]
 
     def launcher(self) -> str:
-        """Return the call of srun."""
-        return "srun "
+        """Return the call of srun; what it starts ignores the signal before the time limit until Python listens."""
+        return """srun bash -c 'trap "" USR1; exec "$0" "$@"' """
 
     def check(self) -> None:
         """Look for sbatch."""
         if shutil.which("sbatch") is None:
             raise ValueError(
                 "there is no sbatch on this machine: submit from a login node of the SLURM cluster, look at the script "
-                "with --dry_run true, or use --cluster configs/cluster/local.yaml"
+                "with --dry_run true, or use --cluster metalit:cluster/local"
             )
 
     def start(self, folder: Path, tasks: int | None) -> str:
@@ -181,6 +195,33 @@ class Slurm(Cluster):
         done = subprocess.run(["scancel", job.id], capture_output=True, text=True, check=False)
         if done.returncode:
             raise ValueError(f"scancel {job.id}: {done.stderr.strip()}")
+
+
+def seconds(time: str) -> int | None:
+    """Return a time limit of sbatch in seconds; None for no limit.
+
+    Args:
+        time: ``minutes``, ``minutes:seconds``, ``hours:minutes:seconds``, ``days-hours``, ``days-hours:minutes`` or
+            ``days-hours:minutes:seconds``, or ``UNLIMITED``.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    if time.upper() in ("UNLIMITED", "INFINITE"):
+        return None
+    match = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", time)
+    if match is None:
+        raise ValueError(
+            f"cluster.time is {time}, expected minutes, hours:minutes:seconds or days-hours:minutes:seconds, such as "
+            "'12:00:00'"
+        )
+    days, *given = match.groups()
+    numbers = [int(number) for number in given if number is not None]
+    if days is not None or len(numbers) == 3:
+        hours, minutes, rest = (*numbers, 0, 0)[:3]
+    else:
+        hours, minutes, rest = (0, *numbers, 0)[:3]
+    return 86400 * int(days or 0) + 3600 * hours + 60 * minutes + rest
 
 
 def ask_squeue(job_id: str) -> dict[str, str]:

@@ -1,6 +1,5 @@
 """``submit``: check an ordinary command here, and have it run on a cluster."""
 
-import fcntl
 import shlex
 import shutil
 import socket
@@ -14,6 +13,8 @@ from typing import Any
 from metalit.cli.config_files import check_config_file
 from metalit.cli.errors import innermost
 from metalit.cli.parser import ArgumentParser
+from metalit.cli.program import program_name
+from metalit.cli.shipped import PREFIX, config_path
 from metalit.cli.values import any_of
 from metalit.cluster import sweeps
 from metalit.cluster.base import (
@@ -25,7 +26,6 @@ from metalit.cluster.base import (
     Cluster,
     Job,
     Task,
-    command_name,
     read_job,
     say,
 )
@@ -33,6 +33,7 @@ from metalit.cluster.checked import Run, check_runs, check_start
 from metalit.cluster.manage import states
 from metalit.cluster.script import Work, job_script
 from metalit.cluster.snapshot import RUNS, Code, find_code
+from metalit.locks import lock_while_open
 from metalit.runs import keep_old, new_folder
 
 COMMANDS = ("fit", "validate", "test", "predict")
@@ -57,7 +58,7 @@ def submit(args: Sequence[str]) -> None:
         raise ValueError(
             f"test: is true, but the command is {command[0]}; only a training can be followed by a test"
         )
-    points = None if options.sweep is None else sweeps.read_sweep(Path(options.sweep))
+    points = None if options.sweep is None else sweeps.read_sweep(options.sweep)
     folder, runs = check_runs(command, options.cluster, points, sweep_folder(options.sweep))
     check_folders(folder, runs, command[0])
     code = find_code(Path.cwd(), folder)
@@ -78,7 +79,7 @@ def submit(args: Sequence[str]) -> None:
         return
     options.cluster.check()
     about = {
-        "command": shlex.join([*command_name().split(), "submit", *args]),
+        "command": shlex.join([*program_name().split(), "submit", *args]),
         "directory": str(Path.cwd()),
         "host": socket.gethostname(),
         "submitted": datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -105,13 +106,13 @@ def split(args: Sequence[str]) -> tuple[list[str], list[str]]:
 def sweep_folder(file: str | None) -> Path:
     """Return the folder of a sweep that is not told its own; W&B and SLURM show the name."""
     time = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    return new_folder(Path(RUNS) / f"{Path(file or '').stem}-{time}")
+    return new_folder(Path(RUNS) / f"{Path((file or '').removeprefix(PREFIX)).stem}-{time}")
 
 
 def submit_parser() -> ArgumentParser:
     """Return the parser of submit's own options."""
     parser = ArgumentParser(
-        prog=f"{command_name()} submit",
+        prog=f"{program_name()} submit",
         usage="%(prog)s --cluster FILE [options] {fit,validate,test,predict} [options of the run]",
         description="Have a command run on a cluster. --cluster.help Slurm and --cluster.help Local list the settings.",
     )
@@ -134,19 +135,32 @@ def read_options(parser: ArgumentParser, args: Sequence[str]) -> Any:
     Raises:
         ValueError: they describe no cluster.
     """
-    for word in (value for name, value in pairwise(args) if name == "--cluster"):
-        if Path(word).suffix in (".yaml", ".yml"):
-            try:
-                check_config_file(Path(word))
-            except ValueError as error:
-                raise ValueError(f"cluster: {error}") from None
-    options = parser.parse_args(list(args))
+    options = parser.parse_args([*cluster_files(args)])
     if options.cluster is None:
-        raise ValueError("cluster: not given; use --cluster FILE, one of those in configs/cluster/")
+        raise ValueError(
+            "cluster: not given; use --cluster FILE, such as metalit:cluster/slurm or metalit:cluster/local"
+        )
     try:
         return parser.instantiate(options)
     except ValueError as error:
         raise innermost(error) from None
+
+
+def cluster_files(args: Sequence[str]) -> Iterator[str]:
+    """Yield submit's own options, with the paths of the files of settings that ``--cluster`` names.
+
+    Raises:
+        ValueError: there is no such file, or it is not one of settings.
+    """
+    for before, word in pairwise(["", *args]):
+        if before != "--cluster" or not (word.startswith(PREFIX) or Path(word).suffix in (".yaml", ".yml")):
+            yield word
+            continue
+        try:
+            check_config_file(path := config_path(word))
+        except ValueError as error:
+            raise ValueError(f"cluster: {error}") from None
+        yield str(path)
 
 
 @contextmanager
@@ -158,7 +172,7 @@ def only_submission(folder: Path) -> Iterator[None]:
     """
     with (folder / LOCK).open("w") as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_while_open(lock)
         except BlockingIOError:
             raise ValueError(
                 f"run_dir: another job is being submitted into {folder}; name another --run_dir"
@@ -229,7 +243,7 @@ def check_free(folder: Path) -> None:
     if waiting:
         raise ValueError(
             f"run_dir: {folder} has a job that has not ended, {job.id} ({waiting[0]}); wait for it, end it by "
-            f"{command_name()} cancel {shlex.quote(str(folder))}, or name another --run_dir"
+            f"{program_name()} cancel {shlex.quote(str(folder))}, or name another --run_dir"
         )
 
 
@@ -248,7 +262,7 @@ def write(script: str, folder: Path, runs: Sequence[Run], code: Code) -> None:
 
 def describe(job: Job) -> None:
     """Say what was submitted, and how to look after it."""
-    program, folder = command_name(), shlex.quote(str(job.folder))
+    program, folder = program_name(), shlex.quote(str(job.folder))
     count = f", {len(job.tasks)} runs" if job.tasks[0].name else ""
     logs = job.tasks[0].log if len(job.tasks) == 1 else job.folder / "logs"
     say(f"Submitted job {job.id} ({job.kind}{count})")

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 import yaml  # type: ignore[import-untyped]
 
 from metalit.cli.config_files import check_config_file
+from metalit.cli.shipped import PREFIX, config_path
 from metalit.cli.values import any_of, nearest
 
 SEED = "seed_everything"
@@ -32,18 +33,18 @@ class Point(NamedTuple):
     arguments: tuple[str, ...]
 
 
-def read_sweep(path: Path) -> list[Point]:
+def read_sweep(file: str | Path) -> list[Point]:
     """Return the points of a sweep: every entry of its list with every combination of its grid and every seed.
 
     Args:
-        path: a YAML file with one or more of ``list`` (of options), ``grid`` (lists of values by option) and
-            ``seeds`` (how many: 0, 1, 2, ...).
+        file: the name of a YAML file, as ``--config`` takes it, with one or more of ``list`` (of options), ``grid``
+            (lists of values by option) and ``seeds`` (how many: 0, 1, 2, ...).
 
     Raises:
         ValueError: the file is not a sweep; says where it is wrong.
     """
     try:
-        check_config_file(path)
+        check_config_file(path := config_path(str(file)))
         sweep = yaml.safe_load(path.read_text(encoding="utf-8"))
         points = [
             {**entry, **dict(cell), **seed}
@@ -54,7 +55,7 @@ def read_sweep(path: Path) -> list[Point]:
             if each in arguments[:number]:
                 raise ValueError(f"the point {' '.join(each)} is there twice; leave one out")
     except ValueError as error:
-        raise ValueError(f"sweep: {path}: {error}") from None
+        raise ValueError(f"sweep: {file}: {error}") from None
     return [Point(*each) for each in zip(point_names(points), arguments, strict=True)]
 
 
@@ -157,7 +158,7 @@ def check_option(where: str, key: Any, value: Any) -> None:
     if key == "config":
         if not isinstance(value, str):
             raise ValueError(f"{where} has config: {found(value)}, expected the name of a file")
-        check_config_file(Path(value))
+        check_config_file(config_path(value))
 
 
 def point_arguments(options: Options) -> tuple[str, ...]:
@@ -203,7 +204,11 @@ def short_name(key: str, keys: Sequence[str]) -> str:
 
 def file_name(key: str, value: Any) -> str:
     """Return a value as a part of a file name; of a configuration file, its own name and its folder's."""
-    text = "-".join(Path(value).with_suffix("").parts[-2:]) if key == "config" else argument(value)
+    text = (
+        "-".join(Path(value.removeprefix(PREFIX)).with_suffix("").parts[-2:])
+        if key == "config"
+        else argument(value)
+    )
     return re.sub(r"[^\w.+-]+", "-", text.strip("[]"), flags=re.ASCII).rstrip("-") or "none"
 
 

@@ -5,6 +5,7 @@ from metalit.data.image_completion import ImageCompletion
 from metalit.data.learn2learn import LearnToLearnTasksets
 from metalit.data.module import ClassificationDataModule, EpisodicDataModule
 from metalit.data.omniglot import Omniglot
+from metalit.data.rank_share import RankShare
 from metalit.data.sinusoid import Sinusoid
 from metalit.data.store import ClassStore
 from metalit.data.stream import ClassificationStream, EpisodeStream
@@ -19,5 +20,6 @@ __all__ = [
     "ImageCompletion",
     "LearnToLearnTasksets",
     "Omniglot",
+    "RankShare",
     "Sinusoid",
 ]

@@ -6,9 +6,10 @@ import numpy as np
 import torch
 
 from metalit.data.module import ClassificationDataModule, EpisodicDataModule
-from metalit.data.store import ClassStore, to_unit_interval
+from metalit.data.store import ClassStore
 from metalit.data.stream import EpisodeStream, Split, numbers, random_words, uniform
 from metalit.episode import Episode, Labelled
+from metalit.functional.examples import to_unit_interval
 
 
 class PixelStream:
@@ -74,7 +75,7 @@ class ImageCompletion(EpisodicDataModule):
     def finish(self, episode: Episode, split: Split) -> Episode:
         """Replace numbers of pixels by places, ``[B, n, 2]``, and numbers of images by values, ``[B, n, channels]``."""
         device = episode.support.x.device
-        if self.images.store_on_accelerator and self.stores[split].items.device != device:
+        if self.images.store_on_accelerator and self.stores[split].device != device:
             self.stores[split] = self.stores[split].to(device)
         items = self.stores[split].items
         height, width = items.shape[-2:]

@@ -17,9 +17,10 @@ from torch.utils._pytree import tree_map
 from torch.utils.data import Dataset
 
 from metalit.data.module import EpisodicDataModule
-from metalit.data.store import ClassStore, to_unit_interval
+from metalit.data.store import ClassStore
 from metalit.data.stream import SPLITS, Split, random_words
 from metalit.episode import Episode, Labelled
+from metalit.functional.examples import to_unit_interval
 from metalit.learn2learn_compat import import_learn2learn
 
 

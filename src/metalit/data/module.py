@@ -7,6 +7,7 @@ from typing import Any, Literal
 import lightning as L
 import torch
 from lightning.pytorch.trainer.states import RunningStage, TrainerFn
+from torch.utils._pytree import tree_map
 from torch.utils.data import DataLoader
 
 from metalit.data.loader import (
@@ -17,9 +18,10 @@ from metalit.data.loader import (
     evaluation_loader,
     leave_signals_to_the_main_process,
 )
-from metalit.data.store import ClassStore, to_unit_interval
+from metalit.data.store import ClassStore
 from metalit.data.stream import ClassificationStream, EpisodeStream, Split
 from metalit.episode import Episode, Labelled
+from metalit.functional.examples import to_unit_interval
 
 SPLIT_OF_STAGE: dict[RunningStage, Split] = {
     RunningStage.TRAINING: "train",
@@ -235,12 +237,13 @@ class ClassificationDataModule(EpisodicDataModule, ABC):
     def finish(self, episode: Episode, split: Split) -> Episode:
         """Replace row numbers by examples, images as floats in [0, 1]."""
         device = episode.support.x.device
-        if self.store_on_accelerator and self.stores[split].items.device != device:
+        if self.store_on_accelerator and self.stores[split].device != device:
             self.stores[split] = self.stores[split].to(device)
         store = self.stores[split]
 
         def gather(part: Labelled) -> Labelled:
-            return Labelled(to_unit_interval(store.take(part.x).to(device, non_blocking=True)), part.y)
+            x = tree_map(lambda leaf: leaf.to(device, non_blocking=True), store.take(part.x))
+            return Labelled(to_unit_interval(x), part.y)
 
         return Episode(gather(episode.support), gather(episode.query), episode.index)
 

@@ -55,10 +55,7 @@ def checkpointed(function: Callable[..., Any]) -> Callable[..., Any]:
             results, found["spec"] = tree_flatten((result, inner.statistics()))
             found["draws"] = inner.draws
             found["constants"] = [None if passes(leaf) else leaf for leaf in results]
-            given_back = {id(tensor) for tensor in tensors}  # autograd wants these as views
-            return tuple(
-                leaf.view_as(leaf) if id(leaf) in given_back else leaf for leaf in results if passes(leaf)
-            )
+            return as_new([leaf for leaf in results if passes(leaf)], tensors)
 
         key = context.key if context else torch.zeros((), dtype=torch.int64)
         results = iter(_Recomputed.apply(flat, key, *tensors))  # type: ignore[no-untyped-call]
@@ -70,6 +67,12 @@ def checkpointed(function: Callable[..., Any]) -> Callable[..., Any]:
         return result
 
     return wrapped
+
+
+def as_new(results: list[Tensor], given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Return results, those that were arguments as views: autograd wants that."""
+    ids = {id(tensor) for tensor in given}
+    return tuple(leaf.view_as(leaf) if id(leaf) in ids else leaf for leaf in results)
 
 
 class _Recomputed(torch.autograd.Function):
@@ -88,16 +91,23 @@ class _Recomputed(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
-        tensors = ctx.saved_tensors
-        inexact = [i for i, tensor in enumerate(tensors) if tensor.is_floating_point()]
+        count, flat = len(ctx.saved_tensors), ctx.flat
+        inexact = [i for i, tensor in enumerate(ctx.saved_tensors) if tensor.is_floating_point()]
 
-        def of_inexact(*values: Tensor) -> tuple[Tensor, ...]:
-            full = list(tensors)
-            for i, value in zip(inexact, values, strict=True):
-                full[i] = value
-            return tuple(leaf for leaf in ctx.flat(*full) if leaf.is_floating_point())
+        def pulled_back(*given: Tensor) -> tuple[Tensor, ...]:
+            tensors, cotangent = list(given[:count]), given[count:]
 
-        with without_autocast(tensors[0].device):
-            _, pull_back, *_ = vjp(of_inexact, *[tensors[i] for i in inexact])
-            gradients = iter(pull_back(tuple(cotangents[i] for i in ctx.floating)))
-        return (None, *[next(gradients) if i in inexact else None for i in range(len(tensors))])
+            def of_inexact(*values: Tensor) -> tuple[Tensor, ...]:
+                full = list(tensors)
+                for i, value in zip(inexact, values, strict=True):
+                    full[i] = value
+                return tuple(leaf for leaf in flat(*full) if leaf.is_floating_point())
+
+            with without_autocast(tensors[0].device):
+                _, pull_back, *_ = vjp(of_inexact, *[tensors[i] for i in inexact])
+                return as_new(list(pull_back(cotangent)), given)
+
+        # not called, but applied: torch takes no vjp in a backward pass that itself runs within vmap
+        given = (*ctx.saved_tensors, *[cotangents[i] for i in ctx.floating])
+        gradients = iter(_Recomputed.apply(pulled_back, *given))  # type: ignore[no-untyped-call]
+        return (None, *[next(gradients) if i in inexact else None for i in range(count)])

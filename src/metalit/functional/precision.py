@@ -13,9 +13,14 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+def under_autocast(device: torch.device) -> bool:
+    """Return whether autocast acts on a device; never where torch has none, as on ``meta``."""
+    return torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
+
+
 def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
     """Return a context in which operations keep the precision of what they are given."""
-    if not torch.is_autocast_enabled(device.type):
+    if not under_autocast(device):
         return nullcontext()  # entering autocast costs a small network a noticeable part of a step
     return torch.autocast(device.type, enabled=False)
 
@@ -36,7 +41,7 @@ def full_precision(function: Callable[P, R]) -> Callable[P, R]:
     @wraps(function)
     def precise(*args: P.args, **kwargs: P.kwargs) -> R:
         device = next(leaf.device for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor))
-        if not torch.is_autocast_enabled(device.type):
+        if not under_autocast(device):
             return function(*args, **kwargs)
         args, kwargs = tree_map_only(Tensor, at_least_float32, (args, kwargs))
         with without_autocast(device):

@@ -10,7 +10,8 @@ from torch.utils._pytree import tree_leaves
 
 from metalit.episode import Labelled
 from metalit.functional.examples import selected
-from metalit.functional.task_context import MASK32, hash32, uniform_like
+from metalit.functional.random_bits import MASK32, hash32
+from metalit.functional.task_context import uniform_like
 
 
 def shuffled(examples: Labelled) -> Labelled:

@@ -7,28 +7,39 @@ Inside a ``TaskContext`` any network, a user's own included, behaves as follows.
   instance or layer norm (the vmapped backward treats the saved statistics as constants); with the affine outside it
   is right. See docs/guide/gradients.md.
 * **Running statistics** are not written in place: a training-mode batch norm normalises by the statistics of its
-  own task and returns the updated buffers through ``updates``.
-* **Dropout** takes its mask from a hash of (the task's key, how many draws came before, element), so the mask does not
-  depend on how tasks are mapped: vmapped, looped, chunked or compiled. ``uniform_like`` and ``normal_like`` do the
-  same; ``torch.rand_like`` and its kin do not, since torch.compile lets no mode see them.
+  own task and returns the updated buffers through ``updates``. Any other write into a buffer is refused.
+* **What is random** (dropout by every name, attention's too, ``torch.rand`` and its kin) is drawn from a hash of (the
+  task's key, how many draws came before, element), so it does not depend on how tasks are mapped: vmapped, looped,
+  chunked, computed again or compiled. What cannot be drawn so is refused.
 """
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import FunctionType
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import vmap
+from torch.nn.modules.module import register_module_buffer_registration_hook
 from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
 from torch.utils._pytree import tree_leaves, tree_map
 
+from metalit.functional.draws import DRAWS, normal, uniform
 from metalit.functional.parameters import detached
 from metalit.functional.precision import at_least_float32
+from metalit.functional.random_bits import random_bits
+from metalit.functional.same_numbers import (
+    channel_affine,
+    embedding,
+    embedding_bag,
+    hardsigmoid,
+    layer_norm,
+    one_hot,
+)
 
-MASK32 = 0xFFFFFFFF
-GOLDEN_RATIO32 = 0x9E3779B9
+COUNT = "num_batches_tracked"  # of a norm: the learner advances it, once a step
 
 
 class TaskContext(TorchFunctionMode):
@@ -41,6 +52,9 @@ class TaskContext(TorchFunctionMode):
 
     Attributes:
         updates: after the task, the new value of every running mean and variance, by buffer name.
+
+    Raises:
+        ValueError: the network writes into a buffer of its own, or draws random numbers that no key can give.
     """
 
     def __init__(self, key: Tensor, buffers: Mapping[str, Tensor], *, rows_by_vmap: bool = False) -> None:
@@ -48,23 +62,37 @@ class TaskContext(TorchFunctionMode):
         self.key, self.buffers, self.rows_by_vmap = key, buffers, rows_by_vmap
         self.updates: dict[str, Tensor] = {}
         self.draws = 0
-        self.replacements: dict[Callable[..., Any], Callable[..., Any]] = {
-            F.batch_norm: self.batch_norm,
-            F.instance_norm: self.instance_norm,
-            F.layer_norm: layer_norm,
-            F.dropout: self.dropout,
-            F.dropout1d: self.channel_dropout,
-            F.dropout2d: self.channel_dropout,
-            F.dropout3d: self.channel_dropout,
-            F.one_hot: one_hot,
-            Tensor.add_: self.add_,
-        }
+        # the compiler traces no property of tensors, and what it traces writes nowhere while it traces
+        self.replacements = REPLACEMENTS if torch.compiler.is_compiling() else EAGER_REPLACEMENTS
 
     def __torch_function__(
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Call ``function`` or what replaces it; calls made by a replacement are not intercepted again."""
-        return self.replacements.get(function, function)(*args, **(kwargs or {}))
+        replacement = self.replacements.get(function)
+        try:
+            if replacement is None:
+                return function(*args, **(kwargs or {}))
+            return replacement(self, *args, **(kwargs or {}))
+        except RuntimeError as error:
+            name = self.name_of(args[0]) if args else None
+            if name is not None and is_in_place(function):
+                raise ValueError(WRITTEN.format(name)) from error
+            raise
+
+    def __enter__(self) -> "TaskContext":
+        """Begin to intercept."""
+        if not torch.compiler.is_compiling():
+            self.guard = without_writes(self.buffers)
+            self.guard.__enter__()
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        """End it, and refuse what was written into a buffer."""
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
+        if not torch.compiler.is_compiling():
+            self.guard.__exit__(*error)
 
     def batch_norm(
         self,
@@ -112,11 +140,27 @@ class TaskContext(TorchFunctionMode):
                 self.record(running_var, variance.mean(0), momentum)
         return channel_affine(out, weight, bias)
 
+    def name_of(self, tensor: Any) -> str | None:
+        """Return the name of a buffer of the learner, None of anything else."""
+        return next((name for name, known in self.buffers.items() if known is tensor), None)
+
     def add_(self, target: Tensor, other: Any, **options: Any) -> Tensor:
         """Leave the count of batches that a tracking norm keeps to the learner; add anything else."""
-        if any(known is target for known in self.buffers.values()):
+        if (self.name_of(target) or "").endswith(COUNT):
             return target
         return target.add_(other, **options)
+
+    def number(self, target: Tensor) -> float:
+        """Return a tensor as a number; a norm's count of batches, for its cumulative average, with the present one."""
+        return float(target) + (self.name_of(target) or "").endswith(COUNT)
+
+    def detach(self, target: Tensor) -> Tensor:
+        """Return a constant; a buffer is one, and stays the object by which a norm's statistics are known."""
+        return target.detach() if self.name_of(target) is None else target
+
+    def data(self, target: Tensor) -> Tensor:
+        """Return a tensor's data; a buffer itself, so that a write is noticed."""
+        return target.data if self.name_of(target) is None else target
 
     def record(self, buffer: Tensor, value: Tensor, momentum: float) -> None:
         """Note the exponential moving average that a fused batch norm would have written into ``buffer``."""
@@ -130,29 +174,40 @@ class TaskContext(TorchFunctionMode):
         """Return ``updates`` as plain values; those noted within an inner gradient still belong to its graph."""
         return detached(self.updates)
 
-    def dropout(self, input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
-        """Replace ``F.dropout`` by one whose mask is a function of the task's key."""
-        return input * self.keep(input, p) if training and p > 0 else input
-
-    def channel_dropout(
-        self, input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
-    ) -> Tensor:
-        """Replace ``F.dropout1d``, ``2d`` and ``3d``, which drop whole channels ``[examples, channels, ...]``."""
-        if not training or p == 0:
-            return input
-        keep = self.keep(input.flatten(2)[..., 0], p)
-        return input * keep.reshape(*keep.shape, *[1] * (input.dim() - 2))
-
-    def keep(self, like: Tensor, p: float) -> Tensor:
-        """Return a mask of 0 and 1/(1-p) in the shape of ``like``, new at each call."""
-        keep = self.bits(like) >= p * 2**32
-        return keep.to(like.dtype) / (1 - p) if p < 1 else torch.zeros_like(like)
-
     def bits(self, like: Tensor) -> Tensor:
         """Return 32 random bits for each element, as int64, new at each call."""
         self.draws += 1
         bits: Tensor = random_bits(self.key, self.draws, like.numel())
         return bits.reshape(like.shape)
+
+
+class Within(TorchFunctionMode):
+    """Lets a task intercept in what one of its replacements calls, too."""
+
+    def __init__(self, task: TaskContext) -> None:
+        super().__init__()
+        self.task = task
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Call ``function`` or what replaces it."""
+        return self.task.__torch_function__(function, types, args, kwargs)
+
+
+def multi_head_attention(task: TaskContext, *args: Any, **kwargs: Any) -> Any:
+    """Replace ``F.multi_head_attention_forward`` by its own code, in which the task sees the dropout."""
+    with Within(task):
+        return MULTI_HEAD_ATTENTION(*args, **kwargs)
+
+
+# torch hands the function as a whole to a mode, and then calls it without the mode; this one it does not hand over
+MULTI_HEAD_ATTENTION = FunctionType(
+    F.multi_head_attention_forward.__code__,
+    {**F.multi_head_attention_forward.__globals__, "has_torch_function": lambda *_: False},
+    F.multi_head_attention_forward.__name__,
+    F.multi_head_attention_forward.__defaults__,
+)
 
 
 def current_task() -> TaskContext | None:
@@ -180,70 +235,125 @@ def map_rows(function: Callable[..., Any], *trees: Any) -> Any:
 def uniform_like(x: Tensor) -> Tensor:
     """Return float64 numbers uniform in (0, 1) in the shape of ``x``: within a task drawn by its key."""
     task = current_task()
-    if task is None:
-        return torch.rand_like(x, dtype=torch.float64)
-    return (task.bits(x) + 0.5) / 2**32
+    return torch.rand_like(x, dtype=torch.float64) if task is None else uniform(task, x)
 
 
 def normal_like(x: Tensor) -> Tensor:
-    """Return standard normal numbers in the shape and dtype of ``x`` (Box and Muller 1958)."""
-    radius, angle = uniform_like(x), uniform_like(x)
-    return ((-2 * radius.log()).sqrt() * (2 * math.pi * angle).cos()).to(x.dtype)
+    """Return standard normal numbers in the shape and dtype of ``x``: within a task drawn by its key."""
+    task = current_task()
+    return torch.randn_like(x) if task is None else normal(task, x).to(x.dtype)
 
 
-# opaque to torch.compile: inlined, a hash that uses every number twice at each stage takes minutes to compile
-@torch.library.custom_op("metalit::random_bits", mutates_args=())
-def random_bits(key: Tensor, draw: int, count: int) -> Tensor:
-    """Return 32 random bits for each of ``count`` elements, as int64 ``[*key.shape, count]``."""
-    mixed = hash32(hash32(key & MASK32) ^ (key >> 32))
-    stream = hash32((mixed + draw * GOLDEN_RATIO32) & MASK32).unsqueeze(-1)
-    elements = torch.arange(count, device=key.device)
-    return hash32((hash32(elements ^ stream) + stream) & MASK32)
+def is_in_place(function: Any) -> bool:
+    """Return whether a function writes into its first argument, as its name says."""
+    name = getattr(function, "__name__", "")
+    return name.startswith(("__i", "__setitem__")) if name.startswith("__") else name.endswith("_")
 
 
-@random_bits.register_fake
-def _(key: Tensor, draw: int, count: int) -> Tensor:  # noqa: ARG001
-    return key.new_empty(*key.shape, count)
+@contextmanager
+def without_writes(buffers: Mapping[str, Tensor]) -> Iterator[None]:
+    """Refuse what a network writes into its buffers, in place or by giving them another tensor.
+
+    Args:
+        buffers: by name.
+
+    Raises:
+        ValueError: it names the buffer.
+    """
+
+    def refuse_assignment(module: nn.Module, name: str, value: Any) -> None:
+        if name in module._buffers and module._buffers[name] is not value:
+            raise ValueError(WRITTEN.format(f"{name} of {type(module).__name__}"))
+
+    versions = {name: buffer._version for name, buffer in buffers.items() if not buffer.is_inference()}
+    hook = register_module_buffer_registration_hook(refuse_assignment)
+    try:
+        yield
+    finally:
+        hook.remove()
+    written = [name for name, version in versions.items() if buffers[name]._version != version]
+    if written:
+        raise ValueError(WRITTEN.format(", ".join(written)))
 
 
-@random_bits.register_vmap
-def _(info: Any, in_dims: Any, key: Tensor, draw: int, count: int) -> tuple[Tensor, int]:  # noqa: ARG001
-    return random_bits(key.movedim(in_dims[0], 0), draw, count), 0
+WRITTEN = (
+    "the network writes into its buffer {} while it runs a task, but tasks are computed side by side and more than "
+    "once: of buffers only the running statistics of norms may change. Let a callback write it, once a step"
+)
 
 
-def hash32(x: Tensor) -> Tensor:
-    """Mix 32-bit integers held in int64 (Mueller's xor-multiply hash); no product exceeds 63 bits."""
-    x = ((x ^ (x >> 16)) * 0x45D9F3B) & MASK32
-    x = ((x ^ (x >> 16)) * 0x45D9F3B) & MASK32
-    return x ^ (x >> 16)
+def torch_batch_norm(
+    task: TaskContext,
+    input: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    training: bool,
+    momentum: float,
+    eps: float,
+    cudnn_enabled: bool = False,  # noqa: ARG001
+) -> Tensor:
+    """Replace ``torch.batch_norm``, whose arguments have another order."""
+    return task.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
 
 
-def one_hot(labels: Tensor, num_classes: int = -1) -> Tensor:
-    """Replace ``F.one_hot``, which reads its labels' values: no ``vmap`` allows that where a gradient is taken."""
-    if num_classes < 1:
-        return F.one_hot(labels, num_classes)
-    return (labels.unsqueeze(-1) == torch.arange(num_classes, device=labels.device)).long()
+def torch_instance_norm(
+    task: TaskContext,
+    input: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    use_input_stats: bool,
+    momentum: float,
+    eps: float,
+    cudnn_enabled: bool = False,  # noqa: ARG001
+) -> Tensor:
+    """Replace ``torch.instance_norm``, whose arguments have another order."""
+    return task.instance_norm(input, running_mean, running_var, weight, bias, use_input_stats, momentum, eps)
 
 
-def channel_affine(out: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
-    """Scale and shift ``[examples, channels, ...]`` per channel."""
-    shape = (1, -1) + (1,) * (out.dim() - 2)
-    if weight is not None and bias is not None:
-        return torch.addcmul(bias.reshape(shape), out, weight.reshape(shape))  # one pass over memory, not two
-    if weight is not None:
-        out = out * weight.reshape(shape)
-    return out if bias is None else out + bias.reshape(shape)
-
-
-def layer_norm(
+def torch_layer_norm(
+    task: TaskContext,  # noqa: ARG001
     input: Tensor,
     normalized_shape: list[int],
     weight: Tensor | None = None,
     bias: Tensor | None = None,
     eps: float = 1e-5,
+    cudnn_enable: bool = False,  # noqa: ARG001
 ) -> Tensor:
-    """Replace ``F.layer_norm``: affine outside."""
-    out = F.layer_norm(input, normalized_shape, None, None, eps)
-    if weight is not None:
-        out = out * weight
-    return out if bias is None else out + bias
+    """Replace ``torch.layer_norm``, and ``F.layer_norm``."""
+    return layer_norm(input, normalized_shape, weight, bias, eps)
+
+
+def without_task(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that takes a task before its own arguments, and has no use for it."""
+    return lambda _, *args, **kwargs: function(*args, **kwargs)
+
+
+# by function: what is called instead, with the context before the function's own arguments
+REPLACEMENTS: dict[Callable[..., Any], Callable[..., Any]] = {
+    **DRAWS,
+    F.batch_norm: TaskContext.batch_norm,
+    torch.batch_norm: torch_batch_norm,
+    F.instance_norm: TaskContext.instance_norm,
+    torch.instance_norm: torch_instance_norm,
+    F.layer_norm: torch_layer_norm,
+    torch.layer_norm: torch_layer_norm,
+    F.multi_head_attention_forward: multi_head_attention,
+    F.one_hot: without_task(one_hot),
+    F.embedding: without_task(embedding),
+    F.embedding_bag: without_task(embedding_bag),
+    F.hardsigmoid: without_task(hardsigmoid),
+    Tensor.add_: TaskContext.add_,
+    Tensor.__iadd__: TaskContext.add_,
+    Tensor.detach: TaskContext.detach,
+}
+EAGER_REPLACEMENTS: dict[Callable[..., Any], Callable[..., Any]] = {
+    **REPLACEMENTS,
+    Tensor.__float__: TaskContext.number,
+    Tensor.data.__get__: TaskContext.data,  # type: ignore[attr-defined]
+    # evaluation's path of nn.TransformerEncoder, which no vmap takes, asks this first
+    torch._nested_tensor_from_mask_left_aligned: lambda *_: False,
+}

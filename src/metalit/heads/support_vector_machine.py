@@ -37,7 +37,9 @@ class SupportVectorMachine(Head):
     def fit(self, support: Labelled, ways: int) -> Tensor:
         """Return the weights of each class, ``[D, N]``."""
         x, members = support.x, membership(support.y, ways, support.x).mT
-        return x.mT @ crammer_singer(x @ x.mT + identity_like(x), members, self.cost, self.iterations)
+        coefficients = crammer_singer(x @ x.mT + identity_like(x), members, self.cost, self.iterations)
+        weights: Tensor = x.mT @ coefficients
+        return weights
 
     @full_precision
     def classify(self, fitted: Tensor, query: Tensor) -> Tensor:

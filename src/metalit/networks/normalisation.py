@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from metalit.functional.checks import at_least, not_negative
 from metalit.functional.precision import at_least_float32
-from metalit.functional.task_context import channel_affine
+from metalit.functional.same_numbers import channel_affine
 
 BatchNormMode = Literal["batch", "running", "renorm", "none"]
 
@@ -89,14 +89,14 @@ class BatchRenorm2d(nn.BatchNorm2d):
         assert mean is not None
         assert variance is not None
         assert self.num_batches_tracked is not None
-        assert self.momentum is not None
         task_variance, task_mean = torch.var_mean(at_least_float32(x.detach()), (0, 2, 3), correction=0)
         opened = (self.num_batches_tracked / self.opening).clamp(max=1)
         r_max, d_max = 1 + (self.r_max - 1) * opened, self.d_max * opened
         r = ((task_variance + self.eps) / (variance + self.eps)).sqrt().clamp(1 / r_max, r_max)
         d = ((task_mean - mean) / (variance + self.eps).sqrt()).clamp(-d_max, d_max)
-        maps = F.batch_norm(x, mean, variance, training=True, momentum=self.momentum, eps=self.eps)
         self.num_batches_tracked.add_(1)
+        momentum = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        maps = F.batch_norm(x, mean, variance, training=True, momentum=momentum, eps=self.eps)
         weight, bias = self.weight, self.bias
         return channel_affine(maps, (weight * r).to(maps.dtype), (weight * d + bias).to(maps.dtype))
 

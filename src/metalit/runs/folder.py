@@ -1,6 +1,5 @@
 """The folder of a run: a new one, and whether this process may write into it."""
 
-import fcntl
 import os
 import socket
 from datetime import datetime, timedelta
@@ -11,6 +10,8 @@ import lightning as L
 import torch.distributed
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+
+from metalit.locks import lock_for_process
 
 RUN_DIR_VARIABLE = (
     "METALIT_RUN_DIR"  # tells the processes that Lightning starts which folder the first one chose
@@ -108,7 +109,7 @@ def claim(run_dir: Path) -> TextIO | None:
     file, job_id = (run_dir / LOCK).open("a+", encoding="utf-8"), SLURMEnvironment.job_id()
     job = "" if job_id is None else f" of job {job_id}"
     try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock_for_process(file)
         file.truncate(0)
         file.write(f"process {os.getpid()}{job} on {socket.gethostname()}")
         file.flush()

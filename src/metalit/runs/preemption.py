@@ -18,10 +18,12 @@ from metalit.runs.checkpoints import RunCheckpoint, is_quick_check
 
 STOPPED_EARLY = 75  # exit code: a temporary failure, try again
 REQUEUE_VARIABLE = "METALIT_REQUEUE"  # 1 where a job that stops before its time limit is to be queued again
-QUEUED_BY_US = signal.SIGUSR1  # what SLURM sends before the time limit
 # SIGTERM is sent by schedulers that have queued the job already, by those that end it for good, and by hand; SIGUSR2 is
 # for launchers that queue it themselves, such as submitit. If ranks were told by different ones, the last here counts
-SIGNALS = (signal.SIGTERM, signal.SIGUSR2, QUEUED_BY_US)
+SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGTERM", "SIGUSR2", "SIGUSR1") if hasattr(signal, name)
+)  # Windows has the first alone
+QUEUED_BY_US = SIGNALS[-1]  # what SLURM sends before the time limit
 
 
 class Preempted(SystemExit):

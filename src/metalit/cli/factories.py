@@ -1,0 +1,75 @@
+"""Functions that make a network, where an option takes a network."""
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pkgutil import resolve_name
+from typing import Any
+
+from jsonargparse import Namespace
+from torch import nn
+
+
+def accept_factories(value: Any) -> None:
+    """Let jsonargparse take the functions that a value names, which it refuses if they do not say what they return.
+
+    Args:
+        value: of an option that takes a network: a path, settings with a ``class_path``, or a list of those.
+
+    Raises:
+        TypeError: it names an object with neither a signature nor a name, such as a ``functools.partial``.
+    """
+    for path in paths(value):
+        found = object_at(path)
+        function = inspect.unwrap(getattr(found, "__func__", found)) if callable(found) else None
+        if isinstance(found, partial):
+            raise TypeError(
+                f"found {path}, a functools.partial; expected a class or a function, written with def"
+            )
+        if inspect.isfunction(function) and not says_class(function):
+            function.__annotations__["return"] = nn.Module
+
+
+def check_made(class_path: str, made: Any) -> None:
+    """Refuse what a function returned if it is no network.
+
+    Raises:
+        ValueError: with the function and what it returned.
+    """
+    if not isinstance(made, nn.Module):
+        raise ValueError(
+            f"class_path is {class_path}, but it returned {made!r:.100}, which is not a network (torch.nn.Module)"
+        )
+
+
+def paths(value: Any) -> Iterator[str]:
+    """Yield the import paths in a value."""
+    if isinstance(value, list):
+        for each in value:
+            yield from paths(each)
+    elif isinstance(value, Mapping | Namespace):
+        yield from paths(value.get("class_path"))
+    elif isinstance(value, str) and "." in value:
+        yield value
+
+
+def object_at(path: str) -> Any:
+    """Return what is at an import path; None if there is nothing, which jsonargparse reports."""
+    try:
+        return resolve_name(path)
+    except (ImportError, AttributeError, ValueError):
+        return None
+
+
+def says_class(function: Callable[..., Any]) -> bool:
+    """Whether a function says of which class the object is that it returns."""
+    try:
+        returned = inspect.signature(function, eval_str=True).return_annotation
+    except (
+        NameError,
+        AttributeError,
+        TypeError,
+        SyntaxError,
+    ):  # a type that is imported for type checkers only
+        return False
+    return inspect.isclass(returned) and returned not in (inspect.Signature.empty, Any, object)
