@@ -51,6 +51,9 @@ def test_learner_can_be_copied_after_training(way, mapping, run):
     assert made["lr_scheduler"]["scheduler"].step_size == 1
 
 
+@pytest.mark.filterwarnings(
+    "ignore"
+)  # of Lightning's: a device that is not in config.yaml; averages in a test
 @pytest.mark.parametrize("callback", [SWA, EMA], ids=["swa", "ema"])
 def test_weights_are_averaged_from_the_command_line(callback, run, tmp_path):
     settings = changed(

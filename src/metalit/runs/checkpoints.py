@@ -118,6 +118,8 @@ class RunCheckpoint(ModelCheckpoint):
     ) -> None:
         """Save the state where a resumed run can take it up: right after a step."""
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        if trainer.fit_loop._skip_backward:
+            return  # see may_go_on_from_here
         if 0 <= trainer.max_steps <= trainer.global_step:
             trainer.should_stop = True  # Lightning validates before it stops if it is told so, and only then
         stops = trainer.should_stop and not self._stopping
