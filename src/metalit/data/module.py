@@ -127,7 +127,7 @@ class EpisodicDataModule(L.LightningDataModule, ABC):
     def train_dataloader(self) -> TrainLoader:
         """Return the endless training stream, cut into epochs."""
         sizes = self.episodes_per_epoch, self.tasks_per_batch
-        repeats = self.trainer is not None and self.trainer.overfit_batches > 0
+        repeats = self.trainer is not None and self.trainer.overfit_batches > 0  # type: ignore[attr-defined]  # a connector's
         spans = TrainSpans(*sizes, *self._rank_and_world_size(), self.position, repeats)
         return TrainLoader(self.streams["train"], spans, **self._loader_options())
 

@@ -144,7 +144,8 @@ class RunCheckpoint(ModelCheckpoint):
         """Put averaged weights into the last state, and call it the best if there was no validation at all."""
         super().on_train_end(trainer, pl_module)
         best, last = (self.path(keyword) for keyword in KEYWORDS)
-        averages = any(isinstance(callback, StochasticWeightAveraging) for callback in trainer.callbacks)
+        callbacks = trainer.callbacks  # type: ignore[attr-defined]  # set by one of its connectors
+        averages = any(isinstance(callback, StochasticWeightAveraging) for callback in callbacks)
         if averages and last.exists():
             save_averaged(trainer, pl_module, last)
         if trainer.is_global_zero and last.exists() and not best.exists():
@@ -209,9 +210,13 @@ class RunCheckpoint(ModelCheckpoint):
             name for name in trainer.callback_metrics if not name.endswith(("_ci95", "_adaptation"))
         )
         monitors = [("checkpoint.monitor", str(self.monitor))]
-        monitors += [("trainer.callbacks.monitor", each.monitor) for each in trainer.early_stopping_callbacks]
+        monitors += [
+            ("trainer.callbacks.monitor", str(each.monitor)) for each in trainer.early_stopping_callbacks
+        ]
         for config in trainer.lr_scheduler_configs:
-            monitors += [("model.lr_scheduler.monitor", config.monitor)] if config.reduce_on_plateau else []
+            monitors += (
+                [("model.lr_scheduler.monitor", str(config.monitor))] if config.reduce_on_plateau else []
+            )
         for option, monitor in monitors:
             # a metric of training comes only later
             if not monitor.startswith("train/") and monitor not in trainer.callback_metrics:

@@ -23,9 +23,9 @@ class EpochEnd(L.Callback):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Spare weight averaging the epoch for running statistics where there are none: it would fail in it."""
-        for callback in trainer.callbacks:
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]  # set by one of its connectors
             if isinstance(callback, StochasticWeightAveraging) and not has_running_statistics(pl_module):
-                callback.pl_module_contains_batch_norm = has_running_statistics  # type: ignore[method-assign]
+                callback.pl_module_contains_batch_norm = has_running_statistics  # type: ignore[method-assign,assignment]
 
     def on_save_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
@@ -51,7 +51,7 @@ class EpochEnd(L.Callback):
         if loop.restarted_on_last and loop.batch_progress.is_last_batch and not owes_validation(trainer):
             loop.val_loop._has_run = True  # else Lightning trains on one batch more
             loop._batches_that_stepped = trainer.global_step
-        for callback in trainer.callbacks:
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]  # set by one of its connectors
             if isinstance(callback, StochasticWeightAveraging) and trainer.fit_loop.restarted_mid_epoch:
                 prepare_averaging(callback, trainer, pl_module)
 

@@ -39,10 +39,9 @@ class GivenSettings(L.Callback):
         """Note what the callbacks were made with."""
         if not self._given:
             limits = [trainer.max_steps, trainer.max_epochs, trainer.min_steps, trainer.min_epochs]
-            callbacks = {
-                each.state_key: settings_of(each) for each in trainer.callbacks if acts_on_training(each)
-            }
-            self._given = {"callbacks": callbacks, "limits": limits}
+            callbacks = trainer.callbacks  # type: ignore[attr-defined]  # set by one of its connectors
+            settings = {each.state_key: settings_of(each) for each in callbacks if acts_on_training(each)}
+            self._given = {"callbacks": settings, "limits": limits}
 
     def on_load_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
@@ -76,18 +75,18 @@ class GivenSettings(L.Callback):
         if checkpoint is None:
             return
         now, then = self._given, checkpoint[SETTINGS]
-        for callback in trainer.callbacks:
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]  # set by one of its connectors
             settings = now["callbacks"].get(callback.state_key, {})
             vars(callback).update(differing(settings, then["callbacks"].get(callback.state_key, settings)))
-        for optimizer, *settings in zip(
+        for optimizer, new, old in zip(
             trainer.optimizers, now["optimizers"], then["optimizers"], strict=True
         ):
-            give_to_groups(optimizer, *settings)
-        for config, *settings in zip(
+            give_to_groups(optimizer, new, old)
+        for config, new, old in zip(
             trainer.lr_scheduler_configs, now["schedules"], then["schedules"], strict=False
         ):  # weight averaging has a schedule of its own
             groups = self._groups[trainer.optimizers.index(config.scheduler.optimizer)]
-            give_to_schedule(config.scheduler, *settings, groups)
+            give_to_schedule(config.scheduler, new, old, groups)
         if checkpoint[STOPPED] and then["limits"] == now["limits"]:
             trainer.should_stop |= not differing(then["callbacks"], now["callbacks"])
         if trainer.should_stop:
