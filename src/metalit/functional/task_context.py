@@ -197,6 +197,10 @@ class Within(TorchFunctionMode):
 
 def multi_head_attention(task: TaskContext, *args: Any, **kwargs: Any) -> Any:
     """Replace ``F.multi_head_attention_forward`` by its own code, in which the task sees the dropout."""
+    dropout = kwargs["dropout_p"] if "dropout_p" in kwargs else args[10]
+    training = args[13] if len(args) > 13 else kwargs.get("training", True)
+    if not (dropout and training):
+        return F.multi_head_attention_forward(*args, **kwargs)  # nothing to see, and the compiler traces this form
     with Within(task):
         return MULTI_HEAD_ATTENTION(*args, **kwargs)
 
