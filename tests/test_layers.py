@@ -44,6 +44,9 @@ EXCLUDED = {
     "LinearCrossEntropyLoss": "a loss",
 }  # fmt: skip
 
+# torch has no rule for some layers under vmap and takes one task at a time
+pytestmark = pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")
+
 
 @pytest.fixture(autouse=True)
 def forget_compiled_functions():
@@ -176,7 +179,7 @@ WRITES = {
     "add_": lambda module, x: module.steps.add_(1),
     "copy_": lambda module, x: module.steps.copy_(x.mean()),
     "mul_": lambda module, x: module.steps.mul_(0.9),
-    "lerp_": lambda module, x: module.steps.lerp_(x.mean().detach(), 0.1),
+    "lerp_": lambda module, x: module.steps.lerp_(x.mean().detach().to(module.steps), 0.1),
     "data": lambda module, x: module.steps.data.add_(1),
     "detached": lambda module, x: module.steps.detach().add_(1),
     "item": lambda module, x: module.steps.__setitem__((), 1),
@@ -211,7 +214,7 @@ def test_what_vmap_cannot_take_names_the_loop_and_keeps_torchs_error(what):
 
 
 def test_a_mistake_of_the_network_is_not_blamed_on_vmap():
-    with pytest.raises(RuntimeError, match="size"):
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
         meta_gradient(layers.Layer(Mistaken), Engine())
 
 

@@ -300,6 +300,11 @@ class MetaLearner(L.LightningModule, ABC):
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Refuse a step that is not finite; else advance the running statistics, over all tasks of the step."""
+        if (
+            self.trainer.fit_loop._skip_backward
+        ):  # no step is meant: Lightning has kept the gradient of the last one
+            optimizer.zero_grad()
+            return
         batches, self._batches = self._batches, []
         if has_finite_gradient(optimizer):
             self._write_buffers([batch.statistics for batch in batches])
