@@ -55,16 +55,14 @@ class Engine:
     """How the tasks of a meta-batch are computed. No setting changes the numbers, only speed and memory.
 
     Args:
-        mapping: ``vmap`` computes all tasks as one vectorised program; ``loop`` one after the other, for networks that
-            vmap cannot take (LSTM and GRU with per-task weights).
-        chunk_size: at most so many tasks at once; bounds memory in training too, at the price of one more forward
-            pass. All at once if not given.
-        compile: compile the meta-loss together with its gradient (``torch.compile``); the first step then takes
-            longer. Evaluation is not compiled. Without a C++ compiler it warns and goes on uncompiled.
+        mapping: ``vmap``: all tasks as one vectorised program; ``loop``: one after the other, for networks that vmap
+            cannot take, such as LSTM and GRU.
+        chunk_size: at most so many tasks at once: less memory, one more forward pass in training.
+        compile: compile meta-loss and meta-gradient together (``torch.compile``): the first step takes longer.
+            Without a C++ compiler it warns instead.
         compile_backend: the backend of ``torch.compile``.
-        differentiate: where vectorised tasks are differentiated. ``inside`` vmap, each task by itself, is right for
-            every network. ``over`` vmap, all tasks together, is faster, but silently wrong for some layers. ``auto``
-            takes ``over`` where every module of the learner is of a class that is tested with it, else ``inside``.
+        differentiate: take gradients ``inside`` vmap, right for every network, or ``over`` it, faster but wrong for
+            some; ``auto``: over it where every layer is tested with that.
     """
 
     mapping: Literal["vmap", "loop"] = "vmap"

@@ -396,7 +396,7 @@ def trained(tmp_path_factory):
         (maml(), "torn", r"is not a checkpoint of metalit, or is damaged"),
         (maml(), "no state", r"is not a checkpoint of metalit, or is damaged"),
         (changed(maml(), {BODY + ".init_args.channels": 6}), "whole", r"does not fit .* is \[4\], but \[6\] here"),
-        (protonet(), "whole", r"does not fit the model .* is missing; .*\(and \d+ more differences\); give the conf"),
+        (protonet(), "whole", r"a checkpoint of MAML, but the model is PrototypicalNetwork: give the configuration"),
     ],
 )  # fmt: skip
 def test_unfit_checkpoint(settings, content, words, trained, tmp_path, capsys):

@@ -14,6 +14,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._pytree import tree_leaves
 
 from metalit.algorithms.optimizers import checked_optimizers
 from metalit.algorithms.predictor import Predictor
@@ -43,11 +44,11 @@ class MetaLearner(L.LightningModule, ABC):
     Args:
         network: the network, any ``nn.Module`` from inputs ``[n, ...]`` to outputs ``[n, ...]``.
         objective: how per-task outcomes become the meta-loss; the mean query loss if not given.
-        optimizer: makes the meta-optimiser from the meta-parameters; Adam at 1e-3 if not given.
+        optimizer: makes the meta-optimiser; Adam at 1e-3 if not given.
         lr_scheduler: makes the schedule of the meta-optimiser's rate; constant if not given.
-        lr_scheduler_interval: whether the schedule advances every ``epoch`` or every ``step``.
+        lr_scheduler_interval: what the schedule advances with.
         engine: how the tasks of a meta-batch are computed.
-        pretrained: a checkpoint, of any method, whose ``network`` training starts from; it begins anew if not given.
+        pretrained: a checkpoint, of any method, whose ``network`` training starts from.
     """
 
     def __init__(
@@ -158,7 +159,7 @@ class MetaLearner(L.LightningModule, ABC):
         """Return a copy in evaluation mode that shares no memory with this learner and cannot be trained."""
         left_out = [getattr(self, name) for name in OF_TRAINING]
         for module in self.modules():  # activations that a network has kept belong to a graph, or to vmap
-            kept = [value for value in vars(module).values() if isinstance(value, Tensor)]
+            kept = [value for value in tree_leaves(vars(module)) if isinstance(value, Tensor)]
             left_out += [
                 value for value in kept if value.grad_fn is not None or is_functorch_wrapped_tensor(value)
             ]

@@ -200,7 +200,9 @@ def multi_head_attention(task: TaskContext, *args: Any, **kwargs: Any) -> Any:
     dropout = kwargs["dropout_p"] if "dropout_p" in kwargs else args[10]
     training = args[13] if len(args) > 13 else kwargs.get("training", True)
     if not (dropout and training):
-        return F.multi_head_attention_forward(*args, **kwargs)  # nothing to see, and the compiler traces this form
+        return F.multi_head_attention_forward(
+            *args, **kwargs
+        )  # nothing to see, and the compiler traces this form
     with Within(task):
         return MULTI_HEAD_ATTENTION(*args, **kwargs)
 

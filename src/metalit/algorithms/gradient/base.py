@@ -32,16 +32,14 @@ class GradientBasedMetaLearner(MetaLearner, ABC):
         network: the network; its parameters are the initialisation theta.
         update_rule: what one inner step does with the gradient.
         inner_steps: inner steps per task in training, >= 0.
-        eval_inner_steps: inner steps in validation, test and prediction; ``inner_steps`` if not given.
+        eval_inner_steps: inner steps in evaluation; ``inner_steps`` if not given.
         adapted: shell-style patterns of the parameters that adapt, e.g. ``["head.*"]``, or ``["*", "!head.*"]`` for all
-            others; those that do not adapt keep their meta-learned value within a task. ``*`` stands for all that
-            require a gradient: a frozen parameter never moves.
-        first_order: hold the inner gradients constant when the meta-gradient is taken: cheaper, and no second
-            derivatives.
-        checkpoint_steps: keep only the parameters of each inner step for the backward pass and compute the rest
-            again. Changes no number; memory no longer grows by a graph a step, time by about a third.
-        inner_autocast: in mixed precision, take the inner steps in half precision too. Faster; but their gradients
-            are not scaled against underflow, and second-order meta-gradients get noisy. Else they are in float32.
+            others; ``*`` is all that are not frozen. The others keep their meta-learned value within a task.
+        first_order: hold the inner gradients constant in the meta-gradient: cheaper, no second derivatives.
+        checkpoint_steps: keep only each inner step's parameters for the backward pass and compute the rest again:
+            less memory, a third more time.
+        inner_autocast: in mixed precision, take the inner steps in half precision too, not in float32: faster, but
+            their gradients can underflow.
         **learner: the settings of ``MetaLearner``.
 
     Raises:
