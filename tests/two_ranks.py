@@ -197,7 +197,7 @@ def own_loader(divided: bool, folder: Path, ranks: int) -> dict[str, Any]:
         batches = Batches(split, episodes)
         return DataLoader(batches, None, sampler=RankShare(batches, equal=equal) if divided else None)
 
-    trainer = quiet_trainer(folder, ranks, max_epochs=1)
+    trainer = quiet_trainer(folder, ranks, max_epochs=1, limit_val_batches=0)
     learner, witness = MAML(MLP()), Witness()
     trainer.callbacks.append(witness)
     error = ""

@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils._pytree import tree_map
 
 from cases import CASES, DOMAINS
-from metalit import MAML, Labelled
+from metalit import MAML, Episode, Labelled
 from metalit.algorithms import (
     ANIL,
     LEO,
@@ -255,8 +255,12 @@ def five(**given):
 
 
 REFUSED = {
-    "more_labels": (MAML, five(y=torch.arange(6)), r"5 inputs and 6 labels"),
-    "with_the_axis_of_tasks": (MAML, five(x=torch.rand(1, 5, 1, 28, 28)), r"1 inputs and 5 labels"),
+    "more_labels": (MAML, five(y=torch.arange(6)), r"inputs \[5, 1, 28, 28\] and labels \[6\]"),
+    "with_the_axis_of_tasks": (
+        MAML,
+        five(x=torch.rand(1, 5, 1, 28, 28)),
+        r"inputs \[1, 5, 1, 28, 28\] and labels \[5\]",
+    ),
     "nothing": (MAML, five(x=torch.rand(0, 1, 28, 28), y=torch.arange(0)), "at least one"),
     "column_of_labels": (MAML, five(y=torch.arange(5)[:, None]), r"shape \[5, 1\], but must be \[5\]"),
     "three_classes": (
@@ -273,6 +277,19 @@ REFUSED = {
         BayesianMAML,
         five(x=torch.rand(8, 1, 28, 28), y=torch.arange(8)),
         "8 classes, but the network 5 outputs",
+    ),
+    "double": (
+        MAML,
+        five(x=torch.rand(5, 1, 28, 28).double()),
+        "float64, but the network computes in float32",
+    ),
+    "integers": (MAML, five(x=torch.ones(5, 1, 28, 28).long()), "MAML cannot learn from inputs .* int64"),
+    "more_channels": (LEO, five(x=torch.rand(5, 2, 28, 28)), "the images have 2"),
+    "numbers": (MAML, five(x=[1.0, 2.0]), "hold a float, but must be tensors"),
+    "parts_of_different_lengths": (
+        MAML,
+        five(x={"a": torch.rand(5, 3), "b": torch.rand(4)}),
+        r"{'a': \[5, 3\], 'b': \[4\]}",
     ),
     "leo": (LEO, five(y=torch.tensor([0, 1, 2, 0, 1])), "3 classes, but LEO's network 5"),
     "values_for_a_classifier": (PrototypicalNetwork, five(y=torch.rand(5, 1)), "classify, but the labels"),
@@ -326,9 +343,67 @@ def test_uint8_images_are_scaled_as_the_data_modules_do(algorithm):
     assert torch.equal(scaled(images[5:] / 255), raw(images[5:]))
 
 
+@pytest.mark.parametrize("batch_norm", ["running", "batch"])
+def test_it_holds_nothing_of_the_callers_tensors(batch_norm):
+    torch.manual_seed(0)
+    learner, support = PrototypicalNetwork(Conv4(8, batch_norm=batch_norm)), five(x=torch.rand(5, 1, 28, 28))
+    predictor, x = learner.adapt(support), torch.rand(3, 1, 28, 28)
+    before = predictor(x)
+    support.x.zero_()
+    assert torch.equal(predictor(x), before)
+    large = Labelled(torch.rand(200, 1, 28, 28), torch.arange(200) % 5)
+    sizes = [len(pickle.dumps(learner.adapt(examples))) for examples in (support, large)]
+    assert (sizes[1] > 2 * sizes[0]) == (
+        batch_norm == "batch"
+    )  # which has to embed the support set with the queries
+
+
+class Keeping(nn.Module):
+    """Keeps what it computes, in a list."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.kept = nn.Linear(4, 3), []
+
+    def forward(self, x):
+        self.kept.append(self.layer(x))
+        return self.kept[-1]
+
+
+def test_activations_that_a_network_keeps_are_left_out():
+    learner = MAML(Keeping())
+    support = Labelled(torch.rand(6, 4), torch.arange(3).repeat(2))
+    episode = tree_map(lambda leaf: leaf.unsqueeze(0), (support, support))
+    learner.meta_loss(Episode(*episode, torch.arange(1))).backward()
+    assert learner.adapt(support)(torch.rand(2, 4)).shape == (2, 3)
+
+
+def test_a_dictionary_may_come_in_any_order():
+    class Named(nn.Module):
+        features = 4
+
+        def forward(self, x):
+            return x["values"] * x["scale"]
+
+    x = {"values": torch.rand(4, 4), "scale": torch.ones(4, 1)}
+    predictor = PrototypicalNetwork(Named()).adapt(Labelled(x, torch.arange(4)))
+    other = {"scale": x["scale"], "values": x["values"]}
+    assert torch.equal(predictor(other), predictor(x))
+
+
+@pytest.mark.parametrize("index", [torch.arange(2), torch.zeros(3), torch.arange(3).unsqueeze(0)])
+def test_an_index_that_does_not_number_the_tasks_is_refused(index):
+    """By a shorter one, tasks would be left out without a word."""
+    part = Labelled(torch.rand(3, 4, 1), torch.rand(3, 4, 1))
+    with pytest.raises(ValueError, match=r"index is .*but it has 3 tasks"):
+        MAML(MLP())(Episode(part, part, index))
+
+
 def test_regression_has_no_classes():
     predictor = MAML(MLP()).adapt(Labelled(torch.rand(4, 1), torch.rand(4, 1)))
     assert predictor.classes is None
+    with pytest.raises(ValueError, match="no labels"):
+        predictor.labels(torch.rand(2, 1))
     assert predictor(torch.rand(2, 1)).shape == (2, 1)
 
 

@@ -56,7 +56,7 @@ IN_FILES = {
     "choice in network": (
         {BODY + ".init_args.batch_norm": "layer"},
         "model.network.body.batch_norm",
-        "found layer, expected batch, running, renorm or none",
+        "found layer, expected batch, running, renorm, none or null",
     ),
     "number for list": ({MODEL + "adapted": 3}, "model.adapted", "found 3, expected a list .each text."),
     "number for settings": ({MODEL + "engine": 3}, "model.engine", "found 3, expected its settings"),

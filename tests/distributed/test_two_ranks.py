@@ -65,7 +65,7 @@ def test_callbacks_see_the_same_metrics_of_training(name, one, two):
     assert first == second
     assert len(first) == len(expected)  # as many steps
     for found, wanted in zip(first, expected, strict=True):
-        assert found == pytest.approx(wanted, rel=1e-8, abs=1e-8)
+        assert found == pytest.approx(wanted, rel=1e-6)  # accuracies are means in float32
 
 
 def test_early_stopping_on_a_metric_of_training_stopped_early(one):

@@ -2,12 +2,12 @@
 
 import lightning as L
 import torch
-from kill_and_resume import state
 from torch import nn
 
 from metalit.algorithms import MAML
 from metalit.data import Sinusoid
 from metalit.runs import EpochEnd, GivenSettings, OwedValidation, RandomStates, RunCheckpoint
+from runs.kill_and_resume import state
 
 QUIET = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
 

@@ -5,8 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import kill_and_resume
 import pytest
+
+from runs import kill_and_resume
 
 KINDS = [name for name in kill_and_resume.KINDS if name not in ("maml-2", "metaganmaml-2")]
 

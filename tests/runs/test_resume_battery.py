@@ -9,13 +9,13 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from kill_and_resume import differences
 from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, StochasticWeightAveraging
-from small_run import end_of
 from torch.optim.lr_scheduler import ReduceLROnPlateau, StepLR
 
 from metalit.algorithms.optimizers import ReduceLROnPlateau as LoggedPlateau
 from metalit.runs.checkpoint_files import AtomicCheckpointIO
+from runs.kill_and_resume import differences
+from runs.small_run import end_of
 
 # Lightning's own: what the command line keeps quiet
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -5,7 +5,6 @@ from functools import partial
 import pytest
 import torch
 from lightning.pytorch.callbacks import EarlyStopping
-from small_run import Steps, end_of, train
 from torch import nn
 from torch.optim import SGD, Adam, AdamW
 from torch.optim.lr_scheduler import (
@@ -18,6 +17,8 @@ from torch.optim.lr_scheduler import (
     SequentialLR,
     StepLR,
 )
+
+from runs.small_run import Steps, end_of, train
 
 # Lightning's own: what the command line keeps quiet
 pytestmark = pytest.mark.filterwarnings("ignore")

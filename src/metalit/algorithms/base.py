@@ -232,6 +232,11 @@ class MetaLearner(L.LightningModule, ABC):
         A function of the learner's seed and of the task's number in its stream, so the same for any number of ranks,
         after any resume, and whenever the same episode comes again.
         """
+        if episode.index.shape != episode.query.y.shape[:1] or episode.index.dtype != torch.int64:
+            raise ValueError(
+                f"the episode's index is {list(episode.index.shape)} {episode.index.dtype}, but it has "
+                f"{len(episode.query.y)} tasks: give each an int64 number, such as torch.arange({len(episode.query.y)})"
+            )
         if not self.training:
             return torch.zeros_like(episode.index)
         return (self.task_seed << 32) + episode.index

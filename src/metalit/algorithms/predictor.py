@@ -9,7 +9,7 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_map
 
 from metalit.certified import uncertified
 from metalit.episode import Labelled
-from metalit.functional.examples import count, to_unit_interval
+from metalit.functional.examples import to_unit_interval
 
 if TYPE_CHECKING:
     from metalit.algorithms.base import MetaLearner
@@ -41,13 +41,22 @@ class Predictor(Generic[Learner]):
         trained, self._buffers = learner.meta()
         self.meta = trained | self._buffers
         support, self.classes = self._checked_support(support)
-        self._like = tree_map(lambda leaf: leaf[:0], support.x)
+        self._like = tree_map(lambda leaf: leaf.new_empty(0, *leaf.shape[1:]), support.x)
         ways = 0 if self.classes is None else len(self.classes)
-        with torch.no_grad(), learner.context(self._buffers):
-            learner.check(self.meta, support, ways)
-        with torch.no_grad(), learner.context(self._buffers) as task:
-            self.state = learner.learn(self.meta, support, ways)
-            self._draws = task.draws
+        try:
+            with torch.no_grad(), learner.context(self._buffers):
+                learner.check(self.meta, support, ways)
+            with torch.no_grad(), learner.context(self._buffers) as task:
+                self.state = learner.learn(self.meta, support, ways)
+                self._draws = task.draws
+        except (
+            RuntimeError,
+            IndexError,
+        ) as error:  # torch's words for shapes and types that do not fit the network
+            raise ValueError(
+                f"{type(learner).__name__} cannot learn from inputs {described(support.x)} with labels "
+                f"{described(support.y)}: {str(error).splitlines()[0]}"
+            ) from error
         # known layers draw and write nothing in evaluation, and the context costs as much time as an image
         self._needs_context = uncertified(learner) is not None
 
@@ -62,8 +71,13 @@ class Predictor(Generic[Learner]):
         return self.apply(self.learner.predict, x)
 
     def labels(self, x: Any) -> Tensor:
-        """Return the most likely label of each input, ``[n]``: one of ``classes``."""
-        assert self.classes is not None, "there are no labels in regression"
+        """Return the most likely label of each input, ``[n]``: one of ``classes``.
+
+        Raises:
+            ValueError: the task is regression, or the inputs are unlike those of the support set.
+        """
+        if self.classes is None:
+            raise ValueError("regression has no labels: call the predictor for its values")
         return self.classes[self(x).argmax(dim=-1)]
 
     @torch.no_grad()
@@ -79,39 +93,75 @@ class Predictor(Generic[Learner]):
             return question(self.meta, self.state, x)
 
     def _checked_support(self, support: Labelled) -> tuple[Labelled, Tensor | None]:
-        x, y = tree_map(lambda leaf: leaf.to(self.learner.device), (to_unit_interval(support.x), support.y))
-        if count(x) != len(y) or not len(y):
+        x, y = (self._copy(part) for part in support)
+        x = to_unit_interval(x, self._precision)
+        if not isinstance(y, Tensor):
+            raise ValueError(f"the labels are {described(y)}, but must be one tensor")
+        lengths = {len(leaf) if leaf.dim() else 0 for leaf in [*tree_leaves(x), y]}
+        if len(lengths) > 1 or not lengths or lengths == {0}:
             raise ValueError(
-                f"the support set has {count(x)} inputs and {len(y)} labels: give one task without the axis B, as many "
-                "inputs as labels, and at least one"
+                f"the support set has inputs {sizes(x)} and labels {sizes(y)}: give one task without the axis B, as "
+                "many inputs as labels, and at least one"
             )
+        self._check_precision(x)
         if y.is_floating_point():
             return Labelled(x, y), None
         if y.dim() != 1:
             raise ValueError(f"the class labels have shape {list(y.shape)}, but must be [{len(y)}]")
-        classes, y = y.unique(return_inverse=True)
+        classes, y = torch.unique(y, return_inverse=True)
         return Labelled(x, y), classes
 
-    def _checked_inputs(self, x: Any) -> Any:
-        x = tree_map(lambda leaf: leaf.to(self.learner.device), to_unit_interval(x))
-        (found, found_spec), (expected, expected_spec) = tree_flatten(x), tree_flatten(self._like)
-        if found_spec != expected_spec:
-            raise ValueError(
-                f"the inputs are {found_spec}, but those of the support set were {expected_spec}"
-            )
-        for one, other in zip(found, expected, strict=True):
-            if one.dim() == 0 or one.shape[1:] != other.shape[1:] or one.dtype != other.dtype:
+    def _copy(self, examples: Any) -> Any:
+        """Return a copy on the learner's device."""
+        for leaf in tree_leaves(examples):
+            if not isinstance(leaf, Tensor):
+                raise ValueError(f"the examples hold a {type(leaf).__name__}, but must be tensors")
+        return tree_map(lambda leaf: leaf.detach().to(self.learner.device, copy=True), examples)
+
+    @property
+    def _precision(self) -> torch.dtype:
+        floats = (value.dtype for value in self.meta.values() if value.is_floating_point())
+        return next(floats, torch.get_default_dtype())
+
+    def _check_precision(self, x: Any) -> None:
+        for leaf in tree_leaves(x):
+            if leaf.is_floating_point() and leaf.dtype != self._precision:
                 raise ValueError(
-                    f"the inputs are {described(one)}, but those of the support set were {described(other)}"
+                    f"the inputs are {described(x)}, but the network computes in "
+                    f"{str(self._precision).removeprefix('torch.')}: convert one of them"
                 )
-        if len({len(leaf) for leaf in tree_leaves(x)}) > 1:
+
+    def _checked_inputs(self, x: Any) -> Any:
+        if isinstance(x, dict) and isinstance(self._like, dict) and x.keys() == self._like.keys():
+            x = {name: x[name] for name in self._like}  # in their order, as the network may see them
+        x = to_unit_interval(self._copy(x), self._precision)
+        expected, expected_spec = tree_flatten(self._like)
+        found, found_spec = tree_flatten(x)
+        alike = found_spec == expected_spec and all(
+            one.dim() > 0 and one.shape[1:] == other.shape[1:] and one.dtype == other.dtype
+            for one, other in zip(found, expected, strict=True)
+        )
+        if not alike:
             raise ValueError(
-                f"the parts of the inputs have different lengths: {[len(leaf) for leaf in found]}"
+                f"the inputs are {described(x)}, but those of the support set were {described(self._like)}"
             )
+        if len({len(leaf) for leaf in found}) > 1:
+            raise ValueError(f"the parts of the inputs have different lengths: {sizes(x)}")
         return x
 
 
-def described(x: Tensor) -> str:
-    """Return an input's shape, without the number of examples, and its dtype."""
-    shape = ", ".join(["n", *map(str, x.shape[1:])]) if x.dim() else ""
-    return f"[{shape}] {str(x.dtype).removeprefix('torch.')}"
+def described(examples: Any) -> str:
+    """Return the shapes of examples, with n for their number, and their dtypes."""
+
+    def one(leaf: Any) -> Any:
+        if not isinstance(leaf, Tensor):
+            return type(leaf).__name__
+        shape = ", ".join(["n", *map(str, leaf.shape[1:])]) if leaf.dim() else ""
+        return f"[{shape}] {str(leaf.dtype).removeprefix('torch.')}"
+
+    return str(tree_map(one, examples)).replace("'", "")
+
+
+def sizes(examples: Any) -> str:
+    """Return the shapes of examples as they are."""
+    return str(tree_map(lambda leaf: list(leaf.shape), examples))

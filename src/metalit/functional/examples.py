@@ -33,10 +33,17 @@ def one_per_example(examples: Any) -> Tensor:
     return torch.zeros(len(leaf), device=leaf.device)
 
 
-def to_unit_interval(examples: Any) -> Any:
-    """Scale images in uint8 to floats in [0, 1], of torch's default dtype; leave any other tensor as it is."""
+def to_unit_interval(examples: Any, dtype: torch.dtype | None = None) -> Any:
+    """Scale images in uint8 to floats in [0, 1], and leave any other tensor as it is.
+
+    Args:
+        examples: a pytree.
+        dtype: of the floats; torch's default dtype if not given.
+    """
 
     def scaled(leaf: Tensor) -> Tensor:
-        return leaf.to(torch.get_default_dtype()).div_(255) if leaf.dtype == torch.uint8 else leaf
+        if leaf.dtype != torch.uint8:
+            return leaf
+        return leaf.to(dtype or torch.get_default_dtype()).div_(255)
 
     return tree_map(scaled, examples)
