@@ -24,7 +24,7 @@ class Layer:
         words: whether its inputs are token ids.
         refused: part of the message with which every mapping refuses it.
         loop_only: whether vmap refuses it, and names the loop.
-        compiles: whether torch.compile takes it.
+        compiles: whether torch.compile takes it; None if it does, and draws numbers of torch's own.
     """
 
     make: Callable[[], nn.Module]
@@ -33,7 +33,7 @@ class Layer:
     words: bool = False
     refused: str | None = None
     loop_only: bool = False
-    compiles: bool = True
+    compiles: bool | None = True
 
 
 class Host(nn.Module):
@@ -353,7 +353,7 @@ def dropouts() -> dict[str, Layer]:
         "torch.rand_like": torch.rand_like,
         "torch.randn_like": torch.randn_like,
     }
-    table |= {name: Layer(lambda draw=draw: Random(draw), compiles=False) for name, draw in unseen.items()}
+    table |= {name: Layer(lambda draw=draw: Random(draw), compiles=None) for name, draw in unseen.items()}
     refused = {
         "torch.randint": lambda x: torch.randint(1, 3, x.shape),
         "torch.multinomial": lambda x: torch.multinomial(x.detach().sigmoid(), 1),
@@ -375,9 +375,9 @@ def attention() -> dict[str, Layer]:
     return {
         "MultiheadAttention": Layer(SelfAttention, TOKENS),
         "MultiheadAttention without weights": Layer(lambda: SelfAttention(need_weights=False), TOKENS),
-        "MultiheadAttention dropout": Layer(lambda: SelfAttention(dropout=0.3), TOKENS),
+        "MultiheadAttention dropout": Layer(lambda: SelfAttention(dropout=0.3), TOKENS, compiles=False),
         "MultiheadAttention dropout without weights": Layer(
-            lambda: SelfAttention(dropout=0.3, need_weights=False), TOKENS
+            lambda: SelfAttention(dropout=0.3, need_weights=False), TOKENS, compiles=False
         ),
         "MultiheadAttention options": Layer(
             lambda: SelfAttention(bias=False, add_bias_kv=True, add_zero_attn=True, kdim=4, vdim=4), TOKENS
@@ -386,16 +386,21 @@ def attention() -> dict[str, Layer]:
         "F.scaled_dot_product_attention causal": Layer(lambda: ScaledDotProduct(is_causal=True), TOKENS),
         "F.scaled_dot_product_attention dropout": Layer(lambda: ScaledDotProduct(dropout_p=0.3), TOKENS),
         "TransformerEncoderLayer": Layer(layer(dropout=0.0), TOKENS),
-        "TransformerEncoderLayer dropout": Layer(layer(), TOKENS),
+        "TransformerEncoderLayer dropout": Layer(layer(), TOKENS, compiles=False),
         "TransformerEncoderLayer norm first": Layer(
             layer(dropout=0.0, norm_first=True, activation="gelu"), TOKENS
         ),
         "TransformerEncoder": Layer(Masked, TOKENS),
-        "TransformerDecoderLayer": Layer(layer(nn.TransformerDecoderLayer), TOKENS, inputs=2),
+        "TransformerDecoderLayer": Layer(layer(nn.TransformerDecoderLayer), TOKENS, inputs=2, compiles=False),
         "TransformerDecoder": Layer(
-            lambda: nn.TransformerDecoder(layer(nn.TransformerDecoderLayer)(), 1), TOKENS, inputs=2
+            lambda: nn.TransformerDecoder(layer(nn.TransformerDecoderLayer)(), 1),
+            TOKENS,
+            inputs=2,
+            compiles=False,
         ),
-        "Transformer": Layer(lambda: nn.Transformer(4, 2, 1, 1, 4, batch_first=True), TOKENS, inputs=2),
+        "Transformer": Layer(
+            lambda: nn.Transformer(4, 2, 1, 1, 4, batch_first=True), TOKENS, inputs=2, compiles=False
+        ),
     }
 
 

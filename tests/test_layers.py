@@ -124,6 +124,11 @@ def test_what_no_mapping_can_compute_is_refused_by_name(name, mapping):
 )
 def test_compiled_gives_the_same_or_is_refused(name):
     row = ROWS[name]
+    if row.compiles is None:  # as the guide says: no mode sees the call, so no key is in it
+        torch.manual_seed(0)
+        (one, _), (other, _) = meta_gradient(row, COMPILED), meta_gradient(row, Engine("loop"))
+        assert any(not torch.allclose(one[name], value, rtol=1e-3) for name, value in other.items())
+        return
     if not row.compiles:
         with pytest.raises(ValueError, match="torch cannot compile"):
             meta_gradient(row, COMPILED)
