@@ -45,7 +45,10 @@ EXCLUDED = {
 }  # fmt: skip
 
 # torch has no rule for some layers under vmap and takes one task at a time
-pytestmark = pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning"),
+    pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors is in prototype:UserWarning"),
+]
 
 
 @pytest.fixture(autouse=True)
