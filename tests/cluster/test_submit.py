@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from commands import changed, complaint, protonet, write_yaml
@@ -290,7 +291,7 @@ def test_job_that_slurm_refuses_leaves_nothing(here, capsys, slurm_says, tmp_pat
 
 def test_new_training_in_the_folder_of_an_old_one(here, capsys):
     (here / "r" / "checkpoints").mkdir(parents=True)
-    (here / "r" / "checkpoints" / "last.ckpt").touch()
+    torch.save({}, here / "r" / "checkpoints" / "last.ckpt")
     args = ["fit", "--config", "c.yaml", "--run_dir", "r"]
     said = complaint(capsys, lambda: submit("--dry-run", *args))
     assert "has the checkpoint of an earlier training; give --ckpt_path last" in said

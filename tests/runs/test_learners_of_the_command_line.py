@@ -90,8 +90,8 @@ def test_checkpoint_of_another_method_is_refused(run, tmp_path, capsys):
     last = tmp_path / "run" / "checkpoints" / "last.ckpt"
     other = changed(maml(), {"model.class_path": "metalit.algorithms.FOMAML"})
     expected = (
-        f"ckpt_path is {last}, a checkpoint of MAML, but the model is FOMAML: give the configuration it was trained "
-        "with, or start FOMAML from its network with --model.pretrained"
+        f"ckpt_path is {last}, which is a checkpoint of MAML, but the model is FOMAML: give the configuration it was "
+        "trained with, or start FOMAML from its network with --model.pretrained"
     )
     for command in ("fit", "validate", "test", "predict"):
         line = complaint(capsys, lambda name=command: run(name, other, "--ckpt_path", "last"))

@@ -26,8 +26,8 @@ def check_algorithm(checkpoint: Mapping[str, Any], learner: nn.Module, path: str
     found, expected = checkpoint.get(ALGORITHM), type(learner).__name__
     if found not in (None, expected):
         raise ValueError(
-            f"ckpt_path is {path and f'{path}, which is '}a checkpoint of {found}, but the model is {expected}: give the "
-            f"configuration it was trained with, or start {expected} from its network with --model.pretrained"
+            f"ckpt_path is {path and f'{path}, which is '}a checkpoint of {found}, but the model is {expected}: give "
+            f"the configuration it was trained with, or start {expected} from its network with --model.pretrained"
         )
 
 
