@@ -202,7 +202,7 @@ def own_loader(divided: bool, folder: Path, ranks: int) -> dict[str, Any]:
     trainer.callbacks.append(witness)
     error = ""
     try:
-        trainer.fit(learner, loader("train", 4, equal=True))
+        trainer.fit(learner, loader("train", 4, equal=True), loader("val", 4, equal=False))
     except ValueError as caught:
         error = str(caught)
     trainer = quiet_trainer(folder, ranks)
