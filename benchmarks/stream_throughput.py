@@ -22,7 +22,7 @@ from metalit.data import ClassificationDataModule, ClassStore
 from metalit.data.glyphs import Glyphs
 from metalit.data.learn2learn import as_learn2learn_dataset
 from metalit.data.omniglot import Omniglot
-from metalit.data.store import to_unit_interval
+from metalit.functional.examples import to_unit_interval
 from metalit.learn2learn_compat import import_learn2learn
 
 WAYS, SHOTS, QUERIES, BATCH = 5, 1, 15, 32

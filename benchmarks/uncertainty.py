@@ -67,10 +67,11 @@ def gaussians(learner: MetaLearner, episode: Episode, steps: int) -> tuple[Tenso
 
     def task(meta: Params, support: Labelled, query: Labelled) -> Outcome:
         if isinstance(learner, NeuralProcess):
-            means, log_std = learner.predict(meta, whole_context(support), query.x)
+            context = learner.encode(meta, whole_context(support))
+            means, log_std = learner.gaussians_at(meta, context, query.x)
         else:
             assert isinstance(learner, GradientBasedMetaLearner)
-            means = learner.predict(meta, learner.trajectory(meta, support, steps)[-1], query.x)
+            means = learner.outputs(meta, learner.trajectory(meta, support, steps)[-1], query.x)
             means = means if isinstance(learner, ParticleMetaLearner) else means.unsqueeze(0)
             log_std = meta.get("log_noise", torch.zeros(())).expand(means.shape)
         return Outcome(means.sum(), means, measured={"log_std": log_std})
