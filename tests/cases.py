@@ -423,7 +423,7 @@ CASES = {
         MANN,
         network="pixels",
         settings={"ways": 3, "hidden": 64, "slots": 16, "slot_size": 16, "heads": 2, "key_strength": 5.0},
-        learning={"glyphs": Learning(420, 0.003, 0.95)},
+        learning={"glyphs": Learning(700, 0.003, 0.95)},
         adapts=False,
         data_settings={"shots": 4},
     ),
