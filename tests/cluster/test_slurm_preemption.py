@@ -10,7 +10,7 @@ import pytest
 
 from commands import changed, write_yaml
 from interruptions import notes_of
-from runs.kill_and_resume import differences, settings, state
+from runs.kill_and_resume import Kind, differences, settings, state
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.timeout(900)
@@ -47,9 +47,7 @@ class Job:
             "data.init_args.val_episodes": 15,
             "data.init_args.eval_tasks_per_batch": 5,
         }
-        write_yaml(
-            folder / "settings.yaml", changed(settings("PrototypicalNetwork", 0, STEPS, 1000), changes)
-        )
+        write_yaml(folder / "settings.yaml", changed(settings(Kind(), STEPS, 1000), changes))
         (folder / "job.sh").write_text(SCRIPT)
         done = subprocess.run(
             ["sbatch", "--parsable", f"--output={folder}/log", *options, folder / "job.sh", folder],
