@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils import parametrizations
+from torch.utils.checkpoint import checkpoint
 
 FEATURES, WORDS = 6, 7
 
@@ -24,7 +25,7 @@ class Layer:
         words: whether its inputs are token ids.
         refused: part of the message with which every mapping refuses it.
         loop_only: whether vmap refuses it, and names the loop.
-        compiles: whether torch.compile takes it; None if it does, and draws numbers of torch's own.
+        compiles: whether torch.compile takes it.
     """
 
     make: Callable[[], nn.Module]
@@ -33,7 +34,7 @@ class Layer:
     words: bool = False
     refused: str | None = None
     loop_only: bool = False
-    compiles: bool | None = True
+    compiles: bool = True
 
 
 class Host(nn.Module):
@@ -113,6 +114,28 @@ class StochasticDepth(nn.Module):
     def forward(self, x):
         noise = torch.empty([x.shape[0], *[1] * (x.dim() - 1)], dtype=x.dtype).bernoulli_(0.7).div_(0.7)
         return x * noise
+
+
+class DropBlock2d(nn.Module):
+    """As torchvision has it: whole squares of a feature map are dropped (Ghiasi et al. 2018)."""
+
+    def forward(self, x):
+        size, side = 3, x.shape[-1]
+        rate = 0.3 * side**2 / (size**2 * (side - size + 1) ** 2)
+        seeds = torch.empty((*x.shape[:2], side - size + 1, side - size + 1), dtype=x.dtype).bernoulli_(rate)
+        mask = 1 - F.max_pool2d(F.pad(seeds, [size // 2] * 4), size, stride=1, padding=size // 2)
+        return x * mask * (mask.numel() / (1e-6 + mask.sum()))
+
+
+class Checkpointed(nn.Module):
+    """Computes its layer again in the backward pass."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(4, 4)
+
+    def forward(self, x):
+        return checkpoint(lambda x: self.linear(x).tanh(), x, use_reentrant=False)
 
 
 class Pool(nn.Module):
@@ -324,6 +347,7 @@ def dropouts() -> dict[str, Layer]:
         "AlphaDropout": Layer(lambda: nn.AlphaDropout(0.3)),
         "FeatureAlphaDropout": Layer(lambda: nn.FeatureAlphaDropout(0.3), IMAGE),
         "StochasticDepth": Layer(StochasticDepth),
+        "DropBlock2d": Layer(DropBlock2d, IMAGE),
         "FractionalMaxPool2d": Layer(
             lambda: nn.FractionalMaxPool2d(2, output_size=2), IMAGE, refused="fractional_max_pool2d"
         ),
@@ -348,12 +372,9 @@ def dropouts() -> dict[str, Layer]:
         "torch.alpha_dropout": lambda x: torch.alpha_dropout(torch.ones_like(x), 0.3, True),
     }
     table |= {name: Layer(lambda draw=draw: Random(draw)) for name, draw in keyed.items()}
-    # torch.compile lets no mode see these
-    unseen = {
-        "torch.rand_like": torch.rand_like,
-        "torch.randn_like": torch.randn_like,
-    }
-    table |= {name: Layer(lambda draw=draw: Random(draw), compiles=None) for name, draw in unseen.items()}
+    # the compiler lets no mode see these
+    unseen = {"torch.rand_like": torch.rand_like, "torch.randn_like": torch.randn_like}
+    table |= {name: Layer(lambda draw=draw: Random(draw), compiles=False) for name, draw in unseen.items()}
     refused = {
         "torch.randint": lambda x: torch.randint(1, 3, x.shape),
         "torch.multinomial": lambda x: torch.multinomial(x.detach().sigmoid(), 1),
@@ -459,6 +480,7 @@ def wrapped() -> dict[str, Layer]:
         "orthogonal": Layer(lambda: parametrizations.orthogonal(nn.Linear(4, 4))),
         "spectral_norm": Layer(spectral, refused="writes into its buffer"),
         "hook": Layer(hooked, TOKENS),
+        "checkpoint": Layer(Checkpointed, refused="saved tensor hooks"),
         "Sequential": Layer(lambda: nn.Sequential(nn.Linear(4, 4), nn.ReLU())),
     }
 

@@ -4,15 +4,11 @@ An algorithm supplies a *task*, a pure function ``task(meta, support, query) -> 
 it over the task axis and differentiates an objective of all outcomes with respect to the meta-parameters.
 """
 
-import os
-import shutil
-import sysconfig
 import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cache, partial, reduce
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -22,6 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_leaves, tree_map
 
 from metalit.certified import announce, uncertified
+from metalit.compiling import keyed, missing_for_inductor
 from metalit.derivatives import (
     Leaves,
     derivative,
@@ -164,7 +161,7 @@ class Engine:
             )
             return self.meta_gradient
         compiled = torch.compile(
-            self._meta_gradient, fullgraph=True, dynamic=False, backend=self.compile_backend
+            self._meta_gradient, fullgraph=True, dynamic=False, backend=keyed(self.compile_backend)
         )
 
         def meta_gradient(
@@ -299,15 +296,6 @@ def differentiating(engine: Engine, differentiate: Literal["inside", "over"]) ->
 def summed(gradients: Params) -> Params:
     """Return the sum over the tasks of their gradients."""
     return {name: gradient.sum(dim=0) for name, gradient in gradients.items()}
-
-
-def missing_for_inductor() -> str | None:
-    """Return what this machine lacks of what torch's compiler needs, or None."""
-    if not any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "clang++", "c++")):
-        return "a C++ compiler"
-    if not Path(sysconfig.get_paths()["include"], "Python.h").exists():
-        return "Python.h (Debian: python3-dev)"
-    return None
 
 
 def split_tasks(tree: Any, size: int) -> list[Any]:

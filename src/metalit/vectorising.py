@@ -7,7 +7,7 @@ import torch
 from torch._dynamo.exc import TorchDynamoException
 
 Attempt = Callable[[], object]
-NO_DERIVATIVE = ("setup_context", "derivative for")  # in torch's messages
+NO_DERIVATIVE = ("setup_context", "derivative for", "saved tensor hooks")  # in torch's messages
 
 
 class CannotVectoriseError(ValueError):
@@ -60,7 +60,7 @@ def explained(one_alone: Attempt, vectorised: Attempt) -> Iterator[None]:
         if isinstance(error, TorchDynamoException):
             raise CannotCompileError(
                 "engine.compile is True, but torch cannot compile this network or method, which runs uncompiled: use "
-                f"false. Torch says: {first_line(error)}"
+                f"false. Torch says: {first_line(getattr(error, 'inner_exception', error))}"
             ) from error
         raise
 
