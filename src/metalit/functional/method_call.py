@@ -1,11 +1,24 @@
-"""``functional_call`` for any method of a module, where torch's knows ``forward`` alone."""
+"""``functional_call`` for any method of a module, where torch's knows ``forward`` alone, and free where it can be."""
 
+from itertools import chain
 from typing import Any
 
+import torch
 from torch import nn
-from torch.func import functional_call
 
 from metalit.functional.parameters import Params
+
+
+def functional_call(module: nn.Module, parameters: Params, arguments: tuple[Any, ...]) -> Any:
+    """Call a module with other parameters and buffers, by name: ``torch.func.functional_call``.
+
+    That takes half a millisecond, as much as one image, and is left out where every tensor is the module's own.
+    """
+    if not torch.compiler.is_compiling():
+        own = dict(chain(module.named_parameters(), module.named_buffers()))
+        if all(own.get(name) is value for name, value in parameters.items()):
+            return module(*arguments)
+    return torch.func.functional_call(module, parameters, arguments)
 
 
 class Method(nn.Module):
@@ -28,7 +41,5 @@ class Method(nn.Module):
 
     def with_parameters(self, parameters: Params, *arguments: Any) -> Any:
         """Call the method with other parameters and buffers, by their names in the module."""
-        if not parameters:
-            return self(*arguments)  # nothing to replace; replacing takes half a millisecond
         given = {f"module.{name}": value for name, value in parameters.items()}
         return functional_call(self, given, arguments)

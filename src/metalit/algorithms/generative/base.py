@@ -9,13 +9,13 @@ import torch
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from metalit.algorithms.base import MetaLearner
 from metalit.algorithms.generative.joint_optimizer import JointOptimizer
 from metalit.algorithms.optimizers import checked_optimizers, with_finite_rate
 from metalit.episode import Episode, Labelled
 from metalit.functional.checks import at_least, positive
+from metalit.functional.method_call import functional_call
 from metalit.functional.parameters import Params, scope
 from metalit.functional.real_or_fake import fake_loss, real_loss
 from metalit.functional.vectors import norm

@@ -8,13 +8,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad_and_value
+from torch.func import grad_and_value
 
 from metalit.algorithms.base import MetaLearner
 from metalit.episode import Labelled
 from metalit.functional.checkpointing import checkpointed
 from metalit.functional.checks import at_least
 from metalit.functional.losses import check_targets, task_loss
+from metalit.functional.method_call import functional_call
 from metalit.functional.parameters import Params, detached, scope, select
 from metalit.functional.precision import without_autocast
 from metalit.functional.update_rules import UpdateRule

@@ -14,10 +14,10 @@ Line 7 differentiates through line 6, second derivatives included.
 from typing import Any
 
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from metalit.algorithms.gradient.base import GradientBasedMetaLearner
 from metalit.episode import Labelled
+from metalit.functional.method_call import functional_call
 from metalit.functional.parameters import Params, scope
 from metalit.functional.update_rules import SGD
 

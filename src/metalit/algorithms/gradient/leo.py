@@ -20,13 +20,14 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call, grad_and_value
+from torch.func import grad_and_value
 
 from metalit.algorithms.gradient.base import GradientBasedMetaLearner
 from metalit.episode import Labelled
 from metalit.functional.checks import not_negative, positive
 from metalit.functional.distances import class_means
 from metalit.functional.losses import task_loss
+from metalit.functional.method_call import functional_call
 from metalit.functional.parameters import Params, detached, scope
 from metalit.functional.precision import full_precision
 from metalit.functional.task_context import normal_like

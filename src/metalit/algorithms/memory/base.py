@@ -5,13 +5,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from metalit.algorithms.base import MetaLearner
 from metalit.episode import Labelled
 from metalit.functional.checks import at_least
 from metalit.functional.examples import count, joined, split
 from metalit.functional.losses import task_loss
+from metalit.functional.method_call import functional_call
 from metalit.functional.parameters import Params, scope
 from metalit.functional.sequence import accuracy_by_presentation, shuffled
 from metalit.networks.normalisation import use_running_statistics

@@ -21,11 +21,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from metalit.algorithms.memory.base import MemoryMetaLearner
 from metalit.episode import Labelled
-from metalit.functional.method_call import Method
+from metalit.functional.method_call import Method, functional_call
 from metalit.functional.parameters import Params, scope
 from metalit.functional.sequence import delayed, label_code
 from metalit.networks.embedding_length import embedding_length

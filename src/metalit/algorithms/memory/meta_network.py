@@ -22,13 +22,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad
+from torch.func import grad
 
 from metalit.algorithms.memory.base import MemoryMetaLearner
 from metalit.episode import Labelled
 from metalit.functional.checks import at_least
 from metalit.functional.losses import task_loss
 from metalit.functional.memory import mixtures, read_weights
+from metalit.functional.method_call import functional_call
 from metalit.functional.parameters import Params, detached, scope, select
 from metalit.functional.precision import without_autocast
 from metalit.functional.task_context import map_rows

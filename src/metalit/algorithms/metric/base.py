@@ -5,13 +5,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from metalit.algorithms.base import MetaLearner
 from metalit.episode import Labelled
 from metalit.functional.examples import count, joined
 from metalit.functional.losses import task_loss
-from metalit.functional.method_call import Method
+from metalit.functional.method_call import Method, functional_call
 from metalit.functional.parameters import Params, scope
 from metalit.heads import Head
 from metalit.networks.normalisation import use_running_statistics

@@ -13,13 +13,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from metalit.algorithms.metric.base import MetricMetaLearner
 from metalit.episode import Labelled
 from metalit.functional.checks import not_negative, positive
 from metalit.functional.distances import class_means, squared_euclidean
 from metalit.functional.losses import task_loss
+from metalit.functional.method_call import functional_call
 from metalit.functional.parameters import Params, scope
 from metalit.heads import AdaptedClassMeans, SquaredEuclidean
 from metalit.networks.embedding_length import embedding_length

@@ -5,12 +5,12 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from metalit.algorithms.base import count_ways
 from metalit.algorithms.metric.base import EmbeddingLearner
 from metalit.episode import Labelled
 from metalit.functional.losses import task_loss
+from metalit.functional.method_call import functional_call
 from metalit.functional.parameters import Params, scope
 from metalit.heads import Head
 from metalit.objectives import Measure, measure_nothing

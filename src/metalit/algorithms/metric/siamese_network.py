@@ -11,10 +11,10 @@ from typing import Any, Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from metalit.algorithms.metric.base import MetricMetaLearner
 from metalit.episode import Labelled
+from metalit.functional.method_call import functional_call
 from metalit.functional.parameters import Params, scope
 from metalit.functional.precision import full_precision
 from metalit.heads import Verification, WeightedL1

@@ -15,12 +15,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.func import functional_call
 
 from metalit.algorithms.probabilistic.neural_process import Context, NeuralProcess
 from metalit.episode import Labelled
 from metalit.functional.checks import at_least, not_negative
-from metalit.functional.method_call import Method
+from metalit.functional.method_call import Method, functional_call
 from metalit.functional.parameters import Params, scope
 from metalit.functional.predictive import gaussian_kl
 from metalit.functional.task_context import normal_like
