@@ -2,12 +2,15 @@
 
 import pytest
 import torch
+from torch import nn
 from torch.func import functional_call, grad
 
 from algorithms.test_battery import assert_same_gradient, double, learner, meta_gradient
 from cases import CASES
 from metalit import Engine
 from metalit.algorithms import (
+    FOML,
+    IMAML,
     MAML,
     PLATIPUS,
     BayesianMAML,
@@ -15,6 +18,7 @@ from metalit.algorithms import (
     MAMLPlusPlus,
     MetaCurvature,
     MetaSGD,
+    Reptile,
 )
 from metalit.functional.parameters import matching
 from metalit.networks import MLP
@@ -136,3 +140,21 @@ def test_patterns_that_name_a_frozen_parameter_are_refused():
     assert MAML(frozen_mlp(), adapted=["*", "!layers.0.*"]).adapted_names[0] == "layers.2.weight"
     with pytest.raises(ValueError, match="all are frozen"):
         MAML(frozen_mlp().requires_grad_(False))
+
+
+@pytest.mark.parametrize("algorithm", [MAML, IMAML, Reptile, FOML])
+def test_torchs_own_batch_norm_stands_in_any_inner_loop(algorithm):
+    episode = double("glyphs")
+
+    def make(engine):
+        torch.manual_seed(0)
+        convolution = nn.Conv2d(1, 4, 3, stride=4)
+        body = nn.Sequential(convolution, nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 7 * 7, 3))
+        sgd = {"inner_optimizer": "sgd"} if algorithm in (Reptile, FOML) else {}  # Adam's steps are signs
+        return algorithm(body, inner_lr=0.05, inner_steps=2, engine=engine, **sgd).double()
+
+    expected = meta_gradient(make(Engine("loop")), episode)
+    for engine in (Engine(), Engine(differentiate="over"), Engine(chunk_size=3)):
+        assert_same_gradient(meta_gradient(make(engine), episode), expected)
+    outcome = make(Engine())(episode)
+    assert (outcome.buffers["network.1.running_mean"] != 0).all()

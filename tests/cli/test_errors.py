@@ -444,6 +444,50 @@ def test_a_bug_in_a_network_of_the_user_shows_its_traceback(error, tmp_path, mon
         main(["fit", "--config", config, "--run_dir", str(tmp_path / "run")])
 
 
+NET = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer, self.head = {layer}, nn.Linear(8, 5)
+
+    def forward(self, x):
+        return self.head({hidden})
+"""
+# a layer, what the head reads of it, and what the engine says
+REFUSED_NETWORKS = {
+    "lstm": (
+        "nn.LSTM(28, 8, batch_first=True)",
+        "self.layer(x[:, 0])[0][:, -1]",
+        "model.engine.mapping is vmap, but torch cannot vectorise .*: use loop",
+    ),
+    "spectral": (
+        "nn.utils.parametrizations.spectral_norm(nn.Linear(784, 8))",
+        "self.layer(x.flatten(1))",
+        "the network writes into its buffer network.layer.*Let a callback write it",
+    ),
+    "local": (
+        "nn.CrossMapLRN2d(2)",
+        "self.layer(x).flatten(1)[:, 400:408]",
+        "this network calls a function that torch cannot differentiate so: .*setup_context",
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")
+@pytest.mark.parametrize("name", REFUSED_NETWORKS)
+def test_a_network_that_the_engine_refuses(name, tmp_path, capsys, monkeypatch):
+    layer, hidden, words = REFUSED_NETWORKS[name]
+    (tmp_path / f"refused_{name}.py").write_text(NET.format(layer=layer, hidden=hidden))
+    monkeypatch.syspath_prepend(tmp_path)
+    config = write_yaml(
+        tmp_path / "c.yaml", changed(maml(), {NETWORK: {"class_path": f"refused_{name}.Net"}})
+    )
+    line = complaint(capsys, lambda: main(["fit", "--config", config, "--run_dir", str(tmp_path / "run")]))
+    assert re.search(words, line), line
+
+
 def test_errors_of_others_say_how_to_see_where(tmp_path, capsys, monkeypatch):
     config = write_yaml(tmp_path / "c.yaml", changed(maml(), {"trainer.max_time": "abc"}))
     args = ["fit", "--config", config, "--run_dir", str(tmp_path / "run")]

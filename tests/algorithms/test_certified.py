@@ -1,0 +1,86 @@
+"""Every module that metalit defines is in a learner whose gradient over ``vmap`` is compared with the loop's.
+
+Most are in THE table, whose battery does that (``test_engine_settings_change_no_number``); the others, and the options
+of Conv4, are here.
+"""
+
+import importlib
+import inspect
+import pkgutil
+from itertools import product
+
+import pytest
+import torch
+from torch import nn
+
+import metalit
+from algorithms.test_battery import assert_same_gradient, double, meta_gradient, rows
+from cases import CASES
+from metalit import MAML, Engine
+from metalit.algorithms import MatchingNetwork, MetaLearner, Reptile
+from metalit.certified import is_own, uncertified
+from metalit.functional.method_call import Method
+from metalit.heads.full_context import FullContext
+from metalit.networks import MLP, Classifier, Conv4
+
+
+def conv4(engine, *options):
+    body = Conv4(4, **dict(zip(("batch_norm", "downsample", "channels_last"), options, strict=True)))
+    return MAML(Classifier(body, ways=3), inner_lr=0.1, inner_steps=2, engine=engine)
+
+
+LEARNERS = {
+    "Reptile by Adam": (
+        "sinusoid",
+        lambda engine: Reptile(MLP(hidden=(20, 20)), inner_lr=0.01, inner_steps=3, engine=engine),
+    ),
+    "FullContext": (
+        "glyphs",
+        lambda engine: MatchingNetwork(
+            Conv4(4, batch_norm="running"), full_context=FullContext(4, steps=2), engine=engine
+        ),
+    ),
+} | {
+    f"Conv4 {norm} {downsample} {last}": (
+        "glyphs",
+        lambda engine, options=(norm, downsample, last): conv4(engine, *options),
+    )
+    for norm, downsample, last in product(
+        ("batch", "running", "renorm", "none"), ("pool", "stride"), (False, True)
+    )
+}
+
+
+def made(name, engine=None):
+    torch.manual_seed(3)
+    return LEARNERS[name][1](engine or Engine()).double()
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_over_vmap_it_is_the_gradient_of_the_loop(name):
+    episode = double(LEARNERS[name][0])
+    expected = meta_gradient(made(name, Engine("loop")), episode)
+    assert_same_gradient(meta_gradient(made(name, Engine(differentiate="over")), episode), expected)
+
+
+def own_modules():
+    """The final classes of networks, heads and the like that metalit defines."""
+    for package in pkgutil.walk_packages(metalit.__path__, "metalit."):
+        if not package.name.endswith("__main__"):
+            importlib.import_module(package.name)
+
+    def below(kind):
+        return {kind}.union(*map(below, kind.__subclasses__()))
+
+    return {
+        kind
+        for kind in below(nn.Module)
+        if is_own(kind.__module__) and not issubclass(kind, MetaLearner) and not inspect.isabstract(kind)
+    }
+
+
+def test_every_module_of_metalit_is_compared_over_vmap():
+    learners = [CASES[name].make(domain) for name, domain, _ in rows()] + [made(name) for name in LEARNERS]
+    assert [reason for reason in map(uncertified, learners) if reason] == []
+    compared = {type(module) for learner in learners for module in learner.modules()}
+    assert own_modules() - compared == {Method}  # which calls a module that it is not the owner of
