@@ -199,6 +199,7 @@ ACTIVATIONS = [
 def rows() -> dict[str, Layer]:
     """Return every layer by name; a name begins with that of its class."""
     table: dict[str, Layer] = {name: Layer(getattr(nn, name)) for name in ACTIVATIONS}
+    table["Hardsigmoid"] = Layer(nn.Hardsigmoid, compiles=False)
     for name in ("ReLU", "LeakyReLU", "ELU", "SiLU", "Hardtanh", "Dropout"):
         table[f"{name} inplace"] = Layer(
             lambda name=name: nn.Sequential(nn.Linear(4, 4), getattr(nn, name)(inplace=True))
@@ -216,7 +217,7 @@ def rows() -> dict[str, Layer]:
         "Linear without bias": Layer(lambda: nn.Linear(4, 3, bias=False)),
         "Bilinear": Layer(lambda: nn.Bilinear(4, 4, 3), inputs=2),
         "Flatten": Layer(nn.Flatten, TOKENS),
-        "Unflatten": Layer(lambda: nn.Unflatten(1, (2, 2))),
+        "Unflatten": Layer(lambda: nn.Unflatten(1, (2, 2)), compiles=False),
         "Fold": Layer(lambda: nn.Fold((3, 3), (2, 2)), (4, 4)),
         "Unfold": Layer(lambda: nn.Unfold((2, 2)), (1, 3, 3)),
         "ChannelShuffle": Layer(lambda: nn.ChannelShuffle(2), IMAGE),
@@ -411,7 +412,7 @@ def attention() -> dict[str, Layer]:
         "TransformerEncoderLayer norm first": Layer(
             layer(dropout=0.0, norm_first=True, activation="gelu"), TOKENS
         ),
-        "TransformerEncoder": Layer(Masked, TOKENS),
+        "TransformerEncoder": Layer(Masked, TOKENS, compiles=False),
         "TransformerDecoderLayer": Layer(layer(nn.TransformerDecoderLayer), TOKENS, inputs=2, compiles=False),
         "TransformerDecoder": Layer(
             lambda: nn.TransformerDecoder(layer(nn.TransformerDecoderLayer)(), 1),

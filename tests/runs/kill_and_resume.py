@@ -235,7 +235,8 @@ def disturbed(kind: Kind, config: Path, run: Path, moment: float) -> Path:
         run, moment = run.with_name(f"{run.name}x"), 0.8 * moment
     print(f"killed after {moment:.1f} s, goes on from step {step_of(run)}", end=", ", flush=True)
     if kind.resumed:
-        shutil.copytree(run, run.with_name(f"{run.name}-reference"))
+        if run.exists():  # else it was killed before it had a folder
+            shutil.copytree(run, run.with_name(f"{run.name}-reference"))
         kill_at(moment, config, run, kind.resumed)
     finish(config, run, kind.resumed)
     return run
