@@ -26,11 +26,11 @@ train: $(STAMPS)/core  ## train and test MAML on sinusoids: a table, curves and 
 	$(BIN)/python train.py test --config configs/sinusoid/maml.yaml --run_dir $(RUN_DIR) --ckpt_path best \
 		--model.inner_steps 10
 
-test: $(STAMPS)/test  ## the test suite on all cores, without the tests that take minutes
+test: $(STAMPS)/test  ## the test suite on all cores, without the slow tests
 	$(BIN)/python -m pytest -q --numprocesses auto --dist worksteal
 
-test-slow: $(STAMPS)/test  ## only the tests that take minutes
-	$(BIN)/python -m pytest -q -m slow
+test-slow: $(STAMPS)/test  ## the tests that `make test` leaves out
+	$(BIN)/python -m pytest -q -m slow --numprocesses auto --dist worksteal
 
 check: $(STAMPS)/dev  ## lint, format, types and the Dockerfile
 	$(BIN)/ruff check
@@ -39,7 +39,7 @@ check: $(STAMPS)/dev  ## lint, format, types and the Dockerfile
 	$(BIN)/hadolint docker/Dockerfile
 
 docs: $(STAMPS)/test  ## check the pages: links, commands and the code in them
-	$(BIN)/python -m pytest -q tests/test_docs.py
+	$(BIN)/python -m pytest -q -m "slow or not slow" tests/test_docs.py
 
 bench: $(STAMPS)/core  ## run every benchmark
 	for script in benchmarks/*.py; do $(BIN)/python "$$script" || exit 1; done

@@ -17,7 +17,6 @@ from metalit.learn2learn_compat import INSTALL
 ROOT = Path(__file__).parent.parent
 SCRIPTS = sorted((ROOT / "benchmarks").glob("*.py"))
 OF_ACCURACY = ("methods.py",)  # measures no speed, so it ends with no ratio
-LONG = ("inner_loop_memory.py",)
 NEED_LEARN2LEARN = ("stream_throughput.py",)
 
 
@@ -35,13 +34,9 @@ def run(script, folder):
     return done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    "script",
-    [
-        pytest.param(each, marks=[pytest.mark.slow] if each.name in LONG else [], id=each.name)
-        for each in SCRIPTS
-        if each.name not in OF_ACCURACY
-    ],
+    "script", [each for each in SCRIPTS if each.name not in OF_ACCURACY], ids=lambda script: script.name
 )
 def test_a_benchmark_runs(script, tmp_path):
     if script.name in NEED_LEARN2LEARN and find_spec("learn2learn") is None:

@@ -93,6 +93,7 @@ def run(omniglot, tmp_path):
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=name_of)
+@pytest.mark.sample(6)
 def test_experiment_runs(path, run):
     folder = run("fit", [path])
     files = {file.name for file in (folder / "checkpoints").iterdir()}
@@ -119,6 +120,7 @@ def holds(options, wanted):
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
+@pytest.mark.sample(5)
 def test_begins_with_a_command_that_is_right(path, monkeypatch):
     monkeypatch.chdir(ROOT)
     first, *more = commands(path)

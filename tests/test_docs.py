@@ -131,6 +131,7 @@ def test_options_exist(page):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_id)
+@pytest.mark.sample(4)
 def test_commands_are_valid(page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     for name, text in files_in(page).items():
@@ -188,6 +189,7 @@ def page_files(tmp_path, monkeypatch):
         del sys.modules[name]
 
 
+@pytest.mark.slow
 def test_adding_an_algorithm(page_files, monkeypatch):
     page = DOCS / "adding-an-algorithm.md"
     folder = page_files(page, ("metalit.algorithms.SignMAML", "sign_maml.SignMAML"))
@@ -215,6 +217,7 @@ def test_adding_an_algorithm(page_files, monkeypatch):
     assert best["callbacks"]  # chosen by val/mse, which the page's config monitors
 
 
+@pytest.mark.slow
 def test_adding_a_data_set(page_files):
     folder = page_files(DOCS / "adding-a-dataset.md")
     random = np.random.default_rng(0)

@@ -154,11 +154,16 @@ ENGINES = {
     "compiled_inside": Engine(compile=True, compile_backend="aot_eager"),
 }
 COMPILED_INSIDE = ("layer_norm", "dropout")  # takes twice the tracing
-
+COMPILED_BY_DEFAULT = "layer_norm"
 
 # tracing takes most of the time: a norm with running statistics is compiled in the smaller network only
 CASES = [
-    (name, engine)
+    pytest.param(
+        name,
+        engine,
+        marks=[pytest.mark.slow] if ENGINES[engine].compile and name != COMPILED_BY_DEFAULT else [],
+        id=f"{name}-{engine}",
+    )
     for name in NETWORKS
     for engine in ENGINES
     if (engine != "compiled_inside" or name in COMPILED_INSIDE)
@@ -223,6 +228,7 @@ def test_without_the_context_vmap_is_wrong(name):
     assert relative(torch.cat([g.flatten() for g in obvious.values()]), expected) > 1e-3
 
 
+@pytest.mark.slow
 def test_inductor_compiles_the_same_meta_gradient():
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.LayerNorm(8), nn.Linear(8, 1)).double()

@@ -36,6 +36,7 @@ def check(*options, folder):
     return code, table[2:], json.loads(path.read_text())
 
 
+@pytest.mark.slow
 def test_dry_run_passes_and_says_everything(tmp_path):
     path = tmp_path / "found.json"
     sections = ("rows", "precision", "ddp", "resume")

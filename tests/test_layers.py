@@ -28,7 +28,7 @@ WAYS = {
 }
 COMPILED = Engine(compile=True, compile_backend="aot_eager")
 # compiled in the default suite, one of each kind; the others are slow
-COMPILED_BY_DEFAULT = {"Embedding padding", "MultiheadAttention dropout", "torch.layer_norm"}
+COMPILED_BY_DEFAULT = {"Embedding padding", "torch.rand_like"}
 # modules of torch.nn that cannot stand in a network as a layer
 EXCLUDED = {
     "Module": "abstract",
@@ -92,6 +92,7 @@ def assert_same(found, expected):
 
 
 @pytest.mark.parametrize("name", [name for name, row in ROWS.items() if not row.refused])
+@pytest.mark.sample(3)
 def test_every_way_gives_the_loops_meta_gradient(name):
     row = ROWS[name]
     expected = meta_gradient(row, Engine("loop"))

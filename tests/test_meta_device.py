@@ -24,6 +24,7 @@ def on_meta(name, domain, split, **settings):
 
 
 @over_rows
+@pytest.mark.sample(3)
 def test_training_step_reads_no_value_and_stays_on_the_device(name, domain):
     learner, episode = on_meta(name, domain, "train")
     before = {key: value.shape for key, value in learner.state_dict().items()}
@@ -55,6 +56,7 @@ def test_objectives_read_no_value_and_stay_on_the_device(objective):
 
 
 @over_rows
+@pytest.mark.sample(3)
 def test_evaluation_reads_no_value_and_stays_on_the_device(name, domain):
     learner, episode = on_meta(name, domain, "test")
     outcome = learner.eval().evaluate(episode)

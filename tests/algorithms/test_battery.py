@@ -106,6 +106,7 @@ def test_fits_validates_and_tests(name, domain, tmp_path):
 
 
 @over_rows
+@pytest.mark.sample(6)
 def test_learns(name, domain):
     case = CASES[name]
     target = case.learning[domain]
@@ -201,6 +202,7 @@ def rows_with_engines():
 
 
 @pytest.mark.parametrize(("name", "domain", "engine"), list(rows_with_engines()))
+@pytest.mark.sample(3)
 def test_engine_settings_change_no_number(name, domain, engine):
     episode = episodes(name, domain)
     expected = meta_gradient(learner(name, domain, engine=Engine("loop")), episode)
@@ -233,6 +235,7 @@ class SaveAfter(L.Callback):
 
 
 @over_rows
+@pytest.mark.sample(3)
 def test_resume_gives_the_same_next_step(name, domain, tmp_path):
     def fit(checkpoint=None):
         L.seed_everything(0 if checkpoint is None else 1, verbose=False)
@@ -286,6 +289,7 @@ def rows_with_precisions():
 
 
 @pytest.mark.parametrize(("name", "domain", "kind"), list(rows_with_precisions()))
+@pytest.mark.sample(4)
 def test_mixed_precision_goes_where_float32_goes(name, domain, kind, tmp_path):
     settings, distance, cosine = PRECISIONS[kind]
     expected = change(name, domain, tmp_path)
@@ -329,6 +333,7 @@ class Damage(L.Callback):
         ("gradient", r"meta-gradient is not finite at step 1 \(training episodes 4-7\)"),
     ],
 )
+@pytest.mark.sample(3)
 def test_what_is_not_finite_stops_training_before_the_step(what, message, name, domain, tmp_path):
     algorithm, damage = CASES[name].make(domain), Damage(what)
     trainer = quiet_trainer(

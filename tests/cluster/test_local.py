@@ -214,6 +214,7 @@ def test_mistake_in_one_point_of_a_sweep(submit, here, capsys, monkeypatch):
     assert not (here / "run").exists()
 
 
+@pytest.mark.slow
 def test_later_edits_do_not_change_the_job(here):
     (here / "mine.py").write_text("from metalit.data import Glyphs\nclass Mine(Glyphs):\n    'Before.'\n")
     config = changed(protonet(), {"data.class_path": "mine.Mine", "trainer.accelerator": "cpu"})

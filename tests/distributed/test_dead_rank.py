@@ -92,12 +92,13 @@ def two_ranks(tmp_path):
     [
         ("lightning", 0, True),
         ("lightning", 1, False),
-        pytest.param("lightning", 0, False, marks=pytest.mark.slow),
-        pytest.param("lightning", 1, True, marks=pytest.mark.slow),
-        pytest.param("torchrun", 0, True, marks=pytest.mark.slow),
-        pytest.param("torchrun", 1, False, marks=pytest.mark.slow),
+        ("lightning", 0, False),
+        ("lightning", 1, True),
+        ("torchrun", 0, True),
+        ("torchrun", 1, False),
     ],
 )
+@pytest.mark.slow
 def test_the_other_rank_ends(launcher, killed, hangs, two_ranks, tmp_path):
     with adopting_orphans():
         process, ranks = two_ranks(launcher, 1 - killed if hangs else None)

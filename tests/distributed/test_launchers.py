@@ -47,6 +47,7 @@ def weights(folder):
     return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
 
 
+@pytest.mark.slow
 def test_lightning_and_torchrun_start_the_same_run(fit, config, tmp_path):
     by_lightning = fit("lightning", *METALIT)
     torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(free_port())]

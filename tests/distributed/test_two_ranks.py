@@ -51,6 +51,7 @@ def assert_close(found, expected):
 
 
 @pytest.mark.parametrize("name", EXACT)
+@pytest.mark.sample(6)
 def test_weights_and_running_statistics_are_the_same(name, one, two):
     expected = one[0](name)["state"]
     first, second = (found[name]["state"] for found in two[0])

@@ -103,6 +103,7 @@ def test_engine_settings_change_no_number(objective, engine):
 
 
 @pytest.mark.parametrize("objective", [each for each in WEIGHTED if each is not MaxMinEntropy])
+@pytest.mark.sample(3)
 def test_compiling_changes_no_number(objective):
     compiled = Engine(compile=True, compile_backend="aot_eager")
     found, expected = (

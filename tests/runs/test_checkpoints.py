@@ -104,6 +104,7 @@ def load(folder, keyword="last"):
         "worker",
     ],
 )
+@pytest.mark.sample(3)
 def test_resumed_training_is_the_uninterrupted_one(settings, stop, fit, tmp_path):
     whole = fit(settings, "whole", 6)
     first = fit(settings, "parts", stop)
@@ -302,6 +303,7 @@ class Drawing(L.Callback):
 
 @pytest.mark.parametrize("stop", [3, 4], ids=["within an epoch", "at its end"])
 @pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.sample(3)
 def test_resumed_training_draws_the_same_random_numbers(stop, workers, fit, monkeypatch):
     drawings = []
 

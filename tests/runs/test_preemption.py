@@ -134,6 +134,7 @@ def handlers():
         ("on_validation_batch_end", 2, 2, WITHIN_EPOCH),
     ],
 )
+@pytest.mark.sample(3)
 def test_goes_on_as_if_nothing_had_happened(moment, step, saved, changes, whole, tmp_path):
     settings = changed(SETTINGS, changes)
     run = Run(tmp_path / "run")
@@ -295,6 +296,7 @@ def start(run, *callbacks, launcher=()):
     return process.returncode, said
 
 
+@pytest.mark.slow
 def test_two_ranks_stop_together(tmp_path):
     whole, run = Run(tmp_path / "whole"), Run(tmp_path / "run")
     code, said = start(whole)

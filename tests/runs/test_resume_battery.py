@@ -75,6 +75,7 @@ def copies(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.sample(3)
 def test_run_resumed_from_any_of_its_checkpoints_ends_the_same(kind, copies, tmp_path):
     expected = fit(tmp_path / "whole", *KINDS[kind])
     assert len(copies) > 4

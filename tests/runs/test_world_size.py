@@ -25,6 +25,7 @@ def fit(config, folder, steps, devices):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_every_episode_is_trained_on_once_over_1_2_and_1_processes(tmp_path):
     log = tmp_path / "log"
     log.mkdir()
