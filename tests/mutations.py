@@ -4,8 +4,9 @@ A right one is an experiment of ``configs/`` in miniature, with more settings of
 is wrong by construction: ``broken`` yields all there are of one configuration.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -126,14 +127,14 @@ class Mutation(NamedTuple):
         kind: what is wrong: ``key``, ``type``, ``range``, ``path`` or ``class``.
         change: what was done, in words.
         keys: options as the user writes them, one of which has to be named.
-        settings: the broken configuration.
+        make: makes the broken configuration.
     """
 
     experiment: str
     kind: str
     change: str
     keys: tuple[str, ...]
-    settings: Settings
+    make: Callable[[], Settings]
 
 
 def whole(path: Path, more: Settings) -> Settings:
@@ -160,7 +161,7 @@ def broken(name: str, settings: Settings) -> Iterator[Mutation]:
             yield Mutation(name, kind, change, keys, mutated)
 
 
-Change = tuple[str, tuple[str, ...], Settings]
+Change = tuple[str, tuple[str, ...], Callable[[], Settings]]
 
 
 def wrong_keys(settings: Settings) -> Iterator[Change]:
@@ -169,24 +170,22 @@ def wrong_keys(settings: Settings) -> Iterator[Change]:
         if isinstance(way[-1], str):
             name = way[-1]
             for wrong in sorted({name[:-1] + name[-2:], name[1:], name[1] + name[0] + name[2:]} - {name}):
-                mutated = deepcopy(settings)
-                at(mutated, way[:-1])[wrong] = at(mutated, way[:-1]).pop(name)
                 keys = [dotted((*way[:-1], wrong))] + ([dotted(way[:-1])] if name in REQUIRED else [])
-                yield f"{dotted(way)} -> {wrong}", tuple(keys), mutated
+                yield f"{dotted(way)} -> {wrong}", tuple(keys), partial(renamed, settings, way, wrong)
         if isinstance(value, dict):
             for wrong in MORE_KEYS:
                 yield (
                     f"{wrong} in {dotted(way)}",
                     (dotted((*way, wrong)),),
-                    changed(settings, (*way, wrong), 1),
+                    partial(changed, settings, (*way, wrong), 1),
                 )
         if way[-1] == "init_args":
             for name in value:
-                mutated = changed(settings, (*way[:-1], name), value[name])
-                yield f"{dotted((*way, name))} beside class_path", (dotted((*way, name)),), mutated
+                moved = partial(changed, settings, (*way[:-1], name), value[name])
+                yield f"{dotted((*way, name))} beside class_path", (dotted((*way, name)),), moved
         if way == ("trainer",) or way == ("checkpoint",):
             for name in value:
-                yield f"{name} at the top", (name,), changed(settings, (name,), value[name])
+                yield f"{name} at the top", (name,), partial(changed, settings, (name,), value[name])
 
 
 REQUIRED = {"class_path", "model", "data", "network", "body", "monitor", "step_size"}
@@ -214,26 +213,32 @@ def wrong_types(settings: Settings) -> Iterator[Change]:
             wrong.append(None)
         if way[-1] == "engine":
             unknown = {"compile": True, "compile_backend": "fast"}
-            yield "unknown backend", (dotted((*way, "compile_backend")),), changed(settings, way, unknown)
+            yield (
+                "unknown backend",
+                (dotted((*way, "compile_backend")),),
+                partial(changed, settings, way, unknown),
+            )
         for each in wrong:
             keys = (dotted(way), dotted((*way, "class_path")))
-            yield f"{dotted(way)} = {each}", keys, changed(settings, way, each)
+            yield f"{dotted(way)} = {each}", keys, partial(changed, settings, way, each)
 
 
 def wrong_ranges(settings: Settings) -> Iterator[Change]:
     """Put a number that the setting cannot have."""
     for way, _ in nodes(settings):
+        if way[-1] == "ways" and way[0] == "model":
+            continue  # it follows the data's
         for each in OUT_OF_RANGE.get(str(way[-1]), ()):
             # torch does not look at it, so metalit can but try the schedule
             keys = (dotted(way), dotted(way[:-2])) if way[-1] == "step_size" else (dotted(way),)
-            yield f"{dotted(way)} = {each}", keys, changed(settings, way, each)
+            yield f"{dotted(way)} = {each}", keys, partial(changed, settings, way, each)
 
 
 def wrong_paths(settings: Settings) -> Iterator[Change]:
     """Name a file or a folder that does not exist, or that cannot be one."""
     for way, _ in nodes(settings):
         for each in NO_PATH.get(str(way[-1]), ()):
-            yield f"{dotted(way)} = {each}", (dotted(way),), changed(settings, way, each)
+            yield f"{dotted(way)} = {each}", (dotted(way),), partial(changed, settings, way, each)
 
 
 def wrong_classes(settings: Settings) -> Iterator[Change]:
@@ -249,7 +254,7 @@ def wrong_classes(settings: Settings) -> Iterator[Change]:
             other for other in OTHER_KIND if other.split(".")[1] not in module or other[:3] != module[:3]
         ]
         for each in wrong:
-            yield f"{key} is a {each}", (key, f"{key}.class_path"), changed(settings, way, each)
+            yield f"{key} is a {each}", (key, f"{key}.class_path"), partial(changed, settings, way, each)
 
 
 def nodes(settings: Any, way: Way = ()) -> Iterator[tuple[Way, Any]]:
@@ -271,6 +276,14 @@ def at(settings: Any, way: Way) -> Any:
 def put(settings: Settings, way: Way, value: Any) -> None:
     """Set a setting."""
     at(settings, way[:-1])[way[-1]] = value
+
+
+def renamed(settings: Settings, way: Way, name: str) -> Settings:
+    """Return settings with one setting under another name."""
+    mutated = deepcopy(settings)
+    group = at(mutated, way[:-1])
+    group[name] = group.pop(way[-1])
+    return mutated
 
 
 def changed(settings: Settings, way: Way, value: Any) -> Settings:

@@ -20,7 +20,7 @@ def download(url: str, path: Path, md5: str, root: Path) -> None:
         url: where the file is.
         path: where to put it.
         md5: checksum of the file, in hexadecimal.
-        root: the folder that the user named as ``data.root``.
+        root: the folder that the user named as ``root``.
 
     Raises:
         FileNotFoundError: no network, no such address or no room; says what to put where.
@@ -42,6 +42,6 @@ def download(url: str, path: Path, md5: str, root: Path) -> None:
                 )
     except (OSError, HTTPException) as error:
         raise FileNotFoundError(
-            f"data.root is {root}, but {path} does not exist and could not be fetched from {url} ({error}): fetch it "
+            f"root is {root}, but {path} does not exist and could not be fetched from {url} ({error}): fetch it "
             "on a machine with a network and put it there, or name another folder"
         ) from error
