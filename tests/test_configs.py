@@ -93,7 +93,7 @@ def run(omniglot, tmp_path):
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=name_of)
-@pytest.mark.sample(6)
+@pytest.mark.sample(10)
 def test_experiment_runs(path, run):
     folder = run("fit", [path])
     files = {file.name for file in (folder / "checkpoints").iterdir()}
@@ -106,6 +106,7 @@ def test_experiment_runs(path, run):
 
 
 @pytest.mark.parametrize("path", OVERLAYS, ids=name_of)
+@pytest.mark.slow
 def test_overlay_runs(path, run):
     if yaml.safe_load(path.read_text())["trainer"].get("accelerator") == "gpu":
         pytest.skip("needs a GPU; its command is parsed by the tests below")
@@ -120,7 +121,7 @@ def holds(options, wanted):
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
-@pytest.mark.sample(5)
+@pytest.mark.sample(10)
 def test_begins_with_a_command_that_is_right(path, monkeypatch):
     monkeypatch.chdir(ROOT)
     first, *more = commands(path)

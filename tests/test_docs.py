@@ -131,7 +131,7 @@ def test_options_exist(page):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_id)
-@pytest.mark.sample(4)
+@pytest.mark.sample(8)
 def test_commands_are_valid(page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     for name, text in files_in(page).items():

@@ -172,6 +172,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("name", "engine"), CASES)
+@pytest.mark.sample(2)
 def test_every_mapping_gives_the_loops_meta_gradient(name, engine):
     network, episode = problem(name)
     steps = 1 if ENGINES[engine].compile else 3  # tracing unrolled steps takes most of the time

@@ -36,6 +36,7 @@ def losses(name, domain, steps=5):
 
 
 @pytest.mark.parametrize(("name", "domain"), ROWS)
+@pytest.mark.sample(2)
 def test_losses_are_the_stored_ones(name, domain):
     stored = json.loads(STORED.read_text())
     assert losses(name, domain) == pytest.approx(stored[f"{name}/{domain}"], rel=1e-6)

@@ -114,6 +114,7 @@ def test_mistakes(run, tmp_path):
         metalit.load(tmp_path, run / "checkpoints" / "best.ckpt")
 
 
+@pytest.mark.slow
 def test_modules_of_the_users_own(run, tmp_path):
     config = yaml.safe_load((run / "config.yaml").read_text())
     config["data"]["class_path"] = "own_data.Mine"

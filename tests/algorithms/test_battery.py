@@ -16,7 +16,6 @@ from cases import CASES, DOMAINS
 from metalit import Engine, Labelled
 from metalit.algorithms import MetaLearner
 
-FEW = 4  # one of so many rows is compiled in the default suite
 # in the default suite most algorithms have their first domain alone
 BOTH = {"MAML", "PLATIPUS"}
 SECOND = {"MAMLPlusPlus", "SNAIL"}  # images instead: their batch norms are what is special
@@ -91,6 +90,7 @@ def test_every_exported_algorithm_has_a_row():
 
 
 @over_rows
+@pytest.mark.sample(3)
 def test_fits_validates_and_tests(name, domain, tmp_path):
     trainer = quiet_trainer(tmp_path, max_epochs=2)
     algorithm, data = CASES[name].make(domain), CASES[name].data(domain)
@@ -106,7 +106,7 @@ def test_fits_validates_and_tests(name, domain, tmp_path):
 
 
 @over_rows
-@pytest.mark.sample(6)
+@pytest.mark.sample(12)
 def test_learns(name, domain):
     case = CASES[name]
     target = case.learning[domain]
@@ -127,6 +127,7 @@ def test_learns(name, domain):
 
 
 @over_rows
+@pytest.mark.sample(2)
 def test_query_labels_never_reach_predictions(name, domain):
     algorithm, episode = learner(name, domain).eval(), episodes(name, domain)
     shuffled = Labelled(episode.query.x, episode.query.y.flip(1))
@@ -144,6 +145,7 @@ def test_support_labels_do(name, domain):
 
 
 @over_rows
+@pytest.mark.sample(2)
 def test_order_of_the_support_set_changes_nothing(name, domain):
     algorithm, episode = learner(name, domain).eval(), episodes(name, domain)
     order = torch.randperm(episode.support.y.shape[1], generator=torch.Generator().manual_seed(1))
@@ -155,6 +157,7 @@ def test_order_of_the_support_set_changes_nothing(name, domain):
 
 
 @over_rows
+@pytest.mark.sample(2)
 def test_tasks_do_not_see_each_other(name, domain):
     algorithm, episode = learner(name, domain).eval(), episodes(name, domain)
     alone = algorithm(tree_map(lambda leaf: leaf[1:2], episode))
@@ -162,6 +165,7 @@ def test_tasks_do_not_see_each_other(name, domain):
 
 
 @over_rows
+@pytest.mark.sample(2)
 def test_adapting_and_evaluating_change_no_state(name, domain, tmp_path):
     algorithm = CASES[name].make(domain)
     data = CASES[name].data(domain)
@@ -197,7 +201,7 @@ ENGINES = {
 def rows_with_engines():
     for number, (name, domain, slow) in enumerate(rows()):
         for kind, engine in ENGINES.items():
-            marks = [pytest.mark.slow] if slow or (kind == "compiled" and number % FEW) else []
+            marks = [pytest.mark.slow] if slow or (kind == "compiled" and number) else []
             yield pytest.param(name, domain, engine, marks=marks, id=f"{name}-{domain}-{kind}")
 
 
@@ -210,6 +214,7 @@ def test_engine_settings_change_no_number(name, domain, engine):
 
 
 @over_rows
+@pytest.mark.sample(2)
 def test_training_step_carries_the_gradient_of_meta_loss(name, domain):
     episode = episodes(name, domain)
     algorithm = learner(name, domain)
@@ -289,7 +294,7 @@ def rows_with_precisions():
 
 
 @pytest.mark.parametrize(("name", "domain", "kind"), list(rows_with_precisions()))
-@pytest.mark.sample(4)
+@pytest.mark.sample(8)
 def test_mixed_precision_goes_where_float32_goes(name, domain, kind, tmp_path):
     settings, distance, cosine = PRECISIONS[kind]
     expected = change(name, domain, tmp_path)

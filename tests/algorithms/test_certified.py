@@ -57,6 +57,7 @@ def made(name, engine=None):
 
 
 @pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.sample(3)
 def test_over_vmap_it_is_the_gradient_of_the_loop(name):
     episode = double(LEARNERS[name][0])
     expected = meta_gradient(made(name, Engine("loop")), episode)

@@ -142,6 +142,7 @@ print(*[peak(algorithm, steps) for algorithm in (IMAML, MAML) for steps in (5, 5
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+@pytest.mark.slow
 def test_memory_does_not_grow_with_inner_steps():
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src"), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", PROGRAM]

@@ -62,6 +62,7 @@ class Predictions(L.Callback):
 
 
 @pytest.mark.parametrize("name", CLASSIFICATION)
+@pytest.mark.sample(3)
 def test_right_after_fit_it_predicts_as_the_test_does(name, tmp_path):
     torch.manual_seed(0)
     learner, data = CASES[name].make("glyphs"), CASES[name].data("glyphs")
@@ -126,6 +127,7 @@ LABELS = {
 
 @pytest.mark.parametrize("name", CLASSIFICATION)
 @pytest.mark.parametrize("values", ["with_gaps", "uint8"])
+@pytest.mark.sample(3)
 def test_labels_of_any_values_are_classes(values, name):
     assert_labels_are_mapped(name, *LABELS[values])
 

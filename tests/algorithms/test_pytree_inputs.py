@@ -42,6 +42,7 @@ def named(network):
 
 
 @pytest.mark.parametrize(("name", "domain"), ROWS)
+@pytest.mark.sample(3)
 def test_a_dictionary_gives_the_same_loss_and_meta_gradient(name, domain, monkeypatch):
     episode = episodes(name, domain)
     expected = meta_gradient(learner(name, domain), episode)

@@ -84,6 +84,7 @@ def test_more_tail_steps_add_up_query_gradients(episode):  # noqa: F811
 
 
 @pytest.mark.parametrize("name", ["Reptile", "FOML"])
+@pytest.mark.slow
 def test_adams_state_goes_through_every_engine(name):
     episode = double("sinusoid")  # noqa: F811
     expected = meta_gradient(

@@ -154,6 +154,7 @@ def test_every_own_option_has_help(command, capsys):
     + [("data", name) for name in DATA]
     + [("model.network", name) for name in NETWORKS],
 )
+@pytest.mark.sample(3)
 def test_every_argument_is_documented(group, name, capsys):
     if group == "model.network":
         text = help_of(capsys, "fit", "--model=MAML", f"--model.network.help={name}")

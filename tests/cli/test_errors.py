@@ -145,6 +145,7 @@ ON_THE_COMMAND_LINE = {
 
 
 @pytest.mark.parametrize("name", IN_FILES)
+@pytest.mark.sample(2)
 def test_mistake_in_a_file(name, tmp_path, capsys):
     changes, key, words = IN_FILES[name]
     config = write_yaml(tmp_path / "c.yaml", changed(maml(), changes))
@@ -269,6 +270,7 @@ LATE = {
 
 
 @pytest.mark.parametrize("name", LATE)
+@pytest.mark.sample(2)
 def test_mistake_found_late(name, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     changes, words = LATE[name]
@@ -311,6 +313,7 @@ def claimed(run):
         holder.kill()
 
 
+@pytest.mark.slow
 def test_two_trainings_in_one_run_folder(tmp_path, capsys):
     run, config = tmp_path / "run", write_yaml(tmp_path / "c.yaml", maml())
     main(["fit", "--config", config, "--run_dir", str(run)])

@@ -109,6 +109,7 @@ def test_version(capsys):
     assert capsys.readouterr().out == f"metalit {metalit.__version__}\n"
 
 
+@pytest.mark.slow
 def test_import_where_there_is_no_fcntl(tmp_path):
     # as on Windows
     code = """

@@ -67,6 +67,7 @@ def is_over(job):
     return all(state.over for state in states(job))
 
 
+@pytest.mark.slow
 def test_a_real_run(here, capsys):
     main(["submit", "--cluster", "Local", "--test", "fit", "--config", "c.yaml", "--run_dir", "my run"])
     job = read_job(here / "my run")

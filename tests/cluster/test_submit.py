@@ -147,6 +147,7 @@ def test_environment_comes_before_the_run(here, capsys):
     )
 
 
+@pytest.mark.slow
 def test_sweep_is_an_array(here, capsys):
     sweep = write_yaml(
         here / "two_lr.yaml", {"grid": {"model.optimizer.init_args.lr": [0.1, 0.2]}, "seeds": 2}

@@ -359,6 +359,7 @@ def test_only_a_learn2learn_that_cannot_be_imported_whole_is_entered_bare(monkey
         sys.modules.update(kept)
 
 
+@pytest.mark.slow
 def test_without_learn2learn_the_message_says_how_to_install_it():
     """And neither metalit nor its data sets import it."""
     program = (

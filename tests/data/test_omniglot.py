@@ -391,6 +391,7 @@ print(int(data.load("train").items.long().sum()))
 """
 
 
+@pytest.mark.slow
 def test_two_processes_that_start_together_both_succeed(root):
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     command = [sys.executable, "-c", TOGETHER, str(root)]

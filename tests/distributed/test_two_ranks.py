@@ -17,6 +17,7 @@ from two_ranks import BROKEN, JOBS, STEPS, TASKS, MeanAndTheil, do
 
 BROKEN_JOBS = [name for name in JOBS if name.startswith("broken")]
 OWN_LOADERS = [name for name in JOBS if name.startswith("own-loader")]
+pytestmark = pytest.mark.slow  # all jobs are computed before the first test can look at one
 EXACT = [name for name in JOBS if name not in (*BROKEN_JOBS, *OWN_LOADERS, "stopping")]
 
 
@@ -51,7 +52,6 @@ def assert_close(found, expected):
 
 
 @pytest.mark.parametrize("name", EXACT)
-@pytest.mark.sample(6)
 def test_weights_and_running_statistics_are_the_same(name, one, two):
     expected = one[0](name)["state"]
     first, second = (found[name]["state"] for found in two[0])

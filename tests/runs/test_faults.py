@@ -127,6 +127,7 @@ def test_full_disk_at_the_start(fit, disk, capsys):
         (make_read_only, "Read-only file system", "false"),
     ],
 )
+@pytest.mark.sample(2)
 def test_disk_that_fails_in_training(fault, reason, logger, fit, disk, capsys, monkeypatch):
     run = disk / "run"
     fit(run, 2, "--trainer.logger", logger)
@@ -188,6 +189,7 @@ def test_full_disk_when_the_best_is_written_leaves_the_last(fit, tmp_path, capsy
 
 @pytest.mark.parametrize("logger", ["true", "false"])
 @pytest.mark.parametrize("fault", ["removed", "moved"])
+@pytest.mark.sample(2)
 def test_run_folder_that_vanishes_in_training(fault, logger, fit, tmp_path, capsys, monkeypatch):
     run = tmp_path / "run"
     fit(run, 2, "--trainer.logger", logger)

@@ -55,6 +55,7 @@ def test_learner_can_be_copied_after_training(way, mapping, run):
     "ignore"
 )  # of Lightning's: a device that is not in config.yaml; averages in a test
 @pytest.mark.parametrize("callback", [SWA, EMA], ids=["swa", "ema"])
+@pytest.mark.slow
 def test_weights_are_averaged_from_the_command_line(callback, run, tmp_path):
     settings = changed(
         maml(), {"trainer.callbacks": [callback], "trainer.max_steps": None, "trainer.max_epochs": 3}

@@ -155,6 +155,7 @@ def test_stopped_in_the_last_validation_it_may_be_made_longer(whole, tmp_path):
 @pytest.mark.parametrize(
     ("moment", "step", "folder"), [("on_sanity_check_start", 0, []), ("on_train_start", 0, ["last.ckpt"])]
 )
+@pytest.mark.slow
 def test_before_the_first_step(moment, step, folder, whole, tmp_path):
     run = Run(tmp_path / "run")
     assert run.is_stopped(SETTINGS, interrupted(moment, step))

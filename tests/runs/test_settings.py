@@ -73,6 +73,7 @@ def sequential(optimizer, start_factor):
     ],
     ids=["cosine", "step", "multistep", "onecycle", "sequential", "chained"],
 )
+@pytest.mark.sample(2)
 def test_settings_of_a_schedule_win_as_if_they_had_been_so_from_the_beginning(
     before, after, interval, tmp_path
 ):
