@@ -22,7 +22,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from metalit.evaluation import Summary, paired_difference, read_results
+from metalit.evaluation import paired_difference, read_results
+from metalit.metrics import Summary
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "results.md"

@@ -36,11 +36,11 @@ from metalit.algorithms.probabilistic import NeuralProcess, ParticleMetaLearner
 from metalit.algorithms.probabilistic.neural_process import whole_context
 from metalit.data import Sinusoid
 from metalit.episode import Episode, Labelled
-from metalit.evaluation import summarise
-from metalit.functional.parameters import Params
 from metalit.functional.predictive import fitted_gaussian_nll, gaussian_nll, gaussian_spread
+from metalit.metrics import summarise
 from metalit.networks import MLP, AttentiveProcess, ConditionalProcess
 from metalit.outcome import Outcome
+from metalit.tasks.parameters import Params
 
 NOISES = torch.linspace(-5, 2, 141)  # log standard deviations that are tried
 CONTEXTS = (1, 2, 5, 10, 20)

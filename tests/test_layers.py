@@ -14,9 +14,9 @@ from torch import nn
 
 import layers
 from metalit import MAML, Engine, Episode, Labelled
-from metalit.certified import TESTED, is_tested
+from metalit.engine.certified import TESTED, is_tested
+from metalit.engine.vectorising import CannotCompileError, CannotVectoriseError
 from metalit.objectives import QueryLoss
-from metalit.vectorising import CannotCompileError, CannotVectoriseError
 
 PAGE = Path(__file__).parents[1] / "docs" / "guide" / "gradients.md"
 ROWS = layers.rows()

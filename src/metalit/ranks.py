@@ -7,7 +7,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from metalit.functional.parameters import Params
+from metalit.tasks.parameters import Params
 
 
 def world_size() -> int:

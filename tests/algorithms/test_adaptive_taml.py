@@ -9,8 +9,8 @@ from torch import nn
 from algorithms.test_battery import assert_same_gradient, double, meta_gradient
 from metalit import MAML
 from metalit.algorithms import AdaptiveTAML
-from metalit.functional.update_rules.residual_update import ResidualUpdate, features
 from metalit.networks import MLP
+from metalit.update_rules.residual_update import ResidualUpdate, features
 
 
 def make(algorithm, **settings):

@@ -11,10 +11,10 @@ from torch.utils._pytree import tree_map
 from metalit import MAML, Episode, Labelled
 from metalit.algorithms import BayesianMAML
 from metalit.algorithms.probabilistic.bayesian_maml import in_a_row
-from metalit.functional import scope
 from metalit.functional.stein import stein_direction
 from metalit.networks import MLP, Classifier, Conv4
 from metalit.objectives import ChaserLoss, QueryLoss
+from metalit.tasks import scope
 
 
 def make(network=None, **settings):

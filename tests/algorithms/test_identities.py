@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from metalit import FOMAML, MAML, Episode, Labelled, PrototypicalNetwork
-from metalit.functional import scope
+from metalit.tasks import scope
 
 DIMENSIONS, TASKS = 5, 3
 

@@ -12,9 +12,10 @@ from torch import nn
 from cases import DOMAINS
 from metalit import FOMAML, Episode, Labelled
 from metalit.algorithms import LSTMMetaLearner
-from metalit.functional import LSTMRule, scope
-from metalit.functional.update_rules.lstm_rule import LSTMCell
 from metalit.networks import MLP, Classifier, Conv4
+from metalit.tasks import scope
+from metalit.update_rules import LSTMRule
+from metalit.update_rules.lstm_rule import LSTMCell
 
 
 def constant_gates(learner, forget, rate):

@@ -9,9 +9,9 @@ from torch import nn
 from algorithms.test_battery import assert_same_gradient, double, meta_gradient
 from metalit import Labelled
 from metalit.algorithms import MAML, MetaCurvature
-from metalit.functional import Curvature
-from metalit.functional.update_rules.curvature import transformed
 from metalit.networks import MLP, Classifier, Conv4
+from metalit.update_rules import Curvature
+from metalit.update_rules.curvature import transformed
 
 
 @pytest.mark.parametrize("shared", [True, False])

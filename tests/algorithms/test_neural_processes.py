@@ -13,9 +13,9 @@ from torch.distributions import Normal, kl_divergence
 from metalit import Episode, Labelled
 from metalit.algorithms import AttentiveNeuralProcess, ConditionalNeuralProcess
 from metalit.algorithms.probabilistic.neural_process import Context
-from metalit.functional import TaskContext
 from metalit.networks import AttentiveProcess, ConditionalProcess
 from metalit.objectives import JointLoss
+from metalit.tasks import TaskContext
 
 INPUTS, OUTPUTS, SHOTS, QUERIES = 2, 3, 6, 4
 

@@ -11,8 +11,8 @@ from torch import nn
 
 from metalit import MAML, Episode, Labelled
 from metalit.algorithms import PLATIPUS
-from metalit.functional import TaskContext
 from metalit.networks import MLP, Classifier, Conv4
+from metalit.tasks import TaskContext
 
 NOTHING = 1e-30  # as a standard deviation or a rate: no number in float64 changes
 

@@ -12,7 +12,7 @@ from metalit.cli import main
 from metalit.cluster.base import Job, Task
 from metalit.cluster.collect import collect, collect_command, compare, over_runs, over_seeds, student_quantile
 from metalit.evaluation import build_results, write_results
-from metalit.evaluation.episode_values import Evaluation
+from metalit.metrics.episode_values import Evaluation
 
 # of printed tables
 QUANTILES = {

@@ -12,10 +12,11 @@ from matplotlib.colors import same_color
 
 from metalit.data import Sinusoid
 from metalit.episode import Episode, Labelled
-from metalit.evaluation import Figures, Summary
+from metalit.evaluation import Figures
 from metalit.evaluation.episode_sheet import RIGHT, WRONG, episode_sheet, is_sheet_possible
 from metalit.evaluation.figures import adaptation, adaptation_curve, learning_curves
 from metalit.evaluation.training_log import TrainingLog
+from metalit.metrics import Summary
 
 
 def write_log(path, rows):

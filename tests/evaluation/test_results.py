@@ -9,15 +9,14 @@ import torch
 from rich.console import Console
 
 from metalit.evaluation import (
-    Evaluation,
     build_results,
     paired_difference,
     read_episodes,
     read_results,
     results_table,
-    summarise,
     write_results,
 )
+from metalit.metrics import Evaluation, summarise
 
 SETTING = {"data": "Sinusoid", "ways": 5, "shots": 1, "queries": 15, "data_seed": 0, "inner_steps": 2}
 VERSIONS = {"metalit": "1", "python": "3"}

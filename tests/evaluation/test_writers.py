@@ -7,7 +7,8 @@ import pytest
 import torch
 
 import metalit
-from metalit.evaluation import PredictionWriter, ResultsWriter, read_episodes, read_results, summarise
+from metalit.evaluation import PredictionWriter, ResultsWriter, read_episodes, read_results
+from metalit.metrics import summarise
 
 
 def test_results_of_a_test(make_trainer, regression, tmp_path, capsys):

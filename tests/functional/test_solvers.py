@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from metalit import Labelled
-from metalit.functional import SGD, Adam, TaskContext, conjugate_gradient
-from metalit.functional.mini_batches import empty_queue, next_mini_batch
+from metalit.algorithms.gradient.mini_batches import empty_queue, next_mini_batch
+from metalit.functional import conjugate_gradient
+from metalit.tasks import TaskContext
+from metalit.update_rules import SGD, Adam
 
 F64 = torch.float64
 

@@ -8,8 +8,8 @@ from algorithms.test_battery import assert_same_gradient, double, meta_gradient
 from cases import DOMAINS
 from metalit import Engine, Episode, Labelled
 from metalit.algorithms import MatchingNetwork, PrototypicalNetwork
-from metalit.functional import TaskContext
 from metalit.heads import Cosine, FullContext, SquaredEuclidean, SupportAttention
+from metalit.tasks import TaskContext
 
 F64 = torch.float64
 

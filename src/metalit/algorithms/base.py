@@ -20,16 +20,16 @@ from metalit.algorithms.optimizers import checked_optimizers
 from metalit.algorithms.predictor import Predictor
 from metalit.algorithms.pretrained import ALGORITHM, check_algorithm, load_network
 from metalit.engine import Engine, Task, with_gradient
+from metalit.engine.finite import Batch, has_finite_gradient, stop_if_not_finite
 from metalit.episode import Episode, Labelled
-from metalit.evaluation.episode_values import EpisodeValues, Evaluation
-from metalit.evaluation.metrics import episode_metrics, summarise
-from metalit.finite import Batch, has_finite_gradient, stop_if_not_finite
-from metalit.functional.parameters import Params
-from metalit.functional.task_context import TaskContext
+from metalit.metrics.episode_metrics import episode_metrics, summarise
+from metalit.metrics.episode_values import EpisodeValues, Evaluation
 from metalit.networks.normalisation import batch_norm_mode
 from metalit.objectives import Measure, Objective, QueryLoss, measure_nothing
 from metalit.outcome import Outcome
 from metalit.ranks import mean_over_ranks, refuse_shared_tasks
+from metalit.tasks.parameters import Params
+from metalit.tasks.task_context import TaskContext
 
 # what only training uses, and a predictor leaves behind
 OF_TRAINING = ("optimizer", "lr_scheduler", "evaluation", "last_evaluation", "_batches", "_compiled")

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map
 
-from metalit.certified import uncertified
+from metalit.engine.certified import uncertified
 from metalit.episode import Labelled
 from metalit.functional.examples import to_unit_interval
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from metalit.functional.parameters import scope
+from metalit.tasks.parameters import scope
 
 ALGORITHM = "algorithm"  # in a checkpoint: the name of the learner's class
 

@@ -14,8 +14,9 @@ from rich.text import Text
 
 from metalit.cluster.base import EXIT_CODE, read_job
 from metalit.cluster.manage import folder_parser
-from metalit.evaluation import Summary, paired_difference, primary_metric, read_results
+from metalit.evaluation import paired_difference, read_results
 from metalit.evaluation.results import Results
+from metalit.metrics import Summary, primary_metric
 
 RUNS_FILE = "sweep.csv"
 SETTINGS_FILE = "sweep-over-seeds.csv"

@@ -11,8 +11,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from metalit.evaluation.episode_values import Evaluation
-from metalit.evaluation.metrics import Summary, summarise
+from metalit.metrics.episode_metrics import Summary, summarise
+from metalit.metrics.episode_values import Evaluation
 
 RESULTS_FILE = "results.json"
 EPISODES_FILE = "episodes.csv"

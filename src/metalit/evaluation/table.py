@@ -3,8 +3,8 @@
 from rich.table import Table
 from rich.text import Text
 
-from metalit.evaluation.metrics import primary_metric
 from metalit.evaluation.results import Results
+from metalit.metrics.episode_metrics import primary_metric
 
 Numbers = dict[str, float | None]
 

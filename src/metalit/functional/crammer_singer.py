@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from metalit.functional.precision import full_precision
 from metalit.functional.ridge import identity_like, solve
+from metalit.tasks.precision import full_precision
 
 CENTRING = 0.1  # what share of the complementarity an iteration leaves
 TO_THE_BOUNDARY = 0.99  # how far a step may go

@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from metalit.functional.precision import full_precision
+from metalit.tasks.precision import full_precision
 
 
 @full_precision

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from metalit.functional.checks import at_least
-from metalit.functional.task_context import normal_like
 from metalit.networks.normalisation import BatchNormMode, batch_norm_2d
+from metalit.tasks.task_context import normal_like
 
 
 class ImageGenerator(nn.Module):

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from metalit.functional.checks import at_least, positive
+from metalit.functional.lstm import lstm_step
 from metalit.functional.memory import least_used, read_weights, write, write_weights
 
 EMPTY = 1e-6  # what a slot holds at first
@@ -115,9 +116,7 @@ class MemoryController(nn.Module):
             state: that before the step.
         """
         recurrent = self.from_state(torch.cat([state.hidden, state.read], dim=-1))
-        let_in, forget, candidate, let_out = (driven + recurrent).chunk(4, dim=-1)
-        cell = forget.sigmoid() * state.cell + let_in.sigmoid() * candidate.tanh()
-        hidden = let_out.sigmoid() * cell.tanh()
+        hidden, cell = lstm_step((driven + recurrent).chunk(4, dim=-1), state.cell)
 
         shape = (*hidden.shape[:-1], self.heads, state.memory.shape[-1])
         keys, content = self.keys(hidden).tanh().reshape(shape), self.contents(hidden).tanh().reshape(shape)

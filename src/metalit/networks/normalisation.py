@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from metalit.functional.checks import at_least, not_negative
-from metalit.functional.precision import at_least_float32
-from metalit.functional.same_numbers import channel_affine
+from metalit.tasks.precision import at_least_float32
+from metalit.tasks.same_numbers import channel_affine
 
 BatchNormMode = Literal["batch", "running", "renorm", "none"]
 

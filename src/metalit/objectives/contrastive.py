@@ -9,11 +9,11 @@ from torch import Tensor
 from metalit.episode import Labelled
 from metalit.functional.checks import at_least, not_negative
 from metalit.functional.examples import joined, one_per_example, selected
-from metalit.functional.parameters import Params
-from metalit.functional.precision import full_precision
-from metalit.functional.task_context import uniform_like
 from metalit.objectives.base import LearnedTask, Objective
 from metalit.outcome import Outcome
+from metalit.tasks.parameters import Params
+from metalit.tasks.precision import full_precision
+from metalit.tasks.task_context import uniform_like
 
 Representation = Literal["displacement", "weights"]
 

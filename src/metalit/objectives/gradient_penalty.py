@@ -5,9 +5,9 @@ from torch import Tensor
 from torch.func import grad
 
 from metalit.functional.checks import not_negative
-from metalit.functional.parameters import Params
 from metalit.objectives.base import LearnedTask, Objective
 from metalit.outcome import Outcome
+from metalit.tasks.parameters import Params
 
 
 class GradientPenalty(Objective):

@@ -4,10 +4,10 @@ import torch
 from torch import Tensor
 
 from metalit.functional.checks import not_negative
-from metalit.functional.parameters import Params
 from metalit.objectives.base import LearnedTask, Objective
 from metalit.objectives.query_loss import QueryLoss
 from metalit.outcome import Outcome
+from metalit.tasks.parameters import Params
 
 
 class MultiStepLoss(Objective):

@@ -13,10 +13,10 @@ from metalit.functional.inequality import (
     theil,
     variance_of_logs,
 )
-from metalit.functional.parameters import Params
-from metalit.functional.precision import full_precision
 from metalit.objectives.base import LearnedTask, Objective
 from metalit.outcome import Outcome
+from metalit.tasks.parameters import Params
+from metalit.tasks.precision import full_precision
 
 Inequality = Literal["theil", "generalised_entropy", "atkinson", "gini", "variance_of_logs"]
 

@@ -15,12 +15,12 @@ from metalit.algorithms.generative.joint_optimizer import JointOptimizer
 from metalit.algorithms.optimizers import checked_optimizers, with_finite_rate
 from metalit.episode import Episode, Labelled
 from metalit.functional.checks import at_least, positive
-from metalit.functional.method_call import functional_call
-from metalit.functional.parameters import Params, scope
 from metalit.functional.real_or_fake import fake_loss, real_loss
 from metalit.functional.vectors import norm
 from metalit.networks import ImageGenerator
 from metalit.outcome import Outcome
+from metalit.tasks.method_call import functional_call
+from metalit.tasks.parameters import Params, scope
 
 
 class GenerativeMetaLearner(MetaLearner, ABC):

@@ -12,15 +12,15 @@ from torch.func import grad_and_value
 
 from metalit.algorithms.base import MetaLearner
 from metalit.episode import Labelled
-from metalit.functional.checkpointing import checkpointed
 from metalit.functional.checks import at_least
 from metalit.functional.losses import check_targets, task_loss
-from metalit.functional.method_call import functional_call
-from metalit.functional.parameters import Params, detached, scope, select
-from metalit.functional.precision import without_autocast
-from metalit.functional.update_rules import UpdateRule
 from metalit.objectives import LearnedTask, Measure, measure_nothing
 from metalit.outcome import Outcome
+from metalit.tasks.checkpointing import checkpointed
+from metalit.tasks.method_call import functional_call
+from metalit.tasks.parameters import Params, detached, scope, select
+from metalit.tasks.precision import without_autocast
+from metalit.update_rules import UpdateRule
 
 Start = Callable[[Params, Labelled], tuple[Params, Any]]
 Loss = Callable[[Params, Labelled], Tensor]

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from metalit.algorithms.gradient.base import GradientBasedMetaLearner
 from metalit.episode import Labelled
-from metalit.functional.method_call import functional_call
-from metalit.functional.parameters import Params, scope
-from metalit.functional.update_rules import SGD
+from metalit.tasks.method_call import functional_call
+from metalit.tasks.parameters import Params, scope
+from metalit.update_rules import SGD
 
 
 class CAVIA(GradientBasedMetaLearner):

@@ -27,12 +27,12 @@ from metalit.algorithms.gradient.base import GradientBasedMetaLearner
 from metalit.episode import Labelled
 from metalit.functional.checks import at_least, positive
 from metalit.functional.conjugate_gradient import Solution, conjugate_gradient
-from metalit.functional.parameters import Params, detached, scope
-from metalit.functional.precision import without_autocast
-from metalit.functional.update_rules import SGD
 from metalit.functional.vectors import combine, inner_product, norm
 from metalit.objectives import Measure, measure_nothing
 from metalit.outcome import Outcome
+from metalit.tasks.parameters import Params, detached, scope
+from metalit.tasks.precision import without_autocast
+from metalit.update_rules import SGD
 
 
 class IMAML(GradientBasedMetaLearner):

@@ -27,12 +27,12 @@ from metalit.episode import Labelled
 from metalit.functional.checks import not_negative, positive
 from metalit.functional.distances import class_means
 from metalit.functional.losses import task_loss
-from metalit.functional.method_call import functional_call
-from metalit.functional.parameters import Params, detached, scope
-from metalit.functional.precision import full_precision
-from metalit.functional.task_context import normal_like
-from metalit.functional.update_rules.per_parameter_sgd import PerParameterSGD
 from metalit.networks import Classifier, RelationEncoder
+from metalit.tasks.method_call import functional_call
+from metalit.tasks.parameters import Params, detached, scope
+from metalit.tasks.precision import full_precision
+from metalit.tasks.task_context import normal_like
+from metalit.update_rules.per_parameter_sgd import PerParameterSGD
 
 
 class LEO(GradientBasedMetaLearner):

@@ -23,10 +23,10 @@ from torch.func import grad_and_value
 
 from metalit.algorithms.gradient.base import GradientBasedMetaLearner
 from metalit.episode import Labelled
-from metalit.functional.episodic_batch_norm import AccumulateStatistics, FixedStatistics
 from metalit.functional.losses import task_loss
-from metalit.functional.parameters import Params, detached
-from metalit.functional.update_rules.lstm_rule import LSTMRule
+from metalit.tasks.episodic_batch_norm import AccumulateStatistics, FixedStatistics
+from metalit.tasks.parameters import Params, detached
+from metalit.update_rules.lstm_rule import LSTMRule
 
 
 class LSTMMetaLearner(GradientBasedMetaLearner):

@@ -23,11 +23,11 @@ from torch import nn
 from metalit.algorithms.gradient.base import GradientBasedMetaLearner
 from metalit.engine import Task
 from metalit.episode import Labelled
-from metalit.functional.parameters import Params, scope, select
-from metalit.functional.update_rules import SGD
-from metalit.functional.update_rules.per_layer_per_step_sgd import PerLayerPerStepSGD
 from metalit.networks.per_step_norms import PerStepNorms
 from metalit.objectives import MultiStepLoss, Objective
+from metalit.tasks.parameters import Params, scope, select
+from metalit.update_rules import SGD
+from metalit.update_rules.per_layer_per_step_sgd import PerLayerPerStepSGD
 
 
 class MAMLPlusPlus(GradientBasedMetaLearner):

@@ -21,8 +21,8 @@ from torch import nn
 
 from metalit.algorithms.gradient.base import GradientBasedMetaLearner
 from metalit.episode import Labelled
-from metalit.functional.parameters import Params, select
-from metalit.functional.update_rules.curvature import Curvature
+from metalit.tasks.parameters import Params, select
+from metalit.update_rules.curvature import Curvature
 
 
 class MetaCurvature(GradientBasedMetaLearner):

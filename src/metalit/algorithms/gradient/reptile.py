@@ -19,13 +19,13 @@ from typing import Any, Literal
 from torch import nn
 
 from metalit.algorithms.gradient.base import GradientBasedMetaLearner
+from metalit.algorithms.gradient.displacement import refuse_idle
+from metalit.algorithms.gradient.mini_batches import empty_queue, next_mini_batch
 from metalit.episode import Labelled
-from metalit.functional.displacement import refuse_idle
-from metalit.functional.mini_batches import empty_queue, next_mini_batch
-from metalit.functional.parameters import Params
-from metalit.functional.update_rules import SGD, UpdateRule
-from metalit.functional.update_rules.adam import Adam
 from metalit.objectives import Objective, ReptileLoss
+from metalit.tasks.parameters import Params
+from metalit.update_rules import SGD, UpdateRule
+from metalit.update_rules.adam import Adam
 
 INNER_OPTIMIZERS: dict[str, Callable[[float], UpdateRule]] = {"adam": partial(Adam, beta1=0.0), "sgd": SGD}
 

@@ -18,9 +18,9 @@ from torch import nn
 
 from metalit.algorithms.gradient.base import GradientBasedMetaLearner
 from metalit.episode import Labelled
-from metalit.functional.parameters import Params
-from metalit.functional.update_rules import SGD
 from metalit.objectives import MaxMinEntropy, TaskInequality
+from metalit.tasks.parameters import Params
+from metalit.update_rules import SGD
 
 
 class TaskAgnosticMAML(GradientBasedMetaLearner):

@@ -7,16 +7,16 @@ import torch
 from torch import Tensor, nn
 
 from metalit.algorithms.base import MetaLearner
+from metalit.algorithms.memory.sequence import accuracy_by_presentation, shuffled
 from metalit.episode import Labelled
 from metalit.functional.checks import at_least
 from metalit.functional.examples import count, joined, split
 from metalit.functional.losses import task_loss
-from metalit.functional.method_call import functional_call
-from metalit.functional.parameters import Params, scope
-from metalit.functional.sequence import accuracy_by_presentation, shuffled
 from metalit.networks.normalisation import use_running_statistics
 from metalit.objectives import Measure, measure_nothing
 from metalit.outcome import Outcome
+from metalit.tasks.method_call import functional_call
+from metalit.tasks.parameters import Params, scope
 
 
 class MemoryMetaLearner(MetaLearner, ABC):

@@ -29,12 +29,12 @@ from metalit.episode import Labelled
 from metalit.functional.checks import at_least
 from metalit.functional.losses import task_loss
 from metalit.functional.memory import mixtures, read_weights
-from metalit.functional.method_call import functional_call
-from metalit.functional.parameters import Params, detached, scope, select
-from metalit.functional.precision import without_autocast
-from metalit.functional.task_context import map_rows
 from metalit.networks.augmented_conv_net import AugmentedConvNet
 from metalit.networks.fast_weights import RecurrentWeightGenerator, WeightGenerator
+from metalit.tasks.method_call import functional_call
+from metalit.tasks.parameters import Params, detached, scope, select
+from metalit.tasks.precision import without_autocast
+from metalit.tasks.task_context import map_rows
 
 
 class MetaNetwork(MemoryMetaLearner):

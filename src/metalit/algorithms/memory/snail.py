@@ -20,13 +20,13 @@ import torch
 from torch import Tensor, nn
 
 from metalit.algorithms.memory.base import MemoryMetaLearner
+from metalit.algorithms.memory.sequence import label_code
 from metalit.episode import Labelled
 from metalit.functional.checks import at_least
-from metalit.functional.method_call import Method
-from metalit.functional.parameters import Params, scope
-from metalit.functional.sequence import label_code
 from metalit.networks.causal import AttentionBlock, CausalLayers, TCBlock
 from metalit.networks.embedding_length import embedding_length
+from metalit.tasks.method_call import Method
+from metalit.tasks.parameters import Params, scope
 
 
 class SNAIL(MemoryMetaLearner):

@@ -10,12 +10,12 @@ from metalit.algorithms.base import MetaLearner
 from metalit.episode import Labelled
 from metalit.functional.examples import count, joined
 from metalit.functional.losses import task_loss
-from metalit.functional.method_call import Method, functional_call
-from metalit.functional.parameters import Params, scope
 from metalit.heads import Head
 from metalit.networks.normalisation import use_running_statistics
 from metalit.objectives import Measure, measure_nothing
 from metalit.outcome import Outcome
+from metalit.tasks.method_call import Method, functional_call
+from metalit.tasks.parameters import Params, scope
 
 
 class EmbeddingLearner(MetaLearner, ABC):

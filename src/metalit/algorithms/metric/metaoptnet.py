@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from metalit.algorithms.metric.base import MetricMetaLearner
 from metalit.episode import Labelled
-from metalit.functional.parameters import Params
-from metalit.functional.precision import full_precision
 from metalit.heads import Head, RidgeRegression, SupportVectorMachine
+from metalit.tasks.parameters import Params
+from metalit.tasks.precision import full_precision
 
 
 class MetaOptNet(MetricMetaLearner):

@@ -10,11 +10,11 @@ from metalit.algorithms.base import count_ways
 from metalit.algorithms.metric.base import EmbeddingLearner
 from metalit.episode import Labelled
 from metalit.functional.losses import task_loss
-from metalit.functional.method_call import functional_call
-from metalit.functional.parameters import Params, scope
 from metalit.heads import Head
 from metalit.objectives import Measure, measure_nothing
 from metalit.outcome import Outcome
+from metalit.tasks.method_call import functional_call
+from metalit.tasks.parameters import Params, scope
 
 
 @runtime_checkable

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from metalit.algorithms.metric.base import MetricMetaLearner
 from metalit.episode import Labelled
-from metalit.functional.parameters import Params
-from metalit.functional.precision import full_precision
 from metalit.heads import LearnedRelation
 from metalit.networks import ConvMaps, RelationModule
+from metalit.tasks.parameters import Params
+from metalit.tasks.precision import full_precision
 
 
 class RelationNetwork(MetricMetaLearner):

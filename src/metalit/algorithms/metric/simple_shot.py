@@ -11,11 +11,11 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from metalit.algorithms.metric.pretraining import PretrainingLearner
-from metalit.functional.parameters import Params
-from metalit.functional.precision import at_least_float32
-from metalit.functional.task_context import current_task
 from metalit.heads import NormalisedClassMean
 from metalit.networks.embedding_length import embedding_length
+from metalit.tasks.parameters import Params
+from metalit.tasks.precision import at_least_float32
+from metalit.tasks.task_context import current_task
 
 
 class SimpleShot(PretrainingLearner):

@@ -19,11 +19,11 @@ from torch import Tensor
 from metalit.algorithms.probabilistic.neural_process import Context, NeuralProcess
 from metalit.episode import Labelled
 from metalit.functional.checks import at_least, not_negative
-from metalit.functional.method_call import Method, functional_call
-from metalit.functional.parameters import Params, scope
 from metalit.functional.predictive import gaussian_kl
-from metalit.functional.task_context import normal_like
 from metalit.networks import AttentiveProcess
+from metalit.tasks.method_call import Method, functional_call
+from metalit.tasks.parameters import Params, scope
+from metalit.tasks.task_context import normal_like
 
 
 class AttentiveNeuralProcess(NeuralProcess):

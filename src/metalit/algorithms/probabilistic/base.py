@@ -15,12 +15,12 @@ from metalit.algorithms.gradient.base import GradientBasedMetaLearner
 from metalit.episode import Labelled
 from metalit.functional.checks import positive
 from metalit.functional.losses import task_loss
-from metalit.functional.parameters import Params
 from metalit.functional.predictive import expected_calibration_error, gaussian_nll, gaussian_spread, mixture
-from metalit.functional.task_context import map_rows
-from metalit.functional.update_rules import UpdateRule
 from metalit.networks.normalisation import batch_norm_mode
 from metalit.outcome import Outcome
+from metalit.tasks.parameters import Params
+from metalit.tasks.task_context import map_rows
+from metalit.update_rules import UpdateRule
 
 
 class ParticleMetaLearner(GradientBasedMetaLearner, ABC):

@@ -21,10 +21,10 @@ from torch import Tensor, nn
 from metalit.algorithms.probabilistic.base import ParticleMetaLearner
 from metalit.episode import Labelled
 from metalit.functional.checks import at_least, not_negative, positive
-from metalit.functional.parameters import Params, select
 from metalit.functional.stein import stein_direction
-from metalit.functional.update_rules import SGD
 from metalit.objectives import ChaserLoss, Objective
+from metalit.tasks.parameters import Params, select
+from metalit.update_rules import SGD
 
 
 class BayesianMAML(ParticleMetaLearner):

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from metalit.algorithms.base import MetaLearner
 from metalit.episode import Labelled
-from metalit.functional.parameters import Params
 from metalit.functional.predictive import gaussian_nll, gaussian_spread
-from metalit.functional.task_context import uniform_like
 from metalit.objectives import Measure, measure_nothing
 from metalit.outcome import Outcome
+from metalit.tasks.parameters import Params
+from metalit.tasks.task_context import uniform_like
 
 
 class Context(NamedTuple):

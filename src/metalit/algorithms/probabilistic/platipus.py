@@ -24,10 +24,10 @@ from torch import Tensor, nn
 from metalit.algorithms.probabilistic.base import ParticleMetaLearner
 from metalit.episode import Labelled
 from metalit.functional.checks import not_negative, positive
-from metalit.functional.parameters import Params, scope, select
 from metalit.functional.predictive import gaussian_kl
-from metalit.functional.task_context import normal_like
-from metalit.functional.update_rules import SGD
+from metalit.tasks.parameters import Params, scope, select
+from metalit.tasks.task_context import normal_like
+from metalit.update_rules import SGD
 
 
 class PLATIPUS(ParticleMetaLearner):
