@@ -155,9 +155,9 @@ def test_memory_does_not_grow_with_inner_steps():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"proximal_strength": 0.0}, "proximal_strength is 0.0, but must be positive"),
-        ({"cg_steps": 0}, "cg_steps is 0, but must be at least 1"),
-        ({"cg_damping": -1.0}, "cg_damping is -1.0, but must be positive"),
+        ({"proximal_strength": 0.0}, "proximal_strength is 0.0"),
+        ({"cg_steps": 0}, "cg_steps is 0"),
+        ({"cg_damping": -1.0}, "cg_damping is -1.0"),
         ({"objective": JointLoss()}, "JointLoss looks at adapted parameters"),
     ],
 )

@@ -304,8 +304,8 @@ def test_what_a_result_says():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"inner_steps": 0}, "inner_steps is 0, but must be at least 1"),
-        ({"inner_lr": -0.1}, r"inner_lr is -0\.1, but must be positive"),
+        ({"inner_steps": 0}, "inner_steps is 0"),
+        ({"inner_lr": -0.1}, r"inner_lr is -0\.1"),
         ({"multi_step_epochs": -1}, "multi_step_epochs is -1"),
         ({"first_order_epochs": -2}, "first_order_epochs is -2"),
     ],
@@ -317,7 +317,7 @@ def test_impossible_settings_are_refused(settings, message):
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"epochs": -1}, "epochs is -1"), ({"floor": 1.5}, r"floor is 1\.5, .* at most 1")],
+    [({"epochs": -1}, "epochs is -1"), ({"floor": 1.5}, r"floor is 1\.5")],
 )
 def test_impossible_weights_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):

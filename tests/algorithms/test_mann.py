@@ -164,5 +164,5 @@ def test_impossible_settings_are_refused():
 
 def test_regression_is_refused(support, query):
     values = Labelled(support.x.unsqueeze(0), support.x.unsqueeze(0))
-    with pytest.raises(ValueError, match="ways is 3, but the targets are numbers"):
+    with pytest.raises(ValueError, match="ways is 3"):
         make()(Episode(values, values, torch.arange(1)))

@@ -220,9 +220,9 @@ def test_generator_sees_a_set():
     assert one.shape == (5, 3, 21, 21)
     assert one.abs().max() < 2
     assert one.min() < 0
-    with pytest.raises(ValueError, match=r"images are \(1, 21, 21\), but .* \(3, 21, 21\)"):
+    with pytest.raises(ValueError, match="in_channels is 3, expected 1"):
         generator(images[:, :1], 5)
-    with pytest.raises(ValueError, match="low must be below high"):
+    with pytest.raises(ValueError, match=r"low is .*, expected below high"):
         ImageGenerator(low=1.0, high=1.0)
 
 
@@ -286,12 +286,12 @@ def test_a_schedule_acts_on_both_and_a_closure_runs_once():
 
 
 def test_rates_that_cannot_train_and_no_fakes_are_refused():
-    with pytest.raises(ValueError, match="fakes is 0, but must be at least 1"):
+    with pytest.raises(ValueError, match="fakes is 0"):
         MetaGANRelationNetwork(ConvMaps(channels=4), fakes=0)
     with pytest.raises(ValueError, match="game_weight is 0"):
         MetaGANMAML(Linear(), game_weight=0.0)
     learner = MetaGANMAML(
         Linear(), generator=Shifted(), generator_optimizer=partial(torch.optim.Adam, lr=float("inf"))
     )
-    with pytest.raises(ValueError, match=r"generator_optimizer\.lr is inf, but must be finite"):
+    with pytest.raises(ValueError, match=r"generator_optimizer\.lr is inf"):
         learner.configure_optimizers()

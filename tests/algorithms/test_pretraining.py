@@ -37,13 +37,13 @@ def test_loss_is_that_of_all_examples_among_all_classes():
 
 
 def test_labels_of_episodes_are_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"data.train_labels is episode: give --data.train_labels split"):
+    with pytest.raises(ValueError, match=r"data\.train_labels is episode, expected split"):
         trainer(tmp_path).fit(Baseline(network(), classes=40), DOMAINS["glyphs"].data())
 
 
 def test_another_number_of_classes_is_refused_by_the_right_one(tmp_path):
     data = DOMAINS["glyphs"].data(train_labels="split")
-    with pytest.raises(ValueError, match=r"model.classes is 64, .* has 40 classes: give --model.classes 40"):
+    with pytest.raises(ValueError, match=r"model\.classes is 64, expected 40"):
         trainer(tmp_path).fit(BaselinePlusPlus(network(), classes=64), data)
 
 

@@ -1,5 +1,6 @@
 """A function in place of a network's class: with and without arguments and types, in files and on the command line."""
 
+import re
 import sys
 
 import pytest
@@ -170,3 +171,20 @@ def test_mistake(name, tmp_path, capsys):
     config = write_yaml(tmp_path / "c.yaml", changed(maml(), {NETWORK: None}))
     args = ["--model.network", f"mine.{function}", *options, "--run_dir", str(tmp_path / "run")]
     assert complaint(capsys, lambda: main(["fit", "--config", config, *args])).startswith(words)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("import torch\nimport not_there\n", "No module named 'not_there' .*line 2"),
+        ("import torch\ndef net(:\n", "invalid syntax .*line 2"),
+        ("number = undefined\n", "'undefined' is not defined .*line 1"),
+    ],
+)
+def test_a_module_that_fails_to_import_is_named_with_the_line(content, words, tmp_path, monkeypatch, capsys):
+    name = f"fails_{abs(hash(content))}"
+    (tmp_path / f"{name}.py").write_text(content)
+    monkeypatch.syspath_prepend(tmp_path)
+    config = write_yaml(tmp_path / "c.yaml", changed(maml(), {"model.init_args.network": f"{name}.Net"}))
+    line = complaint(capsys, lambda: main(["fit", "--config", config]))
+    assert re.match(f"model.network: cannot import {name}: {words}", line), line

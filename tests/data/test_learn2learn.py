@@ -203,7 +203,10 @@ def test_classes_named_by_strings_are_refused():
 @pytest.mark.parametrize(
     ("tasksets", "message"),
     [
-        ("no_such_module.make", "no_such_module.make.*cannot be imported.*import path of a function"),
+        (
+            "no_such_module.make",
+            "no_such_module.make, expected the import path of a function.*cannot be imported",
+        ),
         ("math.no_such_function", "math.no_such_function.*cannot be imported"),
         (lambda: three()[:2], "three learn2learn.data.Taskset"),
         (lambda: [1, 2, 3], "three learn2learn.data.Taskset"),
@@ -233,7 +236,7 @@ def test_a_task_that_does_not_fit_is_found_before_any_worker_starts():
 
 @needs_learn2learn
 def test_fewer_than_two_ways_are_refused():
-    with pytest.raises(ValueError, match=r"data\.ways is 1"):
+    with pytest.raises(ValueError, match="ways is 1"):
         module(ways=1)
 
 

@@ -210,5 +210,5 @@ def test_a_trial_run_draws_nothing(make_trainer, regression, tmp_path):
 
 @pytest.mark.parametrize("wrong", [{"tasks": 0}, {"dpi": 0}])
 def test_wrong_arguments_are_refused(wrong):
-    with pytest.raises(ValueError, match=f"{next(iter(wrong))} of Figures is 0"):
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))} is 0"):
         Figures(**wrong)

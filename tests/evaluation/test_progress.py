@@ -162,7 +162,7 @@ def test_other_ranks_are_silent(make_trainer, regression, show_on, kind, monkeyp
 
 @pytest.mark.parametrize("name", ["refresh_seconds", "line_seconds"])
 def test_wrong_arguments_are_refused(name):
-    with pytest.raises(ValueError, match=f"{name} of EpisodeProgressBar is 0"):
+    with pytest.raises(ValueError, match=f"{name} is 0"):
         EpisodeProgressBar(**{name: 0.0})
 
 

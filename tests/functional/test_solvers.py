@@ -106,7 +106,7 @@ def test_adam_is_that_of_torch(beta1):
 
 @pytest.mark.parametrize("settings", [{"lr": 0.0}, {"lr": 1.0, "beta1": 1.0}, {"lr": 1.0, "beta2": -0.1}])
 def test_impossible_settings_of_adam_are_refused(settings):
-    with pytest.raises(ValueError, match="must be"):
+    with pytest.raises(ValueError, match=r"is .*, expected a"):
         Adam(**settings)
     assert SGD(1.0).lr == 1.0
 

@@ -114,5 +114,5 @@ def test_full_context_looks_at_the_support_set_as_often_as_it_says(steps, task):
 
 @pytest.mark.parametrize("settings", [{"features": 0}, {"features": 4, "steps": 0}])
 def test_impossible_numbers_are_refused(settings):
-    with pytest.raises(ValueError, match="must be at least 1"):
+    with pytest.raises(ValueError, match="expected at least 1"):
         FullContext(**settings)

@@ -22,6 +22,7 @@ from metalit.algorithms.pretrained import ALGORITHM, check_algorithm, load_netwo
 from metalit.engine import Engine, Task, with_gradient
 from metalit.engine.finite import Batch, has_finite_gradient, stop_if_not_finite
 from metalit.episode import Episode, Labelled
+from metalit.errors import UserError
 from metalit.metrics.episode_metrics import episode_metrics, summarise
 from metalit.metrics.episode_values import EpisodeValues, Evaluation
 from metalit.networks.normalisation import batch_norm_mode
@@ -233,7 +234,7 @@ class MetaLearner(L.LightningModule, ABC):
         after any resume, and whenever the same episode comes again.
         """
         if episode.index.shape != episode.query.y.shape[:1] or episode.index.dtype != torch.int64:
-            raise ValueError(
+            raise UserError(
                 f"the episode's index is {list(episode.index.shape)} {episode.index.dtype}, but it has "
                 f"{len(episode.query.y)} tasks: give each an int64 number, such as torch.arange({len(episode.query.y)})"
             )

@@ -7,7 +7,6 @@ win over what the checkpoint was trained with; the network's ways follow the dat
 import os
 import shlex
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -26,12 +25,13 @@ import metalit
 from metalit.algorithms import MetaLearner
 from metalit.allocator import keep_freed_memory
 from metalit.cli.config_files import ConfigFile
-from metalit.cli.errors import explain_error, innermost
+from metalit.cli.errors import explain_error, innermost, set_owner
 from metalit.cli.lost_ranks import end_with_other_rank, is_lost_rank
 from metalit.cli.noise import without_noise
 from metalit.cli.parser import ArgumentParser, add_links, fail
 from metalit.cli.program import import_from_working_directory, program_name
 from metalit.data import EpisodicDataModule
+from metalit.errors import SettingError, UserError
 from metalit.evaluation import ConfusionWriter, EpisodeProgressBar, Figures, PredictionWriter, ResultsWriter
 from metalit.runs import (
     EpochEnd,
@@ -111,9 +111,10 @@ class MetalitCLI(LightningCLI):
             cause = innermost(error)
             if not isinstance(cause, MISTAKES):
                 raise cause from None
-            own = is_from_metalit(cause)
-            message = explain_error(cause, getattr(self, "config", {}), self.parser, own=own)
-            fail(message if own else f"{message} ({DEBUG_VARIABLE}=1 shows where)")
+            config = getattr(self, "config", {})
+            message = explain_error(cause, config.get(str(config.get("subcommand"))), self.parser)
+            is_plain = isinstance(cause, UserError | OSError)
+            fail(message if is_plain else f"{message} ({DEBUG_VARIABLE}=1 shows where)")
         finally:
             if self._claim is not None:
                 self._claim.close()
@@ -170,9 +171,10 @@ class MetalitCLI(LightningCLI):
         """Choose the run folder, and find the checkpoint in it if it is asked for as ``best`` or ``last``."""
         config = self.config[self.subcommand]
         if config.trainer.sync_batchnorm:
-            raise ValueError(
-                "trainer.sync_batchnorm is True, but each task normalises by its own statistics, which no other rank "
-                "has; leave it out"
+            raise SettingError(
+                "trainer.sync_batchnorm",
+                True,
+                "false, for each task normalises by statistics that no other rank has",
             )
         if config.threads is not None:
             torch.set_num_threads(config.threads)
@@ -203,8 +205,13 @@ class MetalitCLI(LightningCLI):
         kwargs["callbacks"] = [*first, *(given if isinstance(given, list) else [given]), *own]
         try:
             return super().instantiate_trainer(**kwargs)
+        except (MisconfigurationException, ValueError) as error:
+            set_owner(error, L.Trainer)
+            raise
         except TypeError as error:  # so Lightning calls a setting of devices that it cannot make sense of
-            raise MisconfigurationException(str(error)) from error
+            refused = MisconfigurationException(str(error))
+            set_owner(refused, L.Trainer)
+            raise refused from error
 
     def before_fit(self) -> None:
         """Refuse a checkpoint that is not one of this model's."""
@@ -263,13 +270,6 @@ class MetalitCLI(LightningCLI):
             rank_zero_only(keep_old)(run_dir / "metrics.csv")
             loggers.insert(0, CSVLogger(str(run_dir), name="", version=""))
         return loggers
-
-
-def is_from_metalit(error: BaseException) -> bool:
-    """Whether metalit's own code raised an error, with a message written for its users."""
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    here = Path(frames[-1].f_code.co_filename).is_relative_to(Path(metalit.__file__).parent)
-    return here and not isinstance(error, MisconfigurationException)
 
 
 def run_command(command: Callable[[Sequence[str]], None], args: Sequence[str]) -> None:

@@ -1,8 +1,11 @@
 """Functions that make a network, where an option takes a network."""
 
 import inspect
+import pkgutil
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
@@ -59,6 +62,36 @@ def object_at(path: str) -> Any:
         return resolve_name(path)
     except (ImportError, AttributeError, ValueError):
         return None
+
+
+def import_problem(path: str) -> str | None:
+    """Say why a module that is there cannot be imported; None if it can, or is not there, which jsonargparse reports.
+
+    Args:
+        path: of a class or a function in the module.
+    """
+    module = path.rpartition(".")[0]
+    try:
+        resolve_name(path)
+    except ModuleNotFoundError as error:
+        if error.name is not None and f"{module}.".startswith(f"{error.name}."):
+            return None
+        return described(module, error)
+    except Exception as error:  # a module may fail in any way
+        return described(module, error)
+    return None
+
+
+def described(module: str, error: Exception) -> str | None:
+    """Say in which line of which file an import fails; None if it is only that the name is not in the module."""
+    frames = [
+        frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")
+    ]
+    if isinstance(error, SyntaxError):
+        return f"cannot import {module}: {error}"  # which says where
+    if Path(frames[-1].filename) == Path(pkgutil.__file__):
+        return None
+    return f"cannot import {module}: {error} ({frames[-1].filename}, line {frames[-1].lineno})"
 
 
 def says_class(function: Callable[..., Any]) -> bool:

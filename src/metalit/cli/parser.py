@@ -13,8 +13,8 @@ from lightning.pytorch.cli import LightningArgumentParser
 from torch import nn
 
 from metalit.algorithms import MetaLearner
-from metalit.cli.errors import ParsingError, explain
-from metalit.cli.factories import accept_factories, check_made
+from metalit.cli.errors import ParsingError, explain, make
+from metalit.cli.factories import accept_factories, check_made, import_problem, paths
 from metalit.cli.values import any_of, classes_in, describe_values, known_classes, subclasses
 from metalit.data import EpisodicDataModule
 
@@ -23,8 +23,13 @@ CKPT_PATH_HELP = (
     "last does not exist yet."
 )
 
-# of Lightning's trainer, which divides by them without a look
-LEAST = {"trainer.accumulate_grad_batches": 1, "trainer.check_val_every_n_epoch": 1, "trainer.num_nodes": 1}
+# Lightning divides by the trainer's without a look, and NumPy knows no negative seed
+LEAST = {
+    "seed_everything": 0,
+    "trainer.accumulate_grad_batches": 1,
+    "trainer.check_val_every_n_epoch": 1,
+    "trainer.num_nodes": 1,
+}
 
 
 class ArgumentParser(LightningArgumentParser):
@@ -76,6 +81,7 @@ class ArgumentParser(LightningArgumentParser):
 
         What makes an object later becomes a ``partial`` that does not hold the parser.
         """
+        kwargs.setdefault("instantiators", [(make, object, True)])
         made: Namespace = super().instantiate(namespace, *args, **kwargs)
         for action in filter(takes_network, self._actions):
             if isinstance(settings := namespace.get(action.dest), Namespace):
@@ -88,6 +94,10 @@ class ArgumentParser(LightningArgumentParser):
         self, action: argparse.Action, value: Any, key: str, cfg: Namespace | None, append: bool = False
     ) -> Any:
         """Check numbers and null too, and what stands for a whole group: jsonargparse takes them whatever they are."""
+        is_of_classes = any(classes_in(getattr(action, "_typehint", None)))
+        for path in paths(value) if is_of_classes else ():
+            if (reason := import_problem(path)) is not None:
+                raise TypeError(f'Parser key "{key}": {reason}')
         if takes_network(action):
             try:
                 accept_factories(value)

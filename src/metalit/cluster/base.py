@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
+from metalit.errors import UserError
 from metalit.runs.preemption import STOPPED_EARLY
 
 RECORD = "job.json"
@@ -99,7 +100,7 @@ def read_job(folder: Path) -> Job:
         )
         kind, job_id, home = (record.pop(key) for key in ("cluster", "id", "folder"))
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
+        raise UserError(
             f"{path} is damaged ({error}); look for the job with the cluster's own commands"
         ) from error
     return Job(kind, job_id, Path(home), tasks, record)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from metalit.cli.command_line import OF_ONE_RUN, MetalitCLI
 from metalit.cluster.base import Cluster
 from metalit.cluster.sweeps import Point, command_of
+from metalit.errors import UserError
 
 LAST = Path("checkpoints") / "last.ckpt"
 
@@ -103,7 +104,7 @@ def check_start(run: Run) -> None:
         or (run.checkpoint and Path(run.checkpoint).absolute() == last)
     ):
         return
-    raise ValueError(
+    raise UserError(
         f"run_dir: {run.folder} has the checkpoint of an earlier training; give --ckpt_path last to go on with that, "
         "or another --run_dir to start a new one"
     )

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import metalit
 from metalit.cluster.base import RECORD
+from metalit.errors import UserError
 from metalit.runs.versions import CHANGED
 
 LARGEST = 50 * 2**20  # bytes in all: code is small, and each job has its own copy
@@ -108,7 +109,7 @@ def check_size(code: Code) -> None:
         return
     largest = sorted(sizes, key=lambda file: sizes[file], reverse=True)[:3]
     names = ", ".join(f"{file} ({sizes[file] / 2**20:.0f} MiB)" for file in largest)
-    raise ValueError(
+    raise UserError(
         f"the code in {code.root} has {total / 2**20:.0f} MiB, of which each job gets a copy, and at most "
         f"{LARGEST / 2**20:.0f} MiB are allowed; the largest are {names}: list data in .gitignore, or submit from a "
         "folder with code alone"

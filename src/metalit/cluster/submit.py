@@ -33,6 +33,7 @@ from metalit.cluster.checked import Run, check_runs, check_start
 from metalit.cluster.manage import states
 from metalit.cluster.script import Work, job_script
 from metalit.cluster.snapshot import RUNS, Code, find_code
+from metalit.errors import UserError
 from metalit.locks import lock_while_open
 from metalit.runs import keep_old, new_folder
 
@@ -51,11 +52,11 @@ def submit(args: Sequence[str]) -> None:
     parser = submit_parser()
     options = read_options(parser, own)
     if not command:
-        raise ValueError(
+        raise UserError(
             f"command: not given; expected {any_of(COMMANDS)} and its options after those of submit"
         )
     if options.test and command[0] != "fit":
-        raise ValueError(
+        raise UserError(
             f"test: is true, but the command is {command[0]}; only a training can be followed by a test"
         )
     points = None if options.sweep is None else sweeps.read_sweep(options.sweep)
@@ -137,7 +138,7 @@ def read_options(parser: ArgumentParser, args: Sequence[str]) -> Any:
     """
     options = parser.parse_args([*cluster_files(args)])
     if options.cluster is None:
-        raise ValueError(
+        raise UserError(
             "cluster: not given; use --cluster FILE, such as metalit:cluster/slurm or metalit:cluster/local"
         )
     try:
@@ -159,7 +160,7 @@ def cluster_files(args: Sequence[str]) -> Iterator[str]:
         try:
             check_config_file(path := config_path(word))
         except ValueError as error:
-            raise ValueError(f"cluster: {error}") from None
+            raise UserError(f"cluster: {error}") from None
         yield str(path)
 
 
@@ -174,7 +175,7 @@ def only_submission(folder: Path) -> Iterator[None]:
         try:
             lock_while_open(lock)
         except BlockingIOError:
-            raise ValueError(
+            raise UserError(
                 f"run_dir: another job is being submitted into {folder}; name another --run_dir"
             ) from None
         yield
@@ -241,7 +242,7 @@ def check_free(folder: Path) -> None:
     job = read_job(folder)
     waiting = [state.word for state in states(job) if not state.over]
     if waiting:
-        raise ValueError(
+        raise UserError(
             f"run_dir: {folder} has a job that has not ended, {job.id} ({waiting[0]}); wait for it, end it by "
             f"{program_name()} cancel {shlex.quote(str(folder))}, or name another --run_dir"
         )

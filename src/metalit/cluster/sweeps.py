@@ -13,6 +13,7 @@ import yaml  # type: ignore[import-untyped]
 from metalit.cli.config_files import check_config_file
 from metalit.cli.shipped import PREFIX, config_path
 from metalit.cli.values import any_of, nearest
+from metalit.errors import SettingError, UserError
 
 SEED = "seed_everything"
 PARTS = ("list", "grid", "seeds")
@@ -53,9 +54,9 @@ def read_sweep(file: str | Path) -> list[Point]:
         arguments = [point_arguments(options) for options in points]
         for number, each in enumerate(arguments):
             if each in arguments[:number]:
-                raise ValueError(f"the point {' '.join(each)} is there twice; leave one out")
+                raise UserError(f"the point {' '.join(each)} is there twice; leave one out")
     except ValueError as error:
-        raise ValueError(f"sweep: {file}: {error}") from None
+        raise UserError(f"sweep: {file}: {error}") from None
     return [Point(*each) for each in zip(point_names(points), arguments, strict=True)]
 
 
@@ -83,15 +84,15 @@ def read_list(sweep: Options) -> list[Options]:
         if key not in PARTS:
             near = nearest(str(key), PARTS)
             hint = f"did you mean {near}?" if near else f"there are {any_of(PARTS)}"
-            raise ValueError(f"{key} is no part of a sweep; {hint}")
+            raise UserError(f"{key} is no part of a sweep; {hint}")
     if not sweep:
-        raise ValueError(f"there is nothing in it; expected {any_of(PARTS)}")
+        raise UserError(f"there is nothing in it; expected {any_of(PARTS)}")
     entries = sweep.get("list", [{}])
     if not isinstance(entries, list) or not entries:
-        raise ValueError(f"list is {found(entries)}, expected a list of options, one entry for each point")
+        raise SettingError("list", found(entries), "a list of options, one entry for each point")
     for number, entry in enumerate(entries, 1):
         if not isinstance(entry, dict) or (not entry and "list" in sweep):
-            raise ValueError(
+            raise UserError(
                 f"entry {number} of list is {found(entry)}, expected options such as data.shots: 5"
             )
         for key, value in entry.items():
@@ -107,16 +108,14 @@ def read_grid(sweep: Options) -> list[tuple[tuple[str, Any], ...]]:
     """
     grid = sweep.get("grid", {})
     if not isinstance(grid, dict) or (not grid and "grid" in sweep):
-        raise ValueError(
-            f"grid is {found(grid)}, expected options with lists of values, such as data.shots: [1, 5]"
-        )
+        raise SettingError("grid", found(grid), "options with lists of values, such as data.shots: [1, 5]")
     for key, values in grid.items():
         if not isinstance(values, list) or not values:
-            raise ValueError(f"grid has {key}: {found(values)}, expected a list of the values that it takes")
+            raise UserError(f"grid has {key}: {found(values)}, expected a list of the values that it takes")
         for value in values:
             check_option("grid", key, value)
         if any(key in entry for entry in sweep.get("list", ())):
-            raise ValueError(f"{key} is in grid and in list; leave it out of one")
+            raise UserError(f"{key} is in grid and in list; leave it out of one")
     return list(product(*([(key, value) for value in values] for key, values in grid.items())))
 
 
@@ -130,11 +129,9 @@ def read_seeds(sweep: Options) -> list[Options]:
         return [{}]
     count = sweep["seeds"]
     if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-        raise ValueError(
-            f"seeds is {found(count)}, expected how many there are to be, such as 4 for 0, 1, 2 and 3"
-        )
+        raise SettingError("seeds", found(count), "how many there are to be, such as 4 for 0, 1, 2 and 3")
     if any(SEED in options for options in (*sweep.get("list", ()), sweep.get("grid", {}))):
-        raise ValueError(f"seeds stands for {SEED}, which list or grid has too; leave out one of them")
+        raise UserError(f"seeds stands for {SEED}, which list or grid has too; leave out one of them")
     return [{SEED: seed} for seed in range(count)]
 
 
@@ -145,19 +142,19 @@ def check_option(where: str, key: Any, value: Any) -> None:
         ValueError: with the reason.
     """
     if not isinstance(key, str) or not re.fullmatch(r"[A-Za-z_][\w.]*", key):
-        raise ValueError(f"{where} has {key!r}, which is no option; they are written as data.shots")
+        raise UserError(f"{where} has {key!r}, which is no option; they are written as data.shots")
     if key in OF_A_POINT:
-        raise ValueError(
+        raise UserError(
             f"{where} has {key}, which a sweep chooses itself: each point has its folder within --run_dir"
         )
     if isinstance(value, dict):
         inner = f"{key}.{next(iter(value), 'NAME')}"
-        raise ValueError(
+        raise UserError(
             f"{where} has a mapping for {key}; write its options one by one, such as {inner}: VALUE"
         )
     if key == "config":
         if not isinstance(value, str):
-            raise ValueError(f"{where} has config: {found(value)}, expected the name of a file")
+            raise UserError(f"{where} has config: {found(value)}, expected the name of a file")
         check_config_file(config_path(value))
 
 

@@ -9,6 +9,7 @@ from metalit.data.module import ClassificationDataModule, EpisodicDataModule
 from metalit.data.store import ClassStore
 from metalit.data.stream import EpisodeStream, Split, numbers, random_words, uniform
 from metalit.episode import Episode, Labelled
+from metalit.errors import SettingError
 from metalit.functional.examples import to_unit_interval
 
 
@@ -19,8 +20,11 @@ class PixelStream:
         self, images: int, pixels: int, *, split: Split, seed: int, shots: int, queries: int
     ) -> None:
         if shots + queries > pixels:
-            raise ValueError(
-                f"shots + queries is {shots} + {queries}, but an image has only {pixels} pixels: lower one"
+            name, value = ("shots", shots) if shots >= pixels else ("queries", queries)
+            raise SettingError(
+                name,
+                value,
+                f"shots + queries of at most {pixels}, the pixels of an image, not {shots + queries}",
             )
         self.images, self.pixels = images, pixels
         self.split, self.seed, self.shots, self.queries = split, seed, shots, queries

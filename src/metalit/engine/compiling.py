@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
+from metalit.errors import UserError
 from metalit.tasks.draws import DRAWS
 
 # what draws, by the names under which a traced graph calls it
@@ -42,7 +43,7 @@ def keyed(backend: str) -> Callable[[GraphModule, list[Tensor]], Any]:
         for node in graph.graph.nodes:
             name = called(node)
             if name in DRAWING:
-                raise ValueError(
+                raise UserError(
                     f"the compiler hides the network's call of {name} from the task, whose key its numbers must come "
                     "from; torch.rand(x.shape, device=x.device) and torch.randn are keyed there too"
                 )

@@ -29,6 +29,7 @@ from metalit.engine.derivatives import (
 )
 from metalit.engine.vectorising import explained
 from metalit.episode import Episode, Labelled
+from metalit.errors import SettingError, at_least
 from metalit.objectives import Objective
 from metalit.outcome import Outcome
 from metalit.tasks.parameters import Params
@@ -69,13 +70,11 @@ class Engine:
     differentiate: Literal["auto", "inside", "over"] = "auto"
 
     def __post_init__(self) -> None:
-        if self.chunk_size is not None and self.chunk_size < 1:
-            raise ValueError(f"engine.chunk_size is {self.chunk_size}, but must be at least 1")
+        at_least(1, chunk_size=self.chunk_size)
         # only then, for the list takes seconds to load
         known = torch.compiler.list_backends(exclude_tags=()) if self.compile else [self.compile_backend]
         if self.compile_backend not in known:
-            names = ", ".join(known)
-            raise ValueError(f"engine.compile_backend is {self.compile_backend}, but there are {names}")
+            raise SettingError("compile_backend", self.compile_backend, f"one of {', '.join(known)}")
 
     @property
     def over_vmap(self) -> bool:

@@ -6,19 +6,21 @@ from contextlib import contextmanager
 import torch
 from torch._dynamo.exc import TorchDynamoException
 
+from metalit.errors import SettingError, UserError
+
 Attempt = Callable[[], object]
 NO_DERIVATIVE = ("setup_context", "derivative for", "saved tensor hooks")  # in torch's messages
 
 
-class CannotVectoriseError(ValueError):
+class CannotVectoriseError(SettingError):
     """``vmap`` cannot take a network or a method, of which one task alone runs."""
 
 
-class CannotDifferentiateError(ValueError):
+class CannotDifferentiateError(UserError):
     """``torch.func`` has no derivative of what a network calls."""
 
 
-class CannotCompileError(ValueError):
+class CannotCompileError(SettingError):
     """``torch.compile`` cannot take a network or a method that runs uncompiled."""
 
 
@@ -54,13 +56,17 @@ def explained(one_alone: Attempt, vectorised: Attempt) -> Iterator[None]:
             vectorised()
         except RuntimeError as cause:
             raise CannotVectoriseError(
-                "engine.mapping is vmap, but torch cannot vectorise this network or method, which runs one task after "
-                f"the other: use loop. Torch says: {first_line(cause)}"
+                "model.engine.mapping",
+                "vmap",
+                "loop, for torch cannot vectorise this network or method, which runs one task after the other. Torch "
+                f"says: {first_line(cause)}",
             ) from cause
         if isinstance(error, TorchDynamoException):
             raise CannotCompileError(
-                "engine.compile is True, but torch cannot compile this network or method, which runs uncompiled: use "
-                f"false. Torch says: {first_line(getattr(error, 'inner_exception', error))}"
+                "model.engine.compile",
+                "true",
+                "false, for torch cannot compile this network or method, which runs uncompiled. Torch says: "
+                f"{first_line(getattr(error, 'inner_exception', error))}",
             ) from error
         raise
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from metalit.data.module import EpisodicDataModule
 from metalit.episode import Episode
+from metalit.errors import at_least
 from metalit.evaluation.episode_sheet import episode_sheet, is_sheet_possible, sample_sheet
 from metalit.evaluation.figures import adaptation, adaptation_curve, learning_curves
 from metalit.evaluation.learner import EvaluatedLearner, GeneratingLearner
@@ -38,9 +39,7 @@ class Figures(L.Callback):
     """
 
     def __init__(self, tasks: int = 4, dpi: int = 150) -> None:
-        for name, value in (("tasks", tasks), ("dpi", dpi)):
-            if value < 1:
-                raise ValueError(f"{name} of Figures is {value}, but must be at least 1")
+        at_least(1, tasks=tasks, dpi=dpi)
         self.tasks, self.dpi = tasks, dpi
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

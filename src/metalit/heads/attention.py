@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from metalit.episode import Labelled
-from metalit.functional.checks import at_least
+from metalit.errors import at_least
 from metalit.functional.distances import membership
 from metalit.heads.base import Head
 from metalit.heads.similarities import Similarity

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from metalit.episode import Labelled
-from metalit.functional.checks import at_least
+from metalit.errors import at_least
 from metalit.functional.distances import class_means, squared_euclidean
 from metalit.heads.base import Head
 from metalit.heads.similarities import Similarity

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from metalit.episode import Labelled
-from metalit.functional.checks import at_least, positive
+from metalit.errors import at_least, positive
 from metalit.functional.crammer_singer import crammer_singer
 from metalit.functional.distances import membership
 from metalit.functional.ridge import identity_like, ridge_regression

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.func import grad
 
 from metalit.episode import Labelled
-from metalit.functional.checks import not_negative, positive
+from metalit.errors import not_negative, positive
 from metalit.functional.distances import class_means, cosines
 from metalit.functional.losses import task_loss
 from metalit.heads.base import Head

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from metalit.episode import Labelled
+from metalit.errors import UserError
 from metalit.functional.distances import class_sums, membership
 from metalit.heads.base import Head
 from metalit.heads.similarities import Similarity
@@ -31,7 +32,7 @@ class LearnedRelation(Head):
             ValueError: embeddings that are no maps.
         """
         if support.x.dim() != 4:
-            raise ValueError(
+            raise UserError(
                 f"a relation is between maps [n, C, H, W], but embeddings are {list(support.x.shape)}: "
                 "use a network that keeps its maps, such as ConvMaps"
             )

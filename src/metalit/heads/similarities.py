@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from metalit.functional.checks import at_least, positive
+from metalit.errors import at_least, positive
 from metalit.functional.distances import cosines, squared_euclidean
 from metalit.tasks.precision import full_precision
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from metalit.errors import UserError
 from metalit.tasks.precision import at_least_float32
 
 NORMAL_QUANTILE = (
@@ -38,7 +39,7 @@ def summarise(values: Tensor) -> Summary:
     """
     n = len(values)
     if n == 0:
-        raise ValueError("there is no episode to summarise: evaluate at least one")
+        raise UserError("there is no episode to summarise: evaluate at least one")
     exact = values.detach().cpu().double()
     # torch.std warns for one value; nan without a warning is the answer wanted here
     std = exact.std().item() if n > 1 else math.nan

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from metalit.functional.checks import at_least
+from metalit.errors import at_least
 from metalit.networks.mlp import MLP
 
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from metalit.functional.checks import at_least, positive
+from metalit.errors import at_least, check, positive
 from metalit.functional.lstm import lstm_step
 from metalit.functional.memory import least_used, read_weights, write, write_weights
 
@@ -66,10 +66,8 @@ class MemoryController(nn.Module):
     ) -> None:
         super().__init__()
         at_least(1, hidden=hidden, slots=slots, slot_size=slot_size, heads=heads)
-        if slots < heads:
-            raise ValueError(f"slots is {slots}, but every one of the {heads} heads needs a free slot")
-        if not 0 <= usage_decay <= 1:
-            raise ValueError(f"usage_decay is {usage_decay}, but must be in [0, 1]")
+        check("slots", slots, slots >= heads, f"at least heads, which is {heads}, for each needs a free slot")
+        check("usage_decay", usage_decay, 0 <= usage_decay <= 1, "a number in [0, 1]")
         self.slots, self.heads, self.usage_decay = slots, heads, usage_decay
         self.key_strength = positive("key_strength", key_strength)
         self.from_inputs = nn.Linear(inputs, 4 * hidden)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from metalit.functional.checks import at_least, not_negative
+from metalit.errors import at_least, not_negative
 from metalit.tasks.precision import at_least_float32
 from metalit.tasks.same_numbers import channel_affine
 

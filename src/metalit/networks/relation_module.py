@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from metalit.errors import at_least
 from metalit.networks.normalisation import BatchNormMode, batch_norm_2d
 
 
@@ -33,9 +34,8 @@ class RelationModule(nn.Module):
         channels_last: bool = False,
     ) -> None:
         super().__init__()
-        for name, value, least in (("channels", channels, 1), ("size", size, 4), ("hidden", hidden, 1)):
-            if value < least:
-                raise ValueError(f"{name} is {value}, but must be at least {least}")
+        at_least(1, channels=channels, hidden=hidden)
+        at_least(4, size=size)
         self.blocks = nn.Sequential(
             *(
                 nn.Sequential(

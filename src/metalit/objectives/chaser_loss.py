@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from metalit.functional.checks import at_least
+from metalit.errors import at_least
 from metalit.functional.examples import joined
 from metalit.objectives.base import LearnedTask, Objective
 from metalit.outcome import Outcome

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from metalit.functional.checks import not_negative
+from metalit.errors import not_negative
 from metalit.objectives.base import LearnedTask, Objective
 from metalit.outcome import Outcome
 from metalit.tasks.parameters import Params

@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from metalit.functional.checks import not_negative
+from metalit.errors import UserError, check, not_negative
 from metalit.functional.inequality import (
     atkinson,
     generalised_entropy,
@@ -39,7 +39,7 @@ class MaxMinEntropy(Objective):
     def measure(self, task: LearnedTask) -> Params:
         """Return the entropy before and after adaptation."""
         if task.support.y.is_floating_point():
-            raise ValueError(
+            raise UserError(
                 "the entropy of predictions needs classes, but the labels are floats: use TaskInequality"
             )
         before, after = (
@@ -70,8 +70,8 @@ class TaskInequality(Objective):
     def __init__(self, measure: Inequality = "theil", weight: float = 0.1, parameter: float = 2.0) -> None:
         self.inequality, self.parameter = measure, parameter
         self.weight = not_negative("weight", weight)
-        if measure == "atkinson" and parameter <= 0:
-            raise ValueError(f"parameter is {parameter}, but epsilon of atkinson must be above 0")
+        is_right = measure != "atkinson" or parameter > 0
+        check("parameter", parameter, is_right, "above 0, for it is the epsilon of atkinson")
 
     def measure(self, task: LearnedTask) -> Params:
         """Return the loss on the support set before adaptation."""
@@ -88,7 +88,7 @@ class TaskInequality(Objective):
             ValueError: there is only one.
         """
         if len(losses) < 2:
-            raise ValueError(
+            raise UserError(
                 "inequality is between tasks, but there is one: data.tasks_per_batch must be >= 2"
             )
         match self.inequality:

@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint, StochasticWeightAveragi
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 
+from metalit.errors import SettingError, check
 from metalit.runs.checkpoint_files import FOLDER, KEYWORDS, PREVIOUS, AtomicCheckpointIO, keep_old
 from metalit.runs.owed_validation import validates_next
 
@@ -48,8 +49,7 @@ class RunCheckpoint(ModelCheckpoint):
         every_n_steps: int | None = None,
     ) -> None:
         for name, value in (("every_n_minutes", every_n_minutes), ("every_n_steps", every_n_steps)):
-            if value is not None and not value > 0:
-                raise ValueError(f"checkpoint.{name} is {value}, but must be above 0, or null for never")
+            check(name, value, value is None or value > 0, "above 0, or null for never")
         super().__init__(
             monitor=monitor,
             mode=mode,
@@ -220,7 +220,7 @@ class RunCheckpoint(ModelCheckpoint):
         for option, monitor in monitors:
             # a metric of training comes only later
             if not monitor.startswith("train/") and monitor not in trainer.callback_metrics:
-                raise ValueError(f"{option} is {monitor}, but validation logs {', '.join(logged)}")
+                raise SettingError(option, monitor, f"a metric that validation logs: {', '.join(logged)}")
 
 
 def moved(state: dict[str, Any], folder: str) -> dict[str, Any]:

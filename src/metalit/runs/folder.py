@@ -11,6 +11,7 @@ import torch.distributed
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
+from metalit.errors import UserError
 from metalit.locks import lock_for_process
 
 RUN_DIR_VARIABLE = (
@@ -57,9 +58,7 @@ def said_by_first_rank(text: str) -> str:
         ValueError: there is no such store.
     """
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
-        raise ValueError(
-            "run_dir: these processes cannot agree on a new folder by themselves: give --run_dir"
-        )
+        raise UserError("run_dir: these processes cannot agree on a new folder by themselves: give --run_dir")
     key = f"metalit/{RUN_DIR_VARIABLE}/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}"
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     store = torch.distributed.TCPStore(address, port, is_master=False, timeout=PATIENCE)  # type: ignore[attr-defined]
@@ -90,7 +89,7 @@ def check_writable(run_dir: Path) -> None:
     elif not (nearest.stat().st_mode & 0o222 and os.access(nearest, os.W_OK)):
         problem = "is read-only"
     if problem:
-        raise ValueError(
+        raise UserError(
             f"run_dir: {run_dir} cannot be written, for {nearest} {problem}; name another --run_dir"
         )
 
@@ -119,7 +118,7 @@ def claim(run_dir: Path) -> TextIO | None:
         file.close()
         if job and f"{job} on " in holder:
             return None
-        raise ValueError(
+        raise UserError(
             f"run_dir: {holder} is training in {run_dir}; wait for its end, or name another --run_dir"
         ) from None
     except OSError:

@@ -13,6 +13,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from metalit.errors import UserError
+
 SETTINGS, STOPPED = "settings", "stopped"  # in a checkpoint
 Settings = dict[str, Any]
 
@@ -150,7 +152,7 @@ def check_classes(now: dict[str, str], then: dict[str, str]) -> None:
     """
     for option, name in now.items():
         if name != then[option]:
-            raise ValueError(
+            raise UserError(
                 f"{option} is {name}, but was {then[option]} in the training that is to go on, and the state of one "
                 f"is of no use to the other: give {then[option]}, or start a new training from the weights alone "
                 "(--model.pretrained CHECKPOINT)"

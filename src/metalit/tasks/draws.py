@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from metalit.errors import UserError
+
 ALPHA = 1.7580993408473766  # of SELU
 
 
@@ -226,7 +228,7 @@ def own_empty(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
 def refuse_generator(options: dict[str, Any]) -> None:
     """Refuse numbers from a generator, which vectorised and repeated tasks would read in another order."""
     if options.pop("generator", None) is not None:
-        raise ValueError(
+        raise UserError(
             "the network draws random numbers from a generator of its own, but they must be the same wherever and "
             "however often a task is computed: leave generator out"
         )
@@ -236,7 +238,7 @@ def refused(name: str) -> Callable[..., Any]:
     """Return what stands for a function that draws in a way that has no keyed form."""
 
     def refuse(*_: Any, **__: Any) -> Any:
-        raise ValueError(
+        raise UserError(
             f"the network calls {name}, whose random numbers differ wherever and whenever a task is computed: use "
             "dropout, torch.rand, torch.randn or torch.bernoulli, which within a task are drawn by its key"
         )

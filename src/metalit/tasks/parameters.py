@@ -5,6 +5,8 @@ from fnmatch import fnmatchcase
 
 from torch import Tensor, nn
 
+from metalit.errors import UserError
+
 Params = dict[str, Tensor]
 
 
@@ -31,7 +33,7 @@ def matching(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
     """
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern.removeprefix("!")) for name in names):
-            raise ValueError(
+            raise UserError(
                 f"the pattern {pattern!r} matches none of the network's parameters; these are: {', '.join(names)}"
             )
     wanted = [pattern for pattern in patterns if not pattern.startswith("!")]
@@ -43,7 +45,7 @@ def matching(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
         and not any(fnmatchcase(name, pattern) for pattern in unwanted)
     ]
     if not found:
-        raise ValueError(f"the patterns {list(patterns)} leave no parameter; there are: {', '.join(names)}")
+        raise UserError(f"the patterns {list(patterns)} leave no parameter; there are: {', '.join(names)}")
     return found
 
 
@@ -60,13 +62,13 @@ def select(network: nn.Module, patterns: Sequence[str]) -> dict[str, nn.Paramete
     for pattern in patterns:
         named = [name for name in frozen if pattern != "*" and fnmatchcase(name, pattern)]
         if named:
-            raise ValueError(
+            raise UserError(
                 f"the pattern {pattern!r} lets {', '.join(named)} adapt, but requires_grad is false there: a frozen "
                 "parameter never moves, so leave it out or unfreeze it"
             )
     chosen = [name for name in matching(list(parameters), patterns) if name not in frozen]
     if not chosen:
-        raise ValueError(f"the patterns {list(patterns)} leave no parameter, for all are frozen")
+        raise UserError(f"the patterns {list(patterns)} leave no parameter, for all are frozen")
     return {name: parameters[name] for name in chosen}
 
 

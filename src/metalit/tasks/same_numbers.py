@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from metalit.errors import UserError
+
 
 def one_hot(labels: Tensor, num_classes: int = -1) -> Tensor:
     """Compute ``F.one_hot``, which reads its labels' values: no ``vmap`` allows that where a gradient is taken."""
@@ -51,7 +53,7 @@ def embedding(
         ValueError: ``max_norm``, with which torch writes into the weight.
     """
     if max_norm is not None:
-        raise ValueError(
+        raise UserError(
             f"an embedding has max_norm {max_norm}, with which torch writes into its weight wherever it is used, but a "
             "task must not change meta-parameters: leave max_norm out"
         )
@@ -80,7 +82,7 @@ def embedding_bag(
         ValueError: bags that are given by offsets, or ``max_norm``.
     """
     if input.dim() != 2:
-        raise ValueError(
+        raise UserError(
             "an embedding bag has offsets, with which torch gives it no second derivative: hand over ids [n, words], "
             "filled up with padding_idx"
         )

@@ -26,6 +26,7 @@ from torch.nn.modules.module import register_module_buffer_registration_hook
 from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
 from torch.utils._pytree import tree_leaves, tree_map
 
+from metalit.errors import UserError
 from metalit.tasks.draws import DRAWS, normal, uniform
 from metalit.tasks.parameters import detached
 from metalit.tasks.precision import at_least_float32
@@ -77,7 +78,7 @@ class TaskContext(TorchFunctionMode):
         except RuntimeError as error:
             name = self.name_of(args[0]) if args else None
             if name is not None and is_in_place(function):
-                raise ValueError(WRITTEN.format(name)) from error
+                raise UserError(WRITTEN.format(name)) from error
             raise
 
     def __enter__(self) -> "TaskContext":
@@ -269,7 +270,7 @@ def without_writes(buffers: Mapping[str, Tensor]) -> Iterator[None]:
 
     def refuse_assignment(module: nn.Module, name: str, value: Any) -> None:
         if name in module._buffers and module._buffers[name] is not value:
-            raise ValueError(WRITTEN.format(f"{name} of {type(module).__name__}"))
+            raise UserError(WRITTEN.format(f"{name} of {type(module).__name__}"))
 
     versions = {name: buffer._version for name, buffer in buffers.items() if not buffer.is_inference()}
     hook = register_module_buffer_registration_hook(refuse_assignment)
@@ -279,7 +280,7 @@ def without_writes(buffers: Mapping[str, Tensor]) -> Iterator[None]:
         hook.remove()
     written = [name for name, version in versions.items() if buffers[name]._version != version]
     if written:
-        raise ValueError(WRITTEN.format(", ".join(written)))
+        raise UserError(WRITTEN.format(", ".join(written)))
 
 
 WRITTEN = (

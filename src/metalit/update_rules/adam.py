@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from metalit.functional.checks import positive
+from metalit.errors import check, positive
 from metalit.tasks.parameters import Params
 from metalit.update_rules.base import UpdateRule
 
@@ -44,9 +44,8 @@ class Adam(UpdateRule):
     def __init__(self, lr: float, beta1: float = 0.0, beta2: float = 0.999, epsilon: float = 1e-8) -> None:
         super().__init__()
         self.lr, self.epsilon = positive("inner_lr", lr), positive("epsilon", epsilon)
-        for name, value in (("beta1", beta1), ("beta2", beta2)):
-            if not 0 <= value < 1:
-                raise ValueError(f"{name} is {value}, but must be in [0, 1)")
+        check("beta1", beta1, 0 <= beta1 < 1, "a number in [0, 1)")
+        check("beta2", beta2, 0 <= beta2 < 1, "a number in [0, 1)")
         self.beta1, self.beta2 = beta1, beta2
 
     def init(self, parameters: Params) -> Moments:

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from metalit.functional.checks import positive
+from metalit.errors import positive
 from metalit.tasks.parameters import Params
 
 

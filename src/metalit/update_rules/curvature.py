@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from metalit.functional.checks import positive
+from metalit.errors import positive
 from metalit.tasks.parameters import ParameterTable, Params
 from metalit.update_rules.base import UpdateRule
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from metalit.functional.checks import at_least
+from metalit.errors import at_least, check
 from metalit.functional.lstm import lstm_step
 from metalit.functional.preprocessing import log_and_sign
 from metalit.tasks.parameters import Params
@@ -55,9 +55,8 @@ class LSTMRule(UpdateRule):
     ) -> None:
         super().__init__()
         at_least(1, hidden=hidden)
-        for name, (low, high) in (("forget_bias", forget_bias), ("input_bias", input_bias)):
-            if not low <= high:
-                raise ValueError(f"{name} is [{low}, {high}], but the lower bound must come first")
+        for name, bounds in (("forget_bias", forget_bias), ("input_bias", input_bias)):
+            check(name, list(bounds), bounds[0] <= bounds[1], "the lower bound first")
         self.hidden = hidden
         self.lstm = LSTMCell(4, hidden)
         self.forget_gate = Gate(hidden, *forget_bias)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from metalit.functional.checks import positive
+from metalit.errors import check, positive
 from metalit.tasks.parameters import ParameterTable, Params
 from metalit.update_rules.base import UpdateRule
 
@@ -26,8 +26,7 @@ class PerLayerPerStepSGD(UpdateRule):
 
     def __init__(self, parameters: Mapping[str, Tensor], lr: float, steps: int) -> None:
         super().__init__()
-        if steps < 1:
-            raise ValueError(f"inner_steps is {steps}, but must be at least 1 to have rates per step")
+        check("inner_steps", steps, steps >= 1, "at least 1 to have rates per step")
         positive("inner_lr", lr)
         self.steps = steps
         self.rates = ParameterTable(

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from metalit.functional.checks import positive
+from metalit.errors import check, positive
 from metalit.tasks.parameters import ParameterTable, Params
 from metalit.update_rules.base import UpdateRule
 
@@ -47,8 +47,7 @@ def uniform_rates(parameters: Mapping[str, Tensor], low: float, high: float) -> 
         ValueError: a rate that is not positive, or ``low`` above ``high``.
     """
     positive("inner_lr", low), positive("inner_lr", high)
-    if low > high:
-        raise ValueError(f"inner_lr is [{low}, {high}], but the lower bound must come first")
+    check("inner_lr", [low, high], low <= high, "the lower bound first")
     return {
         name: torch.full_like(value, low) if low == high else torch.empty_like(value).uniform_(low, high)
         for name, value in parameters.items()

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from metalit.functional.checks import at_least, positive
+from metalit.errors import at_least, not_negative, positive
 from metalit.functional.preprocessing import log_and_sign
 from metalit.tasks.parameters import Params
 from metalit.update_rules.base import UpdateRule
@@ -41,8 +41,7 @@ class ResidualUpdate(UpdateRule):
     ) -> None:
         super().__init__()
         at_least(1, hidden=hidden)
-        if not 0 <= initial_scale < float("inf"):
-            raise ValueError(f"initial_scale is {initial_scale}, but must be at least 0 and finite")
+        not_negative("initial_scale", initial_scale)
         self.lr = positive("inner_lr", lr)
         self.beta = nn.Parameter(torch.tensor(positive("beta", beta)))
         last = nn.Linear(hidden, 1)

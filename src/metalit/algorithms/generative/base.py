@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from metalit.algorithms.base import MetaLearner
 from metalit.algorithms.generative.joint_optimizer import JointOptimizer
-from metalit.algorithms.optimizers import checked_optimizers, with_finite_rate
+from metalit.algorithms.optimizers import checked_optimizers, make_optimizer
 from metalit.episode import Episode, Labelled
-from metalit.functional.checks import at_least, positive
+from metalit.errors import at_least, positive
 from metalit.functional.real_or_fake import fake_loss, real_loss
 from metalit.functional.vectors import norm
 from metalit.networks import ImageGenerator
@@ -123,8 +123,8 @@ class GenerativeMetaLearner(MetaLearner, ABC):
 
         def both(_: Any) -> JointOptimizer:
             return JointOptimizer(
-                with_finite_rate(self.optimizer(discriminator), "optimizer"),
-                with_finite_rate(self.generator_optimizer(generator), "generator_optimizer"),
+                make_optimizer(self.optimizer, discriminator, "optimizer"),
+                make_optimizer(self.generator_optimizer, generator, "generator_optimizer"),
             )
 
         return checked_optimizers(

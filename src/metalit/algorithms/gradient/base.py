@@ -12,7 +12,7 @@ from torch.func import grad_and_value
 
 from metalit.algorithms.base import MetaLearner
 from metalit.episode import Labelled
-from metalit.functional.checks import at_least
+from metalit.errors import UserError, at_least
 from metalit.functional.losses import check_targets, task_loss
 from metalit.objectives import LearnedTask, Measure, measure_nothing
 from metalit.outcome import Outcome
@@ -69,7 +69,7 @@ class GradientBasedMetaLearner(MetaLearner, ABC):
         self.first_order, self.inner_autocast = first_order, inner_autocast
         self.checkpoint_steps = checkpoint_steps
         if checkpoint_steps and self.engine.compile:
-            raise ValueError("checkpoint_steps does not go with engine.compile: torch cannot compile it")
+            raise UserError("checkpoint_steps does not go with engine.compile: torch cannot compile it")
 
     @abstractmethod
     def inner_step(self, meta: Params, support: Labelled, adapted: Params, state: Any) -> tuple[Params, Any]:
@@ -159,7 +159,7 @@ class GradientBasedMetaLearner(MetaLearner, ABC):
         if ways == 0:
             check_targets(outputs, support.y)
         elif outputs.shape[-1] != ways:
-            raise ValueError(
+            raise UserError(
                 f"the support set has {ways} classes, but the network {outputs.shape[-1]} outputs: a "
                 f"{type(self).__name__} learns tasks of as many classes as it was trained with (data.ways)"
             )

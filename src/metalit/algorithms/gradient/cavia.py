@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from metalit.algorithms.gradient.base import GradientBasedMetaLearner
 from metalit.episode import Labelled
+from metalit.errors import UserError
 from metalit.tasks.method_call import functional_call
 from metalit.tasks.parameters import Params, scope
 from metalit.update_rules import SGD
@@ -39,7 +40,7 @@ class CAVIA(GradientBasedMetaLearner):
     def __init__(self, network: nn.Module, inner_lr: float = 1.0, **learner: Any) -> None:
         size = getattr(network, "context_size", None)
         if not isinstance(size, int):
-            raise ValueError(
+            raise UserError(
                 f"{type(network).__name__} has no context_size: CAVIA adapts context parameters, so it takes a network "
                 "called with inputs and these, such as ContextMLP or FiLMConv4"
             )

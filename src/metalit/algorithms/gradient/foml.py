@@ -24,6 +24,7 @@ from metalit.algorithms.gradient.base import GradientBasedMetaLearner
 from metalit.algorithms.gradient.displacement import refuse_idle
 from metalit.algorithms.gradient.mini_batches import empty_queue, next_mini_batch
 from metalit.episode import Labelled
+from metalit.errors import UserError, at_least
 from metalit.functional.vectors import combine, inner_product
 from metalit.objectives import Measure, measure_nothing
 from metalit.outcome import Outcome
@@ -72,20 +73,19 @@ class FOML(GradientBasedMetaLearner):
     ) -> None:
         rule = INNER_OPTIMIZERS[inner_optimizer](inner_lr)
         super().__init__(network, update_rule=rule, inner_steps=inner_steps, first_order=True, **learner)
-        for name, value in (
-            ("tail_steps", tail_steps),
-            ("inner_batch_size", inner_batch_size),
-            ("eval_inner_batch_size", eval_inner_batch_size),
-        ):
-            if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}, but must be at least 1")
+        at_least(
+            1,
+            tail_steps=tail_steps,
+            inner_batch_size=inner_batch_size,
+            eval_inner_batch_size=eval_inner_batch_size,
+        )
         self.tail_steps, self.inner_batch_size = tail_steps, inner_batch_size
         self.eval_inner_batch_size = (
             inner_batch_size if eval_inner_batch_size is None else eval_inner_batch_size
         )
         refuse_idle(network, self.adapted_names)
         if self.objective.looks_at_adaptation:
-            raise ValueError(
+            raise UserError(
                 f"the objective {type(self.objective).__name__} looks at adapted parameters, but FOML's meta-gradient "
                 "is how far they move: use FOMAML, or an objective of query losses"
             )

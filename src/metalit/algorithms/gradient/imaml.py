@@ -25,7 +25,7 @@ from torch.func import vjp
 
 from metalit.algorithms.gradient.base import GradientBasedMetaLearner
 from metalit.episode import Labelled
-from metalit.functional.checks import at_least, positive
+from metalit.errors import UserError, at_least, positive
 from metalit.functional.conjugate_gradient import Solution, conjugate_gradient
 from metalit.functional.vectors import combine, inner_product, norm
 from metalit.objectives import Measure, measure_nothing
@@ -84,7 +84,7 @@ class IMAML(GradientBasedMetaLearner):
         self.inner_lr, self.line_search = inner_lr, line_search
         self.cg_steps, self.cg_damping = cg_steps, cg_damping
         if self.objective.looks_at_adaptation:
-            raise ValueError(
+            raise UserError(
                 f"the objective {type(self.objective).__name__} looks at adapted parameters, and iMAML knows only how "
                 "the query loss depends on them: use MAML, or an objective of query losses"
             )

@@ -24,7 +24,7 @@ from torch.func import grad_and_value
 
 from metalit.algorithms.gradient.base import GradientBasedMetaLearner
 from metalit.episode import Labelled
-from metalit.functional.checks import not_negative, positive
+from metalit.errors import UserError, not_negative, positive
 from metalit.functional.distances import class_means
 from metalit.functional.losses import task_loss
 from metalit.networks import Classifier, RelationEncoder
@@ -113,7 +113,7 @@ class LEO(GradientBasedMetaLearner):
     def check(self, meta: Params, support: Labelled, ways: int) -> None:
         """Refuse a task with another number of classes than the network was made for."""
         if ways not in (0, self.ways):
-            raise ValueError(
+            raise UserError(
                 f"the support set has {ways} classes, but LEO's network {self.ways}: it learns tasks of as many "
                 "classes as it was trained with (data.ways)"
             )
@@ -121,7 +121,7 @@ class LEO(GradientBasedMetaLearner):
     def start(self, meta: Params, support: Labelled) -> tuple[Params, Any]:
         """Return a task's codes, the weights they stand for, and what the codes were drawn from."""
         if support.y.is_floating_point():
-            raise ValueError("LEO generates a classifier: it does not do regression")
+            raise UserError("LEO generates a classifier: it does not do regression")
         features = self.embed(meta, support.x)
         related = functional_call(
             self.network.get_submodule("encoder"), scope(meta, "network.encoder"), (features,)

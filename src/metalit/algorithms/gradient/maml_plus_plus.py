@@ -23,6 +23,7 @@ from torch import nn
 from metalit.algorithms.gradient.base import GradientBasedMetaLearner
 from metalit.engine import Task
 from metalit.episode import Labelled
+from metalit.errors import at_least
 from metalit.networks.per_step_norms import PerStepNorms
 from metalit.objectives import MultiStepLoss, Objective
 from metalit.tasks.parameters import Params, scope, select
@@ -71,12 +72,7 @@ class MAMLPlusPlus(GradientBasedMetaLearner):
         first_order: bool = False,
         **learner: Any,
     ) -> None:
-        for name, value in (
-            ("multi_step_epochs", multi_step_epochs),
-            ("first_order_epochs", first_order_epochs),
-        ):
-            if value < 0:
-                raise ValueError(f"{name} is {value}, but must be at least 0")
+        at_least(0, multi_step_epochs=multi_step_epochs, first_order_epochs=first_order_epochs)
         if objective is None and multi_step_epochs > 0:
             objective = MultiStepLoss(multi_step_epochs)
         norms = PerStepNorms(network, inner_steps if per_step_norms else 0)

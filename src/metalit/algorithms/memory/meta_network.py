@@ -26,7 +26,7 @@ from torch.func import grad
 
 from metalit.algorithms.memory.base import MemoryMetaLearner
 from metalit.episode import Labelled
-from metalit.functional.checks import at_least
+from metalit.errors import at_least
 from metalit.functional.losses import task_loss
 from metalit.functional.memory import mixtures, read_weights
 from metalit.networks.augmented_conv_net import AugmentedConvNet

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from metalit.algorithms.base import MetaLearner
 from metalit.episode import Labelled
+from metalit.errors import UserError
 from metalit.functional.examples import count, joined
 from metalit.functional.losses import task_loss
 from metalit.heads import Head
@@ -42,7 +43,7 @@ class EmbeddingLearner(MetaLearner, ABC):
         self._fit, self._classify = ((Method(head, name),) for name in ("fit", "classify"))
         use_running_statistics(self)
         if self.objective.looks_at_adaptation:
-            raise ValueError(
+            raise UserError(
                 f"the objective {type(self.objective).__name__} looks at adapted parameters, and a metric-based method "
                 "adapts none: use a gradient-based method"
             )
@@ -83,7 +84,7 @@ class EmbeddingLearner(MetaLearner, ABC):
     def check(self, meta: Params, support: Labelled, ways: int) -> None:
         """Refuse regression."""
         if support.y.is_floating_point():
-            raise ValueError(
+            raise UserError(
                 "metric-based methods classify, but the labels are floats: use a gradient-based method"
             )
 

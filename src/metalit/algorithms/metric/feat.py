@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from metalit.algorithms.metric.base import MetricMetaLearner
 from metalit.episode import Labelled
-from metalit.functional.checks import not_negative, positive
+from metalit.errors import not_negative, positive
 from metalit.functional.distances import class_means, squared_euclidean
 from metalit.functional.losses import task_loss
 from metalit.heads import AdaptedClassMeans, SquaredEuclidean

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from metalit.algorithms.probabilistic.neural_process import Context, NeuralProcess
 from metalit.episode import Labelled
-from metalit.functional.checks import at_least, not_negative
+from metalit.errors import at_least, not_negative
 from metalit.functional.predictive import gaussian_kl
 from metalit.networks import AttentiveProcess
 from metalit.tasks.method_call import Method, functional_call

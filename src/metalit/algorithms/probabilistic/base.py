@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from metalit.algorithms.gradient.base import GradientBasedMetaLearner
 from metalit.episode import Labelled
-from metalit.functional.checks import positive
+from metalit.errors import UserError, positive
 from metalit.functional.losses import task_loss
 from metalit.functional.predictive import expected_calibration_error, gaussian_nll, gaussian_spread, mixture
 from metalit.networks.normalisation import batch_norm_mode
@@ -46,7 +46,7 @@ class ParticleMetaLearner(GradientBasedMetaLearner, ABC):
     ) -> None:
         super().__init__(network, update_rule, **learner)
         if batch_norm_mode(network) not in ("batch", "none"):
-            raise ValueError(
+            raise UserError(
                 f"{type(self).__name__} runs a network with several parameters at once, which cannot share running "
                 "statistics: use batch_norm: batch or none"
             )

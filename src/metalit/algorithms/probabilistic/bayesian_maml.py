@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from metalit.algorithms.probabilistic.base import ParticleMetaLearner
 from metalit.episode import Labelled
-from metalit.functional.checks import at_least, not_negative, positive
+from metalit.errors import at_least, not_negative, positive
 from metalit.functional.stein import stein_direction
 from metalit.objectives import ChaserLoss, Objective
 from metalit.tasks.parameters import Params, select

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from metalit.algorithms.base import MetaLearner
 from metalit.episode import Labelled
+from metalit.errors import SettingError, UserError, at_least
 from metalit.functional.predictive import gaussian_nll, gaussian_spread
 from metalit.objectives import Measure, measure_nothing
 from metalit.outcome import Outcome
@@ -53,11 +54,10 @@ class NeuralProcess(MetaLearner, ABC):
 
     def __init__(self, network: nn.Module, min_context: int | None = None, **learner: Any) -> None:
         super().__init__(network, **learner)
-        if min_context is not None and min_context < 1:
-            raise ValueError(f"min_context is {min_context}, but must be at least 1")
+        at_least(1, min_context=min_context)
         self.min_context = min_context
         if self.objective.looks_at_adaptation:
-            raise ValueError(
+            raise UserError(
                 f"the objective {type(self.objective).__name__} looks at adapted parameters, and a neural process "
                 "adapts none: use a gradient-based method"
             )
@@ -138,7 +138,9 @@ class NeuralProcess(MetaLearner, ABC):
         everything, shots = whole_context(support), len(support.y)
         least = shots if self.min_context is None else self.min_context
         if least > shots:
-            raise ValueError(f"min_context is {least}, but a task has only {shots} support points")
+            raise SettingError(
+                "min_context", least, f"at most {shots}, the shots of a task", owner=type(self)
+            )
         order = uniform_like(support.y[:, 0]).argsort().argsort()
         size = least + (uniform_like(support.y[0, 0]) * (shots - least + 1)).floor()
         return everything._replace(counts=(order < size).to(support.y.dtype))
@@ -151,7 +153,7 @@ def whole_context(support: Labelled) -> Context:
         ValueError: the tasks are classification.
     """
     if not support.y.is_floating_point():
-        raise ValueError(
+        raise UserError(
             "a neural process predicts numbers, but the labels are integers: use a method that classifies"
         )
     return Context(*support, counts=torch.ones_like(support.y[:, 0]))

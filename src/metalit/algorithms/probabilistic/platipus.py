@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from metalit.algorithms.probabilistic.base import ParticleMetaLearner
 from metalit.episode import Labelled
-from metalit.functional.checks import not_negative, positive
+from metalit.errors import UserError, not_negative, positive
 from metalit.functional.predictive import gaussian_kl
 from metalit.tasks.parameters import Params, scope, select
 from metalit.tasks.task_context import normal_like
@@ -100,7 +100,7 @@ class PLATIPUS(ParticleMetaLearner):
     def gaussian(self, meta: Params, examples: Labelled, which: str) -> tuple[Tensor, Tensor]:
         """Return mean and log std of the ``prior`` or ``posterior``, all parameters in a row, ``[P]`` each."""
         if self.adapted_names != list(self.shapes):
-            raise ValueError(
+            raise UserError(
                 "parameters were frozen after PLATIPUS was made, which has a variance for each: freeze them before"
             )
         network = scope(meta, "network")
