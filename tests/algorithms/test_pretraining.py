@@ -13,6 +13,8 @@ from metalit import Episode, Labelled
 from metalit.algorithms import Baseline, BaselinePlusPlus, MetaBaseline, SimpleShot
 from metalit.networks import Conv4
 
+pytestmark = pytest.mark.algorithms("Baseline", "BaselinePlusPlus", "MetaBaseline", "SimpleShot")
+
 
 def trainer(folder, max_steps=1):
     return L.Trainer(logger=False, enable_progress_bar=False, enable_model_summary=False, accelerator="cpu",
