@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from selection import algorithms_of, check_names
+from selection import algorithms_of, check_names, marks_of
 
 os.environ["WANDB_MODE"] = "offline"  # no test may reach a server, on whosever machine
 
@@ -35,9 +35,11 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave all rows but one of n to the slow tests, by a hash of their names, where a test is marked ``sample(n)``.
 
-    With ``--algorithm`` leave out what does not belong to it.
+    Mark what goes by a test's place and row. With ``--algorithm`` leave out what does not belong to it.
     """
     for item in items:
+        for name in marks_of(item):
+            item.add_marker(name)
         mark = item.get_closest_marker("sample")
         if mark and zlib.crc32(item.name.encode()) % mark.args[0]:
             item.add_marker("slow")

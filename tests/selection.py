@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import sys
 from collections.abc import Iterable
 from difflib import get_close_matches
 from functools import cache
@@ -14,6 +15,11 @@ from yaml_files import read_yaml
 
 TESTS = Path(__file__).parent
 CONFIGS, PAGES = TESTS.parent / "configs", TESTS.parent / "docs" / "algorithms"
+# what is around the mathematics: processes, files, pages, the command line
+SERVICE = {"cli", "cluster", "distributed", "evaluation", "runs"}  # folders
+SERVICE |= {
+    "test_benchmarks", "test_configs", "test_docker", "test_docs", "test_gpu_check", "test_loading", "test_selection",
+}  # fmt: skip
 # a name alone, with its module before it, or with something after it: metalit.algorithms.MAML, MAML-glyphs
 NAMED = re.compile(r"(?:[\w.]+\.)?(\w+)(?:[-/ ].*)?")
 
@@ -87,3 +93,22 @@ def algorithms_of(item: pytest.Item) -> set[str]:
     if mark := item.get_closest_marker("algorithms"):
         return set(mark.args)
     return {by_module().get(item.path.stem.removeprefix("test_"), "")} & algorithms().keys()
+
+
+def compiles(value: Any) -> bool:
+    """Whether an argument of a row is an engine that compiles, or settings with one."""
+    values = value.values() if isinstance(value, dict) else [value]
+    return any(getattr(each, "compile", False) is True for each in values)
+
+
+def marks_of(item: pytest.Item) -> set[str]:
+    """Return the marks that a test has by its place and its row: ``battery``, ``compile`` and ``service``."""
+    place = item.path.relative_to(TESTS)
+    arguments = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    found = {"service"} if {place.parts[0], place.stem} & SERVICE else set()
+    if "compile" in item.name.replace("uncompiled", "") or any(map(compiles, arguments)):
+        found.add("compile")
+    table = getattr(sys.modules.get("cases"), "CASES", None)  # THE table, not any other of that name
+    if table is not None and getattr(item.module, "CASES", None) is table:
+        found |= {"battery"} if any(isinstance(each, str) and each in table for each in arguments) else set()
+    return found

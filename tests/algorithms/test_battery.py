@@ -105,6 +105,7 @@ def test_fits_validates_and_tests(name, domain, tmp_path):
     assert algorithm.last_evaluation.indices.tolist() == list(range(5))
 
 
+@pytest.mark.learns
 @over_rows
 @pytest.mark.sample(12)
 def test_learns(name, domain):
