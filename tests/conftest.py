@@ -1,5 +1,6 @@
 """Fixtures that several folders of tests share."""
 
+import gc
 import os
 import sys
 import zlib
@@ -9,6 +10,7 @@ import pytest
 
 from selection import algorithms_of, check_names, marks_of
 
+gc.disable()  # until tests run: what is imported and collected stays, and is looked through in vain
 os.environ["WANDB_MODE"] = "offline"  # no test may reach a server, on whosever machine
 
 
@@ -47,6 +49,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         others = [item for item in items if names.isdisjoint(algorithms_of(item))]
         items[:] = [item for item in items if not names.isdisjoint(algorithms_of(item))]
         config.hook.pytest_deselected(items=others)
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage from now on, but not among what was imported and collected."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

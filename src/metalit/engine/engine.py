@@ -34,6 +34,7 @@ from metalit.outcome import Outcome
 from metalit.tasks.parameters import Params
 from metalit.tasks.task_context import TaskContext, without_writes
 
+ALWAYS_THERE = ("inductor", "aot_eager", "eager")  # of torch's backends, whose list takes seconds to load
 Task = Callable[[Params, Labelled, Labelled], Outcome]
 MetaGradient = tuple[Params, Tensor, Outcome]
 
@@ -71,11 +72,11 @@ class Engine:
     def __post_init__(self) -> None:
         if self.chunk_size is not None and self.chunk_size < 1:
             raise ValueError(f"engine.chunk_size is {self.chunk_size}, but must be at least 1")
-        # only then, for the list takes seconds to load
-        known = torch.compiler.list_backends(exclude_tags=()) if self.compile else [self.compile_backend]
-        if self.compile_backend not in known:
-            names = ", ".join(known)
-            raise ValueError(f"engine.compile_backend is {self.compile_backend}, but there are {names}")
+        if self.compile and self.compile_backend not in ALWAYS_THERE:
+            known = torch.compiler.list_backends(exclude_tags=())
+            if self.compile_backend not in known:
+                names = ", ".join(known)
+                raise ValueError(f"engine.compile_backend is {self.compile_backend}, but there are {names}")
 
     @property
     def over_vmap(self) -> bool:

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
-from torch._dynamo.exc import TorchDynamoException
 
 Attempt = Callable[[], object]
 NO_DERIVATIVE = ("setup_context", "derivative for", "saved tensor hooks")  # in torch's messages
@@ -57,6 +56,10 @@ def explained(one_alone: Attempt, vectorised: Attempt) -> Iterator[None]:
                 "engine.mapping is vmap, but torch cannot vectorise this network or method, which runs one task after "
                 f"the other: use loop. Torch says: {first_line(cause)}"
             ) from cause
+        from torch._dynamo.exc import (
+            TorchDynamoException,  # takes seconds, and errors of the compiler are rare
+        )
+
         if isinstance(error, TorchDynamoException):
             raise CannotCompileError(
                 "engine.compile is True, but torch cannot compile this network or method, which runs uncompiled: use "
