@@ -122,6 +122,7 @@ def test_every_family_is_represented():
 
 
 @over_rows
+@pytest.mark.service
 @pytest.mark.sample(3)
 def test_fits_validates_and_tests(name, domain, tmp_path):
     trainer = quiet_trainer(tmp_path, max_epochs=2)
@@ -274,6 +275,7 @@ class SaveAfter(L.Callback):
 
 
 @over_rows
+@pytest.mark.service
 @pytest.mark.sample(3)
 def test_resume_gives_the_same_next_step(name, domain, tmp_path):
     def fit(checkpoint=None):
@@ -328,6 +330,7 @@ def rows_with_precisions():
 
 
 @pytest.mark.parametrize(("name", "domain", "kind"), list(rows_with_precisions()))
+@pytest.mark.service
 @pytest.mark.sample(8)
 def test_mixed_precision_goes_where_float32_goes(name, domain, kind, tmp_path):
     settings, distance, cosine = PRECISIONS[kind]
