@@ -6,11 +6,11 @@ is wrong by construction: ``broken`` yields all there are of one configuration.
 
 from collections.abc import Callable, Iterator
 from copy import deepcopy
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
+from yaml_files import read_yaml
 
 Settings = dict[str, Any]
 Way = tuple[str | int, ...]
@@ -139,7 +139,7 @@ class Mutation(NamedTuple):
 
 def whole(path: Path, more: Settings) -> Settings:
     """Return an experiment in miniature, with settings of every kind."""
-    settings: Settings = deepcopy(yaml.safe_load(path.read_text()))
+    settings: Settings = deepcopy(read_yaml(path))
     for way, _ in list(nodes(settings)):
         if way[-1] in SMALL:
             put(settings, way, SMALL[str(way[-1])])
@@ -293,6 +293,7 @@ def changed(settings: Settings, way: Way, value: Any) -> Settings:
     return mutated
 
 
+@cache  # of the few hundred ways of an experiment, a hundred thousand times
 def dotted(way: Way) -> str:
     """Return an option's name as the user writes it."""
     return ".".join(key for key in way if isinstance(key, str) and key != "init_args")

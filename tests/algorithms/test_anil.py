@@ -11,6 +11,7 @@ from metalit import Labelled
 from metalit.algorithms import ANIL, BOIL, MAML
 from metalit.networks import MLP, Classifier, Conv4
 
+pytestmark = pytest.mark.algorithms("ANIL", "BOIL")
 HEAD = ["layers.4.*"]
 
 

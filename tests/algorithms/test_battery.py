@@ -19,6 +19,14 @@ from metalit.algorithms import MetaLearner
 # in the default suite most algorithms have their first domain alone
 BOTH = {"MAML", "PLATIPUS"}
 SECOND = {"MAMLPlusPlus", "SNAIL"}  # images instead: their batch norms are what is special
+# of each family one, for what all algorithms have from their base class
+REPRESENTATIVES = {
+    "MAML": "sinusoid",
+    "PrototypicalNetwork": "glyphs",
+    "SNAIL": "glyphs",
+    "MetaGANMAML": "glyphs",
+    "ConditionalNeuralProcess": "sinusoid",
+}
 
 
 def rows():
@@ -35,6 +43,22 @@ over_rows = pytest.mark.parametrize(
     [
         pytest.param(name, domain, marks=[pytest.mark.slow] if slow else [], id=f"{name}-{domain}")
         for name, domain, slow in rows()
+    ],
+)
+
+over_representatives = pytest.mark.parametrize(
+    ("name", "domain"), REPRESENTATIVES.items(), ids=map("-".join, REPRESENTATIVES.items())
+)
+representatives_first = pytest.mark.parametrize(
+    ("name", "domain"),
+    [
+        pytest.param(
+            name,
+            domain,
+            marks=[] if REPRESENTATIVES.get(name) == domain else [pytest.mark.slow],
+            id=f"{name}-{domain}",
+        )
+        for name, domain, _ in rows()
     ],
 )
 
@@ -89,7 +113,16 @@ def test_every_exported_algorithm_has_a_row():
     assert final == set(CASES)
 
 
+def test_every_family_is_represented():
+    def families(names):
+        return {CASES[name].algorithm.__module__.split(".")[2] for name in names}
+
+    assert families(REPRESENTATIVES) == families(CASES)
+    assert all(domain in CASES[name].learning for name, domain in REPRESENTATIVES.items())
+
+
 @over_rows
+@pytest.mark.service
 @pytest.mark.sample(3)
 def test_fits_validates_and_tests(name, domain, tmp_path):
     trainer = quiet_trainer(tmp_path, max_epochs=2)
@@ -105,6 +138,7 @@ def test_fits_validates_and_tests(name, domain, tmp_path):
     assert algorithm.last_evaluation.indices.tolist() == list(range(5))
 
 
+@pytest.mark.learns
 @over_rows
 @pytest.mark.sample(12)
 def test_learns(name, domain):
@@ -199,9 +233,10 @@ ENGINES = {
 
 
 def rows_with_engines():
-    for number, (name, domain, slow) in enumerate(rows()):
+    for name, domain, slow in rows():
         for kind, engine in ENGINES.items():
-            marks = [pytest.mark.slow] if slow or (kind == "compiled" and number) else []
+            rare = kind == "compiled" and (name, domain) != ("MAML", "sinusoid")
+            marks = [pytest.mark.slow] if slow or rare else []
             yield pytest.param(name, domain, engine, marks=marks, id=f"{name}-{domain}-{kind}")
 
 
@@ -240,6 +275,7 @@ class SaveAfter(L.Callback):
 
 
 @over_rows
+@pytest.mark.service
 @pytest.mark.sample(3)
 def test_resume_gives_the_same_next_step(name, domain, tmp_path):
     def fit(checkpoint=None):
@@ -294,6 +330,7 @@ def rows_with_precisions():
 
 
 @pytest.mark.parametrize(("name", "domain", "kind"), list(rows_with_precisions()))
+@pytest.mark.service
 @pytest.mark.sample(8)
 def test_mixed_precision_goes_where_float32_goes(name, domain, kind, tmp_path):
     settings, distance, cosine = PRECISIONS[kind]
@@ -306,7 +343,7 @@ def test_mixed_precision_goes_where_float32_goes(name, domain, kind, tmp_path):
     assert torch.cosine_similarity(found, expected, dim=0) > cosine
 
 
-@over_rows
+@over_representatives
 def test_predicts_through_the_data_module(name, domain, tmp_path):
     predictions = quiet_trainer(tmp_path).predict(CASES[name].make(domain), CASES[name].data(domain))
     assert torch.cat([batch["index"] for batch in predictions]).tolist() == list(range(5))
@@ -330,7 +367,7 @@ class Damage(L.Callback):
             next(learner.parameters()).grad.view(-1)[-1] = torch.inf
 
 
-@over_rows
+@representatives_first
 @pytest.mark.parametrize(
     ("what", "message"),
     [
@@ -338,7 +375,6 @@ class Damage(L.Callback):
         ("gradient", r"meta-gradient is not finite at step 1 \(training episodes 4-7\)"),
     ],
 )
-@pytest.mark.sample(3)
 def test_what_is_not_finite_stops_training_before_the_step(what, message, name, domain, tmp_path):
     algorithm, damage = CASES[name].make(domain), Damage(what)
     trainer = quiet_trainer(
@@ -350,7 +386,7 @@ def test_what_is_not_finite_stops_training_before_the_step(what, message, name, 
     assert all(torch.equal(value, after[key]) for key, value in damage.before.items())
 
 
-@over_rows
+@over_representatives
 def test_evaluation_in_inference_mode_is_refused(name, domain, tmp_path):
     trainer = quiet_trainer(tmp_path, inference_mode=True)
     with pytest.raises(RuntimeError, match="inference_mode=False"):

@@ -171,6 +171,7 @@ def test_the_multi_step_loss_of_one_step_is_the_query_loss(steps):
     assert one.item() == other.item()
 
 
+@pytest.mark.learns
 def test_learned_rates_come_apart_and_help():
     """Two slopes, whose features are of different scale: no single rate suits both, nor both steps."""
 

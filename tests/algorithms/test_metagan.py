@@ -20,6 +20,7 @@ from metalit.evaluation.learner import GeneratingLearner
 from metalit.evaluation.training_log import TrainingLog
 from metalit.networks import ConvMaps, ImageGenerator
 
+pytestmark = pytest.mark.algorithms("MetaGANMAML", "MetaGANRelationNetwork")
 BOTH = ["MetaGANMAML", "MetaGANRelationNetwork"]
 
 

@@ -17,6 +17,7 @@ from metalit.networks import AttentiveProcess, ConditionalProcess
 from metalit.objectives import JointLoss
 from metalit.tasks import TaskContext
 
+pytestmark = pytest.mark.algorithms("ConditionalNeuralProcess", "AttentiveNeuralProcess")
 INPUTS, OUTPUTS, SHOTS, QUERIES = 2, 3, 6, 4
 
 

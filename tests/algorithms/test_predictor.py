@@ -62,6 +62,7 @@ class Predictions(L.Callback):
 
 
 @pytest.mark.parametrize("name", CLASSIFICATION)
+@pytest.mark.service
 @pytest.mark.sample(3)
 def test_right_after_fit_it_predicts_as_the_test_does(name, tmp_path):
     torch.manual_seed(0)

@@ -13,6 +13,8 @@ from metalit import Episode, Labelled
 from metalit.algorithms import Baseline, BaselinePlusPlus, MetaBaseline, SimpleShot
 from metalit.networks import Conv4
 
+pytestmark = pytest.mark.algorithms("Baseline", "BaselinePlusPlus", "MetaBaseline", "SimpleShot")
+
 
 def trainer(folder, max_steps=1):
     return L.Trainer(logger=False, enable_progress_bar=False, enable_model_summary=False, accelerator="cpu",
@@ -67,6 +69,7 @@ def test_the_centre_is_the_running_mean_of_training_embeddings(tmp_path):
     torch.testing.assert_close(learner.head.centre, 0.25 * torch.stack(means).mean(dim=0).detach())
 
 
+@pytest.mark.learns
 def test_in_two_stages(tmp_path):
     """A classifier first; then training on episodes goes on from its network, which classifies new classes already."""
     torch.manual_seed(0)

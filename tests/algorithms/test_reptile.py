@@ -15,6 +15,7 @@ from metalit import Engine, Labelled
 from metalit.algorithms import FOMAML, FOML, MAML, Reptile
 from metalit.objectives import JointLoss, QueryLoss, ReptileLoss
 
+pytestmark = pytest.mark.algorithms("Reptile", "FOML")
 ALPHA = 0.05
 
 

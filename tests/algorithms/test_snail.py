@@ -11,7 +11,7 @@ from torch import nn
 
 from metalit import Episode, Labelled
 from metalit.algorithms import SNAIL
-from metalit.networks.causal import AttentionBlock, CausalLayers, DenseBlock, TCBlock
+from metalit.networks.causal import AttentionBlock, CausalLayers, TCBlock
 from metalit.objectives import ContrastiveAdaptation
 
 WAYS, SHOTS, QUERIES, FEATURES = 3, 2, 4, 6
@@ -89,18 +89,6 @@ def test_attention_is_a_mean_over_the_past():
         torch.testing.assert_close(outputs[t, 4:], scores.softmax(0) @ block.values(x[: t + 1]))
     scores = block.queries(x[6]) @ block.keys(x).T / math.sqrt(6)
     torch.testing.assert_close(block.next_step(x[6:], memory)[0, 4:], scores.softmax(0) @ block.values(x))
-
-
-def test_dense_block_is_a_causal_convolution():
-    torch.manual_seed(0)
-    block = DenseBlock(4, 5, dilation=2).double()
-    convolution = nn.Conv1d(4, 10, kernel_size=2, dilation=2, padding=2).double()
-    with torch.no_grad():
-        convolution.weight.copy_(block.gates.weight.unflatten(1, (2, 4)).transpose(1, 2))
-        convolution.bias.copy_(block.gates.bias)
-    x = torch.randn(6, 4, dtype=torch.float64)
-    candidate, gate = convolution(x.T.unsqueeze(0))[0, :, :6].T.chunk(2, dim=-1)
-    torch.testing.assert_close(block(x)[0], torch.cat([x, candidate.tanh() * gate.sigmoid()], dim=-1))
 
 
 def test_queries_do_not_see_one_another(episode):

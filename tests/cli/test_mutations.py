@@ -10,18 +10,16 @@ from pathlib import Path
 from urllib.error import URLError
 
 import pytest
-import yaml
 
 from commands import complaint, write_yaml
 from metalit.cli import main
 from miniature import write_omniglot
 from mutations import MORE, broken, whole
+from yaml_files import read_yaml
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 EXPERIMENTS = [
-    path
-    for path in sorted(CONFIGS.rglob("*.yaml"))
-    if "class_path" in yaml.safe_load(path.read_text()).get("model", {})
+    path for path in sorted(CONFIGS.rglob("*.yaml")) if "class_path" in read_yaml(path).get("model", {})
 ]
 OMNIGLOT = {
     "root": "OMNIGLOT_ROOT",
@@ -37,7 +35,7 @@ LEVELS = (
 
 
 def in_miniature(path):
-    settings = yaml.safe_load(path.read_text())
+    settings = read_yaml(path)
     more = {"data.init_args": MORE["data.init_args"]}
     if path.parent.name == "omniglot":
         where = (

@@ -13,7 +13,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import wandb
 from lightning.pytorch.utilities import rank_zero_only
 from PIL import Image
 
@@ -98,6 +97,8 @@ class FakeConfig(dict):
 @pytest.fixture
 def runs(monkeypatch):
     """The runs that are opened, in place of W&B's own; offline."""
+    import wandb
+
     opened = []
 
     def init(**options):
@@ -172,6 +173,8 @@ def test_users_choice_comes_first(mode, monkeypatch):
 
 
 def test_server_that_refuses_the_key_makes_it_offline(monkeypatch, tmp_path, runs):
+    import wandb
+
     asked = []
 
     def refuse(**options):
@@ -325,6 +328,8 @@ def test_group_tags_and_limits(runs, tmp_path, monkeypatch):
 
 
 def test_online_resumes_by_id_unless_parts_are_unsent(runs, tmp_path, monkeypatch):
+    import wandb
+
     log_steps(logger_of(tmp_path), [0])
     monkeypatch.setenv("WANDB_MODE", "online")
     wandb.teardown()

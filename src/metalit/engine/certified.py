@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any
 from weakref import WeakSet
 
-from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from torch.nn.modules.module import _has_any_global_hook
@@ -113,6 +112,10 @@ def announce(learner: nn.Module, reason: str | None) -> None:
     if learner in _told:
         return
     _told.add(learner)
+    from lightning.pytorch.utilities import (
+        rank_zero_info,  # seconds, which no one pays who has no learner of Lightning
+    )
+
     if reason is None:
         rank_zero_info(
             "meta-gradients are taken over vmap: every module is of a class that is tested with it"

@@ -29,12 +29,13 @@ from metalit.engine.derivatives import (
 )
 from metalit.engine.vectorising import explained
 from metalit.episode import Episode, Labelled
-from metalit.errors import SettingError, at_least
+from metalit.errors import at_least, check
 from metalit.objectives import Objective
 from metalit.outcome import Outcome
 from metalit.tasks.parameters import Params
 from metalit.tasks.task_context import TaskContext, without_writes
 
+ALWAYS_THERE = ("inductor", "aot_eager", "eager")  # of torch's backends, whose list takes seconds to load
 Task = Callable[[Params, Labelled, Labelled], Outcome]
 MetaGradient = tuple[Params, Tensor, Outcome]
 
@@ -71,10 +72,10 @@ class Engine:
 
     def __post_init__(self) -> None:
         at_least(1, chunk_size=self.chunk_size)
-        # only then, for the list takes seconds to load
-        known = torch.compiler.list_backends(exclude_tags=()) if self.compile else [self.compile_backend]
-        if self.compile_backend not in known:
-            raise SettingError("compile_backend", self.compile_backend, f"one of {', '.join(known)}")
+        if self.compile and self.compile_backend not in ALWAYS_THERE:
+            known = torch.compiler.list_backends(exclude_tags=())
+            expected = f"one of {', '.join(known)}"
+            check("compile_backend", self.compile_backend, self.compile_backend in known, expected)
 
     @property
     def over_vmap(self) -> bool:

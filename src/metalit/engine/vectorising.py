@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
-from torch._dynamo.exc import TorchDynamoException
 
 from metalit.errors import SettingError, UserError
 
@@ -61,6 +60,10 @@ def explained(one_alone: Attempt, vectorised: Attempt) -> Iterator[None]:
                 "loop, for torch cannot vectorise this network or method, which runs one task after the other. Torch "
                 f"says: {first_line(cause)}",
             ) from cause
+        from torch._dynamo.exc import (
+            TorchDynamoException,  # takes seconds, and errors of the compiler are rare
+        )
+
         if isinstance(error, TorchDynamoException):
             raise CannotCompileError(
                 "model.engine.compile",
