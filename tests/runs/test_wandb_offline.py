@@ -17,9 +17,9 @@ from metalit.algorithms import PrototypicalNetwork
 from metalit.cli import main
 from metalit.data import Glyphs
 from metalit.evaluation import read_results
-from metalit.evaluation.training_log import TrainingLog
 from metalit.networks import Conv4
 from metalit.runs import WandbLogger
+from metalit.runs.training_log import TrainingLog
 from metalit.runs.wandb_record import RECORD_FILE, RunRecord
 from runs.wandb_files import STEP, read_parts
 
