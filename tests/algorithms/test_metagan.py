@@ -17,8 +17,8 @@ from metalit.algorithms import MetaGANMAML, MetaGANRelationNetwork
 from metalit.algorithms.generative.joint_optimizer import JointOptimizer
 from metalit.evaluation import Figures
 from metalit.evaluation.learner import GeneratingLearner
-from metalit.evaluation.training_log import TrainingLog
 from metalit.networks import ConvMaps, ImageGenerator
+from metalit.runs.training_log import TrainingLog
 
 pytestmark = pytest.mark.algorithms("MetaGANMAML", "MetaGANRelationNetwork")
 BOTH = ["MetaGANMAML", "MetaGANRelationNetwork"]

@@ -15,8 +15,8 @@ from metalit.episode import Episode, Labelled
 from metalit.evaluation import Figures
 from metalit.evaluation.episode_sheet import RIGHT, WRONG, episode_sheet, is_sheet_possible
 from metalit.evaluation.figures import adaptation, adaptation_curve, learning_curves
-from metalit.evaluation.training_log import TrainingLog
 from metalit.metrics import Summary
+from metalit.runs.training_log import TrainingLog
 
 
 def write_log(path, rows):

@@ -12,8 +12,8 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from metalit.episode import Episode
-from metalit.evaluation.training_log import Curve, TrainingLog
 from metalit.metrics.episode_metrics import Summary
+from metalit.runs.training_log import Curve, TrainingLog
 
 # Okabe and Ito's colours, told apart by colour-blind readers too
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#555555"

@@ -36,11 +36,15 @@ class TrainingLog:
         self.rows = list(rows)
 
     @classmethod
-    def read(cls, path: Path) -> "TrainingLog":
+    def read(cls, path: Path, since: float = 0.0) -> "TrainingLog":
         """Read ``metrics.csv`` and the parts before it, ``metrics-1.csv``, ``metrics-2.csv``, ...
 
         A part that starts again at an earlier step replaces what was logged from that step on. It may start with the
         validation of a step whose training is in the part before.
+
+        Args:
+            path: of ``metrics.csv``, which need not be there yet.
+            since: seconds since 1970; parts that were last written before are those of another training.
         """
         numbered = path.parent.glob(f"{path.stem}-*{path.suffix}")
         parts = sorted(
@@ -48,7 +52,7 @@ class TrainingLog:
         )
         rows: list[Row] = []
         for part in [*(part for _, part in parts), path]:
-            new = _read_rows(part) if part.is_file() else []
+            new = _read_rows(part) if part.is_file() and part.stat().st_mtime >= since else []
             rows = _kept(rows, new) + new
         return cls(rows)
 
