@@ -24,7 +24,7 @@ from metalit.engine.finite import Batch, has_finite_gradient, stop_if_not_finite
 from metalit.episode import Episode, Labelled
 from metalit.metrics.episode_metrics import episode_metrics, summarise
 from metalit.metrics.episode_values import EpisodeValues, Evaluation
-from metalit.networks.normalisation import batch_norm_mode
+from metalit.networks.normalisation import batch_norm_mode, batch_norms
 from metalit.objectives import Measure, Objective, QueryLoss, measure_nothing
 from metalit.outcome import Outcome
 from metalit.ranks import mean_over_ranks, refuse_shared_tasks
@@ -49,6 +49,8 @@ class MetaLearner(L.LightningModule, ABC):
         lr_scheduler_interval: what the schedule advances with.
         engine: how the tasks of a meta-batch are computed.
         pretrained: a checkpoint, of any method, whose ``network`` training starts from.
+        frozen_batch_norm: shell-style patterns of the network's batch norms, e.g. ``["*"]`` for all, that normalise by
+            their running statistics in training too and leave these as they are; scale and shift are trained.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class MetaLearner(L.LightningModule, ABC):
         lr_scheduler_interval: Literal["epoch", "step"] = "epoch",
         engine: Engine = Engine(),  # noqa: B008  # frozen
         pretrained: str | None = None,
+        frozen_batch_norm: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.network = network
@@ -68,6 +71,9 @@ class MetaLearner(L.LightningModule, ABC):
         self.lr_scheduler_interval = lr_scheduler_interval
         self.engine = engine
         self.pretrained, self._resumed = pretrained, False
+        self.frozen_batch_norm = tuple(frozen_batch_norm)
+        for module in batch_norms(network, self.frozen_batch_norm).values():
+            module.eval()
         self.evaluation = EpisodeValues()
         self.last_evaluation: Evaluation | None = None
         self.task_seed: Tensor
@@ -185,7 +191,15 @@ class MetaLearner(L.LightningModule, ABC):
             "algorithm": type(self).__name__,
             "batch_norm": batch_norm_mode(*self.predicting()),
             "transductive": self.transductive(),
+            **({"frozen_batch_norm": list(self.frozen_batch_norm)} if self.frozen_batch_norm else {}),
         }
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode of all modules but frozen batch norms, which stay in evaluation mode."""
+        super().train(mode)
+        for module in batch_norms(self.network, self.frozen_batch_norm).values():
+            module.eval()
+        return self
 
     def forward(self, episode: Episode) -> Outcome:
         """Return the outcome of every task: differentiable, and without a change of any state."""
@@ -275,9 +289,25 @@ class MetaLearner(L.LightningModule, ABC):
         self._resumed = True
 
     def on_fit_start(self) -> None:
-        """Start training from a pretrained network, unless a run is resumed."""
+        """Start training from a pretrained network, unless a run is resumed.
+
+        Raises:
+            ValueError: a checkpoint that does not fit, or a frozen batch norm that has nothing to normalise by.
+        """
+        for name, module in batch_norms(self.network, self.frozen_batch_norm).items():
+            if not module.track_running_stats:
+                raise ValueError(
+                    f"model.frozen_batch_norm matches {name}, which has no running statistics to normalise by: give "
+                    "the network batch_norm: running"
+                )
+            module.train()  # till training starts, for Lightning warns of modules in evaluation mode before
         if self.pretrained is not None and not self._resumed:
             load_network(self.network, self.pretrained)
+
+    def on_train_start(self) -> None:
+        """Freeze the batch norms that are to be frozen."""
+        for module in batch_norms(self.network, self.frozen_batch_norm).values():
+            module.eval()
 
     def training_step(self, episode: Episode, batch_idx: int) -> Tensor:
         """Return the meta-loss, which carries its gradient."""
