@@ -310,7 +310,16 @@ class MetaLearner(L.LightningModule, ABC):
             module.eval()
 
     def training_step(self, episode: Episode, batch_idx: int) -> Tensor:
-        """Return the meta-loss, which carries its gradient."""
+        """Return the meta-loss, which carries its gradient.
+
+        Raises:
+            RuntimeError: there is no trainer.
+        """
+        if self._trainer is None:
+            raise RuntimeError(
+                f"training_step belongs to Lightning, and {type(self).__name__} has no Trainer: fit it by "
+                "Trainer.fit(learner, data), or take loss = learner.meta_loss(episode) in a loop of your own"
+            )
         parameters, buffers = self.meta()
         scaler = self.trainer.scaler
         if batch_idx == 0 or not self._batches_are_divided:
