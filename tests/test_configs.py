@@ -29,7 +29,6 @@ MINIATURE = {
     "test_episodes": 2,
     "queries": 3,
     "classes": 20,
-    "latent_lr": 1.0,  # of LEO: an embedding of 4 channels does not bear the authors' steps
     "eval_classes": 5,
     "max_steps": 2,
     "limit_val_batches": 1,
