@@ -25,7 +25,7 @@ from metalit.episode import Episode, Labelled
 from metalit.errors import UserError
 from metalit.metrics.episode_metrics import episode_metrics, summarise
 from metalit.metrics.episode_values import EpisodeValues, Evaluation
-from metalit.networks.normalisation import batch_norm_mode
+from metalit.networks.normalisation import batch_norm_mode, batch_norms
 from metalit.objectives import Measure, Objective, QueryLoss, measure_nothing
 from metalit.outcome import Outcome
 from metalit.ranks import mean_over_ranks, refuse_shared_tasks
@@ -50,6 +50,8 @@ class MetaLearner(L.LightningModule, ABC):
         lr_scheduler_interval: what the schedule advances with.
         engine: how the tasks of a meta-batch are computed.
         pretrained: a checkpoint, of any method, whose ``network`` training starts from.
+        frozen_batch_norm: shell-style patterns of the network's batch norms, e.g. ``["*"]`` for all, that normalise by
+            their running statistics in training too and leave these as they are; scale and shift are trained.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class MetaLearner(L.LightningModule, ABC):
         lr_scheduler_interval: Literal["epoch", "step"] = "epoch",
         engine: Engine = Engine(),  # noqa: B008  # frozen
         pretrained: str | None = None,
+        frozen_batch_norm: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.network = network
@@ -69,6 +72,9 @@ class MetaLearner(L.LightningModule, ABC):
         self.lr_scheduler_interval = lr_scheduler_interval
         self.engine = engine
         self.pretrained, self._resumed = pretrained, False
+        self.frozen_batch_norm = tuple(frozen_batch_norm)
+        for module in batch_norms(network, self.frozen_batch_norm).values():
+            module.eval()
         self.evaluation = EpisodeValues()
         self.last_evaluation: Evaluation | None = None
         self.task_seed: Tensor
@@ -186,7 +192,15 @@ class MetaLearner(L.LightningModule, ABC):
             "algorithm": type(self).__name__,
             "batch_norm": batch_norm_mode(*self.predicting()),
             "transductive": self.transductive(),
+            **({"frozen_batch_norm": list(self.frozen_batch_norm)} if self.frozen_batch_norm else {}),
         }
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode of all modules but frozen batch norms, which stay in evaluation mode."""
+        super().train(mode)
+        for module in batch_norms(self.network, self.frozen_batch_norm).values():
+            module.eval()
+        return self
 
     def forward(self, episode: Episode) -> Outcome:
         """Return the outcome of every task: differentiable, and without a change of any state."""
@@ -276,12 +290,37 @@ class MetaLearner(L.LightningModule, ABC):
         self._resumed = True
 
     def on_fit_start(self) -> None:
-        """Start training from a pretrained network, unless a run is resumed."""
+        """Start training from a pretrained network, unless a run is resumed.
+
+        Raises:
+            ValueError: a checkpoint that does not fit, or a frozen batch norm that has nothing to normalise by.
+        """
+        for name, module in batch_norms(self.network, self.frozen_batch_norm).items():
+            if not module.track_running_stats:
+                raise UserError(
+                    f"model.frozen_batch_norm matches {name}, which has no running statistics to normalise by: give "
+                    "the network batch_norm: running"
+                )
+            module.train()  # till training starts, for Lightning warns of modules in evaluation mode before
         if self.pretrained is not None and not self._resumed:
             load_network(self.network, self.pretrained)
 
+    def on_train_start(self) -> None:
+        """Freeze the batch norms that are to be frozen."""
+        for module in batch_norms(self.network, self.frozen_batch_norm).values():
+            module.eval()
+
     def training_step(self, episode: Episode, batch_idx: int) -> Tensor:
-        """Return the meta-loss, which carries its gradient."""
+        """Return the meta-loss, which carries its gradient.
+
+        Raises:
+            RuntimeError: there is no trainer.
+        """
+        if self._trainer is None:
+            raise RuntimeError(
+                f"training_step belongs to Lightning, and {type(self).__name__} has no Trainer: fit it by "
+                "Trainer.fit(learner, data), or take loss = learner.meta_loss(episode) in a loop of your own"
+            )
         parameters, buffers = self.meta()
         scaler = self.trainer.scaler
         if batch_idx == 0 or not self._batches_are_divided:

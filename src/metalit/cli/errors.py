@@ -318,7 +318,9 @@ def explain_no_class(mistake: Mistake) -> tuple[str, str] | None:
 def explain_class(mistake: Mistake) -> tuple[str, str] | None:
     """A class that does not exist, or does not fit."""
     match = next((match for pattern in WRONG_CLASS if (match := re.search(pattern, mistake.text))), None)
-    if match is None or "cannot import" in mistake.text:  # that is a module of the user's own, and says what is wrong
+    if (
+        match is None or "cannot import" in mistake.text
+    ):  # that is a module of the user's own, and says what is wrong
         return None
     found, spec = match.groupdict(), literal(mistake.value)
     given = spec.get("class_path") if isinstance(spec, dict) else None

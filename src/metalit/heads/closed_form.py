@@ -62,8 +62,8 @@ class RidgeRegression(Head):
 class SupportVectorMachine(Head):
     """Fits a multi-class linear support vector machine (Crammer and Singer 2001); a factor multiplies its scores.
 
-    The kernel is X X' + I, so that the solution is unique. Systems of (N - 1) S equations are solved: it is for small
-    support sets.
+    The kernel is X X' + I, so that the solution is unique. Each iteration solves one system of (N + 1) S equations, for
+    the N variables and the multiplier of each support example: it is for small support sets.
 
     Args:
         cost: C, of a margin that is violated; > 0.

@@ -21,12 +21,13 @@ def detached(parameters: Mapping[str, Tensor]) -> Params:
     return {name: value.detach() for name, value in parameters.items()}
 
 
-def matching(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
+def matching(names: Sequence[str], patterns: Sequence[str], kind: str = "parameter") -> list[str]:
     """Return the names that match any of the shell-style patterns and none of those that begin with ``!``.
 
     Args:
-        names: dotted names of parameters.
+        names: dotted names of parts of the network.
         patterns: e.g. ``["head.*"]``, or ``["*", "!head.*"]`` for all others.
+        kind: of the parts, for the message.
 
     Raises:
         ValueError: a pattern matches no name, or nothing is left.
@@ -34,7 +35,7 @@ def matching(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern.removeprefix("!")) for name in names):
             raise UserError(
-                f"the pattern {pattern!r} matches none of the network's parameters; these are: {', '.join(names)}"
+                f"the pattern {pattern!r} matches none of the network's {kind}s; these are: {', '.join(names)}"
             )
     wanted = [pattern for pattern in patterns if not pattern.startswith("!")]
     unwanted = [pattern[1:] for pattern in patterns if pattern.startswith("!")]
@@ -45,7 +46,7 @@ def matching(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
         and not any(fnmatchcase(name, pattern) for pattern in unwanted)
     ]
     if not found:
-        raise UserError(f"the patterns {list(patterns)} leave no parameter; there are: {', '.join(names)}")
+        raise UserError(f"the patterns {list(patterns)} leave no {kind}; there are: {', '.join(names)}")
     return found
 
 

@@ -29,8 +29,9 @@ class CAVIA(GradientBasedMetaLearner):
     Args:
         network: a network with an attribute ``context_size``, called with inputs ``[n, ...]`` and context parameters
             ``[context_size]``, e.g. ``ContextMLP`` or ``FiLMConv4``.
-        inner_lr: alpha, the rate of the inner steps on the context parameters; > 0. Since these are used through
-            weights that are learned, its size matters little.
+        inner_lr: alpha, the rate of the inner steps on the context parameters; > 0. These are used
+            through weights that are learned, so in the end its size is theirs to choose; in short trainings a small one
+            costs accuracy, for these weights have to grow first.
         **learner: the settings of ``GradientBasedMetaLearner`` and ``MetaLearner``.
 
     Raises:

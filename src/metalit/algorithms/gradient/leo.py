@@ -4,6 +4,7 @@
      2  while not done
      3      sample tasks, each with a support set D and a query set D'                           (data module)
      4      for each task
+           embed D, D' in vectors of length 1                                                   (authors' data.py)
      5          encode D to mean, std of a code for each class;  draw codes z ~ N(mean, std^2)
      6          decode z to mean, std of each class's weights;   draw w ~ N(mean, std^2)
      7          repeat latent_steps times:      z <- z - alpha grad_z L(w; D), draw w anew as in line 6
@@ -40,7 +41,9 @@ class LEO(GradientBasedMetaLearner):
 
     Differences from the paper: a std is the exponential of what the networks say (of a class's weights, times
     sqrt(2 / (N + features))). There is one code a class; the authors' code draws one for each support example. KL and
-    encoder penalty are means over classes and dimensions, as there.
+    encoder penalty are means over classes and dimensions, as there. The support loss is a mean over its N K examples,
+    theirs a sum that K copies of each code share: their rates, 1.0 and 0.001, are N times that here. The defaults are
+    not, for embeddings of few features do not bear such steps.
 
     Args:
         network: its ``body`` embeds the examples. The head is left out: LEO generates the head of each task, for as
@@ -48,8 +51,11 @@ class LEO(GradientBasedMetaLearner):
         latents: length of a class's code, >= 1.
         latent_steps: inner steps on the codes, >= 0.
         finetuning_steps: inner steps on the weights after them, >= 0; ``eval_inner_steps`` counts both.
-        latent_lr: alpha before training, one learned rate for each dimension of a code; > 0.
-        finetuning_lr: eta before training, one learned rate for each dimension of the weights; > 0.
+        latent_lr: alpha before training, one learned rate for each dimension of a code; > 0. The authors' is N.
+        finetuning_lr: eta before training, one learned rate for each dimension of the weights; > 0. The
+            authors' is 0.001 N.
+        normalize: divide each embedding by its length, as the authors' data.py does. Without it the codes, and the
+            exponential of what is made of them, grow with the embeddings, until the loss is not finite.
         dropout: share of the features that is dropped in training, before encoder and head; in [0, 1).
         kl_weight: beta, >= 0.
         encoder_penalty_weight: gamma, of the distance that the codes of a task move; >= 0.
@@ -70,6 +76,7 @@ class LEO(GradientBasedMetaLearner):
         finetuning_steps: int = 5,
         latent_lr: float = 1.0,
         finetuning_lr: float = 0.001,
+        normalize: bool = True,
         dropout: float = 0.3,
         kl_weight: float = 0.001,
         encoder_penalty_weight: float = 1e-9,
@@ -99,6 +106,7 @@ class LEO(GradientBasedMetaLearner):
             network.body.requires_grad_(False).eval()
         self.adapted = ("weights",)  # of each task: none of the network's
         self.ways, self.latent_steps, self.dropout = ways, latent_steps, dropout
+        self.normalize = normalize
         self.weights_scale = math.sqrt(2 / (ways + features))
         self.kl_weight = not_negative("kl_weight", kl_weight)
         self.encoder_penalty_weight = not_negative("encoder_penalty_weight", encoder_penalty_weight)
@@ -167,8 +175,9 @@ class LEO(GradientBasedMetaLearner):
         }
 
     def embed(self, meta: Params, x: Any) -> Tensor:
-        """Return the embeddings ``[n, features]``."""
-        return functional_call(self.network.get_submodule("body"), scope(meta, "network.body"), (x,))  # type: ignore[no-any-return]
+        """Return the embeddings ``[n, features]``, of length 1 unless ``normalize`` is off."""
+        features = functional_call(self.network.get_submodule("body"), scope(meta, "network.body"), (x,))
+        return unit_length(features) if self.normalize else features
 
     def decode(self, meta: Params, codes: Tensor) -> Tensor:
         """Return the weights ``[N, features]`` of codes ``[N, latents]`` (line 6)."""
@@ -185,6 +194,12 @@ class LEO(GradientBasedMetaLearner):
     def logits(self, features: Tensor, weights: Tensor) -> Tensor:
         """Return ``[n, N]``."""
         return F.dropout(features, self.dropout, self.training) @ weights.T
+
+
+@full_precision
+def unit_length(features: Tensor) -> Tensor:
+    """Return ``[n, D]`` vectors divided by their lengths; one of zeros stays as it is."""
+    return F.normalize(features, dim=-1)
 
 
 @full_precision
