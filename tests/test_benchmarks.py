@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from metalit.cli import main
 from metalit.learn2learn_compat import INSTALL
+from metalit.main import main
 
 ROOT = Path(__file__).parent.parent
 SCRIPTS = sorted((ROOT / "benchmarks").glob("*.py"))

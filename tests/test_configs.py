@@ -9,7 +9,7 @@ import pytest
 
 import metalit.algorithms
 from commands import read_options, write_yaml
-from metalit.cli import main
+from metalit.main import main
 from miniature import write_omniglot
 from yaml_files import read_yaml
 

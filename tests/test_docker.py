@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import metalit
-from metalit.cli import main
+from metalit.main import main
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "docker"

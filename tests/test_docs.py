@@ -18,7 +18,7 @@ import cases
 import metalit.algorithms
 import metalit.data
 from metalit import Engine, Labelled, PrototypicalNetwork
-from metalit.cli import main
+from metalit.main import main
 from metalit.networks import Conv4
 
 ROOT = Path(__file__).parents[1]

@@ -15,8 +15,8 @@ import yaml
 import metalit
 from commands import changed, maml, protonet, write_yaml
 from metalit import MAML, Labelled, PrototypicalNetwork
-from metalit.cli import main
 from metalit.data import Glyphs
+from metalit.main import main
 
 
 @pytest.fixture(scope="module")

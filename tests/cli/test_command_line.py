@@ -22,7 +22,8 @@ from lightning.pytorch.cli import LightningCLI
 import metalit.algorithms
 import metalit.data
 from commands import CONV4, changed, maml, protonet, read_options, write_yaml
-from metalit.cli import MetalitCLI, main, noise
+from metalit.cli import MetalitCLI, noise
+from metalit.main import main
 from metalit.runs import new_folder
 
 ROOT = Path(__file__).parents[2]
@@ -62,8 +63,8 @@ def trained(tmp_path_factory):
 
 def test_both_programs_are_the_same():
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
-    assert scripts == {"metalit": "metalit.cli:main"}
-    assert "from metalit.cli import main" in (ROOT / "train.py").read_text()
+    assert scripts == {"metalit": "metalit.main:main"}
+    assert "from metalit.main import main" in (ROOT / "train.py").read_text()
 
 
 def test_bare_class_names(monkeypatch):

@@ -14,7 +14,7 @@ import torch
 
 from commands import NULL, changed, complaint, maml, protonet, write_yaml
 from metalit.algorithms import MAML
-from metalit.cli import main
+from metalit.main import main
 from metalit.runs import claim
 from miniature import write_omniglot
 

@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from commands import changed, complaint, maml, write_yaml
-from metalit.cli import MetalitCLI, main
+from metalit.cli import MetalitCLI
+from metalit.main import main
 
 NETWORK = "model.init_args.network"
 CODE = """
@@ -151,7 +152,7 @@ MISTAKES = {
     ),
     "returns a number": (
         ["number"],
-        "model.network.class_path is mine.number, but it returned 3, which is not a network (torch.nn.Module)",
+        "model.network.class_path is mine.number, expected a function that returns a network (torch.nn.Module), not 3",
     ),
     "says so": (
         ["typed_number"],
@@ -178,7 +179,7 @@ def test_mistake(name, tmp_path, capsys):
     [
         ("import torch\nimport not_there\n", "No module named 'not_there' .*line 2"),
         ("import torch\ndef net(:\n", "invalid syntax .*line 2"),
-        ("number = undefined\n", "'undefined' is not defined .*line 1"),
+        ("number = undefined\n", "name 'undefined' is not defined .*line 1"),
     ],
 )
 def test_a_module_that_fails_to_import_is_named_with_the_line(content, words, tmp_path, monkeypatch, capsys):

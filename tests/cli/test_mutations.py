@@ -12,7 +12,7 @@ from urllib.error import URLError
 import pytest
 
 from commands import complaint, write_yaml
-from metalit.cli import main
+from metalit.main import main
 from miniature import write_omniglot
 from mutations import MORE, broken, whole
 from yaml_files import read_yaml

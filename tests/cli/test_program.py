@@ -12,10 +12,10 @@ import pytest
 
 import metalit
 from commands import complaint, maml, read_options, write_yaml
-from metalit.cli import main
 from metalit.cli.program import import_from_working_directory, program_name
 from metalit.cli.shipped import config_path, folder, names
-from metalit.cluster.sweeps import read_sweep
+from metalit.commands.sweeps import read_sweep
+from metalit.main import main
 
 ROOT = Path(__file__).parents[2]
 
@@ -116,7 +116,7 @@ def test_import_where_there_is_no_fcntl(tmp_path):
 import signal, sys
 sys.modules["fcntl"] = None
 del signal.SIGUSR1, signal.SIGUSR2
-import metalit, metalit.cli, metalit.cluster.commands
+import metalit, metalit.cli, metalit.commands
 from metalit.runs import claim
 from pathlib import Path
 assert claim(Path("run")) is None

@@ -8,10 +8,17 @@ import pytest
 import torch
 
 from commands import complaint
-from metalit.cli import main
 from metalit.cluster.base import Job, Task
-from metalit.cluster.collect import collect, collect_command, compare, over_runs, over_seeds, student_quantile
+from metalit.commands.collect import (
+    collect,
+    collect_command,
+    compare,
+    over_runs,
+    over_seeds,
+    student_quantile,
+)
 from metalit.evaluation import build_results, write_results
+from metalit.main import main
 from metalit.metrics.episode_values import Evaluation
 
 # of printed tables
@@ -142,7 +149,7 @@ def test_unfinished_runs_are_listed(tmp_path, capsys):
     names = ["done", "trained", "stopped", "begun", "died", "damaged", "waits"]
     folders = {name: tmp_path / f"x={name}" for name in names}
     tasks = tuple(Task(folder.name, folder, "1", folder / "log") for folder in folders.values())
-    Job("local", "1", tmp_path, tasks, {})._write(tmp_path)
+    Job("metalit.cluster.Local", "1", tmp_path, tasks, {})._write(tmp_path)
     write_run(folders["done"], [0.5, 0.7])
     for name in ("trained", "stopped"):
         (folders[name] / "checkpoints").mkdir(parents=True)
@@ -197,7 +204,9 @@ def test_a_value_that_is_no_number_is_no_result(tmp_path):
 def test_moved_sweep(tmp_path):
     old, new = tmp_path / "old", tmp_path / "new"
     write_run(old / "shots=1", [0.5, 0.7])
-    Job("local", "1", old, (Task("shots=1", old / "shots=1", "1", old / "log"),), {})._write(old)
+    Job("metalit.cluster.Local", "1", old, (Task("shots=1", old / "shots=1", "1", old / "log"),), {})._write(
+        old
+    )
     old.rename(new)
     (run,) = collect(new)
     assert run.state == "finished"

@@ -11,9 +11,9 @@ import torch
 import yaml
 
 from commands import changed, complaint, protonet, write_yaml
-from metalit.cli import main
 from metalit.cluster.base import Task, read_job
 from metalit.cluster.slurm import OVER, seconds
+from metalit.main import main
 
 ROOT = Path(__file__).parents[2]
 CLUSTERS = sorted((ROOT / "configs" / "cluster").glob("*.yaml"))
@@ -229,7 +229,7 @@ def write_cluster(here, **settings):
         ),
         ({"nodes": "two"}, r"cluster\.nodes: found two, expected a whole number"),
         ({"nodes": 0}, r"cluster\.nodes is 0, expected at least 1"),
-        ({"time": 43200}, r"cluster\.time is the number 43200, expected a time in quotes"),
+        ({"time": 43200}, r"cluster\.time is 43200, expected a time in quotes"),
     ],
 )
 def test_mistake_in_the_cluster_file(settings, message, here, capsys):
@@ -263,11 +263,11 @@ def test_unquoted_time_is_the_number_of_the_message(here):
         (["--cluster", "Slurm", "fit", "--config", "c.yaml", "--data.ways", "-3"], "data.ways is -3"),
         (
             ["--cluster", "Slurm", "fit", "--config", "c.yaml", "--trainer.devices", "2"],
-            "trainer.devices is 2, but cluster.devices is 1",
+            "trainer.devices is 2, expected 1, which is cluster.devices",
         ),
         (
             ["--cluster", "Slurm", "fit", "--config", "c.yaml", "--trainer.accelerator", "gpu"],
-            "trainer.accelerator is gpu, but cluster.gpus is false",
+            "trainer.accelerator is gpu, expected cpu, for cluster.gpus is false",
         ),
     ],
 )
@@ -317,7 +317,7 @@ def test_submitted_job(here, capsys, slurm_says):
     submit("fit", "--config", "c.yaml", "--run_dir", "r", "--data.shots", "2")
     said = capsys.readouterr().out
     folder = here / "r"
-    assert "Submitted job 17 (slurm)" in said
+    assert "Submitted job 17 (Slurm)" in said
     assert f"{folder}/logs/17.log" in said
     for command in ("status", "logs", "cancel"):
         assert f"python train.py {command} {folder}" in said
@@ -434,9 +434,7 @@ def test_times_as_sbatch_reads_them(time, expected):
 def test_a_time_limit_within_the_grace(time, found, here, capsys):
     options = ["--cluster.time", time, "--dry_run", "fit", "--config", "c.yaml"]
     said = complaint(capsys, lambda: submit(*options))
-    assert re.match(
-        f"cluster.grace is 120, .* cluster.time is {found}: .* give at least 240 seconds, .*", said
-    )
+    assert re.match(rf"cluster\.time is {found}, expected at least 240 seconds", said)
     assert [path.name for path in here.iterdir()] == ["c.yaml"]
 
 

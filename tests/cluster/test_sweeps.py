@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from commands import maml, read_options, write_yaml
-from metalit.cluster.sweeps import Point, command_of, read_sweep
+from metalit.commands.sweeps import Point, command_of, read_sweep
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "configs" / "sweep").glob("*.yaml"))

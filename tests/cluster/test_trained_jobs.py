@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from commands import changed, protonet, write_yaml
-from metalit.cli import main
 from metalit.cluster.base import read_job
-from metalit.cluster.manage import states
+from metalit.commands.manage import states
+from metalit.main import main
 
 STOPPING = {
     "class_path": "lightning.pytorch.callbacks.EarlyStopping",

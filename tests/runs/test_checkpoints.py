@@ -15,7 +15,8 @@ from lightning import Trainer
 from cases import DOMAINS
 from commands import changed, complaint, maml, protonet, write_yaml
 from metalit.algorithms import MAML
-from metalit.cli import MetalitCLI, command_line, main
+from metalit.cli import MetalitCLI, command_line
+from metalit.main import main
 from metalit.runs import RunCheckpoint, check_checkpoint, keep_old, resolve_checkpoint
 from metalit.runs.checkpoint_files import AtomicCheckpointIO, is_intact
 

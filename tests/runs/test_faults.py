@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from commands import changed, complaint, maml, write_yaml
-from metalit.cli import main
+from metalit.main import main
 from metalit.runs import RunCheckpoint, checkpoint_files
 from miniature import write_omniglot
 

@@ -8,7 +8,8 @@ import torch
 
 from commands import changed, complaint, maml, protonet, write_yaml
 from metalit.algorithms import MAML
-from metalit.cli import MetalitCLI, main
+from metalit.cli import MetalitCLI
+from metalit.main import main
 
 SWA = {"class_path": "StochasticWeightAveraging", "init_args": {"swa_lrs": 0.01, "swa_epoch_start": 1}}
 EMA = {"class_path": "EMAWeightAveraging", "init_args": {"decay": 0.9}}
@@ -80,10 +81,12 @@ def test_plateau_in_what_is_not_measured_is_refused(run, capsys):
     settings = maml(lr_scheduler=changed(PLATEAU, {"init_args.monitor": "val/acc"}))
     line = complaint(capsys, lambda: run("fit", settings))
     assert line.startswith(
-        "model.lr_scheduler.monitor is val/acc, but validation logs val/accuracy, val/loss"
+        "model.lr_scheduler.monitor is val/acc, expected a metric that validation logs: val/accuracy, val/loss"
     )
     settings = maml(lr_scheduler=PLATEAU, lr_scheduler_interval="step")
-    assert "ReduceLROnPlateau looks at val/loss" in complaint(capsys, lambda: run("fit", settings))
+    assert "model.lr_scheduler_interval is step, expected epoch" in complaint(
+        capsys, lambda: run("fit", settings)
+    )
 
 
 def test_checkpoint_of_another_method_is_refused(run, tmp_path, capsys):

@@ -14,7 +14,7 @@ import torch
 
 from commands import changed, maml, write_yaml
 from interruptions import interrupted, notes_of
-from metalit.cli import main
+from metalit.main import main
 from metalit.runs.checkpoint_files import AtomicCheckpointIO
 from metalit.runs.preemption import (
     SIGNALS,

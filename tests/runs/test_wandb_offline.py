@@ -13,9 +13,9 @@ import pytest
 
 from commands import changed, maml, protonet, write_yaml
 from metalit.algorithms import PrototypicalNetwork
-from metalit.cli import main
 from metalit.data import Glyphs
 from metalit.evaluation import read_results
+from metalit.main import main
 from metalit.networks import Conv4
 from metalit.runs import WandbLogger
 from metalit.runs.training_log import TrainingLog

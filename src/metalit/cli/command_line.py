@@ -6,7 +6,6 @@ win over what the checkpoint was trained with; the network's ways follow the dat
 
 import os
 import shlex
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -23,13 +22,11 @@ from rich.console import Console
 
 import metalit
 from metalit.algorithms import MetaLearner
-from metalit.allocator import keep_freed_memory
 from metalit.cli.config_files import ConfigFile
 from metalit.cli.errors import explain_error, innermost, set_owner
 from metalit.cli.lost_ranks import end_with_other_rank, is_lost_rank
-from metalit.cli.noise import without_noise
 from metalit.cli.parser import ArgumentParser, add_links, fail
-from metalit.cli.program import import_from_working_directory, program_name
+from metalit.cli.program import program_name
 from metalit.data import EpisodicDataModule
 from metalit.errors import SettingError, UserError
 from metalit.evaluation import ConfusionWriter, EpisodeProgressBar, Figures, PredictionWriter, ResultsWriter
@@ -45,7 +42,6 @@ from metalit.runs import (
     check_writable,
     claim,
     common_new_folder,
-    end_with_parent,
     keep_old,
     resolve_checkpoint,
 )
@@ -270,35 +266,3 @@ class MetalitCLI(LightningCLI):
             rank_zero_only(keep_old)(run_dir / "metrics.csv")
             loggers.insert(0, CSVLogger(str(run_dir), name="", version=""))
         return loggers
-
-
-def run_command(command: Callable[[Sequence[str]], None], args: Sequence[str]) -> None:
-    """Run a command that is not Lightning's; a mistake is one line."""
-    try:
-        command(args)
-    except MISTAKES as error:
-        if DEBUG_VARIABLE in os.environ:
-            raise
-        fail(str(error))
-
-
-def main(args: Sequence[str] | None = None) -> None:
-    """Run the command line.
-
-    Args:
-        args: the arguments; those of the process if not given.
-
-    Raises:
-        SystemExit: with code 2 after a mistake in options, files or data.
-    """
-    from metalit.cluster.commands import COMMANDS  # not at the top: these commands use the class above
-
-    words = list(sys.argv[1:] if args is None else args)
-    import_from_working_directory()
-    with without_noise():
-        if words and words[0] in COMMANDS:
-            run_command(COMMANDS[words[0]], words[1:])
-            return
-        keep_freed_memory()
-        end_with_parent()
-        MetalitCLI(args)

@@ -141,7 +141,7 @@ def key_of(error: BaseException, settings: Namespace | None) -> str | None:
         if not isinstance(error, SettingError):
             named = [name for name in vars(options) if re.search(rf"(?<![\w.]){name}\b", str(error))]
             return f"{key}.{named[0]}" if len(named) == 1 else key
-        if error.name in vars(options):
+        if error.name in (*vars(options), "class_path"):
             return f"{key}.{error.name}"
     return None
 

@@ -12,6 +12,8 @@ from typing import Any
 from jsonargparse import Namespace
 from torch import nn
 
+from metalit.errors import SettingError
+
 
 def accept_factories(value: Any) -> None:
     """Let jsonargparse take the functions that a value names, which it refuses if they do not say what they return.
@@ -37,12 +39,11 @@ def check_made(class_path: str, made: Any) -> None:
     """Refuse what a function returned if it is no network.
 
     Raises:
-        ValueError: with the function and what it returned.
+        SettingError: with the function and what it returned.
     """
     if not isinstance(made, nn.Module):
-        raise ValueError(
-            f"class_path is {class_path}, but it returned {made!r:.100}, which is not a network (torch.nn.Module)"
-        )
+        expected = f"a function that returns a network (torch.nn.Module), not {made!r:.100}"
+        raise SettingError("class_path", class_path, expected, owner=object_at(class_path))
 
 
 def paths(value: Any) -> Iterator[str]:

@@ -29,7 +29,6 @@ class Local(Cluster):
         python: command that runs Python; if not given, the Python that submits, by its full path.
     """
 
-    kind: ClassVar[str] = "local"
     task: ClassVar[str] = "$1"
 
     parallel: int = 1

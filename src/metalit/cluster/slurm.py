@@ -51,7 +51,6 @@ class Slurm(Cluster):
         extra: further options of sbatch, such as ``--exclusive``.
     """
 
-    kind: ClassVar[str] = "slurm"
     task: ClassVar[str] = "$SLURM_ARRAY_TASK_ID"
 
     partition: str | None = None

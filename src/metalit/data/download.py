@@ -43,6 +43,6 @@ def download(url: str, path: Path, md5: str, root: Path) -> None:
                 )
     except (OSError, HTTPException) as error:
         raise FileNotFoundError(
-            f"root is {root}, but {path} does not exist and could not be fetched from {url} ({error}): fetch it "
+            f"data.root is {root}, but {path} does not exist and could not be fetched from {url} ({error}): fetch it "
             "on a machine with a network and put it there, or name another folder"
         ) from error

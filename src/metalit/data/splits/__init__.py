@@ -36,7 +36,7 @@ def read_splits(data_set: str, splits: str) -> dict[Split, list[str]]:
 def _read_list(file: Path, splits: str, named: list[str]) -> list[str]:
     if not file.is_file():
         raise FileNotFoundError(
-            f"splits is {splits}, but there is no file {file}: choose one of {', '.join(named)}, or a "
+            f"data.splits is {splits}, but there is no file {file}: choose one of {', '.join(named)}, or a "
             "folder with train.txt, val.txt and test.txt, one group/class a line"
         )
     lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from metalit.cli.command_line import OF_ONE_RUN, MetalitCLI
 from metalit.cluster.base import Cluster
-from metalit.cluster.sweeps import Point, command_of
+from metalit.commands.sweeps import Point, command_of
 from metalit.errors import UserError
 
 LAST = Path("checkpoints") / "last.ckpt"

@@ -12,11 +12,8 @@ from typing import Any
 from metalit.cli.lost_ranks import LOST_RANK
 from metalit.cli.parser import ArgumentParser
 from metalit.cli.program import program_name
-from metalit.cluster.base import Cluster, Job, State, Task, read_job, say
-from metalit.cluster.local import Local
-from metalit.cluster.slurm import Slurm
+from metalit.cluster.base import Job, State, Task, cluster_of, read_job, say
 
-KINDS: dict[str, type[Cluster]] = {cluster.kind: cluster for cluster in (Slurm, Local)}
 TAIL = 2**16  # bytes of a log in which its last line is
 # what SLURM and ranks that end with another one say of a failure, which is not its cause
 OF_OTHERS = ("srun: ", "slurmstepd: ", LOST_RANK, "error: the process ")
@@ -84,13 +81,13 @@ def cancel(args: Sequence[str]) -> None:
     if all(state.over for state in states(job)):
         say(f"Job {job.id} had ended already")
         return
-    KINDS[job.kind].cancel(job)
+    cluster_of(job).cancel(job)
     say(f"Cancelled job {job.id}")
 
 
 def states(job: Job) -> list[State]:
     """Return how each task of a job is."""
-    return KINDS[job.kind].states(job)
+    return cluster_of(job).states(job)
 
 
 def folder_parser(command: str, description: str) -> ArgumentParser:

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from metalit.cluster.base import EXIT_CODE, read_job
-from metalit.cluster.manage import folder_parser
+from metalit.commands.manage import folder_parser
 from metalit.evaluation import paired_difference, read_results
 from metalit.evaluation.results import Results
 from metalit.metrics import Summary, primary_metric

@@ -16,7 +16,6 @@ from metalit.cli.parser import ArgumentParser
 from metalit.cli.program import program_name
 from metalit.cli.shipped import PREFIX, config_path
 from metalit.cli.values import any_of
-from metalit.cluster import sweeps
 from metalit.cluster.base import (
     CODE,
     CONFIG,
@@ -26,14 +25,16 @@ from metalit.cluster.base import (
     Cluster,
     Job,
     Task,
+    class_path,
     read_job,
     say,
 )
-from metalit.cluster.checked import Run, check_runs, check_start
-from metalit.cluster.manage import states
 from metalit.cluster.script import Work, job_script
 from metalit.cluster.snapshot import RUNS, Code, find_code
-from metalit.errors import UserError
+from metalit.commands import sweeps
+from metalit.commands.checked import Run, check_runs, check_start
+from metalit.commands.manage import states
+from metalit.errors import SettingError, UserError
 from metalit.locks import lock_while_open
 from metalit.runs import keep_old, new_folder
 
@@ -144,7 +145,10 @@ def read_options(parser: ArgumentParser, args: Sequence[str]) -> Any:
     try:
         return parser.instantiate(options)
     except ValueError as error:
-        raise innermost(error) from None
+        cause = innermost(error)
+        if isinstance(cause, SettingError):
+            raise SettingError(f"cluster.{cause.name}", cause.value, cause.expected) from None
+        raise cause from None
 
 
 def cluster_files(args: Sequence[str]) -> Iterator[str]:
@@ -213,7 +217,7 @@ def queue(
         ]
         for used in {folder, *(run.folder for run in runs)}:
             keep_old(used / RECORD)
-        job = Job(cluster.kind, job_id, folder, tuple(tasks), about)
+        job = Job(class_path(cluster), job_id, folder, tuple(tasks), about)
         job.write()
     return job
 
@@ -266,7 +270,7 @@ def describe(job: Job) -> None:
     program, folder = program_name(), shlex.quote(str(job.folder))
     count = f", {len(job.tasks)} runs" if job.tasks[0].name else ""
     logs = job.tasks[0].log if len(job.tasks) == 1 else job.folder / "logs"
-    say(f"Submitted job {job.id} ({job.kind}{count})")
+    say(f"Submitted job {job.id} ({job.cluster.rpartition('.')[2]}{count})")
     say(f"  folder  {job.folder}\n  log     {logs}")
     for command in ("status", "logs", "cancel"):
         say(f"  {command:7} {program} {command} {folder}")
