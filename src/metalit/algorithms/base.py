@@ -28,6 +28,7 @@ from metalit.metrics.episode_values import EpisodeValues, Evaluation
 from metalit.networks.normalisation import batch_norm_mode, batch_norms
 from metalit.objectives import Measure, Objective, QueryLoss, measure_nothing
 from metalit.outcome import Outcome
+from metalit.private import skips_backward
 from metalit.ranks import mean_over_ranks, refuse_shared_tasks
 from metalit.tasks.parameters import Params
 from metalit.tasks.task_context import TaskContext
@@ -346,9 +347,7 @@ class MetaLearner(L.LightningModule, ABC):
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Refuse a step that is not finite; else advance the running statistics, over all tasks of the step."""
-        if (
-            self.trainer.fit_loop._skip_backward
-        ):  # no step is meant: Lightning has kept the gradient of the last one
+        if skips_backward(self.trainer):  # no step is meant: Lightning has kept the gradient of the last one
             optimizer.zero_grad()
             return
         batches, self._batches = self._batches, []
@@ -359,7 +358,7 @@ class MetaLearner(L.LightningModule, ABC):
 
     def on_train_batch_end(self, *_: Any) -> None:
         """Advance the running statistics where no step follows: stochastic weight averaging ends with such an epoch."""
-        if self.trainer.fit_loop._skip_backward:
+        if skips_backward(self.trainer):
             batches, self._batches = self._batches, []
             self._write_buffers([batch.statistics for batch in batches])
 

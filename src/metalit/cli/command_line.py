@@ -15,7 +15,7 @@ import torch
 from jsonargparse.typing import PositiveInt
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from rich.console import Console
@@ -30,6 +30,7 @@ from metalit.cli.program import program_name
 from metalit.data import EpisodicDataModule
 from metalit.errors import SettingError, UserError
 from metalit.evaluation import ConfusionWriter, EpisodeProgressBar, Figures, PredictionWriter, ResultsWriter
+from metalit.private import OpenCLI
 from metalit.runs import (
     EpochEnd,
     GivenSettings,
@@ -80,7 +81,7 @@ class SaveRunConfig(SaveConfigCallback):
         path.write_text(text, encoding="utf-8")
 
 
-class MetalitCLI(LightningCLI):
+class MetalitCLI(OpenCLI):
     """See the module."""
 
     _claim: TextIO | None = None
@@ -195,8 +196,8 @@ class MetalitCLI(LightningCLI):
         if settings.enable_progress_bar is not False and not settings.barebones:
             own.append(EpisodeProgressBar())
         if settings.enable_checkpointing is not False and not settings.barebones:
-            own.append(self._get(self.config_init, "checkpoint"))
-        given = self._get(self.config_init, "trainer.callbacks") or []
+            own.append(self.made("checkpoint"))
+        given = self.made("trainer.callbacks") or []
         first = [GivenSettings()] if self.subcommand == "fit" else []
         kwargs["callbacks"] = [*first, *(given if isinstance(given, list) else [given]), *own]
         try:
@@ -235,9 +236,6 @@ class MetalitCLI(LightningCLI):
             lines.append(f"  {program_name()} test --config {config} --run_dir {run_dir} --ckpt_path best")
         Console().print("\n" + "\n".join(lines), soft_wrap=True, highlight=False, markup=False)
 
-    def _parse_ckpt_path(self) -> None:
-        """Leave the options alone: Lightning would replace every model option by the checkpoint's."""
-
     def _run_dir(self, config: Any) -> Path:
         if config.run_dir is not None or config.trainer.default_root_dir is not None:
             return Path(config.run_dir or config.trainer.default_root_dir)
@@ -249,7 +247,7 @@ class MetalitCLI(LightningCLI):
     def _loggers(self) -> list[Logger]:
         """Return the loggers asked for; ``fit`` always has metrics.csv too, of which learning_curves.png is drawn."""
         run_dir = Path(self.config[self.subcommand].run_dir)
-        given = self._get(self.config_init, "trainer.logger")
+        given = self.made("trainer.logger")
         by_default = given in (None, True)
         loggers: list[Logger] = [] if by_default else [given] if isinstance(given, Logger) else list(given)
         for logger in loggers:

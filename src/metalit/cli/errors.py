@@ -23,6 +23,7 @@ from metalit.cli.config_files import ConfigFile, beside_class, full_name, place
 from metalit.cli.values import any_of, describe_values, known_classes, nearest
 from metalit.engine import Engine
 from metalit.errors import SettingError
+from metalit.private import commands_of, options_of
 from metalit.runs import RunCheckpoint
 
 MOST_OPTIONS = 15  # a longer list helps nobody
@@ -182,11 +183,8 @@ def innermost(error: BaseException) -> BaseException:
 
 def config_files(parser: argparse.ArgumentParser) -> dict[str, Path]:
     """Return the configuration files that a parser or those of its commands have read, by name."""
-    actions = list(parser._actions)
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            actions += [inner for command in action.choices.values() for inner in command._actions]
-    found = [action.files for action in actions if isinstance(action, ConfigFile)]
+    options = [option for each in (parser, *commands_of(parser)) for option in options_of(each)]
+    found = [option.files for option in options if isinstance(option, ConfigFile)]
     return {name: path for files in found for name, path in files.items()}
 
 
@@ -223,7 +221,7 @@ def causes(error: BaseException | None) -> Iterator[BaseException]:
 
 def option(parser: argparse.ArgumentParser, name: str) -> argparse.Action | None:
     """Return a parser's option."""
-    return next((action for action in parser._actions if action.dest == name), None)
+    return next((action for action in options_of(parser) if action.dest == name), None)
 
 
 def found_value(text: str) -> str | None:
@@ -256,7 +254,7 @@ def explain_unknown(mistake: Mistake) -> tuple[str, str] | None:
         unknown = ".".join(part for part in match.groups() if part)
     else:
         return None
-    known = [action.dest for action in mistake.parser._actions if is_setting(action)]
+    known = [action.dest for action in options_of(mistake.parser) if is_setting(action)]
     if not known:
         return mistake.key(), f"has no class_path; expected {describe_values(mistake.action)}"
     unknown = first_unknown(unknown.replace("init_args.", ""), known)

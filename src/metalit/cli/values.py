@@ -11,6 +11,7 @@ from jsonargparse.typing import PositiveInt
 from torch import nn
 
 from metalit import networks
+from metalit.private import type_of
 
 MOST_CLASSES = 15  # of others' classes a longer list helps nobody
 SHOWN_CLASSES = 8  # of a list that would not fit a line
@@ -28,7 +29,7 @@ FOR_PROGRAMS = ("Tensor", "Path", "PathLike")  # alternatives that nobody writes
 
 def describe_values(action: argparse.Action | None) -> str:
     """Say what values an option takes."""
-    hint = getattr(action, "_typehint", None)
+    hint = type_of(action)
     if hint is None:
         return (
             "its settings"
@@ -78,7 +79,7 @@ def any_of(names: Sequence[str]) -> str:
 def known_classes(action: argparse.Action | None) -> list[str]:
     """Return the names of the classes that an option takes: metalit's where the base is metalit's or any network."""
     found: set[type] = set()
-    for base in set(classes_in(getattr(action, "_typehint", None))):
+    for base in set(classes_in(type_of(action))):
         if base is nn.Module:  # whole networks, not their parts
             exported = [getattr(networks, name) for name in networks.__all__]
             found |= {cls for cls in exported if inspect.isclass(cls) and issubclass(cls, nn.Module)}

@@ -53,7 +53,7 @@ class CheckedOptions(MetalitCLI):
         config[self.subcommand].trainer.logger = False
         self.parser.instantiate(config)
 
-    def _run_subcommand(self, subcommand: str) -> None:
+    def run_command(self, command: str) -> None:
         """Leave that to the job."""
 
     def run(self, name: str) -> Run:
@@ -62,7 +62,7 @@ class CheckedOptions(MetalitCLI):
         folder = Path(config.run_dir).absolute()
         for key in OF_ONE_RUN:
             config[key] = None
-        text = str(self._parser(self.subcommand).dump(config, skip_unset=False))
+        text = str(self.parser_of(self.subcommand).dump(config, skip_unset=False))
         return Run(name, folder, text, self.checkpoint)
 
 

@@ -13,6 +13,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 
 from metalit.errors import SettingError, check
+from metalit.private import accumulates, set_logged_steps, skips_backward
 from metalit.runs.checkpoint_files import FOLDER, KEYWORDS, PREVIOUS, AtomicCheckpointIO, keep_old
 from metalit.runs.owed_validation import validates_next
 
@@ -103,14 +104,14 @@ class RunCheckpoint(ModelCheckpoint):
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save what was trained, so that whatever ends the validation ends nothing else."""
         if self._resumed:  # a resumed training may begin with a validation; see on_train_batch_start
-            trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step - 1
+            set_logged_steps(trainer, trainer.global_step - 1)
         if self._saved_step != trainer.global_step and may_go_on_from_here(trainer):
             self.save_now(trainer)
 
     def on_train_batch_start(self, trainer: L.Trainer, *args: Any) -> None:
         """Let the loggers' count of steps go on where it was: Lightning forgets a step in some of its checkpoints."""
         if self._resumed:
-            trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
+            set_logged_steps(trainer, trainer.global_step)
             self._resumed = False
 
     def on_train_batch_end(
@@ -118,7 +119,7 @@ class RunCheckpoint(ModelCheckpoint):
     ) -> None:
         """Save the state where a resumed run can take it up: right after a step."""
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
-        if trainer.fit_loop._skip_backward:
+        if skips_backward(trainer):
             return  # see may_go_on_from_here
         if 0 <= trainer.max_steps <= trainer.global_step:
             trainer.should_stop = True  # Lightning validates before it stops if it is told so, and only then
@@ -258,7 +259,7 @@ def may_go_on_from_here(trainer: L.Trainer) -> bool:
     training does that epoch again.
     """
     fits = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
-    return fits and not trainer.fit_loop._skip_backward and not trainer.fit_loop._should_accumulate()
+    return fits and not skips_backward(trainer) and not accumulates(trainer)
 
 
 def is_quick_check(trainer: L.Trainer) -> bool:

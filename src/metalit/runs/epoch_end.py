@@ -6,6 +6,8 @@ import lightning as L
 from lightning.pytorch.callbacks import StochasticWeightAveraging
 from torch import Tensor, nn
 
+from metalit.private import set_logged_steps, set_validated
+
 METRICS = "metrics"  # in a checkpoint
 
 
@@ -49,8 +51,8 @@ class EpochEnd(L.Callback):
         self._metrics = None
         loop = trainer.fit_loop.epoch_loop
         if loop.restarted_on_last and loop.batch_progress.is_last_batch and not owes_validation(trainer):
-            loop.val_loop._has_run = True  # else Lightning trains on one batch more
-            loop._batches_that_stepped = trainer.global_step
+            set_validated(trainer)
+            set_logged_steps(trainer, trainer.global_step)
         for callback in trainer.callbacks:  # type: ignore[attr-defined]  # set by one of its connectors
             if isinstance(callback, StochasticWeightAveraging) and trainer.fit_loop.restarted_mid_epoch:
                 prepare_averaging(callback, trainer, pl_module)

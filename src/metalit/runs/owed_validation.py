@@ -4,6 +4,8 @@ from typing import Any
 
 import lightning as L
 
+from metalit.private import validation_follows
+
 BATCH = "epoch_loop.batch_progress"
 VALIDATION = "epoch_loop.val_loop.batch_progress"
 # Lightning's counts of one that was cut short
@@ -82,11 +84,9 @@ def validates_next(trainer: L.Trainer, *, if_training_ends: bool = True) -> bool
         trainer: that trains.
         if_training_ends: count one that there is only because training stops.
     """
-    fit_loop, should_stop = trainer.fit_loop, trainer.should_stop
-    if fit_loop._data_fetcher is None:
-        return False
+    should_stop = trainer.should_stop
     trainer.should_stop = should_stop and if_training_ends
     try:
-        return fit_loop.epoch_loop._should_check_val_fx(fit_loop._data_fetcher)
+        return validation_follows(trainer)
     finally:
         trainer.should_stop = should_stop

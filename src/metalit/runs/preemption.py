@@ -13,6 +13,7 @@ from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnect
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 
+from metalit.private import accumulates
 from metalit.ranks import gather_objects, world_size
 from metalit.runs.checkpoints import RunCheckpoint, is_quick_check
 
@@ -104,8 +105,8 @@ class Preemption(L.Callback):
         self._stop_if_told(trainer)
         batches = trainer.num_sanity_val_batches if trainer.sanity_checking else trainer.num_val_batches
         # in the midst of accumulated gradients there is nothing to go on from: the next step is not far
-        accumulates = trainer.state.fn == TrainerFn.FITTING and trainer.fit_loop._should_accumulate()
-        self._begin_evaluation([] if accumulates and not trainer.sanity_checking else batches)
+        is_between = trainer.state.fn == TrainerFn.FITTING and accumulates(trainer)
+        self._begin_evaluation([] if is_between and not trainer.sanity_checking else batches)
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Count the batches."""

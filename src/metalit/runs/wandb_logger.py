@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml  # type: ignore[import-untyped]
-from lightning.fabric.loggers.logger import _DummyExperiment, rank_zero_experiment
-from lightning.pytorch.loggers import WandbLogger as LightningWandbLogger
+from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
 
+from metalit.private import NoExperiment, OpenWandbLogger
 from metalit.runs.training_log import TrainingLog
 from metalit.runs.versions import code_version
 from metalit.runs.wandb_files import RESULTS_FILE, media_of, summary_of, times_of, unsent_parts
@@ -24,7 +24,7 @@ ROWS = 10  # numbers of a step: its training row, its validation row, and room f
 LIMITS = {"init_timeout": 15, "finish_timeout": 300}
 
 
-class WandbLogger(LightningWandbLogger):
+class WandbLogger(OpenWandbLogger):
     """Logs a run to Weights & Biases: one line of a config, ``logger: metalit.runs.WandbLogger``.
 
     The run folder is the original, and this logger copies it: metrics as they come; settings and code version at the
@@ -74,59 +74,55 @@ class WandbLogger(LightningWandbLogger):
             run_dir: the run folder.
             anew: a training from the beginning, and not the run that the folder may hold already.
         """
-        self._save_dir, self._anew, self._has_log = str(run_dir), anew, True
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave the open run out: the process that is given this logger opens it again if it is the one that logs."""
-        return {**self.__dict__, "_experiment": None}
+        self.folder, self._anew, self._has_log = str(run_dir), anew, True
 
     @property
     @rank_zero_experiment
     def experiment(self) -> Any:
         """The W&B run, opened when first asked for; something that takes any call where there is none."""
-        if self._experiment is None and not self._stopped:
+        if self.run is None and not self._stopped:
             with self._harmless():
                 self._open()
-        return self._experiment or _DummyExperiment()
+        return self.run or NoExperiment()
 
     @rank_zero_only
     def log_hyperparams(self, params: Any) -> None:
         """Log settings, beside those in the run folder's ``config.yaml``."""
         with self._harmless():
-            if self.experiment is self._experiment:
+            if self.experiment is self.run:
                 super().log_hyperparams(params)
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         """Log metrics of a training step, each once; those of a test become the run's results."""
         with self._harmless():
-            if self.experiment is self._experiment:
+            if self.experiment is self.run:
                 self._send_config()
                 self._log_row(metrics, self._row // ROWS if step is None else step)
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
         """Send what the stage left in the run folder, and close the run; a later stage opens it again."""
-        if self._experiment is None:
+        if self.run is None:
             return
         with self._harmless():
             self._send_config()
             self._send_files()
             self.experiment.finish(exit_code=0 if status == "success" else 1)
-        self._experiment = None
+        self.run = None
 
     @contextmanager
     def _harmless(self) -> Iterator[None]:
         try:
             yield
         except Exception as error:  # whatever it is: the run is worth more than its copy
-            self._stopped, self._experiment = True, None
+            self._stopped, self.run = True, None
             rank_zero_warn(
                 f"W&B gets no more of this run ({error}); the run goes on, and metrics.csv has all of it"
             )
 
     def _open(self) -> None:
-        folder = Path(self._save_dir or ".").resolve()
+        folder = Path(self.folder or ".").resolve()
         mode, reason = choose_mode()
         if mode == "disabled":
             self._stopped = True
@@ -135,18 +131,18 @@ class WandbLogger(LightningWandbLogger):
         path = folder / ID_FILE
         is_known = path.is_file() and not self._anew
         if is_known:
-            self._id, begun, sent = path.read_text(encoding="utf-8").split()
+            self.run_id, begun, sent = path.read_text(encoding="utf-8").split()
             self._begun, self._first = int(begun), int(sent)
         else:
-            self._id = os.environ.get("WANDB_RUN_ID") or secrets.token_hex(4)
+            self.run_id = os.environ.get("WANDB_RUN_ID") or secrets.token_hex(4)
             self._begun, self._first = int(time.time()) if self._anew else 0, 0
         log = TrainingLog.read(folder / "metrics.csv", self._begun).rows if self._has_log else []
-        replaced = unsent_parts(folder, self._id) if self._has_log else []
+        replaced = unsent_parts(folder, self.run_id) if self._has_log else []
         if is_known and log and not replaced:  # then the server has all parts
             self._first = max(number_of(row, int(row["step"])) for row in log) + 1
-        self._experiment = run = self._init(folder, mode, reason)
+        self.run = run = self._init(folder, mode, reason)
         unfinished = path.with_name(f".{ID_FILE}.unfinished")
-        unfinished.write_text(f"{self._id} {self._begun} {self._first}\n", encoding="utf-8")
+        unfinished.write_text(f"{self.run_id} {self._begun} {self._first}\n", encoding="utf-8")
         unfinished.replace(path)
         for part in replaced:
             part.replace(part.with_suffix(".wandb.incomplete"))
@@ -166,10 +162,10 @@ class WandbLogger(LightningWandbLogger):
         import wandb  # takes a second, and most runs do without it
 
         limits = {name: limit for name, limit in LIMITS.items() if f"WANDB_{name.upper()}" not in os.environ}
-        options: dict[str, Any] = self._wandb_init | {
+        options: dict[str, Any] = self.options | {
             "dir": str(folder),
-            "id": self._id,
-            "name": self._name or f"{folder.parent.name}/{folder.name}",
+            "id": self.run_id,
+            "name": self.run_name or f"{folder.parent.name}/{folder.name}",
             "mode": mode,
             "resume": None if mode == "offline" else "allow",
             "settings": {"quiet": True, "silent": mode == "offline", **limits},
@@ -201,7 +197,7 @@ class WandbLogger(LightningWandbLogger):
             self.experiment.log({**row, STEP: step}, step=self._row)
 
     def _send_config(self) -> None:
-        path = Path(self._save_dir or ".") / "config.yaml"
+        path = Path(self.folder or ".") / "config.yaml"
         if self._config_sent or not path.is_file():
             return
         self._config_sent = True
@@ -212,7 +208,7 @@ class WandbLogger(LightningWandbLogger):
 
     def _send_files(self) -> None:
         run, media = self.experiment, dict[str, Any]()
-        for path, changed in times_of(Path(self._save_dir or ".").resolve()).items():
+        for path, changed in times_of(Path(self.folder or ".").resolve()).items():
             if changed == self._shown.get(path) or changed < self._begun * 10**9:
                 continue
             media |= media_of(path)
