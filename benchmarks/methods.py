@@ -68,9 +68,7 @@ def methods(dataset: str, only: Sequence[str] = ()) -> dict[str, dict[str, Any]]
     """
     files = sorted((ROOT / "configs" / dataset).glob("*.yaml"))
     configs = {path.stem: yaml.safe_load(path.read_text()) for path in files}
-    ours = {
-        name: {key: config["data"]["init_args"].get(key) for key in SAME} for name, config in configs.items()
-    }
+    ours = {name: {key: config["data"]["init_args"].get(key) for key in SAME} for name, config in configs.items()}
     chosen = only or plan(dataset) or configs
     names = [name for name in configs if ours[name] == ours["maml"] and name in chosen]
     first = FAMILIES.index
@@ -164,9 +162,7 @@ def training(name: str, config: Mapping[str, Any], dataset: str) -> dict[str, st
     }
 
 
-def train_and_test(
-    name: str, config: Mapping[str, Any], dataset: str, out: Path, options: argparse.Namespace
-) -> None:
+def train_and_test(name: str, config: Mapping[str, Any], dataset: str, out: Path, options: argparse.Namespace) -> None:
     """Fit and test one method in ``out/name``; what it prints goes to ``out/name.log``."""
     folder, steps = out / name, PROTOCOLS[dataset].steps
     if (folder / "results.json").exists():
@@ -282,16 +278,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("dataset", choices=PROTOCOLS, nargs="?", default="sinusoid")
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "methods", help="folder of the runs")
     parser.add_argument("--root", help="where the data are (data.root)")
-    parser.add_argument(
-        "--only", nargs="*", default=[], help="methods, by the name of their config; all if not given"
-    )
+    parser.add_argument("--only", nargs="*", default=[], help="methods, by the name of their config; all if not given")
     parser.add_argument("--jobs", type=int, default=1, help="runs at the same time, each on one thread")
-    parser.add_argument(
-        "--table", help="name of the table in docs/results.md; that of the data set if not given"
-    )
-    parser.add_argument(
-        "--quick", action="store_true", help="two methods, a few steps, and docs/results.md untouched"
-    )
+    parser.add_argument("--table", help="name of the table in docs/results.md; that of the data set if not given")
+    parser.add_argument("--quick", action="store_true", help="two methods, a few steps, and docs/results.md untouched")
     options, options.more = parser.parse_known_args(arguments)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     if options.quick:

@@ -87,9 +87,7 @@ OUT_OF_RANGE: dict[str, tuple[Any, ...]] = {
 }  # fmt: skip
 # what is of no use for a choice or a name, by the name of the setting
 NO_CHOICE: dict[str, tuple[Any, ...]] = {
-    **dict.fromkeys(
-        ("mode", "mapping", "downsample", "batch_norm", "lr_scheduler_interval"), ("sideways", 3, ["a"])
-    ),
+    **dict.fromkeys(("mode", "mapping", "downsample", "batch_norm", "lr_scheduler_interval"), ("sideways", 3, ["a"])),
     "monitor": ("val/accurcy", ["a"], {"a": 1}),
     "compile_backend": (["a"], 3),
     "precision": ("12", ["a"]),
@@ -250,9 +248,7 @@ def wrong_classes(settings: Settings) -> Iterator[Change]:
         key = dotted(way[:-1])
         wrong = [f"{module}.{name}{name[-1]}", f"{module}x.{name}", f"{name[1:]}", f"{module}", ""]
         wrong += [ABSTRACT[str(way[-2])]] if way[-2] in ABSTRACT else []
-        wrong += [
-            other for other in OTHER_KIND if other.split(".")[1] not in module or other[:3] != module[:3]
-        ]
+        wrong += [other for other in OTHER_KIND if other.split(".")[1] not in module or other[:3] != module[:3]]
         for each in wrong:
             yield f"{key} is a {each}", (key, f"{key}.class_path"), partial(changed, settings, way, each)
 

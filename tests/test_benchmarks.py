@@ -49,9 +49,7 @@ def test_a_benchmark_runs(script, tmp_path):
 @pytest.mark.slow
 def test_all_methods_become_one_table(tmp_path):
     page = (ROOT / "docs" / "results.md").read_text()
-    table = [
-        line for line in run(ROOT / "benchmarks" / "methods.py", tmp_path).splitlines() if line[:1] == "|"
-    ]
+    table = [line for line in run(ROOT / "benchmarks" / "methods.py", tmp_path).splitlines() if line[:1] == "|"]
     assert (ROOT / "docs" / "results.md").read_text() == page
     head, _, maml, fomaml = [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
     as_trained = "after the steps it was trained with: mean; median"
@@ -89,9 +87,7 @@ PLAN = yaml.safe_load((ROOT / "benchmarks" / "omniglot_in_minutes.yaml").read_te
 def test_planned_methods_have_configs_of_one_protocol():
     episodes = {}
     for name in PLAN:
-        data = yaml.safe_load((ROOT / "configs" / "omniglot" / f"{name}.yaml").read_text())["data"][
-            "init_args"
-        ]
+        data = yaml.safe_load((ROOT / "configs" / "omniglot" / f"{name}.yaml").read_text())["data"]["init_args"]
         episodes[name] = {key: data[key] for key in ("ways", "shots", "queries", "test_episodes")}
     assert [name for name, of_test in episodes.items() if of_test != episodes["maml"]] == []
 

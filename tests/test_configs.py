@@ -148,9 +148,7 @@ def test_says_how_it_is_tested_and_is_reproducible(path):
     assert settings["seed_everything"] == 0
     assert settings["data"]["init_args"]["test_episodes"] >= 600
     assert settings["checkpoint"]["monitor"].startswith("val/")
-    assert settings["checkpoint"]["mode"] == (
-        "max" if "accuracy" in settings["checkpoint"]["monitor"] else "min"
-    )
+    assert settings["checkpoint"]["mode"] == ("max" if "accuracy" in settings["checkpoint"]["monitor"] else "min")
 
 
 def test_every_algorithm_has_an_experiment():

@@ -78,9 +78,7 @@ def test_adding_a_row_changes_no_other(tmp_path):
 
     store(copy, {"MAML"}, compute=compute)
     assert asked == [("MAML", "glyphs")]
-    assert (
-        copy.read_text() == STORED.read_text()
-    )  # in the order of the table, so that the difference is the row
+    assert copy.read_text() == STORED.read_text()  # in the order of the table, so that the difference is the row
     store(copy, {"ANIL"}, again=True, compute=lambda name, domain: [1.0])
     changed = json.loads(copy.read_text())
     assert {row for row in stored if changed[row] != stored[row]} == {"ANIL/glyphs"}

@@ -18,9 +18,7 @@ def loaded(program):
     """Which heavy modules a fresh Python has loaded after a program."""
     report = f"{program}\nimport sys\nprint(*[name for name in {(*HEAVY, 'torch._dynamo')} if name in sys.modules])"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(
-        [sys.executable, "-c", report], check=True, capture_output=True, text=True, env=environment
-    )
+    done = subprocess.run([sys.executable, "-c", report], check=True, capture_output=True, text=True, env=environment)
     return set(done.stdout.split())
 
 

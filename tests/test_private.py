@@ -55,9 +55,7 @@ def test_the_name_is_there(owner, name, without, owners):
 
 
 def test_every_private_name_in_the_file_is_in_the_table():
-    used = re.findall(
-        r"(?:\.|def |\"|import )(_[a-z]\w+)", Path(private.__file__).read_text(encoding="utf-8")
-    )
+    used = re.findall(r"(?:\.|def |\"|import )(_[a-z]\w+)", Path(private.__file__).read_text(encoding="utf-8"))
     assert set(used) == {name for _, name, _ in NAMES}
 
 

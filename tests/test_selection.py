@@ -87,9 +87,7 @@ def collected(*args):
     """The names of the tests that a command would run."""
     command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", *args]
     paths = os.pathsep.join(sys.path)
-    done = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": paths}
-    )
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": paths})
     assert done.returncode == 0, done.stdout + done.stderr
     return [line for line in done.stdout.splitlines() if "::" in line]
 
@@ -109,10 +107,7 @@ def test_all_rows_of_an_algorithm_and_no_other():
         "tests/test_meta_device.py::test_evaluation_reads_no_value_and_stays_on_the_device",
     ]
     assert rows == {
-        f"{test}[{name}-{domain}]"
-        for test in tests
-        for name in ("MAML", "FOMAML")
-        for domain in CASES[name].learning
+        f"{test}[{name}-{domain}]" for test in tests for name in ("MAML", "FOMAML") for domain in CASES[name].learning
     }
     assert "tests/test_docs.py::test_links_resolve[docs/algorithms/fomaml.md]" in found
     assert "tests/test_docs.py::test_links_resolve[docs/algorithms/maml_plus_plus.md]" not in found

@@ -66,14 +66,10 @@ def read_settings(folder: Path) -> dict[str, Any]:
     """
     if not folder.is_dir():
         found = "is a file" if folder.exists() else "does not exist"
-        raise FileNotFoundError(
-            f"run_dir is {folder}, which {found}; give the folder of a run, as --run_dir names it"
-        )
+        raise FileNotFoundError(f"run_dir is {folder}, which {found}; give the folder of a run, as --run_dir names it")
     path = folder / CONFIG
     if not path.is_file():
-        raise FileNotFoundError(
-            f"{folder} has no {CONFIG}, which fit writes; give the folder of a training run"
-        )
+        raise FileNotFoundError(f"{folder} has no {CONFIG}, which fit writes; give the folder of a training run")
     try:
         settings = yaml.safe_load(path.read_text(encoding="utf-8"))
         model, data = settings["model"], settings["data"]

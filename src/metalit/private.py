@@ -78,9 +78,7 @@ class OpenWandbLogger(WandbLogger):
     options: Any = property(lambda self: self._wandb_init)
     run_id: Any = property(lambda self: self._id, lambda self, value: setattr(self, "_id", value))
     folder: Any = property(lambda self: self._save_dir, lambda self, value: setattr(self, "_save_dir", value))
-    run: Any = property(
-        lambda self: self._experiment, lambda self, value: setattr(self, "_experiment", value)
-    )
+    run: Any = property(lambda self: self._experiment, lambda self, value: setattr(self, "_experiment", value))
 
 
 # argparse and jsonargparse
@@ -123,8 +121,6 @@ class HookedParser(LightningArgumentParser):
         self, action: argparse.Action, value: Any, key: str, cfg: Namespace | None, append: bool = False
     ) -> Any:
         value = self.check_value(action, value, key)
-        if (
-            value is None and type_of(action) is not None and action.default is not None
-        ):  # else null is always right
+        if value is None and type_of(action) is not None and action.default is not None:  # else null is always right
             return action._check_type_(value, cfg=cfg, append=append, mode=self.parser_mode)  # type: ignore[attr-defined]
         return super()._check_value_key(action, value, key, cfg, append)

@@ -130,9 +130,7 @@ def test_fits_validates_and_tests(name, domain, tmp_path):
     trainer.fit(algorithm, data)
     metric = "mse" if domain == "sinusoid" else "accuracy"
     assert trainer.global_step == 4
-    assert {"train/loss", f"train/{metric}", f"val/{metric}", f"val/{metric}_ci95"} <= set(
-        trainer.logged_metrics
-    )
+    assert {"train/loss", f"train/{metric}", f"val/{metric}", f"val/{metric}_ci95"} <= set(trainer.logged_metrics)
     trainer.test(algorithm, data, verbose=False)
     assert trainer.logged_metrics[f"test/{metric}"].isfinite()
     assert algorithm.last_evaluation.indices.tolist() == list(range(5))
@@ -184,9 +182,7 @@ def test_order_of_the_support_set_changes_nothing(name, domain):
     algorithm, episode = learner(name, domain).eval(), episodes(name, domain)
     order = torch.randperm(episode.support.y.shape[1], generator=torch.Generator().manual_seed(1))
     reordered = episode._replace(support=Labelled(*(leaf[:, order] for leaf in episode.support)))
-    same = torch.allclose(
-        algorithm(episode).predictions, algorithm(reordered).predictions, rtol=0, atol=1e-10
-    )
+    same = torch.allclose(algorithm(episode).predictions, algorithm(reordered).predictions, rtol=0, atol=1e-10)
     assert same or CASES[name].order_matters
 
 
@@ -377,9 +373,7 @@ class Damage(L.Callback):
 )
 def test_what_is_not_finite_stops_training_before_the_step(what, message, name, domain, tmp_path):
     algorithm, damage = CASES[name].make(domain), Damage(what)
-    trainer = quiet_trainer(
-        tmp_path, max_steps=5, callbacks=[damage], log_every_n_steps=100, limit_val_batches=0
-    )
+    trainer = quiet_trainer(tmp_path, max_steps=5, callbacks=[damage], log_every_n_steps=100, limit_val_batches=0)
     with pytest.raises(FloatingPointError, match=message):
         trainer.fit(algorithm, CASES[name].data(domain))
     after = algorithm.state_dict()

@@ -45,9 +45,7 @@ LEARNERS = {
         "glyphs",
         lambda engine, options=(norm, downsample, last): conv4(engine, *options),
     )
-    for norm, downsample, last in product(
-        ("batch", "running", "renorm", "none"), ("pool", "stride"), (False, True)
-    )
+    for norm, downsample, last in product(("batch", "running", "renorm", "none"), ("pool", "stride"), (False, True))
 }
 
 

@@ -31,11 +31,7 @@ def network(batch_norm="running"):
 
 
 def statistics(learner):
-    return {
-        name: value.clone()
-        for name, value in learner.named_buffers()
-        if name.rpartition(".")[2] in STATISTICS
-    }
+    return {name: value.clone() for name, value in learner.named_buffers() if name.rpartition(".")[2] in STATISTICS}
 
 
 METHODS = {

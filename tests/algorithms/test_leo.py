@@ -94,9 +94,7 @@ def test_kl_is_that_of_torch():
 def test_correlation_is_zero_for_orthogonal_directions_only():
     orthogonal = torch.diag(torch.tensor([1.0, 5.0, 0.1]))
     assert correlation(orthogonal).item() == 0
-    assert correlation(torch.ones(3, 4)).item() == pytest.approx(
-        6 / 9
-    )  # all cosines but the diagonal are wrong by 1
+    assert correlation(torch.ones(3, 4)).item() == pytest.approx(6 / 9)  # all cosines but the diagonal are wrong by 1
 
 
 def test_penalties_are_added_to_the_meta_loss(episode):
@@ -201,9 +199,7 @@ def test_a_feature_vector_of_zeros_has_a_gradient(episode):
     assert all(parameter.grad.isfinite().all() for parameter in learner.parameters())
 
 
-@pytest.mark.parametrize(
-    "rates", [{}, {"latent_lr": 5.0, "finetuning_lr": 0.005}], ids=["default", "authors"]
-)
+@pytest.mark.parametrize("rates", [{}, {"latent_lr": 5.0, "finetuning_lr": 0.005}], ids=["default", "authors"])
 @pytest.mark.parametrize("seed", range(3))
 def test_every_task_is_finite_before_training(seed, rates):
     """With raw embeddings as long as Conv4's not all are: standard deviations are exponential in them."""

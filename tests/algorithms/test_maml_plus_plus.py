@@ -50,9 +50,7 @@ def test_with_all_parts_off_it_is_maml(network, domain):
     ids=lambda part: next(iter(part)),
 )
 def test_each_switch_changes_the_meta_gradient(part):
-    off, on = (
-        meta_gradient(make(MAMLPlusPlus, conv, **OFF | settings), double("glyphs")) for settings in ({}, part)
-    )
+    off, on = (meta_gradient(make(MAMLPlusPlus, conv, **OFF | settings), double("glyphs")) for settings in ({}, part))
     same = on[1].keys() == off[1].keys() and all(torch.allclose(on[1][name], off[1][name]) for name in off[1])
     assert not same
 
@@ -75,9 +73,7 @@ def first_gradients(algorithm, folder):
     return witness.found
 
 
-@pytest.mark.parametrize(
-    "compile", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["eager", "compiled"]
-)
+@pytest.mark.parametrize("compile", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["eager", "compiled"])
 def test_second_derivatives_begin_at_their_epoch(compile, tmp_path):
     def network():
         return MLP(hidden=(8,))
@@ -99,9 +95,7 @@ def test_second_derivatives_begin_at_their_epoch(compile, tmp_path):
         expected, other = (first, second) if epoch < 2 else (second, first)
         for name in gradient:
             torch.testing.assert_close(gradient[name], expected[epoch][name], rtol=1e-4, atol=1e-6)
-        assert any(
-            not torch.allclose(gradient[name], other[epoch][name], rtol=1e-3, atol=1e-5) for name in gradient
-        )
+        assert any(not torch.allclose(gradient[name], other[epoch][name], rtol=1e-3, atol=1e-5) for name in gradient)
 
 
 def test_a_resumed_run_has_the_order_of_its_epoch(tmp_path):
@@ -247,9 +241,7 @@ def test_running_statistics_of_each_step_are_those_of_that_step():
     """The first norm sees the first convolution, of which the activations after each step are computed by hand."""
     algorithm, episode = make(MAMLPlusPlus, conv, multi_step_epochs=0), double("glyphs")
     expected = torch.zeros(3, 4, dtype=torch.float64)
-    for support, query in zip(
-        zip(*episode.support, strict=True), zip(*episode.query, strict=True), strict=True
-    ):
+    for support, query in zip(zip(*episode.support, strict=True), zip(*episode.query, strict=True), strict=True):
         path = trajectory(algorithm, Labelled(*support), 2)
         for step, (adapted, x) in enumerate(zip(path, (support[0], support[0], query[0]), strict=True)):
             maps = F.conv2d(x, adapted["0.weight"], adapted["0.bias"], stride=4)

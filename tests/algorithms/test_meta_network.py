@@ -89,9 +89,7 @@ def test_algorithm_by_hand(support, query):
     found = read(learner, support, query)
     for q in range(QUERIES):
         attention = F.cosine_similarity(keys[:STEPS], keys[STEPS + q].unsqueeze(0)).softmax(0)
-        fast = {
-            name: sum(a * slot[name] for a, slot in zip(attention, memory, strict=True)) for name in memory[0]
-        }
+        fast = {name: sum(a * slot[name] for a, slot in zip(attention, memory, strict=True)) for name in memory[0]}
         expected = two_paths(learner.network, query.x[q : q + 1], fast)[1][0]
         torch.testing.assert_close(found[q], expected, rtol=1e-5, atol=1e-6)
 

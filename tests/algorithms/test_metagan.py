@@ -66,9 +66,7 @@ def discriminator_loss(weight, x, y, fakes, game_weight):
 @pytest.mark.parametrize("game_weight", [1.0, 0.3])
 def test_gradients_of_both_players_are_those_of_the_paper(game_weight, episode):
     torch.manual_seed(1)
-    learner = MetaGANMAML(
-        Linear(), inner_lr=0.3, inner_steps=2, generator=Shifted(), fakes=4, game_weight=game_weight
-    )
+    learner = MetaGANMAML(Linear(), inner_lr=0.3, inner_steps=2, generator=Shifted(), fakes=4, game_weight=game_weight)
     learner.meta_loss(episode).backward()
     weight = learner.network.weight.detach().clone().requires_grad_()
     shift = learner.generator.shift.detach().clone().requires_grad_()
@@ -231,9 +229,7 @@ def make_two(seed):
     torch.manual_seed(seed)
     one, other = nn.Linear(3, 2), nn.Linear(2, 1)
     adam = torch.optim.Adam(one.parameters(), lr=0.1, betas=(0.5, 0.9))
-    sgd = torch.optim.SGD(
-        [{"params": [other.weight]}, {"params": [other.bias], "lr": 0.3}], lr=0.2, momentum=0.9
-    )
+    sgd = torch.optim.SGD([{"params": [other.weight]}, {"params": [other.bias], "lr": 0.3}], lr=0.2, momentum=0.9)
     return one, other, adam, sgd
 
 
@@ -281,9 +277,7 @@ def test_a_schedule_acts_on_both_and_a_closure_runs_once():
     assert len(calls) == 1
     assert not torch.equal(before, parameters_to_vector([*one.parameters(), *other.parameters()]))
     schedule.step()
-    assert [group["lr"] for optimizer in own for group in optimizer.param_groups] == pytest.approx(
-        [0.05, 0.1, 0.15]
-    )
+    assert [group["lr"] for optimizer in own for group in optimizer.param_groups] == pytest.approx([0.05, 0.1, 0.15])
 
 
 def test_rates_that_cannot_train_and_no_fakes_are_refused():
@@ -291,8 +285,6 @@ def test_rates_that_cannot_train_and_no_fakes_are_refused():
         MetaGANRelationNetwork(ConvMaps(channels=4), fakes=0)
     with pytest.raises(ValueError, match="game_weight is 0"):
         MetaGANMAML(Linear(), game_weight=0.0)
-    learner = MetaGANMAML(
-        Linear(), generator=Shifted(), generator_optimizer=partial(torch.optim.Adam, lr=float("inf"))
-    )
+    learner = MetaGANMAML(Linear(), generator=Shifted(), generator_optimizer=partial(torch.optim.Adam, lr=float("inf")))
     with pytest.raises(ValueError, match=r"generator_optimizer\.lr is inf"):
         learner.configure_optimizers()

@@ -356,9 +356,7 @@ def test_it_holds_nothing_of_the_callers_tensors(batch_norm):
     assert torch.equal(predictor(x), before)
     large = Labelled(torch.rand(200, 1, 28, 28), torch.arange(200) % 5)
     sizes = [len(pickle.dumps(learner.adapt(examples))) for examples in (support, large)]
-    assert (sizes[1] > 2 * sizes[0]) == (
-        batch_norm == "batch"
-    )  # which has to embed the support set with the queries
+    assert (sizes[1] > 2 * sizes[0]) == (batch_norm == "batch")  # which has to embed the support set with the queries
 
 
 class Keeping(nn.Module):

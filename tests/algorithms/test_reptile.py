@@ -45,9 +45,7 @@ def test_a_full_outer_step_goes_to_the_mean_of_the_adapted_parameters(episode): 
     network = Linear()
     algorithm = Reptile(network, 0.01, 3)
     ends = [
-        algorithm.trajectory(algorithm.meta()[0], Labelled(episode.support.x[b], episode.support.y[b]), 3)[
-            -1
-        ]["theta"]
+        algorithm.trajectory(algorithm.meta()[0], Labelled(episode.support.x[b], episode.support.y[b]), 3)[-1]["theta"]
         for b in range(TASKS)
     ]
     gradient_of(algorithm, episode)
@@ -88,9 +86,7 @@ def test_more_tail_steps_add_up_query_gradients(episode):  # noqa: F811
 @pytest.mark.slow
 def test_adams_state_goes_through_every_engine(name):
     episode = double("sinusoid")  # noqa: F811
-    expected = meta_gradient(
-        learner(name, "sinusoid", inner_optimizer="adam", engine=Engine("loop")), episode
-    )
+    expected = meta_gradient(learner(name, "sinusoid", inner_optimizer="adam", engine=Engine("loop")), episode)
     for settings in (
         {},
         {"checkpoint_steps": True},

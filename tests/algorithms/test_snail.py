@@ -36,9 +36,7 @@ def episode():
 def layers(channels=4, length=8, outputs=2):
     torch.manual_seed(0)
     tc = TCBlock(channels + 3, 5, length)
-    return CausalLayers(
-        [AttentionBlock(channels, 6, 3), tc, AttentionBlock(tc.features, 6, 3)], outputs
-    ).double()
+    return CausalLayers([AttentionBlock(channels, 6, 3), tc, AttentionBlock(tc.features, 6, 3)], outputs).double()
 
 
 def each_step(x):
@@ -146,7 +144,5 @@ def test_impossible_settings_are_refused(settings):
 def test_what_cannot_be_known_or_used_is_said():
     with pytest.raises(ValueError, match="Identity does not say how long its embedding is"):
         make(features=None)
-    with pytest.raises(
-        ValueError, match="ContrastiveAdaptation looks at adapted parameters, and a memory-based"
-    ):
+    with pytest.raises(ValueError, match="ContrastiveAdaptation looks at adapted parameters, and a memory-based"):
         make(objective=ContrastiveAdaptation())

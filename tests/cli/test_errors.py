@@ -167,9 +167,7 @@ def test_mistake_on_the_command_line(name, tmp_path, capsys):
 
 def test_the_line_of_the_file_is_named(tmp_path, capsys):
     config = write_yaml(tmp_path / "c.yaml", maml(inner_steps="five"))
-    number = next(
-        n for n, line in enumerate(Path(config).read_text().splitlines(), 1) if "inner_steps" in line
-    )
+    number = next(n for n, line in enumerate(Path(config).read_text().splitlines(), 1) if "inner_steps" in line)
     assert complaint(capsys, lambda: main(["fit", "--config", config])).endswith(f"({config}, line {number})")
 
 
@@ -285,9 +283,7 @@ def test_read_only_run_folder(tmp_path, capsys):
     (tmp_path / "fixed").mkdir()
     (tmp_path / "fixed").chmod(0o555)
     config = write_yaml(tmp_path / "c.yaml", maml())
-    line = complaint(
-        capsys, lambda: main(["fit", "--config", config, "--run_dir", str(tmp_path / "fixed" / "run")])
-    )
+    line = complaint(capsys, lambda: main(["fit", "--config", config, "--run_dir", str(tmp_path / "fixed" / "run")]))
     assert line == (
         f"run_dir: {tmp_path}/fixed/run cannot be written, for {tmp_path}/fixed is read-only; name another --run_dir"
     )
@@ -420,9 +416,7 @@ def test_best_of_a_folder_without_one(tmp_path, capsys):
     config = write_yaml(tmp_path / "c.yaml", maml())
     args = ["test", "--config", config, "--run_dir", str(tmp_path / "run"), "--ckpt_path", "best"]
     line = complaint(capsys, lambda: main(args))
-    assert line.startswith(
-        f"ckpt_path is best, but there is no checkpoint {tmp_path}/run/checkpoints/best.ckpt"
-    )
+    assert line.startswith(f"ckpt_path is best, but there is no checkpoint {tmp_path}/run/checkpoints/best.ckpt")
 
 
 def test_a_bug_shows_its_traceback(tmp_path, monkeypatch):
@@ -440,9 +434,7 @@ def test_a_bug_in_a_network_of_the_user_shows_its_traceback(error, tmp_path, mon
     code = f"from torch import nn\n\nclass Net(nn.Module):\n    def __init__(self):\n        raise {error}('my bug')\n"
     (tmp_path / f"broken_{error}.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
-    config = write_yaml(
-        tmp_path / "c.yaml", changed(maml(), {NETWORK: {"class_path": f"broken_{error}.Net"}})
-    )
+    config = write_yaml(tmp_path / "c.yaml", changed(maml(), {NETWORK: {"class_path": f"broken_{error}.Net"}}))
     with pytest.raises(eval(error), match="my bug"):
         main(["fit", "--config", config, "--run_dir", str(tmp_path / "run")])
 
@@ -484,9 +476,7 @@ def test_a_network_that_the_engine_refuses(name, tmp_path, capsys, monkeypatch):
     layer, hidden, words = REFUSED_NETWORKS[name]
     (tmp_path / f"refused_{name}.py").write_text(NET.format(layer=layer, hidden=hidden))
     monkeypatch.syspath_prepend(tmp_path)
-    config = write_yaml(
-        tmp_path / "c.yaml", changed(maml(), {NETWORK: {"class_path": f"refused_{name}.Net"}})
-    )
+    config = write_yaml(tmp_path / "c.yaml", changed(maml(), {NETWORK: {"class_path": f"refused_{name}.Net"}}))
     line = complaint(capsys, lambda: main(["fit", "--config", config, "--run_dir", str(tmp_path / "run")]))
     assert re.search(words, line), line
 

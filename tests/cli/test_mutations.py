@@ -18,9 +18,7 @@ from mutations import MORE, broken, whole
 from yaml_files import read_yaml
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-EXPERIMENTS = [
-    path for path in sorted(CONFIGS.rglob("*.yaml")) if "class_path" in read_yaml(path).get("model", {})
-]
+EXPERIMENTS = [path for path in sorted(CONFIGS.rglob("*.yaml")) if "class_path" in read_yaml(path).get("model", {})]
 OMNIGLOT = {
     "root": "OMNIGLOT_ROOT",
     "splits": "OMNIGLOT_SPLITS",
@@ -38,11 +36,7 @@ def in_miniature(path):
     settings = read_yaml(path)
     more = {"data.init_args": MORE["data.init_args"]}
     if path.parent.name == "omniglot":
-        where = (
-            "data.init_args.images.init_args"
-            if "images" in settings["data"]["init_args"]
-            else "data.init_args"
-        )
+        where = "data.init_args.images.init_args" if "images" in settings["data"]["init_args"] else "data.init_args"
         more[where] = more.get(where, {}) | OMNIGLOT
     if "classes" in settings["model"]["init_args"]:
         more["model.init_args"] = MORE["model.init_args"] | {"classes": OMNIGLOT_CLASSES}

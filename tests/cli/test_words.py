@@ -57,11 +57,7 @@ def settings():
 
 
 def namespace(value):
-    return (
-        Namespace(**{key: namespace(each) for key, each in value.items()})
-        if isinstance(value, dict)
-        else value
-    )
+    return Namespace(**{key: namespace(each) for key, each in value.items()}) if isinstance(value, dict) else value
 
 
 @pytest.mark.parametrize(
@@ -94,10 +90,7 @@ def test_a_number_of_the_operating_system_accuses_no_option():
     said = explain_error(full, Namespace(run_dir="here", image_size=28), ArgumentParser())
     assert said.startswith("run_dir: here cannot be written (No sp")
     missing = FileNotFoundError(errno.ENOENT, "No such file or directory", "there")
-    assert (
-        explain_error(missing, Namespace(run_dir="here"), ArgumentParser())
-        == "there: No such file or directory"
-    )
+    assert explain_error(missing, Namespace(run_dir="here"), ArgumentParser()) == "there: No such file or directory"
 
 
 def test_nearest_option():

@@ -53,9 +53,7 @@ def sweep(tmp_path):
     """Two settings with three seeds each; each seed is better by 0.02 in the second."""
     for seed, level in enumerate((0.5, 0.6, 0.7)):
         write_run(tmp_path / f"seed_everything={seed},inner_steps=1", [level - 0.1, level + 0.1, level])
-        write_run(
-            tmp_path / f"seed_everything={seed},inner_steps=5", [level - 0.08, level + 0.12, level + 0.02]
-        )
+        write_run(tmp_path / f"seed_everything={seed},inner_steps=5", [level - 0.08, level + 0.12, level + 0.02])
     return tmp_path
 
 
@@ -75,9 +73,7 @@ def test_interval_of_few_runs_is_students():
 def test_interval_holds_what_it_promises():
     values = torch.randn(4000, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64).tolist()
     held = sum(abs(summary.mean) <= summary.ci95 for summary in map(over_runs, values))
-    assert held / len(values) == pytest.approx(
-        0.95, abs=0.011
-    )  # three standard errors; the normal one holds 0.81
+    assert held / len(values) == pytest.approx(0.95, abs=0.011)  # three standard errors; the normal one holds 0.81
 
 
 def test_every_run_is_a_row(sweep):
@@ -90,9 +86,7 @@ def test_every_run_is_a_row(sweep):
     for row in found:
         results = json.loads(
             (
-                sweep
-                / f"seed_everything={row['seed_everything']},inner_steps={row['inner_steps']}"
-                / "results.json"
+                sweep / f"seed_everything={row['seed_everything']},inner_steps={row['inner_steps']}" / "results.json"
             ).read_text()
         )
         for metric in ("accuracy", "loss"):
@@ -204,9 +198,7 @@ def test_a_value_that_is_no_number_is_no_result(tmp_path):
 def test_moved_sweep(tmp_path):
     old, new = tmp_path / "old", tmp_path / "new"
     write_run(old / "shots=1", [0.5, 0.7])
-    Job("metalit.cluster.Local", "1", old, (Task("shots=1", old / "shots=1", "1", old / "log"),), {})._write(
-        old
-    )
+    Job("metalit.cluster.Local", "1", old, (Task("shots=1", old / "shots=1", "1", old / "log"),), {})._write(old)
     old.rename(new)
     (run,) = collect(new)
     assert run.state == "finished"

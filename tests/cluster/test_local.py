@@ -92,9 +92,7 @@ def test_stopped_early_it_is_started_again(submit):
 
 
 def test_a_cluster_of_the_users_own(submit, here, capsys, monkeypatch):
-    (here / "ours.py").write_text(
-        "from metalit.cluster import Local\n\n\nclass OurMachine(Local):\n    pass\n"
-    )
+    (here / "ours.py").write_text("from metalit.cluster import Local\n\n\nclass OurMachine(Local):\n    pass\n")
     monkeypatch.syspath_prepend(here)
     (here / "fake.sh").write_text(FAKE + "exit 0")
     command = ["submit", "--cluster", "ours.OurMachine", "--cluster.python", f"bash {here}/fake.sh", "fit"]

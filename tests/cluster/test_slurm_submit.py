@@ -126,9 +126,7 @@ def test_second_job_of_a_folder_is_refused(submit, here, capsys):
     job = submit(FOR_EVER)
     for _ in range(2):  # waiting or running
         said = complaint(capsys, lambda: submit(FOR_EVER))
-        assert re.match(
-            rf"run_dir: .*/run has a job that has not ended, {job.id} \((PENDING|RUNNING)\)", said
-        )
+        assert re.match(rf"run_dir: .*/run has a job that has not ended, {job.id} \((PENDING|RUNNING)\)", said)
         wait_for(lambda: "start 1" in log(job))
     main(["cancel", "run"])
     wait_for(lambda: is_over(job))

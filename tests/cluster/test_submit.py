@@ -149,12 +149,8 @@ def test_environment_comes_before_the_run(here, capsys):
 
 @pytest.mark.slow
 def test_sweep_is_an_array(here, capsys):
-    sweep = write_yaml(
-        here / "two_lr.yaml", {"grid": {"model.optimizer.init_args.lr": [0.1, 0.2]}, "seeds": 2}
-    )
-    script = script_of(
-        capsys, "--sweep", sweep, "--cluster.max_parallel", "3", "--test", "fit", "--config", "c.yaml"
-    )
+    sweep = write_yaml(here / "two_lr.yaml", {"grid": {"model.optimizer.init_args.lr": [0.1, 0.2]}, "seeds": 2})
+    script = script_of(capsys, "--sweep", sweep, "--cluster.max_parallel", "3", "--test", "fit", "--config", "c.yaml")
     options = options_of(script)
     assert options["array"] == "0-3%3"
     assert re.fullmatch(rf"{here}/runs/two_lr-[\d_-]+/logs/%A_%a\.log", options["output"])
@@ -439,18 +435,13 @@ def test_a_time_limit_within_the_grace(time, found, here, capsys):
 
 
 def test_a_time_limit_that_leaves_time(here, capsys):
-    assert (
-        options_of(script_of(capsys, "--cluster.time", "0:04:00", "fit", "--config", "c.yaml"))["time"]
-        == "0:04:00"
-    )
+    assert options_of(script_of(capsys, "--cluster.time", "0:04:00", "fit", "--config", "c.yaml"))["time"] == "0:04:00"
     small = ["--cluster.time", "0:02:10", "--cluster.grace", "10"]
     assert options_of(script_of(capsys, *small, "fit", "--config", "c.yaml"))["signal"] == "USR1@10"
 
 
 def test_a_time_limit_that_is_none(here, capsys):
-    said = complaint(
-        capsys, lambda: submit("--cluster.time", "soon", "--dry_run", "fit", "--config", "c.yaml")
-    )
+    said = complaint(capsys, lambda: submit("--cluster.time", "soon", "--dry_run", "fit", "--config", "c.yaml"))
     assert said.startswith("cluster.time is soon, expected minutes, hours:minutes:seconds or ")
 
 
@@ -458,8 +449,6 @@ def test_the_signal_before_the_time_limit_does_not_end_a_run_that_starts(here, c
     script = script_of(capsys, "--cluster.python", "PROGRAM", "fit", "--config", "c.yaml")
     (call,) = [line for line in script.splitlines() if " --run_dir " in line]
     fake = """import os, signal, sys; os.kill(os.getpid(), signal.SIGUSR1); print(sys.argv[1:4])"""
-    call = call.removeprefix("srun ").replace(
-        "PROGRAM", f"{shlex.quote(sys.executable)} -c {shlex.quote(fake)}"
-    )
+    call = call.removeprefix("srun ").replace("PROGRAM", f"{shlex.quote(sys.executable)} -c {shlex.quote(fake)}")
     done = subprocess.run(["bash", "-c", f"run=here; {call}"], capture_output=True, text=True, check=True)
     assert "'fit'" in done.stdout

@@ -50,9 +50,7 @@ def test_no_drawing_comes_twice():
 def likeness(some, others):
     """How alike the mean drawings of class 0, 1, ... are, on average: 1 for the same character."""
     some, others = ((x / 255).mean(1).flatten(1) for x in (some, others))
-    return torch.stack(
-        [torch.corrcoef(torch.stack(pair))[0, 1] for pair in zip(some, others, strict=True)]
-    ).mean()
+    return torch.stack([torch.corrcoef(torch.stack(pair))[0, 1] for pair in zip(some, others, strict=True)]).mean()
 
 
 def test_splits_and_seeds_have_characters_of_their_own():

@@ -55,9 +55,7 @@ def three(num_tasks=-1, noisy=False, **options):
 
 
 def module(tasksets=three, options=None, **settings):
-    return LearnToLearnTasksets(
-        tasksets, options, **{"ways": 3, "shots": 2, "queries": 3, "seed": 5, **settings}
-    )
+    return LearnToLearnTasksets(tasksets, options, **{"ways": 3, "shots": 2, "queries": 3, "seed": 5, **settings})
 
 
 def same(a, b):
@@ -247,10 +245,7 @@ def test_the_class_split_follows_split_seed_and_not_seed():
         random.shuffle(classes)
         data = import_learn2learn("data")
         whole = data.MetaDataset(as_learn2learn_dataset(numbered_store()))
-        parts = [
-            data.FilteredMetaDataset(whole, labels=labels)
-            for labels in (classes[:3], classes[3:6], classes[5:])
-        ]
+        parts = [data.FilteredMetaDataset(whole, labels=labels) for labels in (classes[:3], classes[3:6], classes[5:])]
         return [taskset(part) for part in parts]
 
     def training_classes(**settings):

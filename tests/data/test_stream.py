@@ -90,9 +90,7 @@ class ClassNumbers(ClassificationDataModule):
     """A data set in which an example is (the number of its class, its own number)."""
 
     def load(self, split):
-        first, sizes = {"train": (0, [6, 7, 8, 9, 10]), "val": (5, [8, 6, 7]), "test": (8, [9, 9, 6, 7])}[
-            split
-        ]
+        first, sizes = {"train": (0, [6, 7, 8, 9, 10]), "val": (5, [8, 6, 7]), "test": (8, [9, 9, 6, 7])}[split]
         sizes = np.array(sizes)
         numbers = torch.from_numpy(first + np.repeat(np.arange(len(sizes)), sizes))
         items = torch.stack([numbers, torch.arange(len(numbers))], dim=1)

@@ -87,9 +87,7 @@ def test_each_task_is_trained_on_once(name, one, two):
 
     def in_turn(noted):
         steps = range(0, STEPS * half, half)
-        return [
-            task for step in steps for rank in (first, second) for task in rank[noted][step : step + half]
-        ]
+        return [task for step in steps for rank in (first, second) for task in rank[noted][step : step + half]]
 
     assert in_turn("index") == list(range(STEPS * TASKS))
     expected = one[0](name)["sums"]

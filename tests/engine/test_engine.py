@@ -94,9 +94,7 @@ NETWORKS = {
     "conv4_running": lambda: Classifier(Conv4(channels=4, image_size=SIZE, batch_norm="running"), ways=WAYS),
     "conv4_renorm": lambda: Classifier(Conv4(channels=4, image_size=SIZE, batch_norm="renorm"), ways=WAYS),
     "no_norm": lambda: images(nn.Identity(), nn.Identity()),
-    "batch_norm": lambda: images(
-        batch_norm(track_running_stats=False), batch_norm(track_running_stats=False)
-    ),
+    "batch_norm": lambda: images(batch_norm(track_running_stats=False), batch_norm(track_running_stats=False)),
     "running_batch_norm": lambda: images(batch_norm(), batch_norm()),
     "instance_norm": lambda: images(nn.InstanceNorm2d(4, affine=True), nn.InstanceNorm2d(4, affine=True)),
     "group_norm": lambda: images(nn.GroupNorm(2, 4), nn.GroupNorm(2, 4)),
@@ -297,9 +295,7 @@ def test_a_gradient_with_respect_to_data_is_found_too():
         x = episode.support.x.clone().requires_grad_()
         parameters, buffers = learner.meta()
         task, keys = partial(learner.task, ways=WAYS), torch.arange(TASKS)
-        outcome = engine.map(
-            task, parameters, buffers, keys, episode._replace(support=Labelled(x, episode.support.y))
-        )
+        outcome = engine.map(task, parameters, buffers, keys, episode._replace(support=Labelled(x, episode.support.y)))
         return torch.autograd.grad(outcome.loss.sum(), x)[0]
 
     assert relative(gradient(Engine()), gradient(Engine("loop"))) < 1e-10

@@ -58,9 +58,7 @@ def test_a_part_may_start_with_the_validation_of_a_step_trained_before(tmp_path)
 
 def log_with(points: int) -> TrainingLog:
     rows = [{"step": i, "train/loss": 1.0 / i, "train/accuracy": 0.5} for i in range(1, points)]
-    validations = [
-        {"step": i, "val/loss": 0.5, "val/accuracy": i / 100, "val/accuracy_ci95": 0.05} for i in (10, 20)
-    ]
+    validations = [{"step": i, "val/loss": 0.5, "val/accuracy": i / 100, "val/accuracy_ci95": 0.05} for i in (10, 20)]
     return TrainingLog([*rows, *validations])
 
 
@@ -109,10 +107,7 @@ def test_adaptation_sorts_the_queries_and_shows_first_and_last_step():
             x, y = lines[label].get_data()
             assert (np.diff(x) > 0).all()
             np.testing.assert_allclose(y, factor * np.asarray(x), rtol=1e-6)
-        assert (
-            sorted(lines["support"].get_xdata().tolist())
-            == episode.support.x[task, :, 0].sort().values.tolist()
-        )
+        assert sorted(lines["support"].get_xdata().tolist()) == episode.support.x[task, :, 0].sort().values.tolist()
 
 
 def test_adaptation_without_steps_shows_one_prediction():

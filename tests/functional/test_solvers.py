@@ -82,9 +82,7 @@ def test_what_is_not_a_number_is_seen(system):
 
 def test_half_precision_is_solved_in_float32():
     matrix = torch.eye(6, dtype=torch.bfloat16) * 3
-    x, _ = conjugate_gradient(
-        lambda v: {"v": (matrix.float() @ v["v"])}, {"v": torch.ones(6, dtype=torch.bfloat16)}, 2
-    )
+    x, _ = conjugate_gradient(lambda v: {"v": (matrix.float() @ v["v"])}, {"v": torch.ones(6, dtype=torch.bfloat16)}, 2)
     assert x["v"].dtype == torch.float32
     torch.testing.assert_close(x["v"], torch.full((6,), 1 / 3))
 

@@ -38,9 +38,7 @@ def test_with_one_shot_and_squared_distances_it_is_a_prototypical_network():
         PrototypicalNetwork(nn.Identity()),
     )
     torch.testing.assert_close(matching(episode).loss, prototypes(episode).loss)
-    torch.testing.assert_close(
-        matching(episode).predictions, prototypes(episode).predictions.log_softmax(dim=-1)
-    )
+    torch.testing.assert_close(matching(episode).predictions, prototypes(episode).predictions.log_softmax(dim=-1))
 
 
 def test_distant_examples_do_not_underflow():

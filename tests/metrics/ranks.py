@@ -44,9 +44,7 @@ def evaluate(batches: tuple[list[int], ...]) -> tuple[Evaluation, Evaluation]:
 
 
 def work(rank: int, folder: Path) -> None:
-    dist.init_process_group(
-        "gloo", init_method=f"file://{folder / 'store'}", rank=rank, world_size=WORLD_SIZE
-    )
+    dist.init_process_group("gloo", init_method=f"file://{folder / 'store'}", rank=rank, world_size=WORLD_SIZE)
     torch.save({name: evaluate(parts[rank]) for name, parts in CASES.items()}, folder / f"rank{rank}.pt")
     trainer = SimpleNamespace(
         world_size=WORLD_SIZE, is_global_zero=rank == 0, fast_dev_run=False, default_root_dir=folder / "run"

@@ -34,9 +34,7 @@ def test_values_without_stages_have_the_shape_of_the_loss():
     torch.testing.assert_close(values["accuracy"], torch.tensor([0.5, 1.0]))
 
 
-@pytest.mark.parametrize(
-    ("dtype", "expected"), [(torch.bfloat16, torch.float32), (torch.float64, torch.float64)]
-)
+@pytest.mark.parametrize(("dtype", "expected"), [(torch.bfloat16, torch.float32), (torch.float64, torch.float64)])
 def test_precision_is_at_least_single(dtype, expected):
     predictions = torch.rand(1, 1, 4, 1, dtype=dtype)
     values = episode_metrics(predictions, torch.zeros(1, 4, 1, dtype=dtype), torch.zeros(1, 1, dtype=dtype))
@@ -44,9 +42,7 @@ def test_precision_is_at_least_single(dtype, expected):
 
 
 def test_summary_is_that_of_the_definition_in_float64():
-    values = (
-        torch.rand(601, generator=torch.Generator().manual_seed(0)) + 1e4
-    )  # float32 sums would lose the spread
+    values = torch.rand(601, generator=torch.Generator().manual_seed(0)) + 1e4  # float32 sums would lose the spread
     exact = values.numpy().astype(np.float64)
     summary = summarise(values)
     std = math.sqrt(((exact - exact.mean()) ** 2).sum() / 600)

@@ -119,9 +119,7 @@ def test_a_pair_is_related_the_other_way_round_by_other_weights():
     assert not torch.allclose(network(torch.cat([one, other], 1)), network(torch.cat([other, one], 1)))
 
 
-@pytest.mark.parametrize(
-    ("blocks", "size", "width"), [(1, 28, 14 * 14), (5, 28, 1), (5, 33, 4), (2, 7, 4), (3, 1, 1)]
-)
+@pytest.mark.parametrize(("blocks", "size", "width"), [(1, 28, 14 * 14), (5, 28, 1), (5, 33, 4), (2, 7, 4), (3, 1, 1)])
 def test_augmented_net_halves_and_rounds_up(blocks, size, width):
     network = make(AugmentedConvNet, channels=2, blocks=blocks, image_size=size, ways=3)
     assert network.hidden.in_features == 2 * width

@@ -93,10 +93,7 @@ def test_impossible_bounds_are_refused(bound, message):
 
 
 def test_mixed_modes_are_said():
-    assert (
-        batch_norm_mode(nn.Sequential(nn.BatchNorm2d(2), nn.BatchNorm2d(2, track_running_stats=False)))
-        == "mixed"
-    )
+    assert batch_norm_mode(nn.Sequential(nn.BatchNorm2d(2), nn.BatchNorm2d(2, track_running_stats=False))) == "mixed"
     assert batch_norm_mode(nn.Sequential(nn.BatchNorm2d(2), BatchRenorm2d(2))) == "mixed"
 
 

@@ -46,9 +46,7 @@ def test_the_method_decides_only_where_the_network_does_not():
     assert {key: value.shape for key, value in left.state_dict().items()} == {
         key: value.shape for key, value in expected.items()
     }
-    assert all(
-        torch.equal(value, expected[key]) for key, value in left.state_dict().items() if "running" in key
-    )
+    assert all(torch.equal(value, expected[key]) for key, value in left.state_dict().items() if "running" in key)
 
 
 def test_a_norm_that_was_told_to_keep_statistics_keeps_them_as_torchs_does():

@@ -24,18 +24,14 @@ def normal(*shape, seed=1):
 
 
 ORDER = torch.tensor([3, 0, 4, 1, 2])
-MASK = torch.tensor(
-    [[0, 1, 1, 0, 0], [1, 1, 0, 0, 1], [1, 1, 1, 1, 1], [0, 0, 0, 1, 0], [1, 0, 1, 0, 1]]
-).bool()
+MASK = torch.tensor([[0, 1, 1, 0, 0], [1, 1, 0, 0, 1], [1, 1, 1, 1, 1], [0, 0, 0, 1, 0], [1, 0, 1, 0, 1]]).bool()
 
 
 @pytest.mark.parametrize("heads", [1, 3])
 @pytest.mark.parametrize("mask", [None, MASK], ids=["all", "masked"])
 def test_set_attention_is_torchs(mask, heads):
     layer, x = make(SetAttention, 4, heads).eval(), normal(5, 4)
-    parts = (
-        part(x).reshape(5, heads, 4).transpose(0, 1) for part in (layer.queries, layer.keys, layer.values)
-    )
+    parts = (part(x).reshape(5, heads, 4).transpose(0, 1) for part in (layer.queries, layer.keys, layer.values))
     read = F.scaled_dot_product_attention(*parts, attn_mask=mask).transpose(0, 1).flatten(1)
     expected = F.layer_norm(x + layer.out(read), (4,))
     torch.testing.assert_close(layer(x, mask), expected, rtol=1e-12, atol=1e-12)
@@ -166,9 +162,7 @@ def test_means_are_of_what_counts():
 def test_a_predicted_deviation_is_above_a_tenth():
     mean, log_std = bounded_gaussian(torch.tensor([[2.0, -60.0], [3.0, 0.0]], dtype=F64))
     assert mean.tolist() == [[2.0], [3.0]]
-    torch.testing.assert_close(
-        log_std.exp()[:, 0], torch.tensor([0.1, 0.1 + 0.9 * 0.6931471805599453], dtype=F64)
-    )
+    torch.testing.assert_close(log_std.exp()[:, 0], torch.tensor([0.1, 0.1 + 0.9 * 0.6931471805599453], dtype=F64))
 
 
 def test_cosine_layer_is_torchs_cosine():

@@ -34,9 +34,7 @@ class FakeRun:
         self.options, self.id, self.tags = options, options["id"], options["tags"]
         self.settings, self.step = SimpleNamespace(mode=options["mode"]), self.at
         kind = "offline-run" if options["mode"] == "offline" else "run"
-        self.file = (
-            Path(options["dir"]) / "wandb" / f"{kind}-{next(self.numbers)}-{self.id}/run-{self.id}.wandb"
-        )
+        self.file = Path(options["dir"]) / "wandb" / f"{kind}-{next(self.numbers)}-{self.id}/run-{self.id}.wandb"
         self.file.parent.mkdir(parents=True)
         self.file.touch()
         self.rows, self.summary, self.config, self.exit_code = {}, {}, FakeConfig(), None

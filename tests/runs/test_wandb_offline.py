@@ -75,10 +75,7 @@ def assert_media_and_results(run_dir, part):
         assert part.summary[f"test/{name}"] == pytest.approx(summary["mean"])
         assert part.summary[f"test/{name}_ci95"] == pytest.approx(summary["ci95"])
     assert part.summary["test/episodes"] == results["episodes"]
-    assert (
-        part.summary["val/accuracy"]
-        == [row for _, row in part.rows if "val/accuracy" in row][-1]["val/accuracy"]
-    )
+    assert part.summary["val/accuracy"] == [row for _, row in part.rows if "val/accuracy" in row][-1]["val/accuracy"]
     media = {name: value for _, row in part.rows for name, value in row.items()}
     for figure in ("learning_curves", "episode", "adaptation_curve"):
         path = part.folder / "files" / media[f"figures/{figure}.path"]

@@ -42,10 +42,7 @@ def test_without_autocast_nothing_is_converted(given):
 
 def test_more_than_float32_stays():
     with torch.autocast("cpu", torch.bfloat16):
-        assert (
-            full_precision(torch.mm)(torch.ones(1, 1).double(), torch.ones(1, 1).double()).dtype
-            == torch.float64
-        )
+        assert full_precision(torch.mm)(torch.ones(1, 1).double(), torch.ones(1, 1).double()).dtype == torch.float64
 
 
 def test_without_autocast_products_keep_their_precision():

@@ -168,9 +168,7 @@ class MetaLearner(L.LightningModule, ABC):
         left_out = [getattr(self, name) for name in OF_TRAINING]
         for module in self.modules():  # activations that a network has kept belong to a graph, or to vmap
             kept = [value for value in tree_leaves(vars(module)) if isinstance(value, Tensor)]
-            left_out += [
-                value for value in kept if value.grad_fn is not None or is_functorch_wrapped_tensor(value)
-            ]
+            left_out += [value for value in kept if value.grad_fn is not None or is_functorch_wrapped_tensor(value)]
         copy = deepcopy(self, {id(part): None for part in left_out}).eval()
         copy.engine = self.settled_engine()
         return copy
@@ -422,9 +420,7 @@ class MetaLearner(L.LightningModule, ABC):
     def _log_training(self, loss: Tensor, outcome: Outcome, episode: Episode) -> None:
         values = episode_metrics(outcome.predictions, episode.query.y, outcome.loss)
         numbers = {name: value for name, value in outcome.measured.items() if value.dim() == 1}
-        logged = {
-            f"train/{name}": value.mean() for name, value in (values | numbers | outcome.penalties).items()
-        }
+        logged = {f"train/{name}": value.mean() for name, value in (values | numbers | outcome.penalties).items()}
         logged["train/loss"] = loss
         # callbacks on every rank look at these, and must see the same
         self.log_dict(mean_over_ranks(logged), prog_bar=True, batch_size=len(episode.query.y))

@@ -60,9 +60,7 @@ def checked_optimizers(
     return {"optimizer": made, "lr_scheduler": schedule}  # type: ignore[return-value]
 
 
-def what_to_look_at(
-    scheduler: schedules.ReduceLROnPlateau, interval: str, validates_every: int
-) -> dict[str, Any]:
+def what_to_look_at(scheduler: schedules.ReduceLROnPlateau, interval: str, validates_every: int) -> dict[str, Any]:
     """Return which metric Lightning gives to a schedule that waits for a plateau, and how often.
 
     Raises:

@@ -88,9 +88,7 @@ class Predictor(Generic[Learner]):
         if not self._needs_context:
             return question(self.meta, self.state, x)
         with self.learner.context(self._buffers) as task:
-            task.draws = (
-                self._draws
-            )  # random numbers go on as in an evaluation, which learns and predicts in one go
+            task.draws = self._draws  # random numbers go on as in an evaluation, which learns and predicts in one go
             return question(self.meta, self.state, x)
 
     def _checked_support(self, support: Labelled) -> tuple[Labelled, Tensor | None]:
@@ -143,9 +141,7 @@ class Predictor(Generic[Learner]):
             for one, other in zip(found, expected, strict=True)
         )
         if not alike:
-            raise UserError(
-                f"the inputs are {described(x)}, but those of the support set were {described(self._like)}"
-            )
+            raise UserError(f"the inputs are {described(x)}, but those of the support set were {described(self._like)}")
         if len({len(leaf) for leaf in found}) > 1:
             raise UserError(f"the parts of the inputs have different lengths: {sizes(x)}")
         return x

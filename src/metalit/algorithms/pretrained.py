@@ -44,20 +44,15 @@ def load_network(network: nn.Module, checkpoint: str) -> None:
     """
     path = Path(checkpoint).expanduser()
     if not path.is_file():
-        raise UserError(
-            f"model.pretrained is {checkpoint}, but there is no such file: give a checkpoint of a run"
-        )
+        raise UserError(f"model.pretrained is {checkpoint}, but there is no such file: give a checkpoint of a run")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
     except Exception as error:
-        raise UserError(
-            f"model.pretrained: {checkpoint} is not a checkpoint that can be read ({error})"
-        ) from error
+        raise UserError(f"model.pretrained: {checkpoint} is not a checkpoint that can be read ({error})") from error
     found, wanted = scope(state, "network"), network.state_dict()
     for name in [*wanted, *found]:
         ours, theirs = (
-            f"of shape {list(entries[name].shape)}" if name in entries else "not there"
-            for entries in (wanted, found)
+            f"of shape {list(entries[name].shape)}" if name in entries else "not there" for entries in (wanted, found)
         )
         if ours != theirs:
             raise UserError(

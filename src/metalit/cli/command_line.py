@@ -121,9 +121,7 @@ class MetalitCLI(OpenCLI):
         kwargs.setdefault("dump_header", ["metalit run, all settings resolved"])
         kwargs.setdefault("prog", program_name())
         kwargs.setdefault("description", "Meta-learning in PyTorch Lightning.")
-        kwargs.setdefault(
-            "epilog", "On a cluster: submit, status, logs, cancel, collect; each has its own --help."
-        )
+        kwargs.setdefault("epilog", "On a cluster: submit, status, logs, cancel, collect; each has its own --help.")
         parser = ArgumentParser(**kwargs)
         parser.add_argument(
             "-c", "--config", action=ConfigFile, help="Settings in YAML; given several times, the later wins."
@@ -257,9 +255,7 @@ class MetalitCLI(OpenCLI):
             return loggers if self.subcommand == "test" else []  # nothing else logs what anybody wants to see
         if by_default:
             loggers = [TensorBoardLogger(str(run_dir), name="", version="tensorboard")]
-        csv_files = [
-            Path(str(logger.log_dir)).resolve() for logger in loggers if isinstance(logger, CSVLogger)
-        ]
+        csv_files = [Path(str(logger.log_dir)).resolve() for logger in loggers if isinstance(logger, CSVLogger)]
         if run_dir.resolve() not in csv_files:
             rank_zero_only(keep_old)(run_dir / "metrics.csv")
             loggers.insert(0, CSVLogger(str(run_dir), name="", version=""))

@@ -199,9 +199,7 @@ def read_chain(message: str, error: BaseException | None, parser: argparse.Argum
             mistake = mistake._replace(is_value=False, value=None)
         elif match := re.match(r"Parser key \"([^\"]+)\"|--(\S+)\.help: ", text):
             name = match[1] or match[2]
-            keys = (
-                mistake.keys if mistake.keys[-1:] == (name,) and mistake.is_value else (*mistake.keys, name)
-            )
+            keys = mistake.keys if mistake.keys[-1:] == (name,) and mistake.is_value else (*mistake.keys, name)
             mistake = mistake._replace(keys=keys, action=option(parser, name), is_value=True)
         if match := re.search(
             r"given class_path '([^']+)'|value: (?:Namespace\(|\{')class_path(?:=|': )'([^']+)'", text
@@ -275,18 +273,14 @@ def is_setting(action: argparse.Action) -> bool:
 def nearest_option(unknown: str, known: Iterable[str]) -> str | None:
     """Return the option of that name under another heading, else the one most like it."""
     elsewhere = [name for name in known if name.endswith("." + unknown.rpartition(".")[2])]
-    return (
-        elsewhere[0] if elsewhere else nearest(unknown, [n for n in known if not unknown.startswith(n + ".")])
-    )
+    return elsewhere[0] if elsewhere else nearest(unknown, [n for n in known if not unknown.startswith(n + ".")])
 
 
 def first_unknown(key: str, options: Iterable[str]) -> str:
     """Return the shortest beginning of a dotted key that no option has: ``modle`` of ``modle.inner_steps``."""
     parts = key.split(".")
     beginnings = [".".join(parts[:length]) for length in range(1, len(parts))]
-    return next(
-        (b for b in beginnings if not any(f"{option}.".startswith(f"{b}.") for option in options)), key
-    )
+    return next((b for b in beginnings if not any(f"{option}.".startswith(f"{b}.") for option in options)), key)
 
 
 def explain_missing(mistake: Mistake) -> tuple[str, str] | None:
@@ -316,9 +310,7 @@ def explain_no_class(mistake: Mistake) -> tuple[str, str] | None:
 def explain_class(mistake: Mistake) -> tuple[str, str] | None:
     """A class that does not exist, or does not fit."""
     match = next((match for pattern in WRONG_CLASS if (match := re.search(pattern, mistake.text))), None)
-    if (
-        match is None or "cannot import" in mistake.text
-    ):  # that is a module of the user's own, and says what is wrong
+    if match is None or "cannot import" in mistake.text:  # that is a module of the user's own, and says what is wrong
         return None
     found, spec = match.groupdict(), literal(mistake.value)
     given = spec.get("class_path") if isinstance(spec, dict) else None
@@ -341,9 +333,7 @@ def explain_command(mistake: Mistake) -> tuple[str, str] | None:
     if match := re.match(r"argument subcommand: invalid choice: '(.+)' \(choose from (.*)\)", mistake.text):
         commands = re.findall(r"\w+", match[2])
         near = nearest(match[1], commands)
-        return match[1], "no such command; " + (
-            f"did you mean {near}?" if near else f"there are {any_of(commands)}"
-        )
+        return match[1], "no such command; " + (f"did you mean {near}?" if near else f"there are {any_of(commands)}")
     if match := re.match(r"argument (?:-\w/)?(--\S+): expected", mistake.text):
         return bare_option(mistake.parser, match[1])[2:], "a value must follow"
     return None

@@ -28,9 +28,7 @@ def accept_factories(value: Any) -> None:
         found = object_at(path)
         function = inspect.unwrap(getattr(found, "__func__", found)) if callable(found) else None
         if isinstance(found, partial):
-            raise TypeError(
-                f"found {path}, a functools.partial; expected a class or a function, written with def"
-            )
+            raise TypeError(f"found {path}, a functools.partial; expected a class or a function, written with def")
         if inspect.isfunction(function) and not says_class(function):
             function.__annotations__["return"] = nn.Module
 
@@ -85,9 +83,7 @@ def import_problem(path: str) -> str | None:
 
 def described(module: str, error: Exception) -> str | None:
     """Say in which line of which file an import fails; None if it is only that the name is not in the module."""
-    frames = [
-        frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")
-    ]
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
     if isinstance(error, SyntaxError):
         return f"cannot import {module}: {error}"  # which says where
     if Path(frames[-1].filename) == Path(pkgutil.__file__):

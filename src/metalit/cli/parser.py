@@ -105,12 +105,8 @@ class ArgumentParser(HookedParser):
                 raise TypeError(f'Parser key "{key}": {problem}')
             if isinstance(each, dict | Namespace) and not isinstance(path := each.get("class_path", ""), str):
                 found = "null" if path is None else path
-                raise TypeError(
-                    f'Parser key "{key}.class_path": found {found}, expected {describe_values(option)}'
-                )
-        is_settings = isinstance(value, dict | Namespace | str) or (
-            value is None and type_of(option) is not None
-        )
+                raise TypeError(f'Parser key "{key}.class_path": found {found}, expected {describe_values(option)}')
+        is_settings = isinstance(value, dict | Namespace | str) or (value is None and type_of(option) is not None)
         if key in (self.groups or {}) and not is_settings:
             raise TypeError(f'Parser key "{key}": Expected settings. Got value: {value!r}')
         return value

@@ -31,11 +31,7 @@ def describe_values(action: argparse.Action | None) -> str:
     """Say what values an option takes."""
     hint = type_of(action)
     if hint is None:
-        return (
-            "its settings"
-            if action is None or action.choices is None
-            else any_of([str(c) for c in action.choices])
-        )
+        return "its settings" if action is None or action.choices is None else any_of([str(c) for c in action.choices])
     known = known_classes(action)
     ours = all(base.__module__.startswith("metalit.") for base in classes_in(hint))
     if not known or (len(known) > MOST_CLASSES and not ours):
@@ -86,9 +82,7 @@ def known_classes(action: argparse.Action | None) -> list[str]:
         else:
             home = "metalit." if base.__module__.startswith("metalit.") else ""
             found |= {cls for cls in subclasses(base) if cls.__module__.startswith(home)}
-    return sorted(
-        {cls.__name__ for cls in found if not inspect.isabstract(cls) and not cls.__name__.startswith("_")}
-    )
+    return sorted({cls.__name__ for cls in found if not inspect.isabstract(cls) and not cls.__name__.startswith("_")})
 
 
 def classes_in(hint: Any) -> Iterator[type]:

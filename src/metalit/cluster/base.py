@@ -18,9 +18,7 @@ SCRIPT = "job.sh"
 CONFIG = "job.yaml"
 CODE = "code"  # folder with the copy of the code
 EXIT_CODE = "job.exit"  # written by the script: a cluster without accounting soon forgets how a job ended
-ENDED_BY_SIGTERM = (
-    128 + signal.SIGTERM
-)  # asked to stop, before it could save or while it waited for the others
+ENDED_BY_SIGTERM = 128 + signal.SIGTERM  # asked to stop, before it could save or while it waited for the others
 
 
 class Task(NamedTuple):
@@ -90,20 +88,15 @@ def read_job(folder: Path) -> Job:
     """
     path = folder / RECORD
     if not path.is_file():
-        raise FileNotFoundError(
-            f"{folder} has no job ({RECORD} is missing); name the run folder that submit printed"
-        )
+        raise FileNotFoundError(f"{folder} has no job ({RECORD} is missing); name the run folder that submit printed")
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         tasks = tuple(
-            Task(task["name"], Path(task["folder"]), task["id"], Path(task["log"]))
-            for task in record.pop("tasks")
+            Task(task["name"], Path(task["folder"]), task["id"], Path(task["log"])) for task in record.pop("tasks")
         )
         cluster, job_id, home = (record.pop(key) for key in ("cluster", "id", "folder"))
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{path} is damaged ({error}); look for the job with the cluster's own commands"
-        ) from error
+        raise UserError(f"{path} is damaged ({error}); look for the job with the cluster's own commands") from error
     return Job(cluster, job_id, Path(home), tasks, record)
 
 

@@ -76,9 +76,7 @@ class Local(Cluster):
                 (os.POSIX_SPAWN_OPEN, 1, out, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644),
                 (os.POSIX_SPAWN_DUP2, 1, 2),
             ]
-            return str(
-                os.posix_spawn(sys.executable, command, os.environ, file_actions=redirected, setsid=True)
-            )
+            return str(os.posix_spawn(sys.executable, command, os.environ, file_actions=redirected, setsid=True))
         finally:
             os.close(lock)
 

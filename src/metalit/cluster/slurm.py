@@ -137,10 +137,7 @@ class Slurm(Cluster):
         return [
             *(f"#SBATCH {option}" for option in given),
             "",
-            *(
-                ["export METALIT_REQUEUE=1  # a run that is stopped early has the job queued again"]
-                * self.requeue
-            ),
+            *(["export METALIT_REQUEUE=1  # a run that is stopped early has the job queued again"] * self.requeue),
             f"export SRUN_CPUS_PER_TASK={self.cpus_per_task}  # srun does not take it from sbatch since SLURM 22.05",
             "export SLURM_KILL_BAD_EXIT=1  # nobody waits for a process that died",
         ]
@@ -164,9 +161,7 @@ class Slurm(Cluster):
         )
         if done.returncode:
             raise UserError(f"sbatch refuses the job: {done.stderr.strip()}")
-        return done.stdout.strip().partition(";")[
-            0
-        ]  # with the name of the cluster behind it, if there are several
+        return done.stdout.strip().partition(";")[0]  # with the name of the cluster behind it, if there are several
 
     def log(self, folder: Path, job_id: str, task: int | None) -> Path:
         """Return the file that ``header`` asks for."""
@@ -228,9 +223,7 @@ def ask_squeue(job_id: str) -> dict[str, str]:
         ValueError: the controller does not answer.
     """
     if shutil.which("squeue") is None:
-        raise UserError(
-            f"job {job_id} is in SLURM, but there is no squeue on this machine: ask from a login node"
-        )
+        raise UserError(f"job {job_id} is in SLURM, but there is no squeue on this machine: ask from a login node")
     command = ["squeue", "--noheader", "--array", "--states=all", f"--jobs={job_id}", "--format=%i %T"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode and "Invalid job id" not in done.stderr:

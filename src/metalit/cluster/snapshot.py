@@ -74,9 +74,7 @@ def find_code(here: Path, run_dir: Path) -> Code:
     root = here if top is None else Path(top)
     names = [Path(name) for name in (python_files(here) if top is None else git_files(root))]
     of_runs = {here / RUNS, root / RUNS, run_dir, *(root / folder for folder in job_folders(root, names))}
-    files = [
-        name for name in names if not of_runs.intersection((root / name).parents) - {root, *root.parents}
-    ]
+    files = [name for name in names if not of_runs.intersection((root / name).parents) - {root, *root.parents}]
     package = Path(metalit.__file__).resolve().parent
     is_copied = package.is_relative_to(root) and (package / "__init__.py").relative_to(root) in files
     is_installed = {"site-packages", "dist-packages"} & set(package.parts)
@@ -134,9 +132,7 @@ def git_files(root: Path) -> Iterator[str]:
 def python_files(root: Path) -> Iterator[str]:
     """Yield the Python files below a folder that is no repository; not those of environments and hidden folders."""
     for folder, inner, names in os.walk(root):
-        inner[:] = [
-            name for name in inner if name[0] != "." and not (Path(folder) / name / "pyvenv.cfg").exists()
-        ]
+        inner[:] = [name for name in inner if name[0] != "." and not (Path(folder) / name / "pyvenv.cfg").exists()]
         yield from (str((Path(folder) / name).relative_to(root)) for name in names if name.endswith(".py"))
 
 

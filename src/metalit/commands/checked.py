@@ -98,11 +98,7 @@ def check_start(run: Run) -> None:
         ValueError: with what can be done.
     """
     last = run.folder / LAST
-    if (
-        not last.exists()
-        or run.checkpoint == "last"
-        or (run.checkpoint and Path(run.checkpoint).absolute() == last)
-    ):
+    if not last.exists() or run.checkpoint == "last" or (run.checkpoint and Path(run.checkpoint).absolute() == last):
         return
     raise UserError(
         f"run_dir: {run.folder} has the checkpoint of an earlier training; give --ckpt_path last to go on with that, "

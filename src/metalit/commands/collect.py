@@ -96,9 +96,7 @@ def collect_command(args: Sequence[str]) -> None:
     counted = f"{len(finished)} of {len(runs)} runs have results" + (
         "; the others are in the table too" if missing else ""
     )
-    console.print(
-        f"{counted}. In {' and '.join(map(str, paths))}", soft_wrap=True, highlight=False, markup=False
-    )
+    console.print(f"{counted}. In {' and '.join(map(str, paths))}", soft_wrap=True, highlight=False, markup=False)
 
 
 def collect(folder: Path) -> list[Run]:
@@ -111,14 +109,10 @@ def collect(folder: Path) -> list[Run]:
         FileNotFoundError: there is no such folder, or no run in it.
     """
     if not folder.is_dir():
-        raise FileNotFoundError(
-            f"folder: there is no folder {folder}; name that of a sweep, which submit printed"
-        )
+        raise FileNotFoundError(f"folder: there is no folder {folder}; name that of a sweep, which submit printed")
     folders = run_folders(folder)
     if not folders:
-        raise FileNotFoundError(
-            f"folder: {folder} has no runs; name the folder of a sweep, which submit printed"
-        )
+        raise FileNotFoundError(f"folder: {folder} has no runs; name the folder of a sweep, which submit printed")
     return [read_run(each) for each in folders]
 
 
@@ -142,9 +136,7 @@ def read_run(folder: Path) -> Run:
     """Return what there is of a run."""
     pairs = [part.partition("=") for part in folder.name.split(",")]
     overrides = (
-        {key: value for key, sign, value in pairs}
-        if all(sign for _, sign, _ in pairs)
-        else {"run": folder.name}
+        {key: value for key, sign, value in pairs} if all(sign for _, sign, _ in pairs) else {"run": folder.name}
     )
     try:
         results = read_results(folder)

@@ -35,9 +35,7 @@ def status(args: Sequence[str]) -> None:
         code = task.exit_code()
         name = task.name or task.folder.name
         says = error_line(task.log) if state.word == "FAILED" else None
-        rows.append(
-            (name, task.id, state.word, "" if code is None else str(code), says or last_line(task.log))
-        )
+        rows.append((name, task.id, state.word, "" if code is None else str(code), says or last_line(task.log)))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
@@ -74,9 +72,7 @@ def follow(job: Job, reader: "LogReader") -> None:
 
 def cancel(args: Sequence[str]) -> None:
     """Run the command ``cancel``: end a job, or one run of a sweep."""
-    parser = folder_parser(
-        "cancel", "End a job. Its runs save first; fit --ckpt_path last goes on with them."
-    )
+    parser = folder_parser("cancel", "End a job. Its runs save first; fit --ckpt_path last goes on with them.")
     job = named_job(parser.parse_args(list(args)))
     if all(state.over for state in states(job)):
         say(f"Job {job.id} had ended already")

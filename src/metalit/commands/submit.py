@@ -53,13 +53,9 @@ def submit(args: Sequence[str]) -> None:
     parser = submit_parser()
     options = read_options(parser, own)
     if not command:
-        raise UserError(
-            f"command: not given; expected {any_of(COMMANDS)} and its options after those of submit"
-        )
+        raise UserError(f"command: not given; expected {any_of(COMMANDS)} and its options after those of submit")
     if options.test and command[0] != "fit":
-        raise UserError(
-            f"test: is true, but the command is {command[0]}; only a training can be followed by a test"
-        )
+        raise UserError(f"test: is true, but the command is {command[0]}; only a training can be followed by a test")
     points = None if options.sweep is None else sweeps.read_sweep(options.sweep)
     folder, runs = check_runs(command, options.cluster, points, sweep_folder(options.sweep))
     check_folders(folder, runs, command[0])
@@ -122,9 +118,7 @@ def submit_parser() -> ArgumentParser:
     parser.add_argument(
         "--sweep", type=str | None, default=None, help="File of a sweep: one run for each of its points."
     )
-    parser.add_argument(
-        "--test", type=bool, default=False, help="Test the best checkpoint after the training."
-    )
+    parser.add_argument("--test", type=bool, default=False, help="Test the best checkpoint after the training.")
     parser.add_argument(
         "--dry_run", "--dry-run", type=bool, default=False, help="Print the script; write and submit nothing."
     )
@@ -179,15 +173,11 @@ def only_submission(folder: Path) -> Iterator[None]:
         try:
             lock_while_open(lock)
         except BlockingIOError:
-            raise UserError(
-                f"run_dir: another job is being submitted into {folder}; name another --run_dir"
-            ) from None
+            raise UserError(f"run_dir: another job is being submitted into {folder}; name another --run_dir") from None
         yield
 
 
-def queue(
-    cluster: Cluster, script: str, work: Work, runs: Sequence[Run], code: Code, about: dict[str, Any]
-) -> Job:
+def queue(cluster: Cluster, script: str, work: Work, runs: Sequence[Run], code: Code, about: dict[str, Any]) -> Job:
     """Write what the job needs, submit it, and return its record.
 
     Raises:

@@ -92,9 +92,7 @@ def read_list(sweep: Options) -> list[Options]:
         raise SettingError("list", found(entries), "a list of options, one entry for each point")
     for number, entry in enumerate(entries, 1):
         if not isinstance(entry, dict) or (not entry and "list" in sweep):
-            raise UserError(
-                f"entry {number} of list is {found(entry)}, expected options such as data.shots: 5"
-            )
+            raise UserError(f"entry {number} of list is {found(entry)}, expected options such as data.shots: 5")
         for key, value in entry.items():
             check_option(f"entry {number} of list", key, value)
     return entries
@@ -144,14 +142,10 @@ def check_option(where: str, key: Any, value: Any) -> None:
     if not isinstance(key, str) or not re.fullmatch(r"[A-Za-z_][\w.]*", key):
         raise UserError(f"{where} has {key!r}, which is no option; they are written as data.shots")
     if key in OF_A_POINT:
-        raise UserError(
-            f"{where} has {key}, which a sweep chooses itself: each point has its folder within --run_dir"
-        )
+        raise UserError(f"{where} has {key}, which a sweep chooses itself: each point has its folder within --run_dir")
     if isinstance(value, dict):
         inner = f"{key}.{next(iter(value), 'NAME')}"
-        raise UserError(
-            f"{where} has a mapping for {key}; write its options one by one, such as {inner}: VALUE"
-        )
+        raise UserError(f"{where} has a mapping for {key}; write its options one by one, such as {inner}: VALUE")
     if key == "config":
         if not isinstance(value, str):
             raise UserError(f"{where} has config: {found(value)}, expected the name of a file")
@@ -172,15 +166,11 @@ def argument(value: Any) -> str:
 def point_names(points: Sequence[Options]) -> list[str]:
     """Name points by the options in which they differ, each option by as little of its name as tells it apart."""
     keys = list(dict.fromkeys(key for options in points for key in options))
-    same = [
-        key for key in keys if all(key in options and options[key] == points[0][key] for options in points)
-    ]
+    same = [key for key in keys if all(key in options and options[key] == points[0][key] for options in points)]
     keys = [key for key in keys if key not in same or len(points) == 1]
     short = {key: short_name(key, keys) for key in keys}
     names = [
-        ",".join(f"{short[key]}={file_name(key, options[key])}" for key in options if key in keys)[
-            :LONGEST_NAME
-        ]
+        ",".join(f"{short[key]}={file_name(key, options[key])}" for key in options if key in keys)[:LONGEST_NAME]
         for options in points
     ]
     count = Counter(names)
@@ -201,11 +191,7 @@ def short_name(key: str, keys: Sequence[str]) -> str:
 
 def file_name(key: str, value: Any) -> str:
     """Return a value as a part of a file name; of a configuration file, its own name and its folder's."""
-    text = (
-        "-".join(Path(value.removeprefix(PREFIX)).with_suffix("").parts[-2:])
-        if key == "config"
-        else argument(value)
-    )
+    text = "-".join(Path(value.removeprefix(PREFIX)).with_suffix("").parts[-2:]) if key == "config" else argument(value)
     return re.sub(r"[^\w.+-]+", "-", text.strip("[]"), flags=re.ASCII).rstrip("-") or "none"
 
 

@@ -16,9 +16,7 @@ from metalit.functional.examples import to_unit_interval
 class PixelStream:
     """Random pixels of random images, as numbers: ``x`` which pixel, ``y`` which image, ``[count, n]`` each."""
 
-    def __init__(
-        self, images: int, pixels: int, *, split: Split, seed: int, shots: int, queries: int
-    ) -> None:
+    def __init__(self, images: int, pixels: int, *, split: Split, seed: int, shots: int, queries: int) -> None:
         if shots + queries > pixels:
             name, value = ("shots", shots) if shots >= pixels else ("queries", queries)
             raise SettingError(
@@ -52,9 +50,7 @@ class ImageCompletion(EpisodicDataModule):
         **episodes: the settings of ``EpisodicDataModule``.
     """
 
-    def __init__(
-        self, images: ClassificationDataModule, shots: int = 100, queries: int = 200, **episodes: Any
-    ) -> None:
+    def __init__(self, images: ClassificationDataModule, shots: int = 100, queries: int = 200, **episodes: Any) -> None:
         super().__init__(shots=shots, queries=queries, **episodes)
         self.images = images
         self.stores: dict[Split, ClassStore] = {}

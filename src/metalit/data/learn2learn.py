@@ -202,9 +202,7 @@ class LearnToLearnTasksets(EpisodicDataModule):
 
     def finish(self, episode: Episode, split: Split) -> Episode:
         """Turn uint8 images into floats in [0, 1]; leave other data as the taskset made them."""
-        support, query = (
-            Labelled(to_unit_interval(part.x), part.y) for part in (episode.support, episode.query)
-        )
+        support, query = (Labelled(to_unit_interval(part.x), part.y) for part in (episode.support, episode.query))
         return Episode(support, query, episode.index)
 
     def setting(self) -> dict[str, Any]:

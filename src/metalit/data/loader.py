@@ -120,9 +120,7 @@ class EvaluationSpans(SequentialSampler):
 
     def __init__(self, episodes: int, tasks_per_batch: int, rank: int = 0, world_size: int = 1) -> None:
         if episodes < world_size:
-            raise UserError(
-                f"there are {episodes} episodes for {world_size} processes; give at least one for each"
-            )
+            raise UserError(f"there are {episodes} episodes for {world_size} processes; give at least one for each")
         # Lightning refuses a rank that has nothing to do
         tasks_per_batch = min(tasks_per_batch, episodes // world_size)
         starts = range(0, episodes, tasks_per_batch)

@@ -86,9 +86,7 @@ class EpisodicDataModule(L.LightningDataModule, ABC):
         self.seed, self.num_workers = seed, num_workers
         at_least(1, shots=shots, queries=queries, train_shots=train_shots, train_queries=train_queries)
         at_least(1, tasks_per_batch=tasks_per_batch, eval_tasks_per_batch=eval_tasks_per_batch)
-        at_least(
-            1, episodes_per_epoch=episodes_per_epoch, val_episodes=val_episodes, test_episodes=test_episodes
-        )
+        at_least(1, episodes_per_epoch=episodes_per_epoch, val_episodes=val_episodes, test_episodes=test_episodes)
         at_least(0, num_workers=num_workers, seed=seed)
         check("seed", seed, seed < 2**64, "below 2^64")
         self.streams: dict[Split, EpisodeStream] = {}

@@ -117,8 +117,6 @@ def announce(learner: nn.Module, reason: str | None) -> None:
     )
 
     if reason is None:
-        rank_zero_info(
-            "meta-gradients are taken over vmap: every module is of a class that is tested with it"
-        )
+        rank_zero_info("meta-gradients are taken over vmap: every module is of a class that is tested with it")
     else:
         rank_zero_info(f"meta-gradients are taken inside vmap: {reason}")

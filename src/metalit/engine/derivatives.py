@@ -17,9 +17,7 @@ from metalit.tasks.precision import at_least_float32, without_autocast
 
 Leaves = tuple[Tensor, ...]
 Pullback = Callable[[Leaves], Params]
-LeavesAndOutcome = tuple[
-    Leaves, Outcome
-]  # has a name since torch.compile evaluates no subscript in an annotation
+LeavesAndOutcome = tuple[Leaves, Outcome]  # has a name since torch.compile evaluates no subscript in an annotation
 
 
 def float_leaves(outcome: Outcome) -> Leaves:

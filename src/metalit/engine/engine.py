@@ -156,9 +156,7 @@ class Engine:
             return self.meta_gradient
         missing = missing_for_inductor() if self.compile_backend == "inductor" else None
         if missing:
-            warnings.warn(
-                f"engine.compile: {missing} is missing, so nothing is compiled: slower", stacklevel=2
-            )
+            warnings.warn(f"engine.compile: {missing} is missing, so nothing is compiled: slower", stacklevel=2)
             return self.meta_gradient
         compiled = torch.compile(
             self._meta_gradient, fullgraph=True, dynamic=False, backend=keyed(self.compile_backend)
@@ -194,9 +192,7 @@ class Engine:
 
         return mapped_with_gradient(partial(self._map, tasks), pull_back, parameters)
 
-    def _explained(
-        self, tasks: Tasks, parameters: Params, *, gradient: bool = False
-    ) -> AbstractContextManager[None]:
+    def _explained(self, tasks: Tasks, parameters: Params, *, gradient: bool = False) -> AbstractContextManager[None]:
         """Return a context in which an error of torch is explained; see ``explained``."""
 
         def attempt(mapping: Literal["vmap", "loop"], chunk_size: int | None) -> None:
@@ -258,9 +254,7 @@ class Engine:
         if self.mapping == "vmap":
             return vmap(one, randomness="different")(tasks.keys, tasks.episode)
         count = len(tasks.keys)
-        outcomes = [
-            one(*tree_map(lambda leaf, b=b: leaf[b], (tasks.keys, tasks.episode))) for b in range(count)
-        ]
+        outcomes = [one(*tree_map(lambda leaf, b=b: leaf[b], (tasks.keys, tasks.episode))) for b in range(count)]
         return tree_map(lambda *leaves: torch.stack(leaves), *outcomes)  # type: ignore[no-any-return]
 
     def _pull_back_at_once(self, tasks: Tasks, parameters: Params, cotangent: Leaves) -> Params:
@@ -302,8 +296,7 @@ def split_tasks(tree: Any, size: int) -> list[Any]:
     """Cut a pytree along its task axis into pytrees of at most ``size`` tasks."""
     leaves = torch.utils._pytree.tree_leaves(tree)
     return [
-        tree_map(lambda leaf, start=start: leaf[start : start + size], tree)
-        for start in range(0, len(leaves[0]), size)
+        tree_map(lambda leaf, start=start: leaf[start : start + size], tree) for start in range(0, len(leaves[0]), size)
     ]
 
 

@@ -86,9 +86,7 @@ class Figures(L.Callback):
         primary = primary_metric(evaluation.values)
         # in regression the loss is the squared error again
         names = [primary, "loss"] if primary == "accuracy" else [primary]
-        by_step = {
-            name: [summarise(column) for column in evaluation.values[name].unbind(dim=1)] for name in names
-        }
+        by_step = {name: [summarise(column) for column in evaluation.values[name].unbind(dim=1)] for name in names}
         if len(by_step[primary]) > 1:
             self._save(folder / "adaptation_curve.png", adaptation_curve(by_step))
 

@@ -111,9 +111,7 @@ def adaptation(episode: Episode, predictions: Tensor) -> Figure:
                 lw=width,
                 label=_stage_label(stage, stages),
             )
-        axes.plot(
-            support_x[task], support_y[task], "^", color=ORANGE, mec="white", ms=9, label="support", zorder=5
-        )
+        axes.plot(support_x[task], support_y[task], "^", color=ORANGE, mec="white", ms=9, label="support", zorder=5)
         axes.set_title(f"test episode {task}", fontsize=10)
         axes.set_xlabel("x")
         axes.set_ylabel("y")

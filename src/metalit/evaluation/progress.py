@@ -142,9 +142,7 @@ class EpisodeProgressBar(TQDMProgressBar):
             value = logged.get(name, self._loss if name == "train/loss" else None)
             if value is not None:
                 interval = logged.get(f"{name}_ci95") if name.endswith(("accuracy", "mse")) else None
-                text = _text(name, float(value)) + (
-                    "" if interval is None else f"±{_text(name, float(interval))}"
-                )
+                text = _text(name, float(value)) + ("" if interval is None else f"±{_text(name, float(interval))}")
                 shown[name.removeprefix("train/")] = text
         if self._rate is not None:
             shown["episodes/s"] = f"{self._rate:,.0f}" if self._rate >= 10 else f"{self._rate:.2f}"

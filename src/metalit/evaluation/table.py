@@ -48,6 +48,4 @@ def _number(name: str, value: float | None) -> str:
     if value is None:
         return "–"
     # a squared error may be tiny; an accuracy is read against others in the same four digits
-    return (
-        f"{value:.4f}" if name.startswith("accuracy") or abs(value) >= 0.01 or value == 0 else f"{value:.2e}"
-    )
+    return f"{value:.4f}" if name.startswith("accuracy") or abs(value) >= 0.01 or value == 0 else f"{value:.2e}"

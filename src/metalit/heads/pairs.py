@@ -55,9 +55,7 @@ class Verification(Head):
         average: of a class's shots, their ``logits``, or their ``probabilities``, of which the logarithm is returned.
     """
 
-    def __init__(
-        self, similarity: Similarity, average: Literal["logits", "probabilities"] = "logits"
-    ) -> None:
+    def __init__(self, similarity: Similarity, average: Literal["logits", "probabilities"] = "logits") -> None:
         super().__init__()
         self.similarity, self.average = similarity, average
 

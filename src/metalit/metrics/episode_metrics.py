@@ -9,9 +9,7 @@ from torch import Tensor
 from metalit.errors import UserError
 from metalit.tasks.precision import at_least_float32
 
-NORMAL_QUANTILE = (
-    1.96  # of the normal distribution at 97.5 %: the half width of a 95 % interval in standard errors
-)
+NORMAL_QUANTILE = 1.96  # of the normal distribution at 97.5 %: the half width of a 95 % interval in standard errors
 
 
 class Summary(NamedTuple):

@@ -54,9 +54,7 @@ class EpisodeValues(Metric):
         self.names = self.names or tuple(values)
         assert values.keys() == set(self.names), f"got {sorted(values)} after {sorted(self.names)}"
         self.indices.append(index.detach())
-        self.table.append(
-            torch.stack([at_least_float32(values[name]) for name in self.names], dim=1).detach()
-        )
+        self.table.append(torch.stack([at_least_float32(values[name]) for name in self.names], dim=1).detach())
 
     def compute(self) -> Evaluation:
         """Return the values of all episodes that any rank has seen; no values if there was no episode at all."""

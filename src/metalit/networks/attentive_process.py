@@ -94,9 +94,7 @@ class AttentivePredictor(nn.Module):
         """Return what inputs look at: places and codes of the context, ``[C, hidden]`` each, and which count."""
         return self.place(context_x), self.encoder(torch.cat([context_x, context_y], dim=-1)), counts
 
-    def decode(
-        self, context: tuple[Tensor, Tensor, Tensor], latent: Tensor, x: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def decode(self, context: tuple[Tensor, Tensor, Tensor], latent: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the Gaussians at ``[n, inputs]`` for latent variables ``[M, hidden]`` and an encoded context."""
         seen = self.attend(self.place(x), *context)
         shape = (len(latent), len(x), -1)

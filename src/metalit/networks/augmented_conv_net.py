@@ -34,14 +34,11 @@ class AugmentedConvNet(nn.Module):
         self, channels: int = 64, blocks: int = 5, in_channels: int = 1, image_size: int = 28, ways: int = 5
     ) -> None:
         super().__init__()
-        at_least(
-            1, channels=channels, blocks=blocks, in_channels=in_channels, image_size=image_size, ways=ways
-        )
+        at_least(1, channels=channels, blocks=blocks, in_channels=in_channels, image_size=image_size, ways=ways)
         self.expected = (in_channels, image_size)
         self.ways = ways
         self.convolutions = nn.ModuleList(
-            nn.Conv2d(in_channels if i == 0 else channels, channels, 3, padding=1, bias=False)
-            for i in range(blocks)
+            nn.Conv2d(in_channels if i == 0 else channels, channels, 3, padding=1, bias=False) for i in range(blocks)
         )
         for _ in range(blocks):
             image_size = -(-image_size // 2)

@@ -52,9 +52,7 @@ class Conv4(nn.Module):
         self.blocks = nn.Sequential(
             *(
                 nn.Sequential(
-                    nn.Conv2d(
-                        in_channels if i == 0 else channels, channels, 3, stride=1 if pool else 2, padding=1
-                    ),
+                    nn.Conv2d(in_channels if i == 0 else channels, channels, 3, stride=1 if pool else 2, padding=1),
                     batch_norm_2d(channels, batch_norm),
                     nn.ReLU(),
                     nn.MaxPool2d(2) if pool else nn.Identity(),

@@ -46,9 +46,7 @@ class FiLMConv4(nn.Module):
     ) -> None:
         super().__init__()
         at_least(1, channels=channels, in_channels=in_channels, ways=ways, context_size=context_size)
-        check(
-            "image_size", image_size, image_size >= 16, "at least 16, for FiLMConv4 halves images four times"
-        )
+        check("image_size", image_size, image_size >= 16, "at least 16, for FiLMConv4 halves images four times")
         self.expected, self.context_size = (in_channels, image_size), context_size
         self.blocks = nn.ModuleList(
             nn.Sequential(

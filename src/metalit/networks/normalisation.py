@@ -125,9 +125,7 @@ def batch_norms(network: nn.Module, patterns: Sequence[str]) -> dict[str, nn.Mod
         ValueError: a pattern matches no batch norm.
     """
     found = {
-        name: module
-        for name, module in network.named_modules()
-        if isinstance(module, nn.modules.batchnorm._BatchNorm)
+        name: module for name, module in network.named_modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)
     }
     if not patterns:
         return {}

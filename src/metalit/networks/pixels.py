@@ -32,7 +32,5 @@ class Pixels(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the pixels, channel after channel and row after row."""
         if x.shape[1] != self.in_channels:
-            raise SettingError(
-                "in_channels", self.in_channels, f"{x.shape[1]}, as the images have", owner=type(self)
-            )
+            raise SettingError("in_channels", self.in_channels, f"{x.shape[1]}, as the images have", owner=type(self))
         return F.adaptive_avg_pool2d(x, self.image_size).flatten(1)

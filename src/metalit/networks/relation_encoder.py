@@ -45,7 +45,5 @@ class RelationEncoder(nn.Module):
         """Encode a set of examples."""
         codes = self.linear(self.dropout(x))
         n = len(codes)
-        pairs = torch.cat(
-            [codes.unsqueeze(1).expand(-1, n, -1), codes.unsqueeze(0).expand(n, -1, -1)], dim=-1
-        )
+        pairs = torch.cat([codes.unsqueeze(1).expand(-1, n, -1), codes.unsqueeze(0).expand(n, -1, -1)], dim=-1)
         return self.relation(pairs).mean(dim=1)  # type: ignore[no-any-return]

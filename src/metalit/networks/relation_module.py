@@ -47,9 +47,7 @@ class RelationModule(nn.Module):
                 for inputs in (2 * channels, channels)
             )
         )
-        self.head = nn.Sequential(
-            nn.Linear(channels * (size // 4) ** 2, hidden), nn.ReLU(), nn.Linear(hidden, 1)
-        )
+        self.head = nn.Sequential(nn.Linear(channels * (size // 4) ** 2, hidden), nn.ReLU(), nn.Linear(hidden, 1))
         if channels_last:
             self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 

@@ -32,9 +32,7 @@ class SetAttention(nn.Module):
         at_least(1, features=features, heads=heads)
         check("dropout", dropout, 0 <= dropout < 1, "a number in [0, 1)")
         self.heads = heads
-        self.queries, self.keys, self.values = (
-            nn.Linear(features, heads * features, bias=False) for _ in range(3)
-        )
+        self.queries, self.keys, self.values = (nn.Linear(features, heads * features, bias=False) for _ in range(3))
         for layer in (self.queries, self.keys, self.values):
             nn.init.normal_(layer.weight, std=features**-0.5)
         self.out = nn.Linear(heads * features, features)

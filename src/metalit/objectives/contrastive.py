@@ -122,7 +122,5 @@ def mean_off_diagonal(values: Tensor) -> Tensor:
     """
     tasks = len(values)
     if tasks < 2:
-        raise UserError(
-            "tasks are compared with one another, but there is one: data.tasks_per_batch must be >= 2"
-        )
+        raise UserError("tasks are compared with one another, but there is one: data.tasks_per_batch must be >= 2")
     return (values.sum() - values.diagonal().sum()) / (tasks * (tasks - 1))

@@ -39,12 +39,8 @@ class MaxMinEntropy(Objective):
     def measure(self, task: LearnedTask) -> Params:
         """Return the entropy before and after adaptation."""
         if task.support.y.is_floating_point():
-            raise UserError(
-                "the entropy of predictions needs classes, but the labels are floats: use TaskInequality"
-            )
-        before, after = (
-            mean_entropy(task.predict(path, task.support.x)) for path in (task.path[0], task.path[-1])
-        )
+            raise UserError("the entropy of predictions needs classes, but the labels are floats: use TaskInequality")
+        before, after = (mean_entropy(task.predict(path, task.support.x)) for path in (task.path[0], task.path[-1]))
         return {"entropy_before": before, "entropy_after": after}
 
     def __call__(self, outcome: Outcome) -> Tensor:
@@ -88,9 +84,7 @@ class TaskInequality(Objective):
             ValueError: there is only one.
         """
         if len(losses) < 2:
-            raise UserError(
-                "inequality is between tasks, but there is one: data.tasks_per_batch must be >= 2"
-            )
+            raise UserError("inequality is between tasks, but there is one: data.tasks_per_batch must be >= 2")
         match self.inequality:
             case "generalised_entropy":
                 return generalised_entropy(losses, self.parameter)

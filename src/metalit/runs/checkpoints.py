@@ -75,9 +75,7 @@ class RunCheckpoint(ModelCheckpoint):
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # and not what a user has chosen
             trainer.strategy.checkpoint_io = AtomicCheckpointIO()
 
-    def on_load_checkpoint(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Note whether the files of the training that goes on are in this folder, which may have been moved."""
         self._saved_step = checkpoint["global_step"]
         self._continues = Path(str(trainer.ckpt_path)).resolve().parent == Path(str(self.dirpath))
@@ -125,9 +123,7 @@ class RunCheckpoint(ModelCheckpoint):
             trainer.should_stop = True  # Lightning validates before it stops if it is told so, and only then
         stops = trainer.should_stop and not self._stopping
         self._stopping = trainer.should_stop
-        stepped = (
-            trainer.global_step != self._stepped
-        )  # not amidst the batches whose gradients are accumulated
+        stepped = trainer.global_step != self._stepped  # not amidst the batches whose gradients are accumulated
         self._stepped = trainer.global_step
         # the end of the epoch is repeated when training is resumed, so it must not be in what is saved
         ends_epoch = trainer.is_last_batch and not validates_next(trainer)
@@ -152,9 +148,7 @@ class RunCheckpoint(ModelCheckpoint):
         if trainer.is_global_zero and last.exists() and not best.exists():
             shutil.copyfile(last, best)
 
-    def on_exception(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
-    ) -> None:
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Save the state before a loss or gradient that is not finite, beside the last good one.
 
         Raises:
@@ -197,27 +191,17 @@ class RunCheckpoint(ModelCheckpoint):
         if self.every_n_minutes is None or (trainer.world_size > 1 and batch_idx % AGREE_EVERY):
             return False
         is_late = time.monotonic() - self._saved_at >= 60 * self.every_n_minutes
-        return (
-            is_late
-            if trainer.world_size == 1
-            else trainer.strategy.reduce_boolean_decision(is_late, all=False)
-        )
+        return is_late if trainer.world_size == 1 else trainer.strategy.reduce_boolean_decision(is_late, all=False)
 
     def _check_monitors(self, trainer: L.Trainer) -> None:
         # Lightning would find out after the first epoch, which may take an hour
         if not trainer.sanity_checking:
             return
-        logged = sorted(
-            name for name in trainer.callback_metrics if not name.endswith(("_ci95", "_adaptation"))
-        )
+        logged = sorted(name for name in trainer.callback_metrics if not name.endswith(("_ci95", "_adaptation")))
         monitors = [("checkpoint.monitor", str(self.monitor))]
-        monitors += [
-            ("trainer.callbacks.monitor", str(each.monitor)) for each in trainer.early_stopping_callbacks
-        ]
+        monitors += [("trainer.callbacks.monitor", str(each.monitor)) for each in trainer.early_stopping_callbacks]
         for config in trainer.lr_scheduler_configs:
-            monitors += (
-                [("model.lr_scheduler.monitor", str(config.monitor))] if config.reduce_on_plateau else []
-            )
+            monitors += [("model.lr_scheduler.monitor", str(config.monitor))] if config.reduce_on_plateau else []
         for option, monitor in monitors:
             # a metric of training comes only later
             if not monitor.startswith("train/") and monitor not in trainer.callback_metrics:

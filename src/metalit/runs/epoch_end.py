@@ -29,15 +29,11 @@ class EpochEnd(L.Callback):
             if isinstance(callback, StochasticWeightAveraging) and not has_running_statistics(pl_module):
                 callback.pl_module_contains_batch_norm = has_running_statistics  # type: ignore[method-assign,assignment]
 
-    def on_save_checkpoint(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Put the metrics into the checkpoint."""
         checkpoint[METRICS] = {name: value.cpu() for name, value in trainer.callback_metrics.items()}
 
-    def on_load_checkpoint(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Take them out; an older checkpoint has none."""
         self._metrics = checkpoint.get(METRICS, {})
 
@@ -45,9 +41,7 @@ class EpochEnd(L.Callback):
         """Put the metrics back."""
         if self._metrics is None:
             return
-        trainer.callback_metrics.update(
-            {name: value.to(pl_module.device) for name, value in self._metrics.items()}
-        )
+        trainer.callback_metrics.update({name: value.to(pl_module.device) for name, value in self._metrics.items()})
         self._metrics = None
         loop = trainer.fit_loop.epoch_loop
         if loop.restarted_on_last and loop.batch_progress.is_last_batch and not owes_validation(trainer):
@@ -73,9 +67,7 @@ def owes_validation(trainer: L.Trainer) -> bool:
     return bool(trainer.fit_loop.epoch_loop.val_loop.restarted_mid_evaluation)
 
 
-def prepare_averaging(
-    averaging: StochasticWeightAveraging, trainer: L.Trainer, pl_module: L.LightningModule
-) -> None:
+def prepare_averaging(averaging: StochasticWeightAveraging, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
     """Put the schedule of weight averaging in place within the epoch in which training is resumed."""
     if trainer.current_epoch <= averaging.swa_end:
         averaging.on_train_epoch_start(trainer, pl_module)

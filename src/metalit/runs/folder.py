@@ -14,9 +14,7 @@ from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvir
 from metalit.errors import UserError
 from metalit.locks import lock_for_process
 
-RUN_DIR_VARIABLE = (
-    "METALIT_RUN_DIR"  # tells the processes that Lightning starts which folder the first one chose
-)
+RUN_DIR_VARIABLE = "METALIT_RUN_DIR"  # tells the processes that Lightning starts which folder the first one chose
 LOCK = ".fit.lock"
 PATIENCE = timedelta(minutes=2)  # with the first process, to say which folder it chose
 
@@ -89,9 +87,7 @@ def check_writable(run_dir: Path) -> None:
     elif not (nearest.stat().st_mode & 0o222 and os.access(nearest, os.W_OK)):
         problem = "is read-only"
     if problem:
-        raise UserError(
-            f"run_dir: {run_dir} cannot be written, for {nearest} {problem}; name another --run_dir"
-        )
+        raise UserError(f"run_dir: {run_dir} cannot be written, for {nearest} {problem}; name another --run_dir")
 
 
 def claim(run_dir: Path) -> TextIO | None:

@@ -22,9 +22,7 @@ class OwedValidation(L.Callback):
     def __init__(self) -> None:
         self._max_steps: int | None = None  # what it was before we pretended
 
-    def on_save_checkpoint(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Note that a validation comes next, in the way that Lightning notes one that was cut short."""
         counts = checkpoint["loops"]["fit_loop"]
         batch, validation = counts[BATCH], counts[VALIDATION]
@@ -42,9 +40,7 @@ class OwedValidation(L.Callback):
             batch[count]["completed"] = batch[count]["processed"] - (0 if is_planned else 1)
         validation["is_last_batch"] = False
 
-    def on_load_checkpoint(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Pretend that there is a step left to do if there is but a validation: else Lightning would not begin."""
         ended = 0 <= trainer.max_steps <= checkpoint["global_step"]
         if ended and checkpoint["loops"]["fit_loop"][VALIDATION]["total"] == OWED:

@@ -122,9 +122,7 @@ class Preemption(L.Callback):
 
     on_test_batch_end = on_predict_batch_end = on_validation_batch_end
 
-    def on_exception(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
-    ) -> None:
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Say what was saved and how it goes on, and queue the job again."""
         if not isinstance(exception, Preempted) or not trainer.is_global_zero:
             return
@@ -164,9 +162,7 @@ class Preemption(L.Callback):
         if job is not None and is_wanted and (goes_on or not fits):
             return requeue(job)
         if fits and goes_on:
-            return (
-                f"to go on, give the same command with --run_dir {trainer.default_root_dir} --ckpt_path last"
-            )
+            return f"to go on, give the same command with --run_dir {trainer.default_root_dir} --ckpt_path last"
         return "the same command begins anew"
 
 

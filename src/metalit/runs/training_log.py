@@ -47,9 +47,7 @@ class TrainingLog:
             since: seconds since 1970; parts that were last written before are those of another training.
         """
         numbered = path.parent.glob(f"{path.stem}-*{path.suffix}")
-        parts = sorted(
-            (int(number), part) for part in numbered if (number := part.stem.rpartition("-")[2]).isdigit()
-        )
+        parts = sorted((int(number), part) for part in numbered if (number := part.stem.rpartition("-")[2]).isdigit())
         rows: list[Row] = []
         for part in [*(part for _, part in parts), path]:
             new = _read_rows(part) if part.is_file() and part.stat().st_mtime >= since else []

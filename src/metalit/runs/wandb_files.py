@@ -58,7 +58,6 @@ def read_confusion(path: Path) -> tuple[list[str], list[list[Any]]]:
     with path.open(newline="", encoding="utf-8") as file:
         header, *lines = csv.reader(file)
     rows: list[list[Any]] = [
-        [true, predicted, int(queries), int(taken), float(rate)]
-        for true, predicted, queries, taken, rate in lines
+        [true, predicted, int(queries), int(taken), float(rate)] for true, predicted, queries, taken, rate in lines
     ]
     return header, sorted(rows, key=lambda row: row[3], reverse=True)[:MOST_ROWS]

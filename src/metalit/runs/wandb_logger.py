@@ -117,9 +117,7 @@ class WandbLogger(OpenWandbLogger):
             yield
         except Exception as error:  # whatever it is: the run is worth more than its copy
             self._stopped, self.run = True, None
-            rank_zero_warn(
-                f"W&B gets no more of this run ({error}); the run goes on, and metrics.csv has all of it"
-            )
+            rank_zero_warn(f"W&B gets no more of this run ({error}); the run goes on, and metrics.csv has all of it")
 
     def _open(self) -> None:
         folder = Path(self.folder or ".").resolve()

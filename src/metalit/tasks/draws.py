@@ -49,9 +49,7 @@ def result(input: Tensor, value: Tensor, inplace: bool) -> Tensor:
     return input.copy_(value) if inplace else value
 
 
-def dropout(
-    task: Source, input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
-) -> Tensor:
+def dropout(task: Source, input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
     """Stand for ``F.dropout``."""
     if not training or p == 0:
         return input
@@ -81,9 +79,7 @@ def unbatched_channel_dropout(dims: int) -> Callable[..., Tensor]:
         dims: axes of an input with examples.
     """
 
-    def drop(
-        task: Source, input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
-    ) -> Tensor:
+    def drop(task: Source, input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
         if input.dim() == dims:
             return channel_dropout(task, input, p, training, inplace)
         return channel_dropout(task, input.unsqueeze(0), p, training, inplace).squeeze(0)
@@ -91,9 +87,7 @@ def unbatched_channel_dropout(dims: int) -> Callable[..., Tensor]:
     return drop
 
 
-def alpha_dropout(
-    task: Source, input: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False
-) -> Tensor:
+def alpha_dropout(task: Source, input: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False) -> Tensor:
     """Stand for ``F.alpha_dropout`` (Klambauer et al. 2017): mean and variance stay."""
     return alpha_dropped(task, input, input, p, training, inplace)
 
@@ -105,9 +99,7 @@ def feature_alpha_dropout(
     return alpha_dropped(task, input, channels(input), p, training, inplace)
 
 
-def alpha_dropped(
-    task: Source, input: Tensor, like: Tensor, p: float, training: bool, inplace: bool
-) -> Tensor:
+def alpha_dropped(task: Source, input: Tensor, like: Tensor, p: float, training: bool, inplace: bool) -> Tensor:
     """Replace what is dropped by SELU's negative saturation, then scale and shift."""
     if not training or p == 0:
         return input
@@ -255,9 +247,7 @@ def rrelu(
     inplace: bool = False,
 ) -> Tensor:
     """Stand for ``F.rrelu``, a leaky ReLU of random slopes."""
-    slope = (
-        (lower + (upper - lower) * uniform(task, input)).to(input.dtype) if training else (lower + upper) / 2
-    )
+    slope = (lower + (upper - lower) * uniform(task, input)).to(input.dtype) if training else (lower + upper) / 2
     return result(input, torch.where(input < 0, slope * input, input), inplace)
 
 

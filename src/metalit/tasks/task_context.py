@@ -166,9 +166,7 @@ class TaskContext(TorchFunctionMode):
     def record(self, buffer: Tensor, value: Tensor, momentum: float) -> None:
         """Note the exponential moving average that a fused batch norm would have written into ``buffer``."""
         names = [name for name, known in self.buffers.items() if known is buffer]
-        assert names, (
-            "a running statistic is none of the learner's buffers: was it an argument of a transform?"
-        )
+        assert names, "a running statistic is none of the learner's buffers: was it an argument of a transform?"
         self.updates[names[0]] = (1 - momentum) * buffer + momentum * value.to(buffer.dtype)
 
     def statistics(self) -> dict[str, Tensor]:
@@ -201,9 +199,7 @@ def multi_head_attention(task: TaskContext, *args: Any, **kwargs: Any) -> Any:
     dropout = kwargs["dropout_p"] if "dropout_p" in kwargs else args[10]
     training = args[13] if len(args) > 13 else kwargs.get("training", True)
     if not (dropout and training):
-        return F.multi_head_attention_forward(
-            *args, **kwargs
-        )  # nothing to see, and the compiler traces this form
+        return F.multi_head_attention_forward(*args, **kwargs)  # nothing to see, and the compiler traces this form
     with Within(task):
         return MULTI_HEAD_ATTENTION(*args, **kwargs)
 

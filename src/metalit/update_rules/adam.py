@@ -53,20 +53,12 @@ class Adam(UpdateRule):
         zeros = {name: torch.zeros_like(value) for name, value in parameters.items()}
         return Moments(0, zeros if self.beta1 else {}, zeros)
 
-    def forward(
-        self, gradient: Params, state: Moments, parameters: Params, loss: Tensor
-    ) -> tuple[Params, Moments]:
+    def forward(self, gradient: Params, state: Moments, parameters: Params, loss: Tensor) -> tuple[Params, Moments]:
         """Return the parameters and the moments after one step."""
         steps = state.steps + 1
         first = {name: torch.lerp(gradient[name], value, self.beta1) for name, value in state.first.items()}
-        second = {
-            name: torch.lerp(gradient[name].square(), value, self.beta2)
-            for name, value in state.second.items()
-        }
+        second = {name: torch.lerp(gradient[name].square(), value, self.beta2) for name, value in state.second.items()}
         mean = {name: value / (1 - self.beta1**steps) for name, value in first.items()} or gradient
         root = {name: (value / (1 - self.beta2**steps)).sqrt() for name, value in second.items()}
-        moved = {
-            name: value - self.lr * mean[name] / (root[name] + self.epsilon)
-            for name, value in parameters.items()
-        }
+        moved = {name: value - self.lr * mean[name] / (root[name] + self.epsilon) for name, value in parameters.items()}
         return moved, Moments(steps, first, second)

@@ -49,8 +49,6 @@ class SGD(UpdateRule):
         """Return no state."""
         return ()
 
-    def forward(
-        self, gradient: Params, state: tuple[()], parameters: Params, loss: Tensor
-    ) -> tuple[Params, tuple[()]]:
+    def forward(self, gradient: Params, state: tuple[()], parameters: Params, loss: Tensor) -> tuple[Params, tuple[()]]:
         """Return theta - lr * gradient."""
         return {name: value - self.lr * gradient[name] for name, value in parameters.items()}, state

@@ -41,9 +41,7 @@ class Curvature(UpdateRule):
         self.output = ParameterTable({name: identities(sets, len(w), w) for name, w in weights.items()})
         self.input = ParameterTable({name: identities(sets, w.shape[1], w) for name, w in weights.items()})
         self.filter = ParameterTable({name: identities(sets, f.numel(), f) for name, f in filters.items()})
-        self.factors = ParameterTable(
-            {name: value.new_ones(sets, *value.shape) for name, value in others.items()}
-        )
+        self.factors = ParameterTable({name: value.new_ones(sets, *value.shape) for name, value in others.items()})
 
     def init(self, parameters: Params) -> int:
         """Return the number of steps taken."""
@@ -59,9 +57,7 @@ class Curvature(UpdateRule):
             if name in factors:
                 direction = factors[name][step] * gradient[name]
             else:
-                direction = transformed(
-                    gradient[name], [table[name][step] for table in tables if name in table]
-                )
+                direction = transformed(gradient[name], [table[name][step] for table in tables if name in table])
             updated[name] = value - self.lr * direction
         return updated, state + 1
 

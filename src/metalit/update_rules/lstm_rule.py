@@ -68,9 +68,7 @@ class LSTMRule(UpdateRule):
         wide = theta.new_zeros(len(theta), self.hidden)
         return LSTMState(wide, wide, torch.zeros_like(theta), torch.zeros_like(theta))
 
-    def forward(
-        self, gradient: Params, state: LSTMState, parameters: Params, loss: Tensor
-    ) -> tuple[Params, LSTMState]:
+    def forward(self, gradient: Params, state: LSTMState, parameters: Params, loss: Tensor) -> tuple[Params, LSTMState]:
         """Return the next cell state, which is the parameters."""
         theta, slope = flatten(parameters), flatten(gradient)
         seen = torch.cat([log_and_sign(loss).expand(len(theta), 2), log_and_sign(slope)], dim=-1)

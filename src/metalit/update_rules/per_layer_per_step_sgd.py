@@ -29,9 +29,7 @@ class PerLayerPerStepSGD(UpdateRule):
         check("inner_steps", steps, steps >= 1, "at least 1 to have rates per step")
         positive("inner_lr", lr)
         self.steps = steps
-        self.rates = ParameterTable(
-            {name: value.detach().new_full((steps,), lr) for name, value in parameters.items()}
-        )
+        self.rates = ParameterTable({name: value.detach().new_full((steps,), lr) for name, value in parameters.items()})
 
     def init(self, parameters: Params) -> int:
         """Return the number of the first step, 0."""
@@ -41,6 +39,4 @@ class PerLayerPerStepSGD(UpdateRule):
         """Return theta - rates * gradient, and the number of the next step."""
         rates: Params = self.rates()
         step = min(state, self.steps - 1)
-        return {
-            name: value - rates[name][step] * gradient[name] for name, value in parameters.items()
-        }, state + 1
+        return {name: value - rates[name][step] * gradient[name] for name, value in parameters.items()}, state + 1

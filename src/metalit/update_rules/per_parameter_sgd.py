@@ -27,9 +27,7 @@ class PerParameterSGD(UpdateRule):
         """Return no state."""
         return ()
 
-    def forward(
-        self, gradient: Params, state: tuple[()], parameters: Params, loss: Tensor
-    ) -> tuple[Params, tuple[()]]:
+    def forward(self, gradient: Params, state: tuple[()], parameters: Params, loss: Tensor) -> tuple[Params, tuple[()]]:
         """Return theta - rates * gradient, for any of what may adapt."""
         rates: Params = self.rates()
         return {name: value - rates[name] * gradient[name] for name, value in parameters.items()}, state

@@ -127,9 +127,7 @@ class GenerativeMetaLearner(MetaLearner, ABC):
                 make_optimizer(self.generator_optimizer, generator, "generator_optimizer"),
             )
 
-        return checked_optimizers(
-            [*discriminator, *generator], both, self.lr_scheduler, self.lr_scheduler_interval
-        )
+        return checked_optimizers([*discriminator, *generator], both, self.lr_scheduler, self.lr_scheduler_interval)
 
     def _log_training(self, loss: Tensor, outcome: Outcome, episode: Episode) -> None:
         """Log the discriminator's whole loss too, on real and on generated queries."""

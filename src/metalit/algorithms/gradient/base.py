@@ -140,8 +140,7 @@ class GradientBasedMetaLearner(MetaLearner, ABC):
             loss=torch.stack([outcome.loss for outcome in outcomes]),
             predictions=torch.stack([outcome.predictions for outcome in outcomes]),
             measured={
-                name: torch.stack([outcome.measured[name] for outcome in outcomes])
-                for name in outcomes[0].measured
+                name: torch.stack([outcome.measured[name] for outcome in outcomes]) for name in outcomes[0].measured
             },
         )
 
@@ -169,9 +168,7 @@ class GradientBasedMetaLearner(MetaLearner, ABC):
         unlabelled = support._replace(y=torch.zeros_like(support.y))  # a class too many would be no index
         return self.outputs(meta, self.start(meta, unlabelled)[0], support.x)
 
-    def trajectory(
-        self, meta: Params, support: Labelled, steps: int, start: Start | None = None
-    ) -> list[Params]:
+    def trajectory(self, meta: Params, support: Labelled, steps: int, start: Start | None = None) -> list[Params]:
         """Return the adapted parameters of one task before the first and after each of ``steps`` inner steps."""
         step = checkpointed(self.inner_step) if self.checkpoint_steps else self.inner_step
         with nullcontext() if self.inner_autocast else without_autocast(support.y.device):
@@ -204,9 +201,7 @@ class GradientBasedMetaLearner(MetaLearner, ABC):
             return detached(gradient), value.detach()
         return gradient, value
 
-    def update(
-        self, meta: Params, gradient: Params, state: Any, adapted: Params, loss: Tensor
-    ) -> tuple[Params, Any]:
+    def update(self, meta: Params, gradient: Params, state: Any, adapted: Params, loss: Tensor) -> tuple[Params, Any]:
         """Apply the update rule, with its own meta-learned parameters if it has any."""
         rule = scope(meta, "update_rule")
         return functional_call(self.update_rule, rule, (gradient, state, adapted, loss))  # type: ignore[no-any-return]

@@ -80,9 +80,7 @@ class FOML(GradientBasedMetaLearner):
             eval_inner_batch_size=eval_inner_batch_size,
         )
         self.tail_steps, self.inner_batch_size = tail_steps, inner_batch_size
-        self.eval_inner_batch_size = (
-            inner_batch_size if eval_inner_batch_size is None else eval_inner_batch_size
-        )
+        self.eval_inner_batch_size = inner_batch_size if eval_inner_batch_size is None else eval_inner_batch_size
         refuse_idle(network, self.adapted_names)
         if self.objective.looks_at_adaptation:
             raise UserError(

@@ -74,9 +74,7 @@ class IMAML(GradientBasedMetaLearner):
         cg_damping: float = 0.0,
         **learner: Any,
     ) -> None:
-        super().__init__(
-            network, update_rule=SGD(inner_lr), inner_steps=inner_steps, first_order=False, **learner
-        )
+        super().__init__(network, update_rule=SGD(inner_lr), inner_steps=inner_steps, first_order=False, **learner)
         self.proximal_strength = positive("proximal_strength", proximal_strength)
         at_least(1, cg_steps=cg_steps)
         if cg_damping:

@@ -97,8 +97,7 @@ class LEO(GradientBasedMetaLearner):
         super().__init__(
             nn.ModuleDict({"body": network.body, "encoder": encoder, "decoder": decoder}),
             update_rule=PerParameterSGD(rates),
-            inner_steps=not_negative("latent_steps", latent_steps)
-            + not_negative("finetuning_steps", finetuning_steps),
+            inner_steps=not_negative("latent_steps", latent_steps) + not_negative("finetuning_steps", finetuning_steps),
             adapted=("*",),
             **learner,
         )
@@ -131,9 +130,7 @@ class LEO(GradientBasedMetaLearner):
         if support.y.is_floating_point():
             raise UserError("LEO generates a classifier: it does not do regression")
         features = self.embed(meta, support.x)
-        related = functional_call(
-            self.network.get_submodule("encoder"), scope(meta, "network.encoder"), (features,)
-        )
+        related = functional_call(self.network.get_submodule("encoder"), scope(meta, "network.encoder"), (features,))
         mean, log_std = class_means(related, support.y, self.ways).chunk(2, dim=-1)
         codes = self.draw(mean, log_std.exp())  # line 5
         start = {"codes": codes, "weights": self.decode(meta, codes), "mean": mean, "log_std": log_std}
@@ -181,9 +178,7 @@ class LEO(GradientBasedMetaLearner):
 
     def decode(self, meta: Params, codes: Tensor) -> Tensor:
         """Return the weights ``[N, features]`` of codes ``[N, latents]`` (line 6)."""
-        decoded = functional_call(
-            self.network.get_submodule("decoder"), scope(meta, "network.decoder"), (codes,)
-        )
+        decoded = functional_call(self.network.get_submodule("decoder"), scope(meta, "network.decoder"), (codes,))
         mean, log_std = decoded.chunk(2, dim=-1)
         return self.draw(mean, self.weights_scale * log_std.exp())
 

@@ -77,11 +77,7 @@ class MAMLPlusPlus(GradientBasedMetaLearner):
             objective = MultiStepLoss(multi_step_epochs)
         norms = PerStepNorms(network, inner_steps if per_step_norms else 0)
         adapted = [*adapted, *(f"!{name}" for name in norms.parameter_names)]
-        rule = (
-            PerLayerPerStepSGD(select(network, adapted), inner_lr, inner_steps)
-            if learn_rates
-            else SGD(inner_lr)
-        )
+        rule = PerLayerPerStepSGD(select(network, adapted), inner_lr, inner_steps) if learn_rates else SGD(inner_lr)
         super().__init__(
             network,
             update_rule=rule,

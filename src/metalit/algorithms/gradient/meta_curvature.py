@@ -50,9 +50,7 @@ class MetaCurvature(GradientBasedMetaLearner):
         shared: bool = True,
         **learner: Any,
     ) -> None:
-        rule = Curvature(
-            select(network, adapted), inner_lr, sets=1 if shared else max(inner_steps, 1)
-        )  # line 1
+        rule = Curvature(select(network, adapted), inner_lr, sets=1 if shared else max(inner_steps, 1))  # line 1
         super().__init__(network, update_rule=rule, inner_steps=inner_steps, adapted=adapted, **learner)
 
     def inner_step(self, meta: Params, support: Labelled, adapted: Params, state: Any) -> tuple[Params, Any]:

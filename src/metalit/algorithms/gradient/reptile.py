@@ -79,9 +79,7 @@ class Reptile(GradientBasedMetaLearner):
             eval_inner_batch_size=eval_inner_batch_size,
         )
         self.inner_batch_size = inner_batch_size
-        self.eval_inner_batch_size = (
-            inner_batch_size if eval_inner_batch_size is None else eval_inner_batch_size
-        )
+        self.eval_inner_batch_size = inner_batch_size if eval_inner_batch_size is None else eval_inner_batch_size
         if isinstance(self.objective, ReptileLoss):
             refuse_idle(network, self.adapted_names)
 

@@ -41,9 +41,7 @@ class TaskAgnosticMAML(GradientBasedMetaLearner):
         self,
         network: nn.Module,
         inner_lr: float = 0.01,
-        measure: Literal[
-            "entropy", "theil", "generalised_entropy", "atkinson", "gini", "variance_of_logs"
-        ] = "entropy",
+        measure: Literal["entropy", "theil", "generalised_entropy", "atkinson", "gini", "variance_of_logs"] = "entropy",
         weight: float = 0.1,
         parameter: float = 2.0,
         **learner: Any,

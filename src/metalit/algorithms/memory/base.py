@@ -138,9 +138,7 @@ class MemoryMetaLearner(MetaLearner, ABC):
             numbers = support.y.shape[-1]
             raise SettingError("outputs", self.width, f"{numbers}, the numbers of a target", owner=type(self))
 
-    def by_presentation(
-        self, before: Tensor, support: Labelled, predictions: Tensor, query: Labelled
-    ) -> Params:
+    def by_presentation(self, before: Tensor, support: Labelled, predictions: Tensor, query: Labelled) -> Params:
         """Return the accuracy by presentation of a class, the queries coming last, where all steps are predicted."""
         if self.ways is None or not len(before):
             return {}

@@ -71,9 +71,7 @@ class MetaNetwork(MemoryMetaLearner):
         weight = head.weight.detach()
         del head.weight
         head.register_buffer("weight", weight)
-        self.generators = nn.ModuleDict(
-            {kind: WeightGenerator(generator_size) for kind in self.kinds(self.fast_names)}
-        )
+        self.generators = nn.ModuleDict({kind: WeightGenerator(generator_size) for kind in self.kinds(self.fast_names)})
         self.key_generators = nn.ModuleDict(
             {kind: RecurrentWeightGenerator(generator_size) for kind in self.kinds(self.fast_key_names)}
         )
@@ -104,8 +102,7 @@ class MetaNetwork(MemoryMetaLearner):
         """Return Q* by name (line 5)."""
         steps = min(self.key_steps, len(support.y))
         parts = [
-            Labelled(x, y)
-            for x, y in zip(support.x.tensor_split(steps), support.y.tensor_split(steps), strict=True)
+            Labelled(x, y) for x, y in zip(support.x.tensor_split(steps), support.y.tensor_split(steps), strict=True)
         ]
         gradients = [self.gradient("key_network", self.fast_key_names, meta, *part) for part in parts]
         fast = {}

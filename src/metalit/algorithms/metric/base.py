@@ -84,9 +84,7 @@ class EmbeddingLearner(MetaLearner, ABC):
     def check(self, meta: Params, support: Labelled, ways: int) -> None:
         """Refuse regression."""
         if support.y.is_floating_point():
-            raise UserError(
-                "metric-based methods classify, but the labels are floats: use a gradient-based method"
-            )
+            raise UserError("metric-based methods classify, but the labels are floats: use a gradient-based method")
 
     def learn(self, meta: Params, support: Labelled, ways: int) -> Any:
         """Return the fitted classifier; of a transductive network the support set, to be embedded with the queries."""

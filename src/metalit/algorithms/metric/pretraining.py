@@ -53,9 +53,7 @@ class PretrainingLearner(EmbeddingLearner, ABC):
     """
 
     @abstractmethod
-    def __init__(
-        self, network: nn.Module, classifier: nn.Module, head: Head, classes: int, **learner: Any
-    ) -> None:
+    def __init__(self, network: nn.Module, classifier: nn.Module, head: Head, classes: int, **learner: Any) -> None:
         check("classes", classes, classes >= 2, "the number of training classes, at least 2")
         super().__init__(network, head, **learner)
         self.classifier, self.classes = classifier, classes

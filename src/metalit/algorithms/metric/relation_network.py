@@ -53,9 +53,7 @@ def squared_error(logits: Tensor, labels: Tensor) -> Tensor:
 def fitting(network: nn.Module) -> RelationModule:
     """Return a relation module for the maps of a network."""
     if not isinstance(network, ConvMaps):
-        raise UserError(
-            f"{type(network).__name__} does not say what maps it makes: give RelationNetwork(relation=...)"
-        )
+        raise UserError(f"{type(network).__name__} does not say what maps it makes: give RelationNetwork(relation=...)")
     return RelationModule(
         network.channels,
         network.size,

@@ -39,9 +39,7 @@ class AttentiveNeuralProcess(NeuralProcess):
         ValueError: a number outside its range.
     """
 
-    def __init__(
-        self, network: AttentiveProcess, samples: int = 10, kl_weight: float = 1.0, **learner: Any
-    ) -> None:
+    def __init__(self, network: AttentiveProcess, samples: int = 10, kl_weight: float = 1.0, **learner: Any) -> None:
         super().__init__(network, **learner)
         at_least(1, samples=samples)
         self._encode, self._decode = ((Method(network.predictor, name),) for name in ("encode", "decode"))
@@ -56,9 +54,7 @@ class AttentiveNeuralProcess(NeuralProcess):
         context, draws = state
         return self._decode[0].with_parameters(scope(meta, "network.predictor"), context, draws, x)  # type: ignore[no-any-return]
 
-    def gaussians_in_training(
-        self, meta: Params, context: Context, targets: Labelled
-    ) -> tuple[Tensor, Tensor, Params]:
+    def gaussians_in_training(self, meta: Params, context: Context, targets: Labelled) -> tuple[Tensor, Tensor, Params]:
         """Return the same with a latent variable that knows the targets, and the KL of line 7."""
         everything = Context(*targets, counts=torch.ones_like(targets.y[:, 0]))
         posterior, prior = self.latent(meta, everything), self.latent(meta, context)  # line 4

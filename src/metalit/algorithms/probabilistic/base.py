@@ -41,9 +41,7 @@ class ParticleMetaLearner(GradientBasedMetaLearner, ABC):
         ValueError: a noise that is not positive, or a batch norm with running statistics, which M vectors cannot share.
     """
 
-    def __init__(
-        self, network: nn.Module, update_rule: UpdateRule, noise: float = 1.0, **learner: Any
-    ) -> None:
+    def __init__(self, network: nn.Module, update_rule: UpdateRule, noise: float = 1.0, **learner: Any) -> None:
         super().__init__(network, update_rule, **learner)
         if batch_norm_mode(network) not in ("batch", "none"):
             raise UserError(
@@ -92,9 +90,7 @@ class ParticleMetaLearner(GradientBasedMetaLearner, ABC):
         if classification:
             nll, ece = task_loss(predictions, query.y), expected_calibration_error(predictions, query.y)
             measured, unused = {"nll": nll.detach(), "ece": ece.detach()}, 0 * meta["log_noise"]
-            return Outcome(
-                mean_loss(values, query.y), predictions, measured=measured, penalties={"noise": unused}
-            )
+            return Outcome(mean_loss(values, query.y), predictions, measured=measured, penalties={"noise": unused})
         known, log_noise = values.detach(), meta["log_noise"]
         nll = gaussian_nll(known, log_noise, query.y)
         measured = {"nll": nll.detach(), "spread": gaussian_spread(known, log_noise.detach()).mean()}

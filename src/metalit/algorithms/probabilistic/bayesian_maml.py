@@ -75,10 +75,7 @@ class BayesianMAML(ParticleMetaLearner):
         if self.clip_norm is not None:
             direction = clipped(direction, self.clip_norm)
         parts = torch.split(direction, [value[0].numel() for value in adapted.values()], dim=1)
-        shaped = {
-            name: part.reshape(value.shape)
-            for (name, value), part in zip(adapted.items(), parts, strict=True)
-        }
+        shaped = {name: part.reshape(value.shape) for (name, value), part in zip(adapted.items(), parts, strict=True)}
         return self.update(meta, shaped, state, adapted, loss)
 
 
@@ -104,8 +101,7 @@ def multiply(network: nn.Module, names: list[str], particles: int) -> None:
             if callable(reset := getattr(module, "reset_parameters", None)):
                 reset()
     stacks = {
-        name: torch.stack([copy.get_parameter(name).detach() for copy in copies])
-        for name in select(network, names)
+        name: torch.stack([copy.get_parameter(name).detach() for copy in copies]) for name in select(network, names)
     }
     for name, stack in stacks.items():
         owner, _, leaf = name.rpartition(".")

@@ -76,9 +76,7 @@ class NeuralProcess(MetaLearner, ABC):
             x: ``[n, inputs]``.
         """
 
-    def gaussians_in_training(
-        self, meta: Params, context: Context, targets: Labelled
-    ) -> tuple[Tensor, Tensor, Params]:
+    def gaussians_in_training(self, meta: Params, context: Context, targets: Labelled) -> tuple[Tensor, Tensor, Params]:
         """Return the same at the targets, and penalties by name; a method may look at the targets' labels here."""
         return *self.gaussians_at(meta, self.encode(meta, context), targets.x), {}
 
@@ -138,9 +136,7 @@ class NeuralProcess(MetaLearner, ABC):
         everything, shots = whole_context(support), len(support.y)
         least = shots if self.min_context is None else self.min_context
         if least > shots:
-            raise SettingError(
-                "min_context", least, f"at most {shots}, the shots of a task", owner=type(self)
-            )
+            raise SettingError("min_context", least, f"at most {shots}, the shots of a task", owner=type(self))
         order = uniform_like(support.y[:, 0]).argsort().argsort()
         size = least + (uniform_like(support.y[0, 0]) * (shots - least + 1)).floor()
         return everything._replace(counts=(order < size).to(support.y.dtype))
@@ -153,7 +149,5 @@ def whole_context(support: Labelled) -> Context:
         ValueError: the tasks are classification.
     """
     if not support.y.is_floating_point():
-        raise UserError(
-            "a neural process predicts numbers, but the labels are integers: use a method that classifies"
-        )
+        raise UserError("a neural process predicts numbers, but the labels are integers: use a method that classifies")
     return Context(*support, counts=torch.ones_like(support.y[:, 0]))

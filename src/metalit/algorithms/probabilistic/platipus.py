@@ -115,6 +115,5 @@ class PLATIPUS(ParticleMetaLearner):
         drawn = means + log_std.exp() * normal_like(means)
         parts = torch.split(drawn, [shape.numel() for shape in self.shapes.values()], dim=1)
         return {
-            name: part.reshape(count, *shape)
-            for (name, shape), part in zip(self.shapes.items(), parts, strict=True)
+            name: part.reshape(count, *shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)
         }
