@@ -15,24 +15,10 @@ from metalit.commands.collect import (
     compare,
     over_runs,
     over_seeds,
-    student_quantile,
 )
 from metalit.evaluation import build_results, write_results
 from metalit.main import main
 from metalit.metrics.episode_values import Evaluation
-
-# of printed tables
-QUANTILES = {
-    1: 12.706,
-    2: 4.303,
-    3: 3.182,
-    4: 2.776,
-    9: 2.262,
-    10: 2.228,
-    30: 2.042,
-    100: 1.984,
-    100_000: 1.960,
-}
 
 
 def write_run(folder, values, split="test", **setting):
@@ -55,11 +41,6 @@ def sweep(tmp_path):
         write_run(tmp_path / f"seed_everything={seed},inner_steps=1", [level - 0.1, level + 0.1, level])
         write_run(tmp_path / f"seed_everything={seed},inner_steps=5", [level - 0.08, level + 0.12, level + 0.02])
     return tmp_path
-
-
-@pytest.mark.parametrize(("freedom", "quantile"), QUANTILES.items())
-def test_student_quantile(freedom, quantile):
-    assert student_quantile(freedom) == pytest.approx(quantile, abs=5.1e-4)
 
 
 def test_interval_of_few_runs_is_students():

@@ -3,6 +3,7 @@
 import csv
 import math
 import re
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -208,39 +209,13 @@ def over_runs(values: Sequence[float]) -> Summary:
     n = len(values)
     if n == 0:
         return NOTHING
-    mean = math.fsum(values) / n
+    mean = statistics.fmean(values)
     if n == 1:
         return NOTHING._replace(mean=mean)
-    std = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
-    return Summary(mean, student_quantile(n - 1) * std / math.sqrt(n), std)
+    from scipy.special import stdtrit  # not at the top: no other command needs it
 
-
-def student_quantile(freedom: int) -> float:
-    """Return the 97.5 % quantile of Student's t.
-
-    By bisection of the probability within ±t, a finite sum for whole degrees of freedom (Abramowitz and Stegun 1964,
-    26.7.3 and 26.7.4).
-
-    Args:
-        freedom: degrees of freedom, >= 1.
-    """
-    low, high = 1.9, 12.8  # of infinitely many degrees of freedom, and of one
-    while high - low > 1e-12:
-        middle = (low + high) / 2
-        low, high = (middle, high) if central_probability(middle, freedom) < 0.95 else (low, middle)
-    return low
-
-
-def central_probability(t: float, freedom: int) -> float:
-    """Return the probability that Student's variable lies within ±t."""
-    angle = math.atan(t / math.sqrt(freedom))
-    odd = freedom % 2
-    term, total = (math.cos(angle), 0.0) if odd else (1.0, 0.0)
-    for k in range(2 + odd, freedom + 1, 2):
-        total += term
-        term *= math.cos(angle) ** 2 * (k - 1) / k
-    total *= math.sin(angle)
-    return 2 / math.pi * (angle + total) if odd else total
+    std = statistics.stdev(values)
+    return Summary(mean, float(stdtrit(n - 1, 0.975)) * std / math.sqrt(n), std)
 
 
 def runs_table(runs: Sequence[Run], metric: str | None) -> Table:
