@@ -6,6 +6,7 @@ win over what the checkpoint was trained with; the network's ways follow the dat
 
 import os
 import shlex
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -87,6 +88,8 @@ class MetalitCLI(OpenCLI):
     _claim: TextIO | None = None
 
     def __init__(self, args: Sequence[str] | None = None) -> None:
+        words = list(sys.argv[1:] if args is None else args)
+        self.help_of = next((word.partition("=")[2] for word in words if word.startswith("--help=")), None)
         try:
             super().__init__(
                 MetaLearner,
@@ -98,7 +101,7 @@ class MetalitCLI(OpenCLI):
                 save_config_callback=SaveRunConfig,
                 save_config_kwargs={"save_to_log_dir": False},
                 auto_configure_optimizers=False,
-                args=None if args is None else list(args),
+                args=["--help" if word.startswith("--help=") else word for word in words],
             )
         except (*MISTAKES, RuntimeError) as error:
             if is_lost_rank(error) and DEBUG_VARIABLE not in os.environ:
@@ -121,8 +124,13 @@ class MetalitCLI(OpenCLI):
         kwargs.setdefault("dump_header", ["metalit run, all settings resolved"])
         kwargs.setdefault("prog", program_name())
         kwargs.setdefault("description", "Meta-learning in PyTorch Lightning.")
-        kwargs.setdefault("epilog", "On a cluster: submit, status, logs, cancel, collect; each has its own --help.")
+        kwargs.setdefault(
+            "epilog",
+            "Options of Lightning's trainer: fit --help=trainer. On a cluster: submit, status, logs, cancel, collect; each "
+            "has its own --help.",
+        )
         parser = ArgumentParser(**kwargs)
+        parser.help_of = self.help_of
         parser.add_argument(
             "-c", "--config", action=ConfigFile, help="Settings in YAML; given several times, the later wins."
         )

@@ -17,7 +17,7 @@ from metalit.cli.errors import ParsingError, explain, make
 from metalit.cli.factories import accept_factories, check_made, import_problem, paths
 from metalit.cli.values import any_of, classes_in, describe_values, known_classes, subclasses
 from metalit.data import EpisodicDataModule
-from metalit.private import HookedParser, options_of, type_of
+from metalit.private import HookedParser, commands_of, options_of, type_of
 
 CKPT_PATH_HELP = (
     "A checkpoint file; or best or last, the run folder's own. A training goes on from it, and from the beginning if "
@@ -34,10 +34,36 @@ LEAST = {
 
 
 class ArgumentParser(HookedParser):
-    """See the module."""
+    """See the module.
+
+    Attributes:
+        help_of: the group whose options the help lists, such as ``trainer``; if None, all but the trainer's.
+    """
+
+    help_of: str | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{"allow_abbrev": False, **kwargs})
+
+    def format_help(self, formatter: argparse.HelpFormatter | None = None) -> str:
+        """Return the help, short enough to find metalit's own options in it."""
+
+        def is_hidden(option: argparse.Action) -> bool:
+            group = option.dest.partition(".")[0]
+            return group == "trainer" if self.help_of is None else group != self.help_of
+
+        hidden = [option for option in options_of(self) if is_hidden(option)]
+        texts, usage = [option.help for option in hidden], self.usage
+        for option in hidden:
+            option.help = argparse.SUPPRESS
+        if any(option.dest == "config" for option in options_of(self)) and not any(commands_of(self)):
+            self.usage = "%(prog)s --config FILE [--data.ways 20 ...]"
+        try:
+            return str(super().format_help(formatter))
+        finally:
+            self.usage = usage
+            for option, text in zip(hidden, texts, strict=True):
+                option.help = text
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Explain the mistake and exit with code 2; a parser of a class tells the parser around it instead."""
