@@ -126,7 +126,7 @@ class MetalitCLI(OpenCLI):
         kwargs.setdefault("description", "Meta-learning in PyTorch Lightning.")
         kwargs.setdefault(
             "epilog",
-            "Options of Lightning's trainer: fit --help=trainer. On a cluster: submit, status, logs, cancel, collect; each "
+            "Lightning's trainer: fit --help=trainer. On a cluster: submit, status, logs, cancel, collect; each "
             "has its own --help.",
         )
         parser = ArgumentParser(**kwargs)
