@@ -3,7 +3,7 @@
 #   make train VENV=/path/to/venv   # use an environment of your own
 #   make gpu-check GPU_CHECK="--only MAML --minutes 2"
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-slow check docs bench gpu-check clean
+.PHONY: help install train test test-fast test-slow check docs bench gpu-check clean
 .DELETE_ON_ERROR:
 
 VENV ?= .venv
@@ -14,7 +14,7 @@ STAMPS := $(VENV)/.metalit
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 # Small networks gain nothing from threads, and lose much where other processes want the same cores.
-train test test-slow docs gpu-check: export OMP_NUM_THREADS ?= 1
+train test test-fast test-slow docs gpu-check: export OMP_NUM_THREADS ?= 1
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -28,6 +28,9 @@ train: $(STAMPS)/core  ## train and test MAML on sinusoids: a table, curves and 
 
 test: $(STAMPS)/test  ## the test suite on all cores, without the slow tests
 	$(BIN)/python -m pytest -q --numprocesses auto --dist worksteal
+
+test-fast: $(STAMPS)/test  ## the mathematics in under 3 minutes: no command line, compiler or training
+	$(BIN)/python -m pytest -q -m "not (slow or service or compile or learns)" --numprocesses auto --dist worksteal
 
 test-slow: $(STAMPS)/test  ## the tests that `make test` leaves out
 	$(BIN)/python -m pytest -q -m slow --numprocesses auto --dist worksteal

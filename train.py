@@ -1,6 +1,6 @@
 """Train, validate, test or predict: ``python train.py fit --config configs/sinusoid/maml.yaml``."""
 
-from metalit.cli import main
+from metalit.main import main
 
 if __name__ == "__main__":
     main()

@@ -151,9 +151,7 @@ def main(args: Sequence[str] | None = None, say: Callable[[str], None] = print) 
         }
         for name, value in figures.items():
             rows.setdefault(name, []).append(value)
-    say(
-        f"{options.threads} thread(s), {rounds} rounds of {steps} steps, {options.clock} time; median (min to max)"
-    )
+    say(f"{options.threads} thread(s), {rounds} rounds of {steps} steps, {options.clock} time; median (min to max)")
     for name, values in rows.items():
         say(f"{name:42}{median(values):8.3f} ({min(values):.3f} to {max(values):.3f})")
 

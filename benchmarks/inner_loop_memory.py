@@ -57,9 +57,7 @@ def contenders(path: int, few: int, many: int) -> dict[str, Callable[[Classifier
 def peak() -> float:
     """Return the highest memory that this process has had, in MiB."""
     # getrusage has the peak of the parent, too, if that was higher when it started this process
-    (line,) = [
-        line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")
-    ]
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
     return int(line.split()[1]) / 2**10
 
 
@@ -118,9 +116,7 @@ def main(args: list[str] | None = None, say: Callable[[str], None] = print) -> N
     parser.add_argument("--clock", choices=CLOCKS, default="wall", help="time that passes, or processor time")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch")
     parser.add_argument("--quick", action="store_true", help="one round of little work: does it run?")
-    parser.add_argument(
-        "--contender", help=argparse.SUPPRESS
-    )  # of which this process is to print the figures
+    parser.add_argument("--contender", help=argparse.SUPPRESS)  # of which this process is to print the figures
     parser.add_argument("--work", help=argparse.SUPPRESS)
     options = parser.parse_args(args)
     makers = contenders(*(QUICK_STEPS if options.quick else STEPS))
@@ -128,9 +124,7 @@ def main(args: list[str] | None = None, say: Callable[[str], None] = print) -> N
         make = makers[options.contender]
         say(json.dumps(measure(make, Work(**json.loads(options.work)))))
         return
-    rounds, tasks, channels, timed = (
-        (1, 2, 16, 1) if options.quick else (options.rounds, options.tasks, 64, 3)
-    )
+    rounds, tasks, channels, timed = (1, 2, 16, 1) if options.quick else (options.rounds, options.tasks, 64, 3)
     work = Work(tasks, channels, timed, options.clock, options.threads)
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in makers}
     for _ in range(rounds):

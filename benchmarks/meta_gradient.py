@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from metalit import MAML, Engine, Episode, Labelled
 from metalit.algorithms import MetaLearner
-from metalit.certified import uncertified
+from metalit.engine.certified import uncertified
 from metalit.networks import MLP, Classifier, Conv4
 from metalit.objectives import QueryLoss
 

@@ -5,13 +5,16 @@
 
 On Omniglot those methods are trained that ``omniglot_in_minutes.yaml`` has settings for. All have the protocol of
 ``configs/<dataset>/maml.yaml``: the same episodes in the same order, and the same test episodes, on which each is
-compared with MAML one by one. A run whose folder has results already is not repeated, one that was interrupted goes on
-where it was. The table stands between ``<!-- table:NAME -->`` and its end.
+compared with MAML one by one. How a method was trained is read from its config and the plan. A run whose folder has
+results already is not repeated, one that was interrupted goes on where it was. The table stands between
+``<!-- table:NAME -->`` and its end.
 """
 
 import argparse
+import csv
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -20,13 +23,21 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 import yaml
 
-from metalit.evaluation import Summary, paired_difference, read_results
+from metalit.algorithms import GradientBasedMetaLearner
+from metalit.evaluation import paired_difference, read_results
+from metalit.loading import LoadedRun, make
+from metalit.metrics import Summary
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "results.md"
 FAMILIES = ("gradient", "metric", "memory", "generative", "probabilistic")
+RATES_BY_STEP = ("maml_plus_plus",)  # of more steps than it was trained with, such a method says nothing
+OF_OPTIMIZERS = ("model.optimizer", "model.lr_scheduler")
+AS_TRAINED = "after the steps it was trained with"
+TRAINING = ("trained on", "inner steps", "transductive", "parameters", "meta-steps")
 SAME = ("ways", "shots")  # a config with others than maml.yaml's is another experiment
 
 
@@ -57,9 +68,7 @@ def methods(dataset: str, only: Sequence[str] = ()) -> dict[str, dict[str, Any]]
     """
     files = sorted((ROOT / "configs" / dataset).glob("*.yaml"))
     configs = {path.stem: yaml.safe_load(path.read_text()) for path in files}
-    ours = {
-        name: {key: config["data"]["init_args"].get(key) for key in SAME} for name, config in configs.items()
-    }
+    ours = {name: {key: config["data"]["init_args"].get(key) for key in SAME} for name, config in configs.items()}
     chosen = only or plan(dataset) or configs
     names = [name for name in configs if ours[name] == ours["maml"] and name in chosen]
     first = FAMILIES.index
@@ -85,7 +94,7 @@ def planned_options(name: str, dataset: str, out: Path) -> list[str]:
 
 def algorithm(config: Mapping[str, Any]) -> type:
     """Return the class of a config's method."""
-    from metalit import algorithms  # only here, for torch takes seconds to load
+    from metalit import algorithms
 
     found: type = getattr(algorithms, config["model"]["class_path"].rpartition(".")[2])
     return found
@@ -93,8 +102,6 @@ def algorithm(config: Mapping[str, Any]) -> type:
 
 def takes_steps(config: Mapping[str, Any]) -> bool:
     """Whether a config's method adapts in inner steps, whose number the test chooses."""
-    from metalit.algorithms import GradientBasedMetaLearner  # only here, for torch takes seconds to load
-
     return issubclass(algorithm(config), GradientBasedMetaLearner)
 
 
@@ -103,9 +110,59 @@ def family(config: Mapping[str, Any]) -> str:
     return algorithm(config).__module__.split(".")[2]
 
 
-def train_and_test(
-    name: str, config: Mapping[str, Any], dataset: str, out: Path, options: argparse.Namespace
-) -> None:
+def made(name: str, config: Mapping[str, Any], dataset: str) -> tuple[LoadedRun, int]:
+    """Return the learner and the data module that a config and its part of the plan describe, and the meta-steps."""
+    settings = json.loads(json.dumps(config))  # a copy
+    for key, value in plan(dataset).get(name, {}).items():
+        if key == "config":
+            merge(settings, yaml.safe_load((ROOT / value).read_text()))
+        elif key != "pretrained" and not key.startswith(OF_OPTIMIZERS):
+            place(settings, key.split("."), value)
+    for part in ("optimizer", "lr_scheduler"):  # of which the table says nothing
+        settings["model"]["init_args"].pop(part, None)
+    torch.manual_seed(0)
+    run = make({key: settings[key] for key in ("model", "data")}, ROOT / "configs" / dataset / f"{name}.yaml")
+    return run, settings["trainer"]["max_steps"]
+
+
+def merge(settings: dict[str, Any], overlay: Mapping[str, Any]) -> None:
+    """Write an overlay into settings."""
+    for key, value in overlay.items():
+        if isinstance(value, Mapping):
+            merge(settings.setdefault(key, {}), value)
+        else:
+            settings[key] = value
+
+
+def place(settings: dict[str, Any], keys: Sequence[str], value: Any) -> None:
+    """Write the value of an option, whose name leaves out every ``init_args``."""
+    *path, last = keys
+    for key in path:
+        settings = settings.get("init_args", settings).setdefault(key, {})
+    settings.get("init_args", settings)[last] = value
+
+
+def training(name: str, config: Mapping[str, Any], dataset: str) -> dict[str, str]:
+    """Return how a method is trained, by column of the table: what makes its row comparable, or not."""
+    (learner, data), meta_steps = made(name, config, dataset)
+    shots = f"{data.train_shots}-shot" if data.train_shots else ""
+    tasks = f"{data.tasks_per_batch} task{'s' * (data.tasks_per_batch > 1)}"
+    trained_on = f"{shots}, {data.train_queries} queries, {tasks}"
+    if getattr(data, "train_labels", "episode") == "split":
+        trained_on = f"{data.train_ways} classes × {data.train_shots + data.train_queries} images"
+    elif hasattr(data, "train_ways"):
+        trained_on = f"{data.train_ways}-way {trained_on}"
+    steps = learner.inner_steps if isinstance(learner, GradientBasedMetaLearner) else None
+    return {
+        "trained on": trained_on.replace(" 1 queries", " 1 query"),
+        "inner steps": "–" if steps is None else str(steps),
+        "transductive": "yes" if learner.transductive() else "no",
+        "parameters": f"{sum(each.numel() for each in learner.parameters() if each.requires_grad):,}",
+        "meta-steps": f"{meta_steps:,}",
+    }
+
+
+def train_and_test(name: str, config: Mapping[str, Any], dataset: str, out: Path, options: argparse.Namespace) -> None:
     """Fit and test one method in ``out/name``; what it prints goes to ``out/name.log``."""
     folder, steps = out / name, PROTOCOLS[dataset].steps
     if (folder / "results.json").exists():
@@ -115,7 +172,10 @@ def train_and_test(
     common += ["--run_dir", str(folder), "--trainer.enable_progress_bar", "false", *options.more]
     common += ["--data.root", options.root] if options.root else []
     last = folder / "checkpoints" / "last.ckpt"
-    test = ["--model.eval_inner_steps", str(steps[-1])] if steps and takes_steps(config) else []
+    test = []
+    if steps and takes_steps(config):
+        most = max(steps[-1], made(name, config, dataset)[0].learner.inner_steps)
+        test = ["--model.eval_inner_steps", str(most)]
     commands = [
         ["fit", *common, *(["--ckpt_path", "last"] if last.exists() else [])],
         ["test", *common, "--ckpt_path", "best", *test],
@@ -138,15 +198,9 @@ def train_and_test(
 def table(dataset: str, configs: Mapping[str, Mapping[str, Any]], out: Path) -> str:
     """Return a Markdown table of the methods that have results."""
     metric, steps, _ = PROTOCOLS[dataset]
-    columns = [f"after {step} step{'s' * (step > 1)}" for step in steps] if steps else [metric]
-    head = [
-        "method",
-        "family",
-        "before adaptation",
-        *columns,
-        "best at meta-step",
-        "against MAML, episode by episode",
-    ]
+    columns = [f"after {step} step{'s' * (step > 1)}" for step in steps] if steps else []
+    columns = [*([f"{AS_TRAINED}: mean; median"] if steps else [metric]), "before adaptation", *columns]
+    head = ["method", "family", *columns, "best at meta-step", "against MAML, episode by episode", *TRAINING]
     rows = [head, ["---"] * len(head)]
     for name, config in configs.items():
         if (out / name / "results.json").exists():
@@ -157,18 +211,38 @@ def table(dataset: str, configs: Mapping[str, Mapping[str, Any]], out: Path) -> 
 def row(name: str, config: Mapping[str, Any], dataset: str, out: Path) -> list[str]:
     """Return one method's cells."""
     metric, steps, _ = PROTOCOLS[dataset]
-    results = read_results(out / name)
+    results, how = read_results(out / name), training(name, config, dataset)
     by_step = results.get("by_step", {}).get(metric)
+    trained = int(how["inner steps"]) if how["inner steps"].isdigit() else None
     cells = [f"[`{name}`](../configs/{dataset}/{name}.yaml)", family(config)]
+    if steps and by_step and trained:  # TMAML takes no step in training
+        cells += [f"{written(by_step[trained])}; {median(out / name, f'{metric}_step{trained}')}"]
+    elif steps and by_step:
+        cells += ["–"]
+    elif steps:
+        cells += [f"{written(results['metrics'][metric])}; {median(out / name, metric)}"]
+    else:
+        cells += [written(results["metrics"][metric])]
     cells += [written(by_step[0]) if by_step else "–"]
-    shown = [by_step[step] for step in steps] if steps and by_step else [results["metrics"][metric]]
-    cells += ["–"] * (len(steps or [0]) - len(shown)) + [written(summary) for summary in shown]
+    outside = [step for step in steps or () if name in RATES_BY_STEP and trained and step > trained]
+    for step in steps or ():
+        cells += [written(by_step[step]) if by_step and step not in outside else "–"]
     cells += [f"{trained_steps(out / name):,}"]
+    columns = [
+        f"{metric}_step{step}" if by_step and steps else metric
+        for step in (steps if by_step and steps else [None])
+        if step not in outside
+    ]
     if name == "maml" or not (out / "maml" / "results.json").exists():
-        return [*cells, "–"]
-    columns = [f"{metric}_step{step}" for step in steps] if steps and by_step else [metric]
+        return [*cells, "–", *how.values()]
     differences = [paired_difference(out / name, out / "maml", column) for column in columns]
-    return [*cells, "; ".join(signed(difference) for difference in differences)]
+    return [*cells, "; ".join(signed(difference) for difference in differences), *how.values()]
+
+
+def median(folder: Path, column: str) -> str:
+    """Return the median over the episodes of a run, which a few tasks that diverge leave as it is."""
+    with (folder / "episodes.csv").open(newline="") as file:
+        return f"{statistics.median(float(episode[column]) for episode in csv.DictReader(file)):.4f}"
 
 
 def written(summary: Mapping[str, float | None]) -> str:
@@ -184,8 +258,6 @@ def signed(difference: Summary) -> str:
 
 def trained_steps(folder: Path) -> int:
     """Return how many meta-steps the tested checkpoint has seen."""
-    import torch  # only here, for it takes seconds to load
-
     checkpoint = torch.load(folder / "checkpoints" / "best.ckpt", map_location="cpu", weights_only=True)
     return int(checkpoint["global_step"])
 
@@ -206,16 +278,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("dataset", choices=PROTOCOLS, nargs="?", default="sinusoid")
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "methods", help="folder of the runs")
     parser.add_argument("--root", help="where the data are (data.root)")
-    parser.add_argument(
-        "--only", nargs="*", default=[], help="methods, by the name of their config; all if not given"
-    )
+    parser.add_argument("--only", nargs="*", default=[], help="methods, by the name of their config; all if not given")
     parser.add_argument("--jobs", type=int, default=1, help="runs at the same time, each on one thread")
-    parser.add_argument(
-        "--table", help="name of the table in docs/results.md; that of the data set if not given"
-    )
-    parser.add_argument(
-        "--quick", action="store_true", help="two methods, a few steps, and docs/results.md untouched"
-    )
+    parser.add_argument("--table", help="name of the table in docs/results.md; that of the data set if not given")
+    parser.add_argument("--quick", action="store_true", help="two methods, a few steps, and docs/results.md untouched")
     options, options.more = parser.parse_known_args(arguments)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     if options.quick:

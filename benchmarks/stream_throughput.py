@@ -27,9 +27,7 @@ from metalit.learn2learn_compat import import_learn2learn
 
 WAYS, SHOTS, QUERIES, BATCH = 5, 1, 15, 32
 METALIT = "metalit"
-CLASSES_OF_OMNIGLOT = (
-    4112  # training characters in four rotations; a taskset's cost grows with the number of classes
-)
+CLASSES_OF_OMNIGLOT = 4112  # training characters in four rotations; a taskset's cost grows with the number of classes
 
 
 def data_module(name: str, root: str, quick: bool) -> ClassificationDataModule:
@@ -96,16 +94,12 @@ def spread(values: list[float], digits: int) -> str:
 def main(args: list[str] | None = None, say: Callable[[str], None] = print) -> None:
     """Measure and print a table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument(
-        "--data", choices=("glyphs", "omniglot"), default="glyphs", help="what the images are"
-    )
+    parser.add_argument("--data", choices=("glyphs", "omniglot"), default="glyphs", help="what the images are")
     parser.add_argument("--root", default="data", help="folder of Omniglot's files")
     parser.add_argument("--rounds", type=int, default=7, help="turns of each contender")
     parser.add_argument("--seconds", type=float, default=1.0, help="length of a turn")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch")
-    parser.add_argument(
-        "--quick", action="store_true", help="two short rounds over few classes: does it run?"
-    )
+    parser.add_argument("--quick", action="store_true", help="two short rounds over few classes: does it run?")
     options = parser.parse_args(args)
     rounds, seconds = (2, 0.1) if options.quick else (options.rounds, options.seconds)
     torch.set_num_threads(options.threads)

@@ -36,11 +36,11 @@ from metalit.algorithms.probabilistic import NeuralProcess, ParticleMetaLearner
 from metalit.algorithms.probabilistic.neural_process import whole_context
 from metalit.data import Sinusoid
 from metalit.episode import Episode, Labelled
-from metalit.evaluation import summarise
-from metalit.functional.parameters import Params
 from metalit.functional.predictive import fitted_gaussian_nll, gaussian_nll, gaussian_spread
+from metalit.metrics import summarise
 from metalit.networks import MLP, AttentiveProcess, ConditionalProcess
 from metalit.outcome import Outcome
+from metalit.tasks.parameters import Params
 
 NOISES = torch.linspace(-5, 2, 141)  # log standard deviations that are tried
 CONTEXTS = (1, 2, 5, 10, 20)
@@ -99,9 +99,7 @@ def fitted_likelihoods(means: Tensor, targets: Tensor, others: Tensor, other_tar
     """Return the same with the one standard deviation that is best for other tasks."""
     if means.shape[1] == 1:
         return fitted_gaussian_nll(squared_errors(means, targets), squared_errors(others, other_targets))
-    fits = torch.stack(
-        [likelihoods(others, noise.expand(others.shape), other_targets).mean() for noise in NOISES]
-    )
+    fits = torch.stack([likelihoods(others, noise.expand(others.shape), other_targets).mean() for noise in NOISES])
     return likelihoods(means, NOISES[fits.argmin()].expand(means.shape), targets)
 
 
@@ -114,8 +112,7 @@ def written(values: Tensor, sign: Literal["+", "-"] = "-") -> str:
 def likelihood_table(learners: dict[str, MetaLearner], steps: Sequence[int], tasks: int, others: int) -> str:
     """Return a Markdown table of errors and likelihoods."""
     test, val = (
-        Sinusoid(shots=10, queries=100).episodes(split, 0, count)
-        for split, count in (("test", tasks), ("val", others))
+        Sinusoid(shots=10, queries=100).episodes(split, 0, count) for split, count in (("test", tasks), ("val", others))
     )
     head = ["method", "steps", "mse", "NLL", "NLL, noise fitted on validation tasks"]
     reference = next(iter(learners))
@@ -145,10 +142,7 @@ def likelihood_table(learners: dict[str, MetaLearner], steps: Sequence[int], tas
 def one_sided(tasks: int, shots: int = 10, points: int = 100) -> Episode:
     """Return test tasks whose support points all have x > 0, with evenly spaced queries; targets are not used."""
     episode = Sinusoid(shots=shots, queries=100).episodes("test", 0, tasks)
-    x, y = (
-        torch.cat([support, query], dim=1)
-        for support, query in zip(episode.support, episode.query, strict=True)
-    )
+    x, y = (torch.cat([support, query], dim=1) for support, query in zip(episode.support, episode.query, strict=True))
     first = (x[..., 0] < 0).int().argsort(dim=1, stable=True)[:, :shots, None]
     grid = torch.linspace(-5, 5, points)[:, None].expand(tasks, -1, -1)
     support, query = Labelled(x.gather(1, first), y.gather(1, first)), Labelled(grid, torch.zeros_like(grid))
@@ -177,9 +171,7 @@ def context_table(learners: dict[str, MetaLearner], steps: int, tasks: int) -> s
     episodes = [Episode(Labelled(x[:, :shots], y[:, :shots]), query, index) for shots in CONTEXTS]
     for name, learner in learners.items():
         if isinstance(learner, NeuralProcess | ParticleMetaLearner):
-            found = [
-                likelihoods(*gaussians(learner, episode, steps), episode.query.y) for episode in episodes
-            ]
+            found = [likelihoods(*gaussians(learner, episode, steps), episode.query.y) for episode in episodes]
             rows.append([name, *map(written, found)])
     return markdown(rows)
 
@@ -198,9 +190,7 @@ def picture(learners: dict[str, MetaLearner], steps: int, tasks: int = 3) -> Fig
                 x, middle - 2 * spread[task], middle + 2 * spread[task], color="#0072B2", alpha=0.15, lw=0
             )
             axes.plot(x, means[task, ..., 0].T, color="#0072B2", lw=0.8, alpha=0.6)
-            axes.plot(
-                *(part[task, :, 0] for part in episode.support), "^", color="#D55E00", mec="white", ms=8
-            )
+            axes.plot(*(part[task, :, 0] for part in episode.support), "^", color="#D55E00", mec="white", ms=8)
             axes.set_title(f"{name}, task {task}", fontsize=10)
     return figure
 
@@ -226,9 +216,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Print the tables, and last the ratio of spreads of the last run."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("runs", type=Path, nargs="*", help="folders of runs on sinusoids")
-    parser.add_argument(
-        "--steps", type=int, nargs="+", default=[1, 10], help="inner steps; the last for the rest"
-    )
+    parser.add_argument("--steps", type=int, nargs="+", default=[1, 10], help="inner steps; the last for the rest")
     parser.add_argument("--tasks", type=int, default=1000, help="test tasks")
     parser.add_argument("--contexts", action="store_true", help="likelihood by number of support points")
     parser.add_argument("--figure", type=Path, help="where to draw samples on tasks of one-sided support")

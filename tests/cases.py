@@ -96,9 +96,7 @@ DOMAINS = {
         },
     ),
     "glyphs": Domain(
-        lambda **settings: Glyphs(
-            **({"classes": 40, "ways": 3, "shots": 2, "queries": 3} | SMALL | settings)
-        ),
+        lambda **settings: Glyphs(**({"classes": 40, "ways": 3, "shots": 2, "queries": 3} | SMALL | settings)),
         {
             "predictor": lambda: Classifier(Conv4(channels=8, downsample="stride"), ways=3),
             "embedding": lambda: Conv4(channels=8, batch_norm="running"),
@@ -168,9 +166,7 @@ class Case:
 GENERATOR = {"generator": partial(ImageGenerator, channels=8, features=8, noise=8)}
 GAME = {
     "fakes": 3,
-    "generator_optimizer": partial(
-        torch.optim.SGD, lr=0.003
-    ),  # Adam makes signs of gradients, rounding errors too
+    "generator_optimizer": partial(torch.optim.SGD, lr=0.003),  # Adam makes signs of gradients, rounding errors too
 }
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from metalit.cli import MetalitCLI, main
+from metalit.cli import MetalitCLI
+from metalit.main import main
 
 NULL = "null, not absent"
 CONV4 = {"class_path": "metalit.networks.Conv4", "init_args": {"channels": 4}}

@@ -84,17 +84,13 @@ class Notes(L.Callback):
         with Path(f"{self.file}-{trainer.global_rank}").open("a") as file:
             file.write(json.dumps(what) + "\n")
 
-    def on_train_batch_end(
-        self, trainer: L.Trainer, learner: Any, outputs: Any, batch: Any, index: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, learner: Any, outputs: Any, batch: Any, index: int) -> None:
         rate = trainer.optimizers[0].param_groups[0]["lr"]
         self._write(trainer, "step", trainer.global_step, rate, batch.support.x.double().sum().item())
 
     def on_validation_end(self, trainer: L.Trainer, *args: Any) -> None:
         if not trainer.sanity_checking:
-            self._write(
-                trainer, "validation", trainer.global_step, trainer.callback_metrics["val/loss"].item()
-            )
+            self._write(trainer, "validation", trainer.global_step, trainer.callback_metrics["val/loss"].item())
 
 
 class Slow(L.Callback):

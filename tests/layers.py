@@ -260,9 +260,7 @@ def rows() -> dict[str, Layer]:
                 " without affine": {"affine": False}, " momentum": {"track_running_stats": True, "momentum": 0.3},
             }.items():  # fmt: skip
                 table[f"{norm}{dims}d{name}"] = Layer(sized(norm, 4, **{**always, **settings}), shape)
-        table[f"BatchNorm{dims}d cumulative"] = Layer(
-            sized("BatchNorm", 4, momentum=None), shape, compiles=False
-        )
+        table[f"BatchNorm{dims}d cumulative"] = Layer(sized("BatchNorm", 4, momentum=None), shape, compiles=False)
         for norm in ("BatchNorm", "InstanceNorm"):
             make = sized(norm, 4, affine=True, track_running_stats=True)
             table[f"{norm}{dims}d evaluating"] = Layer(lambda make=make: Frozen(make()), shape)
@@ -315,25 +313,15 @@ def norms() -> dict[str, Layer]:
     of_channels = {
         "F.batch_norm": lambda x, w, b: F.batch_norm(x, None, None, w, b, training=True),
         "torch.batch_norm": lambda x, w, b: torch.batch_norm(x, w, b, None, None, True, 0.1, eps, False),
-        "torch.native_batch_norm": lambda x, w, b: torch.native_batch_norm(
-            x, w, b, None, None, True, 0.1, eps
-        )[0],
-        "aten.batch_norm": lambda x, w, b: torch.ops.aten.batch_norm(
-            x, w, b, None, None, True, 0.1, eps, False
-        ),
+        "torch.native_batch_norm": lambda x, w, b: torch.native_batch_norm(x, w, b, None, None, True, 0.1, eps)[0],
+        "aten.batch_norm": lambda x, w, b: torch.ops.aten.batch_norm(x, w, b, None, None, True, 0.1, eps, False),
         "F.instance_norm": lambda x, w, b: F.instance_norm(x, weight=w, bias=b),
-        "torch.instance_norm": lambda x, w, b: torch.instance_norm(
-            x, w, b, None, None, True, 0.1, eps, False
-        ),
-        "aten.instance_norm": lambda x, w, b: torch.ops.aten.instance_norm(
-            x, w, b, None, None, True, 0.1, eps, False
-        ),
+        "torch.instance_norm": lambda x, w, b: torch.instance_norm(x, w, b, None, None, True, 0.1, eps, False),
+        "aten.instance_norm": lambda x, w, b: torch.ops.aten.instance_norm(x, w, b, None, None, True, 0.1, eps, False),
         "F.group_norm": lambda x, w, b: F.group_norm(x, 2, w, b),
         "torch.group_norm": lambda x, w, b: torch.group_norm(x, 2, w, b),
         "aten.group_norm": lambda x, w, b: torch.ops.aten.group_norm(x, 2, w, b),
-        "torch.native_group_norm": lambda x, w, b: torch.native_group_norm(x, w, b, *x.shape[:2], 16, 2, eps)[
-            0
-        ],
+        "torch.native_group_norm": lambda x, w, b: torch.native_group_norm(x, w, b, *x.shape[:2], 16, 2, eps)[0],
     }
     for functions, shape in ((layer_norms, TOKENS), (of_channels, IMAGE)):
         for name, function in functions.items():
@@ -409,9 +397,7 @@ def attention() -> dict[str, Layer]:
         "F.scaled_dot_product_attention dropout": Layer(lambda: ScaledDotProduct(dropout_p=0.3), TOKENS),
         "TransformerEncoderLayer": Layer(layer(dropout=0.0), TOKENS),
         "TransformerEncoderLayer dropout": Layer(layer(), TOKENS, compiles=False),
-        "TransformerEncoderLayer norm first": Layer(
-            layer(dropout=0.0, norm_first=True, activation="gelu"), TOKENS
-        ),
+        "TransformerEncoderLayer norm first": Layer(layer(dropout=0.0, norm_first=True, activation="gelu"), TOKENS),
         "TransformerEncoder": Layer(Masked, TOKENS, compiles=False),
         "TransformerDecoderLayer": Layer(layer(nn.TransformerDecoderLayer), TOKENS, inputs=2, compiles=False),
         "TransformerDecoder": Layer(
@@ -420,9 +406,7 @@ def attention() -> dict[str, Layer]:
             inputs=2,
             compiles=False,
         ),
-        "Transformer": Layer(
-            lambda: nn.Transformer(4, 2, 1, 1, 4, batch_first=True), TOKENS, inputs=2, compiles=False
-        ),
+        "Transformer": Layer(lambda: nn.Transformer(4, 2, 1, 1, 4, batch_first=True), TOKENS, inputs=2, compiles=False),
     }
 
 

@@ -6,11 +6,11 @@ is wrong by construction: ``broken`` yields all there are of one configuration.
 
 from collections.abc import Callable, Iterator
 from copy import deepcopy
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
+from yaml_files import read_yaml
 
 Settings = dict[str, Any]
 Way = tuple[str | int, ...]
@@ -87,9 +87,7 @@ OUT_OF_RANGE: dict[str, tuple[Any, ...]] = {
 }  # fmt: skip
 # what is of no use for a choice or a name, by the name of the setting
 NO_CHOICE: dict[str, tuple[Any, ...]] = {
-    **dict.fromkeys(
-        ("mode", "mapping", "downsample", "batch_norm", "lr_scheduler_interval"), ("sideways", 3, ["a"])
-    ),
+    **dict.fromkeys(("mode", "mapping", "downsample", "batch_norm", "lr_scheduler_interval"), ("sideways", 3, ["a"])),
     "monitor": ("val/accurcy", ["a"], {"a": 1}),
     "compile_backend": (["a"], 3),
     "precision": ("12", ["a"]),
@@ -139,7 +137,7 @@ class Mutation(NamedTuple):
 
 def whole(path: Path, more: Settings) -> Settings:
     """Return an experiment in miniature, with settings of every kind."""
-    settings: Settings = deepcopy(yaml.safe_load(path.read_text()))
+    settings: Settings = deepcopy(read_yaml(path))
     for way, _ in list(nodes(settings)):
         if way[-1] in SMALL:
             put(settings, way, SMALL[str(way[-1])])
@@ -250,9 +248,7 @@ def wrong_classes(settings: Settings) -> Iterator[Change]:
         key = dotted(way[:-1])
         wrong = [f"{module}.{name}{name[-1]}", f"{module}x.{name}", f"{name[1:]}", f"{module}", ""]
         wrong += [ABSTRACT[str(way[-2])]] if way[-2] in ABSTRACT else []
-        wrong += [
-            other for other in OTHER_KIND if other.split(".")[1] not in module or other[:3] != module[:3]
-        ]
+        wrong += [other for other in OTHER_KIND if other.split(".")[1] not in module or other[:3] != module[:3]]
         for each in wrong:
             yield f"{key} is a {each}", (key, f"{key}.class_path"), partial(changed, settings, way, each)
 
@@ -293,6 +289,7 @@ def changed(settings: Settings, way: Way, value: Any) -> Settings:
     return mutated
 
 
+@cache  # of the few hundred ways of an experiment, a hundred thousand times
 def dotted(way: Way) -> str:
     """Return an option's name as the user writes it."""
     return ".".join(key for key in way if isinstance(key, str) and key != "init_args")

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from metalit.cli import main
 from metalit.learn2learn_compat import INSTALL
+from metalit.main import main
 
 ROOT = Path(__file__).parent.parent
 SCRIPTS = sorted((ROOT / "benchmarks").glob("*.py"))
@@ -49,15 +49,36 @@ def test_a_benchmark_runs(script, tmp_path):
 @pytest.mark.slow
 def test_all_methods_become_one_table(tmp_path):
     page = (ROOT / "docs" / "results.md").read_text()
-    table = [
-        line for line in run(ROOT / "benchmarks" / "methods.py", tmp_path).splitlines() if line[:1] == "|"
-    ]
+    table = [line for line in run(ROOT / "benchmarks" / "methods.py", tmp_path).splitlines() if line[:1] == "|"]
     assert (ROOT / "docs" / "results.md").read_text() == page
     head, _, maml, fomaml = [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
-    assert head[:5] == ["method", "family", "before adaptation", "after 1 step", "after 10 steps"]
+    as_trained = "after the steps it was trained with: mean; median"
+    assert head[:6] == ["method", "family", as_trained, "before adaptation", "after 1 step", "after 10 steps"]
+    assert head[8:] == ["trained on", "inner steps", "transductive", "parameters", "meta-steps"]
     assert ("`maml`" in maml[0], "`fomaml`" in fomaml[0], maml[1]) == (True, True, "gradient")
-    assert maml[5:] == ["20", "–"]
-    assert len(re.findall(r"[+-]\d\.\d{4} ± \d\.\d{4}", fomaml[6])) == 2
+    assert maml[6:8] == ["20", "–"]
+    mean, middle = maml[2].split("; ")
+    assert (mean, re.fullmatch(r"\d\.\d{4}", middle) is None) == (maml[4], False)
+    assert len(re.findall(r"[+-]\d\.\d{4} ± \d\.\d{4}", fomaml[7])) == 2
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of jsonargparse's, in metalit.loading
+def test_how_a_method_is_trained_is_read_from_its_config_and_the_plan():
+    script = runpy.run_path(str(ROOT / "benchmarks" / "methods.py"))
+    found = {
+        name: list(script["training"](name, config, "omniglot").values())
+        for name, config in script["methods"]("omniglot", ["maml", "cavia", "baseline", "feat"]).items()
+    }
+    assert found["maml"] == ["5-way 1-shot, 3 queries, 16 tasks", "1", "yes", "28,485", "4,000"]
+    assert found["cavia"][:3] == ["5-way 1-shot, 3 queries, 16 tasks", "2", "yes"]
+    assert found["baseline"] == ["16 classes × 2 images", "–", "no", "379,216", "8,000"]
+    assert found["feat"] == ["20-way 1-shot, 5 queries, 1 task", "–", "no", "128,512", "1,500"]
+
+
+def test_a_median_is_that_of_the_episodes(tmp_path):
+    (tmp_path / "episodes.csv").write_text("episode,mse_step5\n0,0.25\n1,1e9\n2,0.5\n")
+    median = runpy.run_path(str(ROOT / "benchmarks" / "methods.py"))["median"]
+    assert median(tmp_path, "mse_step5") == "0.5000"
 
 
 PLAN = yaml.safe_load((ROOT / "benchmarks" / "omniglot_in_minutes.yaml").read_text())
@@ -66,9 +87,7 @@ PLAN = yaml.safe_load((ROOT / "benchmarks" / "omniglot_in_minutes.yaml").read_te
 def test_planned_methods_have_configs_of_one_protocol():
     episodes = {}
     for name in PLAN:
-        data = yaml.safe_load((ROOT / "configs" / "omniglot" / f"{name}.yaml").read_text())["data"][
-            "init_args"
-        ]
+        data = yaml.safe_load((ROOT / "configs" / "omniglot" / f"{name}.yaml").read_text())["data"]["init_args"]
         episodes[name] = {key: data[key] for key in ("ways", "shots", "queries", "test_episodes")}
     assert [name for name, of_test in episodes.items() if of_test != episodes["maml"]] == []
 

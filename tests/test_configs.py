@@ -6,17 +6,17 @@ import shlex
 from pathlib import Path
 
 import pytest
-import yaml
 
 import metalit.algorithms
 from commands import read_options, write_yaml
-from metalit.cli import main
+from metalit.main import main
 from miniature import write_omniglot
+from yaml_files import read_yaml
 
 ROOT = Path(__file__).parents[1]
 NOT_OF_A_RUN = ("cluster", "sweep")  # have tests of their own
 FILES = sorted(path for path in (ROOT / "configs").rglob("*.yaml") if path.parent.name not in NOT_OF_A_RUN)
-OVERLAYS = [path for path in FILES if "class_path" not in yaml.safe_load(path.read_text()).get("model", {})]
+OVERLAYS = [path for path in FILES if "class_path" not in read_yaml(path).get("model", {})]
 EXPERIMENTS = [path for path in FILES if path not in OVERLAYS]
 COMPILED = "sinusoid/maml.yaml"  # the one that stays compiled, by a backend that needs no C++ compiler
 OMNIGLOT_CLASSES = 64  # of the miniature training split
@@ -69,7 +69,7 @@ def run(omniglot, tmp_path):
     """A function that runs a command of an experiment in miniature, and returns its run folder."""
 
     def run_command(command, files, *args):
-        merged = [yaml.safe_load(path.read_text()) for path in files]
+        merged = [read_yaml(path) for path in files]
         small = {}
         for settings in merged:
             for key, value in in_miniature(settings).items():
@@ -100,7 +100,7 @@ def test_experiment_runs(path, run):
     assert files == {"best.ckpt", "last.ckpt", "previous.ckpt"}
     run("test", [path], "--ckpt_path", "best")
     results = json.loads((folder / "results.json").read_text())
-    monitored = yaml.safe_load(path.read_text())["checkpoint"]["monitor"].removeprefix("val/")
+    monitored = read_yaml(path)["checkpoint"]["monitor"].removeprefix("val/")
     assert monitored in results["metrics"]
     assert results["checkpoint"] == str(folder / "checkpoints" / "best.ckpt")
 
@@ -108,7 +108,7 @@ def test_experiment_runs(path, run):
 @pytest.mark.parametrize("path", OVERLAYS, ids=name_of)
 @pytest.mark.slow
 def test_overlay_runs(path, run):
-    if yaml.safe_load(path.read_text())["trainer"].get("accelerator") == "gpu":
+    if read_yaml(path)["trainer"].get("accelerator") == "gpu":
         pytest.skip("needs a GPU; its command is parsed by the tests below")
     base = next(file for file in EXPERIMENTS if f"configs/{name_of(file)}" in commands(path)[0])
     assert (run("fit", [base, path]) / "checkpoints" / "best.ckpt").exists()
@@ -128,7 +128,7 @@ def test_begins_with_a_command_that_is_right(path, monkeypatch):
     assert path.read_text().startswith("# python train.py fit --config configs/")
     assert f"configs/{name_of(path)}" in first
     options = read_options(monkeypatch, first)
-    for key, value in yaml.safe_load(path.read_text())["trainer"].items():
+    for key, value in read_yaml(path)["trainer"].items():
         assert holds(options.trainer[key], value)
     for command in more:
         assert f"configs/{name_of(path)}" in command
@@ -144,17 +144,15 @@ def test_says_what_is_to_be_expected(path):
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=name_of)
 def test_says_how_it_is_tested_and_is_reproducible(path):
     assert any(command[0] == "test" for command in commands(path))
-    settings = yaml.safe_load(path.read_text())
+    settings = read_yaml(path)
     assert settings["seed_everything"] == 0
     assert settings["data"]["init_args"]["test_episodes"] >= 600
     assert settings["checkpoint"]["monitor"].startswith("val/")
-    assert settings["checkpoint"]["mode"] == (
-        "max" if "accuracy" in settings["checkpoint"]["monitor"] else "min"
-    )
+    assert settings["checkpoint"]["mode"] == ("max" if "accuracy" in settings["checkpoint"]["monitor"] else "min")
 
 
 def test_every_algorithm_has_an_experiment():
-    used = {yaml.safe_load(path.read_text())["model"]["class_path"] for path in EXPERIMENTS}
+    used = {read_yaml(path)["model"]["class_path"] for path in EXPERIMENTS}
     public = {
         f"metalit.algorithms.{name}"
         for name in metalit.algorithms.__all__

@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import metalit
-from metalit.cli import main
+from metalit.main import main
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "docker"
@@ -65,8 +65,7 @@ def started():
     runs = [shlex.split(line.removeprefix("$ ")) for line in lines if " run " in line]
     # the image, the service or the script, and then the command
     starts = [
-        next(at for at, word in enumerate(run) if word in COMMANDS and not run[at - 1].startswith("-"))
-        for run in runs
+        next(at for at, word in enumerate(run) if word in COMMANDS and not run[at - 1].startswith("-")) for run in runs
     ]
     return [(run[at - 1], run[at:]) for run, at in zip(runs, starts, strict=True)]
 
@@ -109,9 +108,7 @@ def test_constraints_are_exact_and_within_the_bounds():
     for requirement in map(Requirement, wanted):
         version = pinned.get(canonicalize_name(requirement.name))
         assert version is not None, f"constraints.txt leaves {requirement.name} open"
-        assert requirement.specifier.contains(version), (
-            f"{requirement} is not {version}, as in constraints.txt"
-        )
+        assert requirement.specifier.contains(version), f"{requirement} is not {version}, as in constraints.txt"
 
 
 def test_build_sees_what_it_copies():

@@ -18,7 +18,7 @@ import cases
 import metalit.algorithms
 import metalit.data
 from metalit import Engine, Labelled, PrototypicalNetwork
-from metalit.cli import main
+from metalit.main import main
 from metalit.networks import Conv4
 
 ROOT = Path(__file__).parents[1]
@@ -33,9 +33,7 @@ PAGES = sorted(
     ]
 )
 ALGORITHMS = {
-    name: cls
-    for name in metalit.algorithms.__all__
-    if not inspect.isabstract(cls := getattr(metalit.algorithms, name))
+    name: cls for name in metalit.algorithms.__all__ if not inspect.isabstract(cls := getattr(metalit.algorithms, name))
 }
 SECTIONS = [
     "Idea",
@@ -106,20 +104,13 @@ def test_algorithm_has_page_and_config(name):
     headings = re.findall(r"^## (.+)$", page.read_text(), re.MULTILINE)
     assert [heading for heading in headings if heading in SECTIONS] == SECTIONS
     configs = [path.read_text() for path in (ROOT / "configs").rglob("*.yaml")]
-    assert any(
-        re.search(rf"class_path: (metalit\.algorithms\.)?{name}$", text, re.MULTILINE) for text in configs
-    )
+    assert any(re.search(rf"class_path: (metalit\.algorithms\.)?{name}$", text, re.MULTILINE) for text in configs)
 
 
 def option_names(package):
     """Return the constructor arguments of every class of a package, those of their bases included."""
     classes = [cls for name in package.__all__ if inspect.isclass(cls := getattr(package, name))]
-    return {
-        name
-        for cls in classes
-        for base in cls.__mro__
-        for name in inspect.signature(base.__init__).parameters
-    }
+    return {name for cls in classes for base in cls.__mro__ for name in inspect.signature(base.__init__).parameters}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_id)
@@ -141,9 +132,7 @@ def test_commands_are_valid(page, tmp_path, monkeypatch, capsys):
         if command[0] == "make":
             assert command[1] in targets
         elif command[:2] == ["python", "train.py"]:
-            arguments = [
-                str(tmp_path / word) if (tmp_path / word).is_file() else word for word in command[2:]
-            ]
+            arguments = [str(tmp_path / word) if (tmp_path / word).is_file() else word for word in command[2:]]
             with pytest.raises(SystemExit) as stop:
                 main([*arguments, "--print_config"])
             assert stop.value.code == 0, f"{shlex.join(command)}: {capsys.readouterr().err}"
@@ -243,9 +232,7 @@ def test_adding_a_data_set(page_files):
     main(["fit", *common, *short, "--trainer.log_every_n_steps=5"])
     main(["test", *common, "--ckpt_path=best", "--data.test_episodes=20"])
     results = yaml.safe_load((folder / "run" / "results.json").read_text())
-    assert (
-        results["metrics"]["accuracy"]["mean"] > 0.6
-    )  # three times chance: the colours tell the classes apart
+    assert results["metrics"]["accuracy"]["mean"] > 0.6  # three times chance: the colours tell the classes apart
 
     pictures = importlib.import_module("pictures").Pictures(root=str(folder / "nothing"))
     with pytest.raises(FileNotFoundError, match=r"no pictures in .*nothing"):

@@ -15,8 +15,8 @@ import yaml
 import metalit
 from commands import changed, maml, protonet, write_yaml
 from metalit import MAML, Labelled, PrototypicalNetwork
-from metalit.cli import main
 from metalit.data import Glyphs
+from metalit.main import main
 
 
 @pytest.fixture(scope="module")
@@ -125,9 +125,7 @@ def test_modules_of_the_users_own(run, tmp_path):
         metalit.load(tmp_path / "run")
     (tmp_path / "own_data.py").write_text("from metalit.data import Glyphs\nclass Mine(Glyphs):\n    pass\n")
     code = "import metalit; print(type(metalit.load('run').data).__name__)"
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout == "Mine\n"
 
 

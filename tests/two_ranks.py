@@ -257,7 +257,7 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def work(rank: int, folder: Path, port: int) -> None:
+def work(rank: int, folder: Path, port: int, names: list[str]) -> None:
     faulthandler.dump_traceback_later(PATIENCE, exit=True)  # where ranks wait for each other forever
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
@@ -266,11 +266,11 @@ def work(rank: int, folder: Path, port: int) -> None:
         "LOCAL_WORLD_SIZE": str(WORLD_SIZE), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
         "TORCHELASTIC_RUN_ID": "test",
     }  # fmt: skip
-    found = {name: do(name, folder, rank, WORLD_SIZE) for name in JOBS}
+    found = {name: do(name, folder, rank, WORLD_SIZE) for name in names}
     torch.save(found, folder / f"rank{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
-    arguments = (Path(sys.argv[1]), free_port())
+    arguments = (Path(sys.argv[1]), free_port(), sys.argv[2:] or list(JOBS))
     torch.multiprocessing.start_processes(work, arguments, nprocs=WORLD_SIZE, start_method="fork")

@@ -23,12 +23,8 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--device", default="cuda", help="cuda, cuda:1, ..., or cpu for a dry run")
     options.add_argument("--only", action="append", default=[], metavar="ROW",
                          help="an algorithm, a row such as MAML/glyphs, or a section; may be repeated")  # fmt: skip
-    options.add_argument(
-        "--minutes", type=float, default=8.0, help="time for everything; what does not fit is said"
-    )
-    options.add_argument(
-        "--json", type=Path, help="where to store the results; benchmarks/gpu_check_DEVICE.json"
-    )
+    options.add_argument("--minutes", type=float, default=8.0, help="time for everything; what does not fit is said")
+    options.add_argument("--json", type=Path, help="where to store the results; benchmarks/gpu_check_DEVICE.json")
     return options
 
 
@@ -44,11 +40,7 @@ def place_of(name: str) -> Place:
         raise ValueError(f"{name} is no device: give cuda, cuda:1, ..., or cpu for a dry run") from None
     if device.type == "cpu":
         return Place(device, Engine("loop"))
-    if (
-        device.type != "cuda"
-        or not torch.cuda.is_available()
-        or (device.index or 0) >= torch.cuda.device_count()
-    ):
+    if device.type != "cuda" or not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count():
         raise ValueError(
             f"there is no {name} here (torch {torch.__version__}, {torch.cuda.device_count()} GPUs): "
             "run this on a machine that has it, or --device cpu for a dry run"

@@ -34,9 +34,7 @@ def machine(device: torch.device) -> dict[str, str]:
     told |= {name: installed(name) for name in ("metalit", "torch", "lightning", "learn2learn")}
     told["commit"] = output("git", "-C", str(ROOT), "describe", "--always", "--dirty") or "unknown"
     if device.type == "cuda":
-        told["driver"] = (
-            output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader") or "unknown"
-        )
+        told["driver"] = output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader") or "unknown"
         told["cuda"] = f"{torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}"
         told["nccl"] = ".".join(map(str, torch.cuda.nccl.version()))  # type: ignore[no-untyped-call]
     return told
@@ -47,9 +45,7 @@ def device_name(device: torch.device) -> str:
     if device.type != "cuda":
         return "dry run, the CPU stands in for the GPU: tasks looped, so that rounding differs"
     properties = torch.cuda.get_device_properties(device)
-    return (
-        f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB, {properties.major}.{properties.minor}"
-    )
+    return f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB, {properties.major}.{properties.minor}"
 
 
 def processor() -> str:

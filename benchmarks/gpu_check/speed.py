@@ -276,8 +276,7 @@ def checks(place: Place) -> list[Check]:
     size = Size.on(place.device)
     place = Place(place.device)  # tasks as a user has them mapped
     found = [
-        Check("speed", f"{name}/omniglot", f"({size})", partial(check_speed, name, size, place))
-        for name in MAKERS
+        Check("speed", f"{name}/omniglot", f"({size})", partial(check_speed, name, size, place)) for name in MAKERS
     ]
     compiled = partial(check_compiled_speed, size, place)
     found.append(Check("compile", "MAML/omniglot", f"({size})", compiled))
@@ -289,9 +288,7 @@ def checks(place: Place) -> list[Check]:
     for variant, make in memory.items():
         found.append(Check("memory", "MAML/omniglot", variant, partial(check_memory, make, size, place)))
     found.append(
-        Check(
-            "memory", "PrototypicalNetwork/omniglot", "", partial(check_memory, metalit_protonet, size, place)
-        )
+        Check("memory", "PrototypicalNetwork/omniglot", "", partial(check_memory, metalit_protonet, size, place))
     )
     for name in MAKERS:
         found += [

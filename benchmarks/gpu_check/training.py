@@ -83,9 +83,7 @@ class Witness(L.Callback):
             gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
             self.gradient = parameters_to_vector(gradients).clone()
 
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, *_: Any
-    ) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, *_: Any) -> None:
         """Note the loss."""
         self.losses.append(outputs["loss"].detach())
 
@@ -165,9 +163,7 @@ def exact(values: Tensor) -> Tensor:
 
 def relative(found: Tensor, expected: Tensor) -> float:
     """Return the largest difference, in units of the largest number expected; infinite if one is not finite."""
-    difference = (found - expected).abs().max() / expected.abs().max().clamp(
-        min=torch.finfo(torch.float64).tiny
-    )
+    difference = (found - expected).abs().max() / expected.abs().max().clamp(min=torch.finfo(torch.float64).tiny)
     return float(difference.nan_to_num(nan=torch.inf))
 
 

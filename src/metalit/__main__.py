@@ -1,5 +1,5 @@
 """``python -m metalit`` is the command ``metalit``."""
 
-from metalit.cli import main
+from metalit.main import main
 
 main()

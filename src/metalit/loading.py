@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import yaml  # type: ignore[import-untyped]
 
 from metalit.algorithms import MetaLearner
+from metalit.errors import UserError
 from metalit.runs import resolve_checkpoint
 from metalit.runs.checkpoint_files import check_checkpoint, read_checkpoint
 from metalit.runs.random_states import random_states, restore
@@ -65,19 +66,15 @@ def read_settings(folder: Path) -> dict[str, Any]:
     """
     if not folder.is_dir():
         found = "is a file" if folder.exists() else "does not exist"
-        raise FileNotFoundError(
-            f"run_dir is {folder}, which {found}; give the folder of a run, as --run_dir names it"
-        )
+        raise FileNotFoundError(f"run_dir is {folder}, which {found}; give the folder of a run, as --run_dir names it")
     path = folder / CONFIG
     if not path.is_file():
-        raise FileNotFoundError(
-            f"{folder} has no {CONFIG}, which fit writes; give the folder of a training run"
-        )
+        raise FileNotFoundError(f"{folder} has no {CONFIG}, which fit writes; give the folder of a training run")
     try:
         settings = yaml.safe_load(path.read_text(encoding="utf-8"))
         model, data = settings["model"], settings["data"]
     except (yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError) as error:
-        raise ValueError(f"{path} does not hold the settings of a run ({error})") from error
+        raise UserError(f"{path} does not hold the settings of a run ({error})") from error
     model.get("init_args", {}).pop("pretrained", None)  # its weights come from the run's own checkpoint
     return {"model": model, "data": data}
 
@@ -113,7 +110,7 @@ def make(settings: dict[str, Any], path: Path) -> LoadedRun:
     except ParsingError as error:
         message = explain(str(error), error, parser)
         hint = "; put the folder of your own modules on sys.path" if "there is no class" in message else ""
-        raise ValueError(f"{path}: {message}{hint}") from error
+        raise UserError(f"{path}: {message}{hint}") from error
     except ValueError as error:
         raise innermost(error) from None
     return LoadedRun(made.model, made.data)

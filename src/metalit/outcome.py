@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from metalit.functional.parameters import Params
+from metalit.tasks.parameters import Params
 
 
 class Outcome(NamedTuple):

@@ -7,7 +7,8 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from metalit.functional.parameters import Params
+from metalit.errors import UserError
+from metalit.tasks.parameters import Params
 
 
 def world_size() -> int:
@@ -35,7 +36,7 @@ def refuse_shared_tasks(index: Tensor) -> None:
     for where, numbers in enumerate(gather_objects(index.tolist())):
         for number in numbers:
             if seen.setdefault(number, where) != where:
-                raise ValueError(
+                raise UserError(
                     f"ranks {seen[number]} and {where} both train on episode {number}: divide the batches among the "
                     "ranks, with metalit.data.RankShare as the loader's sampler and use_distributed_sampler=False"
                 )

@@ -9,8 +9,8 @@ from torch import nn
 from algorithms.test_battery import assert_same_gradient, double, meta_gradient
 from metalit import MAML
 from metalit.algorithms import AdaptiveTAML
-from metalit.functional.update_rules.residual_update import ResidualUpdate, features
 from metalit.networks import MLP
+from metalit.update_rules.residual_update import ResidualUpdate, features
 
 
 def make(algorithm, **settings):
@@ -63,6 +63,7 @@ def test_inputs_of_the_correction_are_held_constant_only_if_told_so(constant):
     assert torch.equal(of_gradient, torch.full_like(gradient, -0.5)) is constant
 
 
+@pytest.mark.learns
 def test_it_learns_steps_that_no_rate_can_make():
     """Targets lie at the sign of the gradient times 1, whatever its size: a task for g."""
     torch.manual_seed(0)

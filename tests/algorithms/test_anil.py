@@ -11,6 +11,7 @@ from metalit import Labelled
 from metalit.algorithms import ANIL, BOIL, MAML
 from metalit.networks import MLP, Classifier, Conv4
 
+pytestmark = pytest.mark.algorithms("ANIL", "BOIL")
 HEAD = ["layers.4.*"]
 
 
@@ -73,9 +74,7 @@ def test_anil_on_linear_features_in_closed_form():
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(4, 3, bias=False), nn.Linear(3, 1, bias=False)).double()
     learner = ANIL(network, inner_lr=0.1, head=["1.*"])
-    support, query = (
-        Labelled(torch.randn(1, 6, 4).double(), torch.randn(1, 6, 1).double()) for _ in range(2)
-    )
+    support, query = (Labelled(torch.randn(1, 6, 4).double(), torch.randn(1, 6, 1).double()) for _ in range(2))
     learner.meta_loss(type(double("sinusoid"))(support, query, torch.arange(1))).backward()
 
     body, head = (parameter.detach() for parameter in network.parameters())
@@ -88,9 +87,7 @@ def test_anil_on_linear_features_in_closed_form():
     by_head = (torch.eye(3).double() - 0.1 * body @ a @ body.T) @ body @ outer
     through_step = -0.1 * (body @ outer @ inner.T + head.T @ (a @ body.T @ body @ outer).T)
     torch.testing.assert_close(network[1].weight.grad, by_head.T, rtol=1e-10, atol=1e-12)
-    torch.testing.assert_close(
-        network[0].weight.grad, adapted @ outer.T + through_step, rtol=1e-10, atol=1e-12
-    )
+    torch.testing.assert_close(network[0].weight.grad, adapted @ outer.T + through_step, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("algorithm", [ANIL, BOIL])

@@ -19,6 +19,14 @@ from metalit.algorithms import MetaLearner
 # in the default suite most algorithms have their first domain alone
 BOTH = {"MAML", "PLATIPUS"}
 SECOND = {"MAMLPlusPlus", "SNAIL"}  # images instead: their batch norms are what is special
+# of each family one, for what all algorithms have from their base class
+REPRESENTATIVES = {
+    "MAML": "sinusoid",
+    "PrototypicalNetwork": "glyphs",
+    "SNAIL": "glyphs",
+    "MetaGANMAML": "glyphs",
+    "ConditionalNeuralProcess": "sinusoid",
+}
 
 
 def rows():
@@ -35,6 +43,22 @@ over_rows = pytest.mark.parametrize(
     [
         pytest.param(name, domain, marks=[pytest.mark.slow] if slow else [], id=f"{name}-{domain}")
         for name, domain, slow in rows()
+    ],
+)
+
+over_representatives = pytest.mark.parametrize(
+    ("name", "domain"), REPRESENTATIVES.items(), ids=map("-".join, REPRESENTATIVES.items())
+)
+representatives_first = pytest.mark.parametrize(
+    ("name", "domain"),
+    [
+        pytest.param(
+            name,
+            domain,
+            marks=[] if REPRESENTATIVES.get(name) == domain else [pytest.mark.slow],
+            id=f"{name}-{domain}",
+        )
+        for name, domain, _ in rows()
     ],
 )
 
@@ -89,7 +113,16 @@ def test_every_exported_algorithm_has_a_row():
     assert final == set(CASES)
 
 
+def test_every_family_is_represented():
+    def families(names):
+        return {CASES[name].algorithm.__module__.split(".")[2] for name in names}
+
+    assert families(REPRESENTATIVES) == families(CASES)
+    assert all(domain in CASES[name].learning for name, domain in REPRESENTATIVES.items())
+
+
 @over_rows
+@pytest.mark.service
 @pytest.mark.sample(3)
 def test_fits_validates_and_tests(name, domain, tmp_path):
     trainer = quiet_trainer(tmp_path, max_epochs=2)
@@ -97,14 +130,13 @@ def test_fits_validates_and_tests(name, domain, tmp_path):
     trainer.fit(algorithm, data)
     metric = "mse" if domain == "sinusoid" else "accuracy"
     assert trainer.global_step == 4
-    assert {"train/loss", f"train/{metric}", f"val/{metric}", f"val/{metric}_ci95"} <= set(
-        trainer.logged_metrics
-    )
+    assert {"train/loss", f"train/{metric}", f"val/{metric}", f"val/{metric}_ci95"} <= set(trainer.logged_metrics)
     trainer.test(algorithm, data, verbose=False)
     assert trainer.logged_metrics[f"test/{metric}"].isfinite()
     assert algorithm.last_evaluation.indices.tolist() == list(range(5))
 
 
+@pytest.mark.learns
 @over_rows
 @pytest.mark.sample(12)
 def test_learns(name, domain):
@@ -150,9 +182,7 @@ def test_order_of_the_support_set_changes_nothing(name, domain):
     algorithm, episode = learner(name, domain).eval(), episodes(name, domain)
     order = torch.randperm(episode.support.y.shape[1], generator=torch.Generator().manual_seed(1))
     reordered = episode._replace(support=Labelled(*(leaf[:, order] for leaf in episode.support)))
-    same = torch.allclose(
-        algorithm(episode).predictions, algorithm(reordered).predictions, rtol=0, atol=1e-10
-    )
+    same = torch.allclose(algorithm(episode).predictions, algorithm(reordered).predictions, rtol=0, atol=1e-10)
     assert same or CASES[name].order_matters
 
 
@@ -199,9 +229,10 @@ ENGINES = {
 
 
 def rows_with_engines():
-    for number, (name, domain, slow) in enumerate(rows()):
+    for name, domain, slow in rows():
         for kind, engine in ENGINES.items():
-            marks = [pytest.mark.slow] if slow or (kind == "compiled" and number) else []
+            rare = kind == "compiled" and (name, domain) != ("MAML", "sinusoid")
+            marks = [pytest.mark.slow] if slow or rare else []
             yield pytest.param(name, domain, engine, marks=marks, id=f"{name}-{domain}-{kind}")
 
 
@@ -240,6 +271,7 @@ class SaveAfter(L.Callback):
 
 
 @over_rows
+@pytest.mark.service
 @pytest.mark.sample(3)
 def test_resume_gives_the_same_next_step(name, domain, tmp_path):
     def fit(checkpoint=None):
@@ -294,6 +326,7 @@ def rows_with_precisions():
 
 
 @pytest.mark.parametrize(("name", "domain", "kind"), list(rows_with_precisions()))
+@pytest.mark.service
 @pytest.mark.sample(8)
 def test_mixed_precision_goes_where_float32_goes(name, domain, kind, tmp_path):
     settings, distance, cosine = PRECISIONS[kind]
@@ -306,7 +339,7 @@ def test_mixed_precision_goes_where_float32_goes(name, domain, kind, tmp_path):
     assert torch.cosine_similarity(found, expected, dim=0) > cosine
 
 
-@over_rows
+@over_representatives
 def test_predicts_through_the_data_module(name, domain, tmp_path):
     predictions = quiet_trainer(tmp_path).predict(CASES[name].make(domain), CASES[name].data(domain))
     assert torch.cat([batch["index"] for batch in predictions]).tolist() == list(range(5))
@@ -330,7 +363,7 @@ class Damage(L.Callback):
             next(learner.parameters()).grad.view(-1)[-1] = torch.inf
 
 
-@over_rows
+@representatives_first
 @pytest.mark.parametrize(
     ("what", "message"),
     [
@@ -338,19 +371,16 @@ class Damage(L.Callback):
         ("gradient", r"meta-gradient is not finite at step 1 \(training episodes 4-7\)"),
     ],
 )
-@pytest.mark.sample(3)
 def test_what_is_not_finite_stops_training_before_the_step(what, message, name, domain, tmp_path):
     algorithm, damage = CASES[name].make(domain), Damage(what)
-    trainer = quiet_trainer(
-        tmp_path, max_steps=5, callbacks=[damage], log_every_n_steps=100, limit_val_batches=0
-    )
+    trainer = quiet_trainer(tmp_path, max_steps=5, callbacks=[damage], log_every_n_steps=100, limit_val_batches=0)
     with pytest.raises(FloatingPointError, match=message):
         trainer.fit(algorithm, CASES[name].data(domain))
     after = algorithm.state_dict()
     assert all(torch.equal(value, after[key]) for key, value in damage.before.items())
 
 
-@over_rows
+@over_representatives
 def test_evaluation_in_inference_mode_is_refused(name, domain, tmp_path):
     trainer = quiet_trainer(tmp_path, inference_mode=True)
     with pytest.raises(RuntimeError, match="inference_mode=False"):

@@ -11,17 +11,15 @@ from torch.utils._pytree import tree_map
 from metalit import MAML, Episode, Labelled
 from metalit.algorithms import BayesianMAML
 from metalit.algorithms.probabilistic.bayesian_maml import in_a_row
-from metalit.functional import scope
 from metalit.functional.stein import stein_direction
 from metalit.networks import MLP, Classifier, Conv4
 from metalit.objectives import ChaserLoss, QueryLoss
+from metalit.tasks import scope
 
 
 def make(network=None, **settings):
     torch.manual_seed(0)
-    return BayesianMAML(
-        network or MLP(hidden=(6,)), **({"inner_lr": 0.1, "particles": 3} | settings)
-    ).double()
+    return BayesianMAML(network or MLP(hidden=(6,)), **({"inner_lr": 0.1, "particles": 3} | settings)).double()
 
 
 @pytest.fixture
@@ -59,9 +57,7 @@ def test_a_step_is_one_of_stein(episode):
     gradients = []
     for m in range(3):
         one = {name: value[m].detach().requires_grad_() for name, value in before.items()}
-        loss = nn.functional.mse_loss(
-            torch.func.functional_call(MLP(hidden=(6,)), one, (support.x,)), support.y
-        )
+        loss = nn.functional.mse_loss(torch.func.functional_call(MLP(hidden=(6,)), one, (support.x,)), support.y)
         gradients.append(torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(one.values()))]))
     particles = torch.stack([vector(before, m) for m in range(3)])
     expected = particles - 0.1 * stein_direction(particles, torch.stack(gradients), 0.2)
@@ -108,9 +104,7 @@ def test_the_leader_is_a_constant(episode):
     everything = Labelled(torch.cat([support.x, query.x]), torch.cat([support.y, query.y]))
     leader = {name: value.detach() for name, value in learner.resume(meta, chaser, everything, 1)[-1].items()}
     weights = list(learner.network.parameters())
-    expected = torch.autograd.grad(
-        sum((chaser[name] - leader[name]).square().sum() for name in chaser), weights
-    )
+    expected = torch.autograd.grad(sum((chaser[name] - leader[name]).square().sum() for name in chaser), weights)
     alone = tree_map(lambda leaf: leaf[:1], episode)
     found = torch.autograd.grad(learner(alone).measured["chaser"].sum(), weights)
     torch.testing.assert_close(found, expected)
@@ -132,9 +126,7 @@ def test_what_does_not_adapt_is_shared():
     shapes = {name: value.shape for name, value in network.named_parameters()}
     learner = BayesianMAML(network, particles=2, adapted=["head.*"])
     found = {name: value.shape for name, value in scope(learner.meta()[0], "network").items()}
-    assert found == {
-        name: ((2, *shape) if name.startswith("head") else shape) for name, shape in shapes.items()
-    }
+    assert found == {name: ((2, *shape) if name.startswith("head") else shape) for name, shape in shapes.items()}
 
 
 def test_samples_are_the_particles(episode):

@@ -88,12 +88,12 @@ def test_a_network_without_context_is_refused():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: ContextMLP(context_size=0), "context_size is 0, but must be at least 1"),
+        (lambda: ContextMLP(context_size=0), "context_size is 0"),
         (lambda: ContextMLP(inputs=0), "inputs is 0"),
-        (lambda: ContextMLP()(torch.zeros(3, 2), torch.zeros(5)), "inputs is 1, but the data have 2"),
-        (lambda: FiLMConv4(ways=0), "ways is 0, but must be at least 1"),
-        (lambda: FiLMConv4(image_size=15), "image_size is 15, but must be at least 16"),
-        (lambda: FiLMConv4()(torch.zeros(2, 3, 28, 28), torch.zeros(100)), r"the images are \(3, 28, 28\)"),
+        (lambda: ContextMLP()(torch.zeros(3, 2), torch.zeros(5)), "inputs is 1"),
+        (lambda: FiLMConv4(ways=0), "ways is 0"),
+        (lambda: FiLMConv4(image_size=15), "image_size is 15"),
+        (lambda: FiLMConv4()(torch.zeros(2, 3, 28, 28), torch.zeros(100)), "in_channels is 1, expected 3"),
     ],
 )
 def test_impossible_networks_and_data_are_refused(make, message):

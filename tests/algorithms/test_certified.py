@@ -18,10 +18,10 @@ from algorithms.test_battery import assert_same_gradient, double, meta_gradient,
 from cases import CASES
 from metalit import MAML, Engine
 from metalit.algorithms import MatchingNetwork, MetaLearner, Reptile
-from metalit.certified import is_own, uncertified
-from metalit.functional.method_call import Method
-from metalit.heads.full_context import FullContext
+from metalit.engine.certified import is_own, uncertified
+from metalit.heads.attention import FullContext
 from metalit.networks import MLP, Classifier, Conv4
+from metalit.tasks.method_call import Method
 
 
 def conv4(engine, *options):
@@ -45,9 +45,7 @@ LEARNERS = {
         "glyphs",
         lambda engine, options=(norm, downsample, last): conv4(engine, *options),
     )
-    for norm, downsample, last in product(
-        ("batch", "running", "renorm", "none"), ("pool", "stride"), (False, True)
-    )
+    for norm, downsample, last in product(("batch", "running", "renorm", "none"), ("pool", "stride"), (False, True))
 }
 
 

@@ -35,9 +35,7 @@ def test_temperature_divides_squared_distances():
     torch.testing.assert_close(learner(episode).predictions[0], -torch.cdist(x[1, 0], means).square() / 8)
 
 
-@pytest.mark.parametrize(
-    "settings", [{"temperature": 0.0}, {"contrast_temperature": -1.0}, {"contrast_weight": -1.0}]
-)
+@pytest.mark.parametrize("settings", [{"temperature": 0.0}, {"contrast_temperature": -1.0}, {"contrast_weight": -1.0}])
 def test_impossible_numbers_are_refused(settings):
     with pytest.raises(ValueError, match=f"{next(iter(settings))} is"):
         FEAT(nn.Identity(), features=4, **settings)

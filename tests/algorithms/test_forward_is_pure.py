@@ -26,6 +26,7 @@ def trained(learner, data, folder, epochs):
 
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+@pytest.mark.service
 @pytest.mark.sample(2)
 def test_twice_with_training_in_between(name, training, tmp_path):
     domain = next(iter(CASES[name].learning))
@@ -64,3 +65,11 @@ def test_the_order_of_derivatives_does_not_depend_on_the_epoch_trained_last(tmp_
     first = gradient()
     trained(learner, data, tmp_path, epochs=1)
     assert all(torch.equal(one, other) for one, other in zip(first, gradient(), strict=True))
+
+
+def test_a_training_step_without_a_trainer_names_what_to_call():
+    learner, data = CASES["MAML"].make("sinusoid"), CASES["MAML"].data("sinusoid")
+    with pytest.raises(RuntimeError, match=r"MAML has no Trainer: .* learner\.meta_loss\(episode\)"):
+        learner.training_step(data.episodes("train", 0, 2), 0)
+    learner.meta_loss(data.episodes("train", 0, 2)).backward()
+    assert all(parameter.grad is not None for parameter in learner.parameters())

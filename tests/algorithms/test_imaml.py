@@ -37,9 +37,7 @@ def test_a_quadratic_is_minimised_and_differentiated_exactly(episode):  # noqa: 
     learner = IMAML(Linear(), **CONVERGED)
     theta = learner.network.theta.detach().clone()
     for b in range(TASKS):
-        learned = learner.trajectory(
-            learner.meta()[0], Labelled(episode.support.x[b], episode.support.y[b]), 200
-        )
+        learned = learner.trajectory(learner.meta()[0], Labelled(episode.support.x[b], episode.support.y[b]), 200)
         torch.testing.assert_close(learned[-1]["theta"], algebra(theta, episode, b)[0], rtol=1e-8, atol=1e-8)
     learner.meta_loss(episode).backward()
     parts = [algebra(theta, episode, b) for b in range(TASKS)]
@@ -69,9 +67,7 @@ def test_the_meta_gradient_is_the_derivative_of_the_meta_loss(adapted, episode):
     """By central differences, of adapting parameters and of others, with what the solvers leave over far below."""
     torch.manual_seed(1)
     network = nn.Sequential(nn.Linear(DIMENSIONS, 3), nn.Tanh(), nn.Linear(3, 1)).double()
-    learner = IMAML(
-        network, inner_lr=0.1, inner_steps=100, proximal_strength=6.0, cg_steps=20, adapted=adapted
-    )
+    learner = IMAML(network, inner_lr=0.1, inner_steps=100, proximal_strength=6.0, cg_steps=20, adapted=adapted)
     learner.meta_loss(episode).backward()
     for parameter in network.parameters():
         way = torch.randn_like(parameter)
@@ -114,9 +110,7 @@ def test_damping_goes_into_the_solver_alone(episode):  # noqa: F811
             STRENGTH * torch.linalg.inv(jacobian) + 3.0 * torch.eye(DIMENSIONS, dtype=theta.dtype), gradient
         ) for _, jacobian, gradient in parts
     ]  # fmt: skip
-    torch.testing.assert_close(
-        learner.network.theta.grad, torch.stack(damped).mean(dim=0), rtol=1e-8, atol=1e-8
-    )
+    torch.testing.assert_close(learner.network.theta.grad, torch.stack(damped).mean(dim=0), rtol=1e-8, atol=1e-8)
 
 
 PROGRAM = """
@@ -155,9 +149,9 @@ def test_memory_does_not_grow_with_inner_steps():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"proximal_strength": 0.0}, "proximal_strength is 0.0, but must be positive"),
-        ({"cg_steps": 0}, "cg_steps is 0, but must be at least 1"),
-        ({"cg_damping": -1.0}, "cg_damping is -1.0, but must be positive"),
+        ({"proximal_strength": 0.0}, "proximal_strength is 0.0"),
+        ({"cg_steps": 0}, "cg_steps is 0"),
+        ({"cg_damping": -1.0}, "cg_damping is -1.0"),
         ({"objective": JointLoss()}, "JointLoss looks at adapted parameters"),
     ],
 )

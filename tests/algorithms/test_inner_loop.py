@@ -20,8 +20,8 @@ from metalit.algorithms import (
     MetaSGD,
     Reptile,
 )
-from metalit.functional.parameters import matching
 from metalit.networks import MLP
+from metalit.tasks.parameters import matching
 
 ROWS = [
     (name, domain)

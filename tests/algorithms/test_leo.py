@@ -3,6 +3,8 @@
 https://github.com/deepmind/leo/blob/de9a0c2a77dd7a42c1986b1eef18d184a86e294a/model.py
 """
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -11,15 +13,17 @@ from torch.distributions import Normal, kl_divergence
 from metalit import Episode, Labelled
 from metalit.algorithms import LEO
 from metalit.algorithms.gradient.leo import correlation, kl_to_standard_normal
-from metalit.networks import Classifier
+from metalit.data import Glyphs
+from metalit.networks import Classifier, Conv4
 
 WAYS, SHOTS, FEATURES, LATENTS = 3, 2, 6, 4
 
 
-def make(*, body=None, **settings):
+def make(*, body=None, normalize=False, **settings):
+    """Make a learner of raw features, with which the equations are shorter."""
     torch.manual_seed(0)
     network = Classifier(nn.Identity() if body is None else body, ways=WAYS, features=FEATURES)
-    return LEO(network, latents=LATENTS, **settings).double()
+    return LEO(network, latents=LATENTS, normalize=normalize, **settings).double()
 
 
 @pytest.fixture
@@ -90,9 +94,7 @@ def test_kl_is_that_of_torch():
 def test_correlation_is_zero_for_orthogonal_directions_only():
     orthogonal = torch.diag(torch.tensor([1.0, 5.0, 0.1]))
     assert correlation(orthogonal).item() == 0
-    assert correlation(torch.ones(3, 4)).item() == pytest.approx(
-        6 / 9
-    )  # all cosines but the diagonal are wrong by 1
+    assert correlation(torch.ones(3, 4)).item() == pytest.approx(6 / 9)  # all cosines but the diagonal are wrong by 1
 
 
 def test_penalties_are_added_to_the_meta_loss(episode):
@@ -174,3 +176,63 @@ def test_regression_is_refused(episode):
 def test_impossible_settings_are_refused(settings):
     with pytest.raises(ValueError, match=f"{next(iter(settings))} is"):
         make(**settings)
+
+
+def test_features_have_length_one(episode):
+    """As in the authors' data.py: instance_input = tf.nn.l2_normalize(instance_input, axis=-1)."""
+
+    def unit(labelled):
+        return Labelled(labelled.x / labelled.x.square().sum(-1, keepdim=True).sqrt(), labelled.y)
+
+    units = episode._replace(support=unit(episode.support), query=unit(episode.query))
+    expected = make().eval()(units).predictions
+    torch.testing.assert_close(make(normalize=True).eval()(episode).predictions, expected)
+    scaled = episode._replace(support=Labelled(7 * episode.support.x, episode.support.y))
+    torch.testing.assert_close(make(normalize=True).eval()(scaled).predictions, expected)
+
+
+def test_a_feature_vector_of_zeros_has_a_gradient(episode):
+    """As where no unit of the last ReLU is active."""
+    learner = make(body=nn.Linear(FEATURES, FEATURES, bias=False), normalize=True)
+    episode.support.x[:, 0] = 0
+    learner.meta_loss(episode).backward()
+    assert all(parameter.grad.isfinite().all() for parameter in learner.parameters())
+
+
+@pytest.mark.parametrize("rates", [{}, {"latent_lr": 5.0, "finetuning_lr": 0.005}], ids=["default", "authors"])
+@pytest.mark.parametrize("seed", range(3))
+def test_every_task_is_finite_before_training(seed, rates):
+    """With raw embeddings as long as Conv4's not all are: standard deviations are exponential in them."""
+    episodes = Glyphs(ways=5, shots=1, train_queries=5, seed=seed).episodes("train", 0, 24)
+    torch.manual_seed(seed)
+    learner = LEO(Classifier(Conv4(64), ways=5), **rates)
+    with torch.no_grad():
+        loss = learner(episodes).loss
+        assert loss.isfinite().all()
+        assert loss.median() < 1.3 * math.log(5)  # little above chance
+        learner.normalize = False
+        assert not learner(episodes).loss.isfinite().all()
+
+
+@pytest.mark.parametrize("shots", [1, 4])
+def test_rates_are_the_authors_times_the_ways(shots):
+    """model.py: K copies of a code share the logits, and the loss is summed over the N K support examples."""
+    torch.manual_seed(0)
+    x = torch.randn(WAYS * shots, FEATURES, dtype=torch.float64)
+    labels = torch.arange(WAYS).repeat_interleave(shots)
+    learner = make(latent_steps=1, finetuning_steps=1, latent_lr=WAYS * 0.5, finetuning_lr=WAYS * 0.2).eval()
+    start, latent, finetuned = learner.trajectory(learner.meta()[0], Labelled(x, labels), 2)
+
+    def decode(codes):
+        return learner.network.decoder(codes)[..., :FEATURES]
+
+    def step(value, decode, rate):  # value [N, K, ...], as there
+        value = value.detach().requires_grad_()
+        logits = torch.einsum("id,nkd->ink", x, decode(value)).mean(-1)
+        loss = nn.functional.cross_entropy(logits, labels, reduction="sum")
+        return (value - rate * torch.autograd.grad(loss, value)[0]).detach()
+
+    codes = step(start["codes"].unsqueeze(1).expand(-1, shots, -1), decode, 0.5)
+    weights = step(decode(codes), lambda weights: weights, 0.2)
+    torch.testing.assert_close(codes.mean(1), latent["codes"])
+    torch.testing.assert_close(weights.mean(1), finetuned["weights"])

@@ -12,9 +12,10 @@ from torch import nn
 from cases import DOMAINS
 from metalit import FOMAML, Episode, Labelled
 from metalit.algorithms import LSTMMetaLearner
-from metalit.functional import LSTMRule, scope
-from metalit.functional.update_rules.lstm_rule import LSTMCell
 from metalit.networks import MLP, Classifier, Conv4
+from metalit.tasks import scope
+from metalit.update_rules import LSTMRule
+from metalit.update_rules.lstm_rule import LSTMCell
 
 
 def constant_gates(learner, forget, rate):
@@ -96,11 +97,7 @@ def test_first_steps_are_small_and_forget_little():
     rule = LSTMRule()
     assert 4 <= rule.forget_gate.bias <= 5
     assert -5 <= rule.input_gate.bias <= -4
-    assert all(
-        parameter.abs().max() <= 0.01
-        for name, parameter in rule.named_parameters()
-        if "gate.bias" not in name
-    )
+    assert all(parameter.abs().max() <= 0.01 for name, parameter in rule.named_parameters() if "gate.bias" not in name)
 
 
 @pytest.mark.parametrize("tracking", [True, False])
@@ -115,9 +112,7 @@ def test_running_statistics_are_those_of_the_support_set(tracking):
         variance, mean = torch.var_mean(episode.support.x[task], dim=0)
         for step in range(3):
             old = 0.1**step  # what is left of mean 0 and variance 1
-            normalised = (episode.query.x[task] - (1 - old) * mean) / (
-                old + (1 - old) * variance + 1e-5
-            ).sqrt()
+            normalised = (episode.query.x[task] - (1 - old) * mean) / (old + (1 - old) * variance + 1e-5).sqrt()
             torch.testing.assert_close(found[task, step], network[1](normalised))
 
 
@@ -135,9 +130,7 @@ def test_whether_queries_see_one_another(query_statistics, independent):
     images = query.x.double()
     other = torch.cat([images[:, :1], 1 - images[:, 1:]], dim=1)
     support = Labelled(support.x.double(), support.y)
-    one, two = (
-        learner.evaluate(Episode(support, Labelled(x, query.y), index)).predictions for x in (images, other)
-    )
+    one, two = (learner.evaluate(Episode(support, Labelled(x, query.y), index)).predictions for x in (images, other))
     same = [torch.allclose(one[:, step, 0], two[:, step, 0], rtol=0, atol=1e-10) for step in range(3)]
     assert same == [independent] * 3
 
@@ -146,8 +139,7 @@ def test_statistics_are_reset_for_each_episode():
     learner = conv_learner("support")
     episodes = (DOMAINS["glyphs"].data().episodes("test", i, 1) for i in range(2))
     first, second = (
-        Episode(*(Labelled(part.x.double(), part.y) for part in episode[:2]), episode.index)
-        for episode in episodes
+        Episode(*(Labelled(part.x.double(), part.y) for part in episode[:2]), episode.index) for episode in episodes
     )
     before = learner.evaluate(second).predictions
     learner.evaluate(first)

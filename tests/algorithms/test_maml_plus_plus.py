@@ -50,9 +50,7 @@ def test_with_all_parts_off_it_is_maml(network, domain):
     ids=lambda part: next(iter(part)),
 )
 def test_each_switch_changes_the_meta_gradient(part):
-    off, on = (
-        meta_gradient(make(MAMLPlusPlus, conv, **OFF | settings), double("glyphs")) for settings in ({}, part)
-    )
+    off, on = (meta_gradient(make(MAMLPlusPlus, conv, **OFF | settings), double("glyphs")) for settings in ({}, part))
     same = on[1].keys() == off[1].keys() and all(torch.allclose(on[1][name], off[1][name]) for name in off[1])
     assert not same
 
@@ -75,9 +73,7 @@ def first_gradients(algorithm, folder):
     return witness.found
 
 
-@pytest.mark.parametrize(
-    "compile", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["eager", "compiled"]
-)
+@pytest.mark.parametrize("compile", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["eager", "compiled"])
 def test_second_derivatives_begin_at_their_epoch(compile, tmp_path):
     def network():
         return MLP(hidden=(8,))
@@ -99,9 +95,7 @@ def test_second_derivatives_begin_at_their_epoch(compile, tmp_path):
         expected, other = (first, second) if epoch < 2 else (second, first)
         for name in gradient:
             torch.testing.assert_close(gradient[name], expected[epoch][name], rtol=1e-4, atol=1e-6)
-        assert any(
-            not torch.allclose(gradient[name], other[epoch][name], rtol=1e-3, atol=1e-5) for name in gradient
-        )
+        assert any(not torch.allclose(gradient[name], other[epoch][name], rtol=1e-3, atol=1e-5) for name in gradient)
 
 
 def test_a_resumed_run_has_the_order_of_its_epoch(tmp_path):
@@ -171,6 +165,7 @@ def test_the_multi_step_loss_of_one_step_is_the_query_loss(steps):
     assert one.item() == other.item()
 
 
+@pytest.mark.learns
 def test_learned_rates_come_apart_and_help():
     """Two slopes, whose features are of different scale: no single rate suits both, nor both steps."""
 
@@ -246,9 +241,7 @@ def test_running_statistics_of_each_step_are_those_of_that_step():
     """The first norm sees the first convolution, of which the activations after each step are computed by hand."""
     algorithm, episode = make(MAMLPlusPlus, conv, multi_step_epochs=0), double("glyphs")
     expected = torch.zeros(3, 4, dtype=torch.float64)
-    for support, query in zip(
-        zip(*episode.support, strict=True), zip(*episode.query, strict=True), strict=True
-    ):
+    for support, query in zip(zip(*episode.support, strict=True), zip(*episode.query, strict=True), strict=True):
         path = trajectory(algorithm, Labelled(*support), 2)
         for step, (adapted, x) in enumerate(zip(path, (support[0], support[0], query[0]), strict=True)):
             maps = F.conv2d(x, adapted["0.weight"], adapted["0.bias"], stride=4)
@@ -304,8 +297,8 @@ def test_what_a_result_says():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"inner_steps": 0}, "inner_steps is 0, but must be at least 1"),
-        ({"inner_lr": -0.1}, r"inner_lr is -0\.1, but must be positive"),
+        ({"inner_steps": 0}, "inner_steps is 0"),
+        ({"inner_lr": -0.1}, r"inner_lr is -0\.1"),
         ({"multi_step_epochs": -1}, "multi_step_epochs is -1"),
         ({"first_order_epochs": -2}, "first_order_epochs is -2"),
     ],
@@ -317,7 +310,7 @@ def test_impossible_settings_are_refused(settings, message):
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"epochs": -1}, "epochs is -1"), ({"floor": 1.5}, r"floor is 1\.5, .* at most 1")],
+    [({"epochs": -1}, "epochs is -1"), ({"floor": 1.5}, r"floor is 1\.5")],
 )
 def test_impossible_weights_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):

@@ -61,9 +61,7 @@ def test_each_query_is_a_next_step_by_itself(support, query):
     controller, steps = learner.controller, torch.cat([support.x, query[2:3]])
     codes = torch.cat([torch.zeros(1, WAYS), F.one_hot(support.y, WAYS)]).double()
     _, alone = controller(torch.cat([steps, codes], dim=-1))
-    torch.testing.assert_close(
-        alone, torch.cat([at_once[:STEPS], at_once[STEPS + 2 :][:1]]), rtol=0, atol=1e-12
-    )
+    torch.testing.assert_close(alone, torch.cat([at_once[:STEPS], at_once[STEPS + 2 :][:1]]), rtol=0, atol=1e-12)
 
 
 def test_two_steps_by_hand():
@@ -164,5 +162,5 @@ def test_impossible_settings_are_refused():
 
 def test_regression_is_refused(support, query):
     values = Labelled(support.x.unsqueeze(0), support.x.unsqueeze(0))
-    with pytest.raises(ValueError, match="ways is 3, but the targets are numbers"):
+    with pytest.raises(ValueError, match="ways is 3"):
         make()(Episode(values, values, torch.arange(1)))

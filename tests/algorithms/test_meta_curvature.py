@@ -9,9 +9,9 @@ from torch import nn
 from algorithms.test_battery import assert_same_gradient, double, meta_gradient
 from metalit import Labelled
 from metalit.algorithms import MAML, MetaCurvature
-from metalit.functional import Curvature
-from metalit.functional.update_rules.curvature import transformed
 from metalit.networks import MLP, Classifier, Conv4
+from metalit.update_rules import Curvature
+from metalit.update_rules.curvature import transformed
 
 
 @pytest.mark.parametrize("shared", [True, False])
@@ -55,9 +55,7 @@ def test_rule_applies_each_table_to_its_parameters():
     for learned in rule.parameters():
         nn.init.normal_(learned)
     gradient = {name: torch.randn_like(value) for name, value in parameters.items()}
-    tables = [
-        {name: table()[name][1] for name in table.names} for table in (rule.output, rule.input, rule.filter)
-    ]
+    tables = [{name: table()[name][1] for name in table.names} for table in (rule.output, rule.input, rule.filter)]
     factors = rule.factors()
     for state in (1, 5):  # beyond the sets the last one counts
         updated, after = rule(gradient, state, parameters, torch.zeros(()))
@@ -67,9 +65,7 @@ def test_rule_applies_each_table_to_its_parameters():
         expected = {
             "0.weight": by_hand.reshape(3, 2, 2, 2),
             "3.weight": tables[0]["3.weight"] @ gradient["3.weight"] @ tables[1]["3.weight"].T,
-            **{
-                name: factors[name][1] * gradient[name] for name in ("0.bias", "1.weight", "1.bias", "3.bias")
-            },
+            **{name: factors[name][1] * gradient[name] for name in ("0.bias", "1.weight", "1.bias", "3.bias")},
         }
         for name, direction in expected.items():
             torch.testing.assert_close(updated[name], parameters[name] - 0.1 * direction)
@@ -78,9 +74,7 @@ def test_rule_applies_each_table_to_its_parameters():
 def test_gradient_of_the_matrices_in_closed_form():
     """One step on a linear model: d L_Q(theta - a M_out G M_in') / d M_in = -a (M_out' grad L_Q)' ... at M = I."""
     torch.manual_seed(0)
-    support, query = (
-        Labelled(torch.randn(1, 7, 3).double(), torch.randn(1, 7, 2).double()) for _ in range(2)
-    )
+    support, query = (Labelled(torch.randn(1, 7, 3).double(), torch.randn(1, 7, 2).double()) for _ in range(2))
     network = nn.Linear(3, 2, bias=False).double()
     learner = MetaCurvature(network, inner_lr=0.1)
     learner.meta_loss(type(double("sinusoid"))(support, query, torch.arange(1))).backward()
@@ -116,9 +110,7 @@ def test_steps_with_matrices_of_their_own_learn_different_ones():
     assert not torch.allclose(one, other)
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"), [({"inner_lr": 0}, "inner_lr is 0"), ({"inner_steps": -1}, "is -1")]
-)
+@pytest.mark.parametrize(("settings", "message"), [({"inner_lr": 0}, "inner_lr is 0"), ({"inner_steps": -1}, "is -1")])
 def test_impossible_settings_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         MetaCurvature(MLP(), shared=False, **settings)

@@ -89,9 +89,7 @@ def test_algorithm_by_hand(support, query):
     found = read(learner, support, query)
     for q in range(QUERIES):
         attention = F.cosine_similarity(keys[:STEPS], keys[STEPS + q].unsqueeze(0)).softmax(0)
-        fast = {
-            name: sum(a * slot[name] for a, slot in zip(attention, memory, strict=True)) for name in memory[0]
-        }
+        fast = {name: sum(a * slot[name] for a, slot in zip(attention, memory, strict=True)) for name in memory[0]}
         expected = two_paths(learner.network, query.x[q : q + 1], fast)[1][0]
         torch.testing.assert_close(found[q], expected, rtol=1e-5, atol=1e-6)
 
@@ -150,9 +148,7 @@ def test_every_layer_adds_a_fast_path_to_the_slow_one():
     (key, logits), (slow_key, slow_logits) = network(x, dict(network.named_parameters())), network(x)
     torch.testing.assert_close(key, 2**4 * slow_key)
     torch.testing.assert_close(logits, 2**5 * slow_logits)
-    with pytest.raises(
-        ValueError, match=r"the images are \(1, 8, 8\), but in_channels and image_size say \(1, 9, 9\)"
-    ):
+    with pytest.raises(ValueError, match=r"image_size is 9, expected .* 8x8"):
         network(x[..., :8, :8])
 
 
@@ -169,5 +165,5 @@ def test_other_numbers_of_classes_are_refused(support, query):
     episode = Episode(
         *(Labelled(x.unsqueeze(0), y.unsqueeze(0)) for x, y in ((support.x, two), query)), torch.arange(1)
     )
-    with pytest.raises(ValueError, match="ways is 3, but the tasks have 2 classes"):
+    with pytest.raises(ValueError, match="ways is 3"):
         make()(episode)

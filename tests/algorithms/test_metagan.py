@@ -17,9 +17,10 @@ from metalit.algorithms import MetaGANMAML, MetaGANRelationNetwork
 from metalit.algorithms.generative.joint_optimizer import JointOptimizer
 from metalit.evaluation import Figures
 from metalit.evaluation.learner import GeneratingLearner
-from metalit.evaluation.training_log import TrainingLog
 from metalit.networks import ConvMaps, ImageGenerator
+from metalit.runs.training_log import TrainingLog
 
+pytestmark = pytest.mark.algorithms("MetaGANMAML", "MetaGANRelationNetwork")
 BOTH = ["MetaGANMAML", "MetaGANRelationNetwork"]
 
 
@@ -65,9 +66,7 @@ def discriminator_loss(weight, x, y, fakes, game_weight):
 @pytest.mark.parametrize("game_weight", [1.0, 0.3])
 def test_gradients_of_both_players_are_those_of_the_paper(game_weight, episode):
     torch.manual_seed(1)
-    learner = MetaGANMAML(
-        Linear(), inner_lr=0.3, inner_steps=2, generator=Shifted(), fakes=4, game_weight=game_weight
-    )
+    learner = MetaGANMAML(Linear(), inner_lr=0.3, inner_steps=2, generator=Shifted(), fakes=4, game_weight=game_weight)
     learner.meta_loss(episode).backward()
     weight = learner.network.weight.detach().clone().requires_grad_()
     shift = learner.generator.shift.detach().clone().requires_grad_()
@@ -220,9 +219,9 @@ def test_generator_sees_a_set():
     assert one.shape == (5, 3, 21, 21)
     assert one.abs().max() < 2
     assert one.min() < 0
-    with pytest.raises(ValueError, match=r"images are \(1, 21, 21\), but .* \(3, 21, 21\)"):
+    with pytest.raises(ValueError, match="in_channels is 3, expected 1"):
         generator(images[:, :1], 5)
-    with pytest.raises(ValueError, match="low must be below high"):
+    with pytest.raises(ValueError, match=r"low is .*, expected below high"):
         ImageGenerator(low=1.0, high=1.0)
 
 
@@ -230,9 +229,7 @@ def make_two(seed):
     torch.manual_seed(seed)
     one, other = nn.Linear(3, 2), nn.Linear(2, 1)
     adam = torch.optim.Adam(one.parameters(), lr=0.1, betas=(0.5, 0.9))
-    sgd = torch.optim.SGD(
-        [{"params": [other.weight]}, {"params": [other.bias], "lr": 0.3}], lr=0.2, momentum=0.9
-    )
+    sgd = torch.optim.SGD([{"params": [other.weight]}, {"params": [other.bias], "lr": 0.3}], lr=0.2, momentum=0.9)
     return one, other, adam, sgd
 
 
@@ -280,18 +277,14 @@ def test_a_schedule_acts_on_both_and_a_closure_runs_once():
     assert len(calls) == 1
     assert not torch.equal(before, parameters_to_vector([*one.parameters(), *other.parameters()]))
     schedule.step()
-    assert [group["lr"] for optimizer in own for group in optimizer.param_groups] == pytest.approx(
-        [0.05, 0.1, 0.15]
-    )
+    assert [group["lr"] for optimizer in own for group in optimizer.param_groups] == pytest.approx([0.05, 0.1, 0.15])
 
 
 def test_rates_that_cannot_train_and_no_fakes_are_refused():
-    with pytest.raises(ValueError, match="fakes is 0, but must be at least 1"):
+    with pytest.raises(ValueError, match="fakes is 0"):
         MetaGANRelationNetwork(ConvMaps(channels=4), fakes=0)
     with pytest.raises(ValueError, match="game_weight is 0"):
         MetaGANMAML(Linear(), game_weight=0.0)
-    learner = MetaGANMAML(
-        Linear(), generator=Shifted(), generator_optimizer=partial(torch.optim.Adam, lr=float("inf"))
-    )
-    with pytest.raises(ValueError, match=r"generator_optimizer\.lr is inf, but must be finite"):
+    learner = MetaGANMAML(Linear(), generator=Shifted(), generator_optimizer=partial(torch.optim.Adam, lr=float("inf")))
+    with pytest.raises(ValueError, match=r"generator_optimizer\.lr is inf"):
         learner.configure_optimizers()

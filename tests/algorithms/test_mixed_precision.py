@@ -117,9 +117,7 @@ class NotANumber(L.Callback):
 
 
 def test_a_gradient_that_is_not_finite_at_any_scale_stops_training():
-    with pytest.raises(
-        FloatingPointError, match=r"meta-gradient is not finite at step 1 \(training episodes 4-7\)"
-    ):
+    with pytest.raises(FloatingPointError, match=r"meta-gradient is not finite at step 1 \(training episodes 4-7\)"):
         fit(learner(), NotANumber(), init_scale=1.0)
 
 

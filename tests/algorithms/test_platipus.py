@@ -11,8 +11,8 @@ from torch import nn
 
 from metalit import MAML, Episode, Labelled
 from metalit.algorithms import PLATIPUS
-from metalit.functional import TaskContext
 from metalit.networks import MLP, Classifier, Conv4
+from metalit.tasks import TaskContext
 
 NOTHING = 1e-30  # as a standard deviation or a rate: no number in float64 changes
 
@@ -58,9 +58,7 @@ def test_two_phases_by_hand(episode):
     for which, examples, gamma in (("prior", support, 0.2), ("posterior", query, 0.3)):
         loss = nn.functional.mse_loss(learner.network(examples.x), examples.y)
         gradient = torch.autograd.grad(loss, list(learner.network.parameters()))
-        expected = [
-            mu - gamma * slope for mu, slope in zip(learner.network.parameters(), gradient, strict=True)
-        ]
+        expected = [mu - gamma * slope for mu, slope in zip(learner.network.parameters(), gradient, strict=True)]
         mean, _ = learner.gaussian(learner.meta()[0], examples, which)
         torch.testing.assert_close(mean, torch.cat([value.flatten() for value in expected]))
 
@@ -111,9 +109,9 @@ def test_the_noise_learns_from_the_likelihood_and_nothing_else_does(episode):
     noise = learner(episode).penalties["noise"].sum()
     named = dict(learner.named_parameters())
     gradients = torch.autograd.grad(noise, list(named.values()), allow_unused=True)
-    assert [
-        name for name, slope in zip(named, gradients, strict=True) if slope is not None and slope.any()
-    ] == ["log_noise"]
+    assert [name for name, slope in zip(named, gradients, strict=True) if slope is not None and slope.any()] == [
+        "log_noise"
+    ]
 
 
 def test_what_is_measured(episode):

@@ -62,6 +62,7 @@ class Predictions(L.Callback):
 
 
 @pytest.mark.parametrize("name", CLASSIFICATION)
+@pytest.mark.service
 @pytest.mark.sample(3)
 def test_right_after_fit_it_predicts_as_the_test_does(name, tmp_path):
     torch.manual_seed(0)
@@ -286,7 +287,7 @@ REFUSED = {
         "float64, but the network computes in float32",
     ),
     "integers": (MAML, five(x=torch.ones(5, 1, 28, 28).long()), "MAML cannot learn from inputs .* int64"),
-    "more_channels": (LEO, five(x=torch.rand(5, 2, 28, 28)), "the images have 2"),
+    "more_channels": (LEO, five(x=torch.rand(5, 2, 28, 28)), "in_channels is 1, expected 2"),
     "numbers": (MAML, five(x=[1.0, 2.0]), "hold a float, but must be tensors"),
     "parts_of_different_lengths": (
         MAML,
@@ -300,7 +301,7 @@ REFUSED = {
         five(y=torch.rand(5, 1)),
         r"shape \[5, 1\], but the predictions \[5, 5\]",
     ),
-    "memory": (MANN, five(y=torch.tensor([0, 1, 2, 0, 1])), "ways is 5, but the tasks have 3 classes"),
+    "memory": (MANN, five(y=torch.tensor([0, 1, 2, 0, 1])), "ways is 5"),
 }
 
 
@@ -355,9 +356,7 @@ def test_it_holds_nothing_of_the_callers_tensors(batch_norm):
     assert torch.equal(predictor(x), before)
     large = Labelled(torch.rand(200, 1, 28, 28), torch.arange(200) % 5)
     sizes = [len(pickle.dumps(learner.adapt(examples))) for examples in (support, large)]
-    assert (sizes[1] > 2 * sizes[0]) == (
-        batch_norm == "batch"
-    )  # which has to embed the support set with the queries
+    assert (sizes[1] > 2 * sizes[0]) == (batch_norm == "batch")  # which has to embed the support set with the queries
 
 
 class Keeping(nn.Module):

@@ -53,9 +53,7 @@ def test_a_dictionary_gives_the_same_loss_and_meta_gradient(name, domain, monkey
     def as_dictionary(part):
         if name in IN_ORDER_OF_INPUTS:
             return Labelled({"values": part.x}, part.y)
-        scale = torch.ones_like(part.x.flatten(2)[..., :1]).reshape(
-            *part.x.shape[:2], *[1] * (part.x.dim() - 2)
-        )
+        scale = torch.ones_like(part.x.flatten(2)[..., :1]).reshape(*part.x.shape[:2], *[1] * (part.x.dim() - 2))
         return Labelled({"values": part.x, "scale": scale}, part.y)
 
     changed = episode._replace(support=as_dictionary(episode.support), query=as_dictionary(episode.query))

@@ -11,7 +11,7 @@ from torch import nn
 
 from metalit import Episode, Labelled
 from metalit.algorithms import SNAIL
-from metalit.networks.causal import AttentionBlock, CausalLayers, DenseBlock, TCBlock
+from metalit.networks.causal import AttentionBlock, CausalLayers, TCBlock
 from metalit.objectives import ContrastiveAdaptation
 
 WAYS, SHOTS, QUERIES, FEATURES = 3, 2, 4, 6
@@ -36,9 +36,7 @@ def episode():
 def layers(channels=4, length=8, outputs=2):
     torch.manual_seed(0)
     tc = TCBlock(channels + 3, 5, length)
-    return CausalLayers(
-        [AttentionBlock(channels, 6, 3), tc, AttentionBlock(tc.features, 6, 3)], outputs
-    ).double()
+    return CausalLayers([AttentionBlock(channels, 6, 3), tc, AttentionBlock(tc.features, 6, 3)], outputs).double()
 
 
 def each_step(x):
@@ -91,18 +89,6 @@ def test_attention_is_a_mean_over_the_past():
     torch.testing.assert_close(block.next_step(x[6:], memory)[0, 4:], scores.softmax(0) @ block.values(x))
 
 
-def test_dense_block_is_a_causal_convolution():
-    torch.manual_seed(0)
-    block = DenseBlock(4, 5, dilation=2).double()
-    convolution = nn.Conv1d(4, 10, kernel_size=2, dilation=2, padding=2).double()
-    with torch.no_grad():
-        convolution.weight.copy_(block.gates.weight.unflatten(1, (2, 4)).transpose(1, 2))
-        convolution.bias.copy_(block.gates.bias)
-    x = torch.randn(6, 4, dtype=torch.float64)
-    candidate, gate = convolution(x.T.unsqueeze(0))[0, :, :6].T.chunk(2, dim=-1)
-    torch.testing.assert_close(block(x)[0], torch.cat([x, candidate.tanh() * gate.sigmoid()], dim=-1))
-
-
 def test_queries_do_not_see_one_another(episode):
     learner = make().eval()
     whole = learner(episode).predictions
@@ -133,15 +119,15 @@ def test_regression(episode):
 
 
 def test_tasks_of_another_kind_are_refused(episode):
-    with pytest.raises(ValueError, match=r"ways is 4, but the tasks have 3 classes: SNAIL is told"):
+    with pytest.raises(ValueError, match=r"ways is 4"):
         make(ways=4)(episode)
-    with pytest.raises(ValueError, match="the tasks have 3 classes, but ways is not given"):
+    with pytest.raises(ValueError, match="ways is None, expected 3"):
         make(ways=None)(episode)
-    with pytest.raises(ValueError, match="ways is 3, but the targets are numbers"):
+    with pytest.raises(ValueError, match="ways is 3"):
         make()(regression(episode))
-    with pytest.raises(ValueError, match="outputs is 1, but the targets have 2 numbers"):
+    with pytest.raises(ValueError, match="outputs is 1"):
         make(ways=None)(regression(episode))
-    with pytest.raises(ValueError, match="support_size is 5, but a task has 6 support examples"):
+    with pytest.raises(ValueError, match="support_size is 5, expected at least 6"):
         make(support_size=5)(episode)
 
 
@@ -158,7 +144,5 @@ def test_impossible_settings_are_refused(settings):
 def test_what_cannot_be_known_or_used_is_said():
     with pytest.raises(ValueError, match="Identity does not say how long its embedding is"):
         make(features=None)
-    with pytest.raises(
-        ValueError, match="ContrastiveAdaptation looks at adapted parameters, and a memory-based"
-    ):
+    with pytest.raises(ValueError, match="ContrastiveAdaptation looks at adapted parameters, and a memory-based"):
         make(objective=ContrastiveAdaptation())

@@ -1,12 +1,14 @@
 """A function in place of a network's class: with and without arguments and types, in files and on the command line."""
 
+import re
 import sys
 
 import pytest
 import yaml
 
 from commands import changed, complaint, maml, write_yaml
-from metalit.cli import MetalitCLI, main
+from metalit.cli import MetalitCLI
+from metalit.main import main
 
 NETWORK = "model.init_args.network"
 CODE = """
@@ -150,7 +152,7 @@ MISTAKES = {
     ),
     "returns a number": (
         ["number"],
-        "model.network.class_path is mine.number, but it returned 3, which is not a network (torch.nn.Module)",
+        "model.network.class_path is mine.number, expected a function that returns a network (torch.nn.Module), not 3",
     ),
     "says so": (
         ["typed_number"],
@@ -170,3 +172,20 @@ def test_mistake(name, tmp_path, capsys):
     config = write_yaml(tmp_path / "c.yaml", changed(maml(), {NETWORK: None}))
     args = ["--model.network", f"mine.{function}", *options, "--run_dir", str(tmp_path / "run")]
     assert complaint(capsys, lambda: main(["fit", "--config", config, *args])).startswith(words)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("import torch\nimport not_there\n", "No module named 'not_there' .*line 2"),
+        ("import torch\ndef net(:\n", "invalid syntax .*line 2"),
+        ("number = undefined\n", "name 'undefined' is not defined .*line 1"),
+    ],
+)
+def test_a_module_that_fails_to_import_is_named_with_the_line(content, words, tmp_path, monkeypatch, capsys):
+    name = f"fails_{abs(hash(content))}"
+    (tmp_path / f"{name}.py").write_text(content)
+    monkeypatch.syspath_prepend(tmp_path)
+    config = write_yaml(tmp_path / "c.yaml", changed(maml(), {"model.init_args.network": f"{name}.Net"}))
+    line = complaint(capsys, lambda: main(["fit", "--config", config]))
+    assert re.match(f"model.network: cannot import {name}: {words}", line), line

@@ -10,19 +10,15 @@ from pathlib import Path
 from urllib.error import URLError
 
 import pytest
-import yaml
 
 from commands import complaint, write_yaml
-from metalit.cli import main
+from metalit.main import main
 from miniature import write_omniglot
 from mutations import MORE, broken, whole
+from yaml_files import read_yaml
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-EXPERIMENTS = [
-    path
-    for path in sorted(CONFIGS.rglob("*.yaml"))
-    if "class_path" in yaml.safe_load(path.read_text()).get("model", {})
-]
+EXPERIMENTS = [path for path in sorted(CONFIGS.rglob("*.yaml")) if "class_path" in read_yaml(path).get("model", {})]
 OMNIGLOT = {
     "root": "OMNIGLOT_ROOT",
     "splits": "OMNIGLOT_SPLITS",
@@ -37,14 +33,10 @@ LEVELS = (
 
 
 def in_miniature(path):
-    settings = yaml.safe_load(path.read_text())
+    settings = read_yaml(path)
     more = {"data.init_args": MORE["data.init_args"]}
     if path.parent.name == "omniglot":
-        where = (
-            "data.init_args.images.init_args"
-            if "images" in settings["data"]["init_args"]
-            else "data.init_args"
-        )
+        where = "data.init_args.images.init_args" if "images" in settings["data"]["init_args"] else "data.init_args"
         more[where] = more.get(where, {}) | OMNIGLOT
     if "classes" in settings["model"]["init_args"]:
         more["model.init_args"] = MORE["model.init_args"] | {"classes": OMNIGLOT_CLASSES}

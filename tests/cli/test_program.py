@@ -12,10 +12,10 @@ import pytest
 
 import metalit
 from commands import complaint, maml, read_options, write_yaml
-from metalit.cli import main
 from metalit.cli.program import import_from_working_directory, program_name
 from metalit.cli.shipped import config_path, folder, names
-from metalit.cluster.sweeps import read_sweep
+from metalit.commands.sweeps import read_sweep
+from metalit.main import main
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,9 +38,7 @@ def test_names_of_shipped_configs_are_listed(capsys):
     def said(name):
         return complaint(capsys, lambda: main(["fit", "--config", name]))
 
-    assert said("metalit:").startswith(
-        "config: metalit: is none of the files that metalit comes with; there are files"
-    )
+    assert said("metalit:").startswith("config: metalit: is none of the files that metalit comes with; there are files")
     assert "metalit:glyphs, metalit:omniglot, metalit:sinusoid" in said("metalit:")
     assert "there are metalit:glyphs/maml or metalit:glyphs/protonet" in said("metalit:glyphs")
     assert "did you mean metalit:glyphs/protonet? there are" in said("metalit:glyphs/protonets")
@@ -116,7 +114,7 @@ def test_import_where_there_is_no_fcntl(tmp_path):
 import signal, sys
 sys.modules["fcntl"] = None
 del signal.SIGUSR1, signal.SIGUSR2
-import metalit, metalit.cli, metalit.cluster.commands
+import metalit, metalit.cli, metalit.commands
 from metalit.runs import claim
 from pathlib import Path
 assert claim(Path("run")) is None
@@ -144,9 +142,7 @@ def test_wheel(tmp_path):
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
 
     def run(*args):
-        done = subprocess.run(
-            [program, *args], cwd=work, env=environment, capture_output=True, text=True, check=False
-        )
+        done = subprocess.run([program, *args], cwd=work, env=environment, capture_output=True, text=True, check=False)
         return done.returncode, done.stdout + done.stderr
 
     assert run("--version") == (0, f"metalit {metalit.__version__}\n")
@@ -166,13 +162,9 @@ def test_wheel(tmp_path):
     code, said = run("fit", "--config", "metalit:")
     assert code == 2
     assert "metalit:omniglot" in said
-    code, said = run(
-        "submit", "--cluster", "metalit:cluster/local", "--dry_run", "fit", "--config", "run/config.yaml"
-    )
+    code, said = run("submit", "--cluster", "metalit:cluster/local", "--dry_run", "fit", "--config", "run/config.yaml")
     assert code == 0, said
     assert "-m metalit fit" in said
     load = "import metalit; print(type(metalit.load('run').data).__name__)"
-    done = subprocess.run(
-        [python, "-c", load], cwd=work, env=environment, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([python, "-c", load], cwd=work, env=environment, capture_output=True, text=True, check=False)
     assert done.stdout == "Mine\n", done.stderr

@@ -2,11 +2,25 @@
 
 import errno
 
+import pytest
 import torch
 from jsonargparse import ArgumentParser, Namespace
+from lightning import Trainer
 
-from metalit.cli.errors import blamed, causes, explain_error, found_value, innermost, named, nearest_option
+from metalit.algorithms import MAML
+from metalit.cli.errors import (
+    causes,
+    explain_error,
+    found_value,
+    innermost,
+    key_of,
+    make,
+    nearest_option,
+    set_owner,
+)
 from metalit.cli.values import describe, nearest
+from metalit.errors import SettingError
+from metalit.networks import MLP
 from metalit.runs import check_checkpoint
 
 
@@ -22,48 +36,61 @@ def test_innermost_is_what_the_class_raised():
     raised = ValueError("inner_steps is -1")
     wrapped = ValueError("Does not validate against any of the Union subtypes")
     wrapped.__cause__ = raised
+    assert innermost(wrapped) is wrapped  # nothing says that a class raised the inner one
+    with pytest.raises(ValueError, match="inner_steps"):
+        make(raising, raised)
     assert innermost(wrapped) is raised
-    assert innermost(raised) is raised
     assert list(causes(wrapped)) == [wrapped, raised]
     assert list(causes(None)) == []
 
 
-def test_named_takes_the_option_of_that_value():
-    values = {"data.ways": "5", "data.train_ways": "60", "model.network.ways": "5"}
-    assert named("ways", "5", values) == "data.ways"
-    assert named("data.ways", "5", values) == "data.ways"
-    assert named("ways", "60", values) == "data.train_ways"
-    assert named("ways", "7", values) is None
+def raising(error):
+    raise error
 
 
-def test_blamed_accuses_nobody_without_evidence():
-    values = {
-        "trainer.max_steps": "-5",
-        "trainer.max_epochs": "7",
-        "model.lr": "0.5",
-        "data.a": "0",
-        "data.b": "True",
-    }
-    assert blamed("`max_steps` must be at least -1. You passed in -5", values) == "trainer.max_steps"
-    assert blamed("0.5 is too much", values) == "model.lr"
-    assert blamed("max_epochs and max_steps", values) is None
-    assert blamed("0 is no value, and True is none", values) is None
-    assert blamed("something else", values) is None
+def settings():
+    """A model with two networks of one class, and a trainer, as the parser has them."""
+    inner = {"class_path": "metalit.networks.MLP", "init_args": {"inputs": 3, "hidden": [4]}}
+    classifier = {"class_path": "metalit.networks.Classifier", "init_args": {"body": inner, "ways": 5}}
+    model = {"class_path": "metalit.algorithms.MAML", "init_args": {"network": classifier, "inner_lr": 0.1}}
+    return namespace({"model": model, "trainer": {"max_steps": -5, "callbacks": None}})
 
 
-def test_blamed_takes_the_option_whose_value_is_said_last():
-    values = {"checkpoint.mode": "min", "trainer.callbacks.mode": "sideways"}
-    assert blamed("`mode` can be min, max, got sideways", values) == "trainer.callbacks.mode"
+def namespace(value):
+    return Namespace(**{key: namespace(each) for key, each in value.items()}) if isinstance(value, dict) else value
+
+
+@pytest.mark.parametrize(
+    ("error", "key"),
+    [
+        (SettingError("inputs", 3, "1", owner=MLP), "model.network.body.inputs"),
+        (SettingError("inner_lr", 0.1, "1", owner=MAML), "model.inner_lr"),
+        (SettingError("data.ways", 3, "5"), "data.ways"),
+        (SettingError("rate", 3, "5", owner=MLP), None),
+        (SettingError("inputs", 3, "5"), None),
+    ],
+)
+def test_a_setting_is_found_by_the_class_that_has_it(error, key):
+    assert key_of(error, settings()) == key
+
+
+def test_of_an_error_of_others_the_option_is_named_if_it_says_which():
+    error = ValueError("`max_steps` must be at least -1. You passed in -5")
+    assert key_of(error, settings()) is None
+    set_owner(error, Trainer)
+    assert key_of(error, settings()) == "trainer.max_steps"
+    vague = ValueError("this cannot be")
+    set_owner(vague, Trainer)
+    set_owner(vague, MLP)  # the innermost stays
+    assert key_of(vague, settings()) == "trainer"
 
 
 def test_a_number_of_the_operating_system_accuses_no_option():
-    config = {"subcommand": "fit", "fit": Namespace(run_dir="here", image_size=28)}
     full = OSError(errno.ENOSPC, "No space left on device")
-    assert explain_error(full, config, ArgumentParser(), own=False).startswith(
-        "run_dir: here cannot be written (No sp"
-    )
+    said = explain_error(full, Namespace(run_dir="here", image_size=28), ArgumentParser())
+    assert said.startswith("run_dir: here cannot be written (No sp")
     missing = FileNotFoundError(errno.ENOENT, "No such file or directory", "there")
-    assert explain_error(missing, config, ArgumentParser(), own=False) == "there: No such file or directory"
+    assert explain_error(missing, Namespace(run_dir="here"), ArgumentParser()) == "there: No such file or directory"
 
 
 def test_nearest_option():

@@ -30,9 +30,7 @@ def slurm_conf() -> Iterator[Path]:
     """The configuration of a SLURM of one node, which runs as long as the tests do."""
     programs = ("munged", "slurmctld", "slurmd", "sbatch", "srun")
     path = "/usr/sbin:/sbin:/usr/bin:/bin"
-    missing = [
-        name for name in programs if shutil.which(name) is None and shutil.which(name, path=path) is None
-    ]
+    missing = [name for name in programs if shutil.which(name) is None and shutil.which(name, path=path) is None]
     if missing:
         pytest.skip(f"needs SLURM, but there is no {missing[0]}: {SCRIPT.name} install")
     folder = Path(tempfile.mkdtemp(prefix="slurm-"))  # a short name: there is a socket in it

@@ -8,24 +8,17 @@ import pytest
 import torch
 
 from commands import complaint
-from metalit.cli import main
 from metalit.cluster.base import Job, Task
-from metalit.cluster.collect import collect, collect_command, compare, over_runs, over_seeds, student_quantile
+from metalit.commands.collect import (
+    collect,
+    collect_command,
+    compare,
+    over_runs,
+    over_seeds,
+)
 from metalit.evaluation import build_results, write_results
-from metalit.evaluation.episode_values import Evaluation
-
-# of printed tables
-QUANTILES = {
-    1: 12.706,
-    2: 4.303,
-    3: 3.182,
-    4: 2.776,
-    9: 2.262,
-    10: 2.228,
-    30: 2.042,
-    100: 1.984,
-    100_000: 1.960,
-}
+from metalit.main import main
+from metalit.metrics.episode_values import Evaluation
 
 
 def write_run(folder, values, split="test", **setting):
@@ -46,15 +39,8 @@ def sweep(tmp_path):
     """Two settings with three seeds each; each seed is better by 0.02 in the second."""
     for seed, level in enumerate((0.5, 0.6, 0.7)):
         write_run(tmp_path / f"seed_everything={seed},inner_steps=1", [level - 0.1, level + 0.1, level])
-        write_run(
-            tmp_path / f"seed_everything={seed},inner_steps=5", [level - 0.08, level + 0.12, level + 0.02]
-        )
+        write_run(tmp_path / f"seed_everything={seed},inner_steps=5", [level - 0.08, level + 0.12, level + 0.02])
     return tmp_path
-
-
-@pytest.mark.parametrize(("freedom", "quantile"), QUANTILES.items())
-def test_student_quantile(freedom, quantile):
-    assert student_quantile(freedom) == pytest.approx(quantile, abs=5.1e-4)
 
 
 def test_interval_of_few_runs_is_students():
@@ -68,9 +54,7 @@ def test_interval_of_few_runs_is_students():
 def test_interval_holds_what_it_promises():
     values = torch.randn(4000, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64).tolist()
     held = sum(abs(summary.mean) <= summary.ci95 for summary in map(over_runs, values))
-    assert held / len(values) == pytest.approx(
-        0.95, abs=0.011
-    )  # three standard errors; the normal one holds 0.81
+    assert held / len(values) == pytest.approx(0.95, abs=0.011)  # three standard errors; the normal one holds 0.81
 
 
 def test_every_run_is_a_row(sweep):
@@ -83,9 +67,7 @@ def test_every_run_is_a_row(sweep):
     for row in found:
         results = json.loads(
             (
-                sweep
-                / f"seed_everything={row['seed_everything']},inner_steps={row['inner_steps']}"
-                / "results.json"
+                sweep / f"seed_everything={row['seed_everything']},inner_steps={row['inner_steps']}" / "results.json"
             ).read_text()
         )
         for metric in ("accuracy", "loss"):
@@ -142,7 +124,7 @@ def test_unfinished_runs_are_listed(tmp_path, capsys):
     names = ["done", "trained", "stopped", "begun", "died", "damaged", "waits"]
     folders = {name: tmp_path / f"x={name}" for name in names}
     tasks = tuple(Task(folder.name, folder, "1", folder / "log") for folder in folders.values())
-    Job("local", "1", tmp_path, tasks, {})._write(tmp_path)
+    Job("metalit.cluster.Local", "1", tmp_path, tasks, {})._write(tmp_path)
     write_run(folders["done"], [0.5, 0.7])
     for name in ("trained", "stopped"):
         (folders[name] / "checkpoints").mkdir(parents=True)
@@ -197,7 +179,7 @@ def test_a_value_that_is_no_number_is_no_result(tmp_path):
 def test_moved_sweep(tmp_path):
     old, new = tmp_path / "old", tmp_path / "new"
     write_run(old / "shots=1", [0.5, 0.7])
-    Job("local", "1", old, (Task("shots=1", old / "shots=1", "1", old / "log"),), {})._write(old)
+    Job("metalit.cluster.Local", "1", old, (Task("shots=1", old / "shots=1", "1", old / "log"),), {})._write(old)
     old.rename(new)
     (run,) = collect(new)
     assert run.state == "finished"

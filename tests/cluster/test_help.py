@@ -5,9 +5,9 @@ import re
 
 import pytest
 
-from metalit.cli import main
 from metalit.cluster import Slurm
-from metalit.cluster.commands import COMMANDS
+from metalit.commands import COMMANDS
+from metalit.main import main
 
 
 @pytest.mark.parametrize("command", COMMANDS)

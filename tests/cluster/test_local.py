@@ -4,18 +4,19 @@ import json
 import os
 import re
 import signal
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from commands import changed, complaint, protonet, write_yaml
-from metalit.cli import main
 from metalit.cli.lost_ranks import LOST_RANK
 from metalit.cluster import local, supervisor
 from metalit.cluster.base import read_job
-from metalit.cluster.manage import error_line, last_line, states
-from metalit.cluster.sweeps import Point
+from metalit.commands.manage import error_line, last_line, states
+from metalit.commands.sweeps import Point
+from metalit.main import main
 from metalit.runs import preemption
 
 # stands in for Python: what the test writes is run with the arguments of a run
@@ -74,7 +75,7 @@ def test_a_real_run(here, capsys):
     main(["logs", "my run", "--follow"])  # until it ends
     said = capsys.readouterr().out
     assert words(job) == ["COMPLETED"], said
-    assert f"Submitted job {job.id} (local)" in said
+    assert f"Submitted job {job.id} (Local)" in said
     assert "Results are in" in said
     results = json.loads((here / "my run" / "results.json").read_text())
     assert results["checkpoint"].endswith("best.ckpt")
@@ -88,6 +89,30 @@ def test_stopped_early_it_is_started_again(submit):
     wait_for(lambda: is_over(job))
     assert words(job) == ["COMPLETED"]
     assert job.tasks[0].log.read_text().splitlines() == ["start 1", "start 2", "start 3"]
+
+
+def test_a_cluster_of_the_users_own(submit, here, capsys, monkeypatch):
+    (here / "ours.py").write_text("from metalit.cluster import Local\n\n\nclass OurMachine(Local):\n    pass\n")
+    monkeypatch.syspath_prepend(here)
+    (here / "fake.sh").write_text(FAKE + "exit 0")
+    command = ["submit", "--cluster", "ours.OurMachine", "--cluster.python", f"bash {here}/fake.sh", "fit"]
+    command += ["--config", "c.yaml", "--run_dir", "run"]
+    main(command)
+    job = read_job(here / "run")
+    assert job.cluster == "ours.OurMachine"
+    assert f"Submitted job {job.id} (OurMachine)" in capsys.readouterr().out
+    wait_for(lambda: is_over(job))
+    for word in ("status", "logs", "cancel"):
+        main([word, "run"])
+    assert "had ended already" in capsys.readouterr().out
+    main(command)  # a second time, into the same folder
+    again = read_job(here / "run")
+    wait_for(lambda: is_over(again))
+    assert again.id != job.id
+    monkeypatch.delitem(sys.modules, "ours")
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path != str(here)])
+    said = complaint(capsys, lambda: main(["status", "run"]))
+    assert f"job {again.id} was submitted to a ours.OurMachine, which cannot be imported here" in said
 
 
 def test_supervisor_knows_the_exit_code():
@@ -174,9 +199,9 @@ def test_no_log_yet(submit, here, capsys):
 
 def test_sweep(submit, here, capsys, monkeypatch):
     points = [Point(f"seed{seed}", ("--data.seed", str(seed))) for seed in range(3)]
-    monkeypatch.setattr("metalit.cluster.sweeps.read_sweep", lambda _: points)
+    monkeypatch.setattr("metalit.commands.sweeps.read_sweep", lambda _: points)
     job = submit('grep "^    seed:" "$run/job.yaml"; echo "group $WANDB_RUN_GROUP"; exit 1', *SWEEP, "2")
-    assert f"Submitted job {job.id} (local, 3 runs)" in capsys.readouterr().out
+    assert f"Submitted job {job.id} (Local, 3 runs)" in capsys.readouterr().out
     wait_for(lambda: is_over(job))
     assert [task.exit_code() for task in job.tasks] == [1, 1, 1]
     for seed, task in enumerate(job.tasks):
@@ -193,7 +218,7 @@ def test_sweep(submit, here, capsys, monkeypatch):
 
 def test_as_many_runs_as_parallel_says(submit, here, capsys, monkeypatch):
     points = [Point(name, ()) for name in ("a", "b", "c")]
-    monkeypatch.setattr("metalit.cluster.sweeps.read_sweep", lambda _: points)
+    monkeypatch.setattr("metalit.commands.sweeps.read_sweep", lambda _: points)
     job = submit('while [ ! -e "$run/go" ]; do sleep 0.02; done', *SWEEP, "2")
     wait_for(lambda: (here / "run" / "a" / "starts").exists() and (here / "run" / "b" / "starts").exists())
     assert words(job) == ["RUNNING", "RUNNING", "PENDING"]
@@ -209,7 +234,7 @@ def test_as_many_runs_as_parallel_says(submit, here, capsys, monkeypatch):
 
 def test_mistake_in_one_point_of_a_sweep(submit, here, capsys, monkeypatch):
     points = [Point("good", ()), Point("bad", ("--data.ways", "many"))]
-    monkeypatch.setattr("metalit.cluster.sweeps.read_sweep", lambda _: points)
+    monkeypatch.setattr("metalit.commands.sweeps.read_sweep", lambda _: points)
     said = complaint(capsys, lambda: submit("exit 0", *SWEEP, "2"))
     assert said == "data.ways: found many, expected a whole number"
     assert not (here / "run").exists()

@@ -63,9 +63,7 @@ class Job:
     @property
     def about(self):
         """What SLURM says of it."""
-        text = subprocess.run(
-            ["scontrol", "show", "job", self.id], capture_output=True, text=True, check=True
-        ).stdout
+        text = subprocess.run(["scontrol", "show", "job", self.id], capture_output=True, text=True, check=True).stdout
         return dict(re.findall(r"(\S+?)=(\S*)", text))
 
     @property
@@ -100,9 +98,7 @@ def submit(slurm, tmp_path):
         return jobs[-1]
 
     yield submit_job
-    subprocess.run(
-        ["scancel", "--signal=KILL", "--full", *(job.id for job in jobs)], check=False, capture_output=True
-    )
+    subprocess.run(["scancel", "--signal=KILL", "--full", *(job.id for job in jobs)], check=False, capture_output=True)
     subprocess.run(["scancel", *(job.id for job in jobs)], check=False, capture_output=True)
 
 

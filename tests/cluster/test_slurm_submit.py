@@ -8,10 +8,10 @@ import time
 import pytest
 
 from commands import changed, complaint, protonet, write_yaml
-from metalit.cli import main
 from metalit.cluster.base import read_job
-from metalit.cluster.manage import cancel, states
-from metalit.cluster.sweeps import Point
+from metalit.commands.manage import cancel, states
+from metalit.commands.sweeps import Point
+from metalit.main import main
 
 pytestmark = pytest.mark.slow  # a job takes seconds to start
 
@@ -72,7 +72,7 @@ def test_two_processes_and_a_test(here, capsys):
     two = ["--cluster.devices", "2", "--cluster.memory", "3G", "--test"]
     main(["submit", *SMALL, *two, "fit", "--config", "c.yaml", "--run_dir", "my run"])
     job = read_job(here / "my run")
-    assert f"Submitted job {job.id} (slurm)" in capsys.readouterr().out
+    assert f"Submitted job {job.id} (Slurm)" in capsys.readouterr().out
     wait_for(lambda: is_over(job), 250)
     assert words(job) == ["COMPLETED"], log(job)
     assert "MEMBER: 2/2" in log(job)
@@ -86,9 +86,9 @@ def test_two_processes_and_a_test(here, capsys):
 
 def test_array_of_four_seeds(submit, here, capsys, monkeypatch):
     points = [Point(f"seed{seed}", ("--data.seed", str(seed))) for seed in range(4)]
-    monkeypatch.setattr("metalit.cluster.sweeps.read_sweep", lambda _: points)
+    monkeypatch.setattr("metalit.commands.sweeps.read_sweep", lambda _: points)
     job = submit('grep "^    seed:" "$run/job.yaml"; echo "group $WANDB_RUN_GROUP"', "--sweep", "seeds.yaml")
-    assert f"Submitted job {job.id} (slurm, 4 runs)" in capsys.readouterr().out
+    assert f"Submitted job {job.id} (Slurm, 4 runs)" in capsys.readouterr().out
     wait_for(lambda: is_over(job))
     assert words(job) == ["COMPLETED"] * 4
     for seed in range(4):
@@ -101,7 +101,7 @@ def test_array_of_four_seeds(submit, here, capsys, monkeypatch):
 
 
 def test_one_run_of_an_array_is_cancelled(submit, here, monkeypatch):
-    monkeypatch.setattr("metalit.cluster.sweeps.read_sweep", lambda _: [Point("a", ()), Point("b", ())])
+    monkeypatch.setattr("metalit.commands.sweeps.read_sweep", lambda _: [Point("a", ()), Point("b", ())])
     job = submit(FOR_EVER, "--sweep", "two.yaml", "--cluster.max_parallel", "1")
     wait_for(lambda: "start 1" in log(job))
     assert words(job) == ["RUNNING", "PENDING"]  # one at a time
@@ -126,9 +126,7 @@ def test_second_job_of_a_folder_is_refused(submit, here, capsys):
     job = submit(FOR_EVER)
     for _ in range(2):  # waiting or running
         said = complaint(capsys, lambda: submit(FOR_EVER))
-        assert re.match(
-            rf"run_dir: .*/run has a job that has not ended, {job.id} \((PENDING|RUNNING)\)", said
-        )
+        assert re.match(rf"run_dir: .*/run has a job that has not ended, {job.id} \((PENDING|RUNNING)\)", said)
         wait_for(lambda: "start 1" in log(job))
     main(["cancel", "run"])
     wait_for(lambda: is_over(job))

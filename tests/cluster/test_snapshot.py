@@ -110,9 +110,7 @@ def test_data_are_not_code(repository, monkeypatch):
     monkeypatch.setattr(snapshot, "LARGEST", 2**20)
     for name, size in (("small.bin", 1000), ("big.bin", 3 * 2**20), ("bigger.bin", 5 * 2**20)):
         (repository / name).write_bytes(bytes(size))
-    with pytest.raises(
-        ValueError, match=r"has 8 MiB.* bigger\.bin \(5 MiB\), big\.bin \(3 MiB\).*\.gitignore"
-    ):
+    with pytest.raises(ValueError, match=r"has 8 MiB.* bigger\.bin \(5 MiB\), big\.bin \(3 MiB\).*\.gitignore"):
         find_code(Path.cwd(), Path("mine"))
 
 

@@ -11,9 +11,9 @@ import torch
 import yaml
 
 from commands import changed, complaint, protonet, write_yaml
-from metalit.cli import main
 from metalit.cluster.base import Task, read_job
 from metalit.cluster.slurm import OVER, seconds
+from metalit.main import main
 
 ROOT = Path(__file__).parents[2]
 CLUSTERS = sorted((ROOT / "configs" / "cluster").glob("*.yaml"))
@@ -149,12 +149,8 @@ def test_environment_comes_before_the_run(here, capsys):
 
 @pytest.mark.slow
 def test_sweep_is_an_array(here, capsys):
-    sweep = write_yaml(
-        here / "two_lr.yaml", {"grid": {"model.optimizer.init_args.lr": [0.1, 0.2]}, "seeds": 2}
-    )
-    script = script_of(
-        capsys, "--sweep", sweep, "--cluster.max_parallel", "3", "--test", "fit", "--config", "c.yaml"
-    )
+    sweep = write_yaml(here / "two_lr.yaml", {"grid": {"model.optimizer.init_args.lr": [0.1, 0.2]}, "seeds": 2})
+    script = script_of(capsys, "--sweep", sweep, "--cluster.max_parallel", "3", "--test", "fit", "--config", "c.yaml")
     options = options_of(script)
     assert options["array"] == "0-3%3"
     assert re.fullmatch(rf"{here}/runs/two_lr-[\d_-]+/logs/%A_%a\.log", options["output"])
@@ -229,7 +225,7 @@ def write_cluster(here, **settings):
         ),
         ({"nodes": "two"}, r"cluster\.nodes: found two, expected a whole number"),
         ({"nodes": 0}, r"cluster\.nodes is 0, expected at least 1"),
-        ({"time": 43200}, r"cluster\.time is the number 43200, expected a time in quotes"),
+        ({"time": 43200}, r"cluster\.time is 43200, expected a time in quotes"),
     ],
 )
 def test_mistake_in_the_cluster_file(settings, message, here, capsys):
@@ -263,11 +259,11 @@ def test_unquoted_time_is_the_number_of_the_message(here):
         (["--cluster", "Slurm", "fit", "--config", "c.yaml", "--data.ways", "-3"], "data.ways is -3"),
         (
             ["--cluster", "Slurm", "fit", "--config", "c.yaml", "--trainer.devices", "2"],
-            "trainer.devices is 2, but cluster.devices is 1",
+            "trainer.devices is 2, expected 1, which is cluster.devices",
         ),
         (
             ["--cluster", "Slurm", "fit", "--config", "c.yaml", "--trainer.accelerator", "gpu"],
-            "trainer.accelerator is gpu, but cluster.gpus is false",
+            "trainer.accelerator is gpu, expected cpu, for cluster.gpus is false",
         ),
     ],
 )
@@ -317,7 +313,7 @@ def test_submitted_job(here, capsys, slurm_says):
     submit("fit", "--config", "c.yaml", "--run_dir", "r", "--data.shots", "2")
     said = capsys.readouterr().out
     folder = here / "r"
-    assert "Submitted job 17 (slurm)" in said
+    assert "Submitted job 17 (Slurm)" in said
     assert f"{folder}/logs/17.log" in said
     for command in ("status", "logs", "cancel"):
         assert f"python train.py {command} {folder}" in said
@@ -434,25 +430,18 @@ def test_times_as_sbatch_reads_them(time, expected):
 def test_a_time_limit_within_the_grace(time, found, here, capsys):
     options = ["--cluster.time", time, "--dry_run", "fit", "--config", "c.yaml"]
     said = complaint(capsys, lambda: submit(*options))
-    assert re.match(
-        f"cluster.grace is 120, .* cluster.time is {found}: .* give at least 240 seconds, .*", said
-    )
+    assert re.match(rf"cluster\.time is {found}, expected at least 240 seconds", said)
     assert [path.name for path in here.iterdir()] == ["c.yaml"]
 
 
 def test_a_time_limit_that_leaves_time(here, capsys):
-    assert (
-        options_of(script_of(capsys, "--cluster.time", "0:04:00", "fit", "--config", "c.yaml"))["time"]
-        == "0:04:00"
-    )
+    assert options_of(script_of(capsys, "--cluster.time", "0:04:00", "fit", "--config", "c.yaml"))["time"] == "0:04:00"
     small = ["--cluster.time", "0:02:10", "--cluster.grace", "10"]
     assert options_of(script_of(capsys, *small, "fit", "--config", "c.yaml"))["signal"] == "USR1@10"
 
 
 def test_a_time_limit_that_is_none(here, capsys):
-    said = complaint(
-        capsys, lambda: submit("--cluster.time", "soon", "--dry_run", "fit", "--config", "c.yaml")
-    )
+    said = complaint(capsys, lambda: submit("--cluster.time", "soon", "--dry_run", "fit", "--config", "c.yaml"))
     assert said.startswith("cluster.time is soon, expected minutes, hours:minutes:seconds or ")
 
 
@@ -460,8 +449,6 @@ def test_the_signal_before_the_time_limit_does_not_end_a_run_that_starts(here, c
     script = script_of(capsys, "--cluster.python", "PROGRAM", "fit", "--config", "c.yaml")
     (call,) = [line for line in script.splitlines() if " --run_dir " in line]
     fake = """import os, signal, sys; os.kill(os.getpid(), signal.SIGUSR1); print(sys.argv[1:4])"""
-    call = call.removeprefix("srun ").replace(
-        "PROGRAM", f"{shlex.quote(sys.executable)} -c {shlex.quote(fake)}"
-    )
+    call = call.removeprefix("srun ").replace("PROGRAM", f"{shlex.quote(sys.executable)} -c {shlex.quote(fake)}")
     done = subprocess.run(["bash", "-c", f"run=here; {call}"], capture_output=True, text=True, check=True)
     assert "'fit'" in done.stdout

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from commands import maml, read_options, write_yaml
-from metalit.cluster.sweeps import Point, command_of, read_sweep
+from metalit.commands.sweeps import Point, command_of, read_sweep
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "configs" / "sweep").glob("*.yaml"))
@@ -25,9 +25,7 @@ def points(tmp_path):
 
 def test_grid_is_every_combination(points):
     found = points(grid={"seed_everything": [0, 1], "model.inner_steps": [1, 5]})
-    assert found[1] == Point(
-        "seed_everything=0,inner_steps=5", ("--seed_everything", "0", "--model.inner_steps", "5")
-    )
+    assert found[1] == Point("seed_everything=0,inner_steps=5", ("--seed_everything", "0", "--model.inner_steps", "5"))
     assert [point.name for point in found] == [
         f"seed_everything={seed},inner_steps={steps}" for seed in (0, 1) for steps in (1, 5)
     ]
@@ -41,9 +39,7 @@ def test_list_is_one_point_each(points):
 
 def test_seeds_are_counted_and_go_with_all_else(points):
     assert [point.arguments for point in points(seeds=3)] == [("--seed_everything", str(s)) for s in range(3)]
-    found = points(
-        list=[{"data.shots": 5}, {"data.shots": 1}], grid={"data.ways": [5, 20], "threads": [1]}, seeds=2
-    )
+    found = points(list=[{"data.shots": 5}, {"data.shots": 1}], grid={"data.ways": [5, 20], "threads": [1]}, seeds=2)
     assert len(found) == len({point.name for point in found}) == 8
     assert found[-1].name == "shots=1,ways=20,seed_everything=1"  # all have one thread
     assert found[-1].arguments[4:6] == ("--threads", "1")
@@ -164,9 +160,7 @@ def test_no_file(tmp_path):
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_sweep_that_comes_with_metalit(path, monkeypatch):
     monkeypatch.chdir(ROOT)
-    command = next(
-        line for line in path.read_text().splitlines() if line.startswith("# python train.py submit ")
-    )
+    command = next(line for line in path.read_text().splitlines() if line.startswith("# python train.py submit "))
     words = shlex.split(command)[3:]
     assert words[words.index("--sweep") + 1] == str(path.relative_to(ROOT))
     assert Path(words[words.index("--cluster") + 1]).is_file()

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from commands import changed, protonet, write_yaml
-from metalit.cli import main
 from metalit.cluster.base import read_job
-from metalit.cluster.manage import states
+from metalit.commands.manage import states
+from metalit.main import main
 
 STOPPING = {
     "class_path": "lightning.pytorch.callbacks.EarlyStopping",
@@ -32,9 +32,7 @@ def test_early_stopped_training_that_is_queued_again_while_it_is_tested(tmp_path
     assert step < 400
     for _ in range(2):  # the script, as SLURM starts it again
         results.unlink()
-        done = subprocess.run(
-            ["bash", tmp_path / "run" / "job.sh", "-"], capture_output=True, text=True, check=False
-        )
+        done = subprocess.run(["bash", tmp_path / "run" / "job.sh", "-"], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         assert torch.load(last, weights_only=True)["global_step"] == step
         assert json.loads(results.read_text())["checkpoint"].endswith("best.ckpt")

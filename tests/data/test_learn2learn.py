@@ -55,9 +55,7 @@ def three(num_tasks=-1, noisy=False, **options):
 
 
 def module(tasksets=three, options=None, **settings):
-    return LearnToLearnTasksets(
-        tasksets, options, **{"ways": 3, "shots": 2, "queries": 3, "seed": 5, **settings}
-    )
+    return LearnToLearnTasksets(tasksets, options, **{"ways": 3, "shots": 2, "queries": 3, "seed": 5, **settings})
 
 
 def same(a, b):
@@ -203,7 +201,10 @@ def test_classes_named_by_strings_are_refused():
 @pytest.mark.parametrize(
     ("tasksets", "message"),
     [
-        ("no_such_module.make", "no_such_module.make.*cannot be imported.*import path of a function"),
+        (
+            "no_such_module.make",
+            "no_such_module.make, expected the import path of a function.*cannot be imported",
+        ),
         ("math.no_such_function", "math.no_such_function.*cannot be imported"),
         (lambda: three()[:2], "three learn2learn.data.Taskset"),
         (lambda: [1, 2, 3], "three learn2learn.data.Taskset"),
@@ -233,7 +234,7 @@ def test_a_task_that_does_not_fit_is_found_before_any_worker_starts():
 
 @needs_learn2learn
 def test_fewer_than_two_ways_are_refused():
-    with pytest.raises(ValueError, match=r"data\.ways is 1"):
+    with pytest.raises(ValueError, match="ways is 1"):
         module(ways=1)
 
 
@@ -244,10 +245,7 @@ def test_the_class_split_follows_split_seed_and_not_seed():
         random.shuffle(classes)
         data = import_learn2learn("data")
         whole = data.MetaDataset(as_learn2learn_dataset(numbered_store()))
-        parts = [
-            data.FilteredMetaDataset(whole, labels=labels)
-            for labels in (classes[:3], classes[3:6], classes[5:])
-        ]
+        parts = [data.FilteredMetaDataset(whole, labels=labels) for labels in (classes[:3], classes[3:6], classes[5:])]
         return [taskset(part) for part in parts]
 
     def training_classes(**settings):

@@ -64,9 +64,7 @@ def test_an_epoch_that_is_no_multiple_of_the_step_ends_after_it_and_loses_nothin
 @pytest.mark.parametrize("world_size", [2, 3, 4])
 def test_ranks_together_do_the_work_of_one(world_size):
     one = epochs(train_loader(tasks_per_batch=2 * world_size), 2)
-    ranks = [
-        epochs(train_loader(tasks_per_batch=2, rank=r, world_size=world_size), 2) for r in range(world_size)
-    ]
+    ranks = [epochs(train_loader(tasks_per_batch=2, rank=r, world_size=world_size), 2) for r in range(world_size)]
     assert [joined(parts) for parts in zip(*ranks, strict=True)] == one
 
 

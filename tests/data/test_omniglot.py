@@ -71,9 +71,7 @@ def test_rotations_are_turned_drawings_of_the_same_character(root):
 
 def test_strokes_are_255_on_0_and_where_they_were_drawn(root):
     drawn = images(root, rotations=False).reshape(4, 20, 28, 28)[1, 6]
-    original = np.asarray(
-        Image.open(io.BytesIO(read_zip(root / "images_background.zip")[ONE])), dtype=np.float64
-    )
+    original = np.asarray(Image.open(io.BytesIO(read_zip(root / "images_background.zip")[ONE])), dtype=np.float64)
     ink = np.kron(1 - original, np.ones((4, 4))).reshape(28, 15, 28, 15).mean((1, 3))
     assert np.corrcoef(ink.ravel(), drawn.numpy().ravel())[0, 1] > 0.9
     assert drawn.max() > 200
@@ -199,9 +197,7 @@ def test_a_damaged_member_is_named(root):
     packed = bytearray(path.read_bytes())
     packed[packed.index(ONE.encode()) + len(ONE) + 40] ^= 255
     path.write_bytes(packed)
-    with pytest.raises(
-        ValueError, match=r"images_background.zip is not a sound zip archive .*character02/0002_07.png"
-    ):
+    with pytest.raises(ValueError, match=r"images_background.zip is not a sound zip archive .*character02/0002_07.png"):
         images(root)
 
 
@@ -229,9 +225,7 @@ def test_a_bad_drawing_is_named(root, content, message):
 def test_missing_characters_are_counted(root):
     names = [name for name in read_zip(root / "images_background.zip") if "train/character03" in name]
     change(root, **dict.fromkeys(names))
-    with pytest.raises(
-        ValueError, match=r"train split .* has 4 characters, but only 3 of them.*train/character03"
-    ):
+    with pytest.raises(ValueError, match=r"train split .* has 4 characters, but only 3 of them.*train/character03"):
         images(root)
 
 
@@ -251,13 +245,9 @@ def test_archives_are_fetched_once(root, tmp_path_factory, monkeypatch):
     home = tmp_path_factory.mktemp("home")
     fetched = Omniglot(root=str(home), splits=str(root / "miniature-split")).load("train").items
     assert torch.equal(fetched, images(root))
-    assert sorted(file.name for file in (home / "omniglot").iterdir()) == [
-        f"{half}.zip" for half in omniglot.MD5
-    ]
+    assert sorted(file.name for file in (home / "omniglot").iterdir()) == [f"{half}.zip" for half in omniglot.MD5]
     monkeypatch.setattr(omniglot, "URL", "file:///nowhere/")
-    assert torch.equal(
-        Omniglot(root=str(home), splits=str(root / "miniature-split")).load("train").items, fetched
-    )
+    assert torch.equal(Omniglot(root=str(home), splits=str(root / "miniature-split")).load("train").items, fetched)
 
 
 def test_a_wrong_checksum_leaves_no_file(root, tmp_path_factory, monkeypatch):
@@ -395,10 +385,7 @@ print(int(data.load("train").items.long().sum()))
 def test_two_processes_that_start_together_both_succeed(root):
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     command = [sys.executable, "-c", TOGETHER, str(root)]
-    both = [
-        subprocess.Popen([*command, name], env=environment, stdout=subprocess.PIPE, text=True)
-        for name in "ab"
-    ]
+    both = [subprocess.Popen([*command, name], env=environment, stdout=subprocess.PIPE, text=True) for name in "ab"]
     printed = [process.communicate(timeout=120)[0].strip() for process in both]
     assert [process.returncode for process in both] == [0, 0]
     assert printed == [str(int(images(root).long().sum()))] * 2

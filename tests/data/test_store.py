@@ -14,9 +14,7 @@ from metalit.networks import Classifier
 
 @pytest.fixture
 def store():
-    return ClassStore.from_classes(
-        {"a": torch.tensor([[1.0], [2.0]]), "b": torch.tensor([[3.0], [4.0], [5.0]])}
-    )
+    return ClassStore.from_classes({"a": torch.tensor([[1.0], [2.0]]), "b": torch.tensor([[3.0], [4.0], [5.0]])})
 
 
 def test_from_classes_puts_class_after_class(store):

@@ -90,9 +90,7 @@ class ClassNumbers(ClassificationDataModule):
     """A data set in which an example is (the number of its class, its own number)."""
 
     def load(self, split):
-        first, sizes = {"train": (0, [6, 7, 8, 9, 10]), "val": (5, [8, 6, 7]), "test": (8, [9, 9, 6, 7])}[
-            split
-        ]
+        first, sizes = {"train": (0, [6, 7, 8, 9, 10]), "val": (5, [8, 6, 7]), "test": (8, [9, 9, 6, 7])}[split]
         sizes = np.array(sizes)
         numbers = torch.from_numpy(first + np.repeat(np.arange(len(sizes)), sizes))
         items = torch.stack([numbers, torch.arange(len(numbers))], dim=1)
@@ -161,14 +159,12 @@ def test_classes_and_examples_are_drawn_equally_often():
 
 
 def test_more_ways_than_classes_is_refused():
-    with pytest.raises(ValueError, match=r"ways is 8.*test split has only 7 classes"):
+    with pytest.raises(ValueError, match="ways is 8, expected at most 7, the classes of the test split"):
         make_stream("test", ways=8)
 
 
 def test_more_shots_and_queries_than_examples_is_refused():
-    with pytest.raises(
-        ValueError, match=r"class number 1 of the train split has only 6 examples for shots \+ queries = 7"
-    ):
+    with pytest.raises(ValueError, match="at most 6, not 7, for class number 1 of the train split"):
         make_stream(shots=3)
 
 

@@ -68,9 +68,7 @@ def two_ranks(tmp_path):
         env = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, paths)), "OMP_NUM_THREADS": "1"}
         command = [sys.executable, *LAUNCHERS[launcher], "fit", "--config", config, "--run_dir", "run"]
         with (tmp_path / "log").open("w") as log:
-            process = subprocess.Popen(
-                command, env=env, stdout=log, stderr=log, start_new_session=True, cwd=tmp_path
-            )
+            process = subprocess.Popen(command, env=env, stdout=log, stderr=log, start_new_session=True, cwd=tmp_path)
         started.append(process)
         files = [tmp_path / "rank0", tmp_path / "rank1"]
 
@@ -104,9 +102,7 @@ def test_the_other_rank_ends(launcher, killed, hangs, two_ranks, tmp_path):
         process, ranks = two_ranks(launcher, 1 - killed if hangs else None)
         killed_process, other = ranks[killed], ranks[1 - killed]
         os.kill(killed_process, signal.SIGKILL)
-        if (
-            killed_process == process.pid
-        ):  # the first rank is Lightning's launcher, and the other now an orphan
+        if killed_process == process.pid:  # the first rank is Lightning's launcher, and the other now an orphan
             process.wait()
             code = wait_for(lambda: exit_code(other), PATIENCE, "the other rank lives")
         else:

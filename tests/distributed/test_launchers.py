@@ -10,7 +10,7 @@ import torch
 
 import metalit
 from commands import protonet, write_yaml
-from metalit.cli import main
+from metalit.main import main
 from metalit.runs import common_new_folder
 from two_ranks import free_port
 

@@ -21,13 +21,20 @@ pytestmark = pytest.mark.slow  # all jobs are computed before the first test can
 EXACT = [name for name in JOBS if name not in (*BROKEN_JOBS, *OWN_LOADERS, "stopping")]
 
 
+def asked_for(items):
+    """The jobs that tests of this file look at: those of their rows, or all where a test has no row."""
+    rows = [getattr(item, "callspec", None) for item in items if item.path == Path(__file__)]
+    names = [row and row.params.get("name") for row in rows]
+    return list(JOBS) if None in names else sorted({*names})
+
+
 @pytest.fixture(scope="module")
-def two(tmp_path_factory):
-    """What each of two processes found in every job, and the folder they wrote to."""
+def two(tmp_path_factory, request):
+    """What each of two processes found in the jobs, and the folder they wrote to."""
     folder = tmp_path_factory.mktemp("two")
     paths = [Path(metalit.__file__).parents[1], Path(two_ranks.__file__).parent]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, paths)), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, two_ranks.__file__, str(folder)]
+    command = [sys.executable, two_ranks.__file__, str(folder), *asked_for(request.session.items)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(2)], folder
@@ -80,9 +87,7 @@ def test_each_task_is_trained_on_once(name, one, two):
 
     def in_turn(noted):
         steps = range(0, STEPS * half, half)
-        return [
-            task for step in steps for rank in (first, second) for task in rank[noted][step : step + half]
-        ]
+        return [task for step in steps for rank in (first, second) for task in rank[noted][step : step + half]]
 
     assert in_turn("index") == list(range(STEPS * TASKS))
     expected = one[0](name)["sums"]

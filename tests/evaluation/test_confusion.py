@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from commands import maml, write_yaml
-from metalit.cli import main
 from metalit.data.stream import ClassificationStream
 from metalit.evaluation import read_results
 from metalit.evaluation.confusion import count_confusions, write_confusion
+from metalit.main import main
 
 
 def stream(ways=3, queries=2):

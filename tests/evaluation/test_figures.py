@@ -12,10 +12,11 @@ from matplotlib.colors import same_color
 
 from metalit.data import Sinusoid
 from metalit.episode import Episode, Labelled
-from metalit.evaluation import Figures, Summary
+from metalit.evaluation import Figures
 from metalit.evaluation.episode_sheet import RIGHT, WRONG, episode_sheet, is_sheet_possible
 from metalit.evaluation.figures import adaptation, adaptation_curve, learning_curves
-from metalit.evaluation.training_log import TrainingLog
+from metalit.metrics import Summary
+from metalit.runs.training_log import TrainingLog
 
 
 def write_log(path, rows):
@@ -57,9 +58,7 @@ def test_a_part_may_start_with_the_validation_of_a_step_trained_before(tmp_path)
 
 def log_with(points: int) -> TrainingLog:
     rows = [{"step": i, "train/loss": 1.0 / i, "train/accuracy": 0.5} for i in range(1, points)]
-    validations = [
-        {"step": i, "val/loss": 0.5, "val/accuracy": i / 100, "val/accuracy_ci95": 0.05} for i in (10, 20)
-    ]
+    validations = [{"step": i, "val/loss": 0.5, "val/accuracy": i / 100, "val/accuracy_ci95": 0.05} for i in (10, 20)]
     return TrainingLog([*rows, *validations])
 
 
@@ -108,10 +107,7 @@ def test_adaptation_sorts_the_queries_and_shows_first_and_last_step():
             x, y = lines[label].get_data()
             assert (np.diff(x) > 0).all()
             np.testing.assert_allclose(y, factor * np.asarray(x), rtol=1e-6)
-        assert (
-            sorted(lines["support"].get_xdata().tolist())
-            == episode.support.x[task, :, 0].sort().values.tolist()
-        )
+        assert sorted(lines["support"].get_xdata().tolist()) == episode.support.x[task, :, 0].sort().values.tolist()
 
 
 def test_adaptation_without_steps_shows_one_prediction():
@@ -209,5 +205,5 @@ def test_a_trial_run_draws_nothing(make_trainer, regression, tmp_path):
 
 @pytest.mark.parametrize("wrong", [{"tasks": 0}, {"dpi": 0}])
 def test_wrong_arguments_are_refused(wrong):
-    with pytest.raises(ValueError, match=f"{next(iter(wrong))} of Figures is 0"):
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))} is 0"):
         Figures(**wrong)

@@ -133,9 +133,7 @@ def test_a_short_run_ends_with_its_only_line(make_trainer, images, show_on):
     output = show_on(io.StringIO)
     fit(make_trainer, images, EpisodeProgressBar())
     (line,) = output.getvalue().splitlines()
-    assert re.match(
-        r"Epoch 1, 10/10: loss [\d.]+, accuracy [01]\.\d{4}, val/accuracy [01]\.\d{4}±0\.\d{4}", line
-    )
+    assert re.match(r"Epoch 1, 10/10: loss [\d.]+, accuracy [01]\.\d{4}, val/accuracy [01]\.\d{4}±0\.\d{4}", line)
 
 
 def test_a_long_test_is_reported_in_lines(make_trainer, regression, show_on, monkeypatch):
@@ -162,7 +160,7 @@ def test_other_ranks_are_silent(make_trainer, regression, show_on, kind, monkeyp
 
 @pytest.mark.parametrize("name", ["refresh_seconds", "line_seconds"])
 def test_wrong_arguments_are_refused(name):
-    with pytest.raises(ValueError, match=f"{name} of EpisodeProgressBar is 0"):
+    with pytest.raises(ValueError, match=f"{name} is 0"):
         EpisodeProgressBar(**{name: 0.0})
 
 

@@ -9,15 +9,14 @@ import torch
 from rich.console import Console
 
 from metalit.evaluation import (
-    Evaluation,
     build_results,
     paired_difference,
     read_episodes,
     read_results,
     results_table,
-    summarise,
     write_results,
 )
+from metalit.metrics import Evaluation, summarise
 
 SETTING = {"data": "Sinusoid", "ways": 5, "shots": 1, "queries": 15, "data_seed": 0, "inner_steps": 2}
 VERSIONS = {"metalit": "1", "python": "3"}
@@ -47,9 +46,7 @@ def test_results_of_a_method_that_adapts_in_steps():
     final, before = results["metrics"]["accuracy"], results["metrics"]["accuracy_before_adaptation"]
     assert final == summarise(values.values["accuracy"][:, 2])._asdict()
     assert before == summarise(values.values["accuracy"][:, 0])._asdict()
-    assert set(results["metrics"]) == {
-        f"{m}{s}" for m in ("loss", "accuracy") for s in ("", "_before_adaptation")
-    }
+    assert set(results["metrics"]) == {f"{m}{s}" for m in ("loss", "accuracy") for s in ("", "_before_adaptation")}
 
 
 def test_results_of_a_method_without_steps():
@@ -170,9 +167,7 @@ def test_table_shows_metrics_steps_and_setting():
     mean, interval, _ = summarise(values.values["accuracy"][:, 2])
     assert f"{mean:.4f} ± {interval:.4f}" in line(lines, "accuracy  ")
     assert f"{mean:.4f} ± {interval:.4f}" in line(lines, "accuracy after step 2")
-    assert f"{summarise(values.values['accuracy'][:, 0]).mean:.4f}" in line(
-        lines, "accuracy before adaptation"
-    )
+    assert f"{summarise(values.values['accuracy'][:, 0]).mean:.4f}" in line(lines, "accuracy before adaptation")
     assert "15" in line(lines, "queries")
     assert "test, 20 episodes" in lines[0]
     assert not any("loss after step" in text for text in lines)

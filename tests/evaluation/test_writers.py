@@ -7,7 +7,8 @@ import pytest
 import torch
 
 import metalit
-from metalit.evaluation import PredictionWriter, ResultsWriter, read_episodes, read_results, summarise
+from metalit.evaluation import PredictionWriter, ResultsWriter, read_episodes, read_results
+from metalit.metrics import summarise
 
 
 def test_results_of_a_test(make_trainer, regression, tmp_path, capsys):
@@ -73,9 +74,7 @@ def test_predictions_in_classification(make_trainer, images, tmp_path, loader):
     logits = torch.cat([learner.evaluate(episode).predictions[:, -1] for episode in (first, second)])
     probability, prediction = logits.softmax(-1).max(-1)
     assert [int(row["prediction"]) for row in rows] == prediction.flatten().tolist()
-    assert [float(row["probability"]) for row in rows] == pytest.approx(
-        probability.flatten().tolist(), rel=1e-5
-    )
+    assert [float(row["probability"]) for row in rows] == pytest.approx(probability.flatten().tolist(), rel=1e-5)
     targets = torch.cat([first.query.y, second.query.y])
     assert [int(row["target"]) for row in rows] == targets.flatten().tolist()
 

@@ -1,5 +1,7 @@
 """The solver of support vector machines, against the conditions of optimality and scipy."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from scipy.optimize import minimize
 from metalit.functional import crammer_singer
 
 F64 = torch.float64
+solver = sys.modules["metalit.functional.crammer_singer"]  # the package has a function of that name
 
 
 def problem(ways, shots, spread, seed=0):
@@ -74,3 +77,16 @@ def test_half_precision_is_solved_in_float64():
     torch.testing.assert_close(
         found.double(), crammer_singer(kernel.float().double(), labels, 0.1), rtol=1e-6, atol=1e-8
     )
+
+
+def test_a_system_has_n_variables_and_a_multiplier_of_each_support_example(monkeypatch):
+    sizes, plain = set(), solver.solve
+
+    def noting(system, b):
+        sizes.add(system.shape)
+        return plain(system, b)
+
+    monkeypatch.setattr(solver, "solve", noting)
+    kernel, labels = problem(5, 2, 1.0)
+    crammer_singer(kernel, labels, 0.1)
+    assert sizes == {(6 * 10, 6 * 10)}  # (N + 1) S

@@ -6,7 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from metalit.functional import SGD, class_means, matching, scope, squared_euclidean, task_loss
+from metalit.functional import class_means, squared_euclidean, task_loss
+from metalit.tasks import matching, scope
+from metalit.update_rules import SGD
 
 
 def test_squared_distances_are_summed_over_dimensions():

@@ -48,9 +48,7 @@ def test_a_loss_of_zero_leaves_value_and_gradient_finite(measure):
 def test_generalised_entropy_has_the_others_as_limits():
     near = torch.tensor(1e-5, dtype=torch.float64).item()
     torch.testing.assert_close(generalised_entropy(LOSSES, 1 + near), theil(LOSSES), rtol=1e-4, atol=0)
-    torch.testing.assert_close(
-        generalised_entropy(LOSSES, near), generalised_entropy(LOSSES, 0.0), rtol=1e-4, atol=0
-    )
+    torch.testing.assert_close(generalised_entropy(LOSSES, near), generalised_entropy(LOSSES, 0.0), rtol=1e-4, atol=0)
     variation = LOSSES.var(correction=0) / LOSSES.mean() ** 2
     torch.testing.assert_close(generalised_entropy(LOSSES, 2.0), variation / 2)
 

@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from metalit import Labelled
-from metalit.functional import SGD, Adam, TaskContext, conjugate_gradient
-from metalit.functional.mini_batches import empty_queue, next_mini_batch
+from metalit.algorithms.gradient.mini_batches import empty_queue, next_mini_batch
+from metalit.functional import conjugate_gradient
+from metalit.tasks import TaskContext
+from metalit.update_rules import SGD, Adam
 
 F64 = torch.float64
 
@@ -80,9 +82,7 @@ def test_what_is_not_a_number_is_seen(system):
 
 def test_half_precision_is_solved_in_float32():
     matrix = torch.eye(6, dtype=torch.bfloat16) * 3
-    x, _ = conjugate_gradient(
-        lambda v: {"v": (matrix.float() @ v["v"])}, {"v": torch.ones(6, dtype=torch.bfloat16)}, 2
-    )
+    x, _ = conjugate_gradient(lambda v: {"v": (matrix.float() @ v["v"])}, {"v": torch.ones(6, dtype=torch.bfloat16)}, 2)
     assert x["v"].dtype == torch.float32
     torch.testing.assert_close(x["v"], torch.full((6,), 1 / 3))
 
@@ -104,7 +104,7 @@ def test_adam_is_that_of_torch(beta1):
 
 @pytest.mark.parametrize("settings", [{"lr": 0.0}, {"lr": 1.0, "beta1": 1.0}, {"lr": 1.0, "beta2": -0.1}])
 def test_impossible_settings_of_adam_are_refused(settings):
-    with pytest.raises(ValueError, match="must be"):
+    with pytest.raises(ValueError, match=r"is .*, expected a"):
         Adam(**settings)
     assert SGD(1.0).lr == 1.0
 

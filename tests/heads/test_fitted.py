@@ -55,9 +55,7 @@ def test_nothing_to_fit_is_the_start(task):
     torch.testing.assert_close(CosineClassifier(steps=0)(support, query, 3), expected)
 
 
-@pytest.mark.parametrize(
-    "settings", [{"steps": -1}, {"learning_rate": 0.0}, {"weight_decay": -1.0}, {"scale": 0.0}]
-)
+@pytest.mark.parametrize("settings", [{"steps": -1}, {"learning_rate": 0.0}, {"weight_decay": -1.0}, {"scale": 0.0}])
 def test_impossible_numbers_are_refused(settings):
     with pytest.raises(ValueError, match=f"{next(iter(settings))} is"):
         CosineClassifier(**settings)

@@ -31,9 +31,7 @@ def test_a_class_is_the_sum_of_its_shots():
 
 def test_loss_is_the_squared_error_of_scores():
     """With logits of 0 every score is 1/2, and so is every error."""
-    learner = RelationNetwork(
-        nn.Identity(), relation=nn.Sequential(nn.Flatten(), nn.Linear(8, 1), nn.Flatten(0))
-    )
+    learner = RelationNetwork(nn.Identity(), relation=nn.Sequential(nn.Flatten(), nn.Linear(8, 1), nn.Flatten(0)))
     for parameter in learner.parameters():
         nn.init.zeros_(parameter)
     x, y = torch.randn(2, 3, 1, 2, 2), torch.arange(3).expand(2, -1)
@@ -45,9 +43,7 @@ def test_shapes_are_those_of_the_authors_networks():
     """28 pixels become maps of 5; of those the relation module keeps one, so its first linear layer has 64 inputs."""
     network = ConvMaps()
     learner = RelationNetwork(network)
-    assert (
-        network(torch.rand(2, 1, 28, 28)).shape == (2, 64, 5, 5) == (2, network.channels, *[network.size] * 2)
-    )
+    assert network(torch.rand(2, 1, 28, 28)).shape == (2, 64, 5, 5) == (2, network.channels, *[network.size] * 2)
     assert learner.head.relation.head[0].in_features == 64
     assert learner.head.relation.blocks[0][0].in_channels == 128
 

@@ -8,8 +8,8 @@ from algorithms.test_battery import assert_same_gradient, double, meta_gradient
 from cases import DOMAINS
 from metalit import Engine, Episode, Labelled
 from metalit.algorithms import MatchingNetwork, PrototypicalNetwork
-from metalit.functional import TaskContext
 from metalit.heads import Cosine, FullContext, SquaredEuclidean, SupportAttention
+from metalit.tasks import TaskContext
 
 F64 = torch.float64
 
@@ -38,9 +38,7 @@ def test_with_one_shot_and_squared_distances_it_is_a_prototypical_network():
         PrototypicalNetwork(nn.Identity()),
     )
     torch.testing.assert_close(matching(episode).loss, prototypes(episode).loss)
-    torch.testing.assert_close(
-        matching(episode).predictions, prototypes(episode).predictions.log_softmax(dim=-1)
-    )
+    torch.testing.assert_close(matching(episode).predictions, prototypes(episode).predictions.log_softmax(dim=-1))
 
 
 def test_distant_examples_do_not_underflow():
@@ -114,5 +112,5 @@ def test_full_context_looks_at_the_support_set_as_often_as_it_says(steps, task):
 
 @pytest.mark.parametrize("settings", [{"features": 0}, {"features": 4, "steps": 0}])
 def test_impossible_numbers_are_refused(settings):
-    with pytest.raises(ValueError, match="must be at least 1"):
+    with pytest.raises(ValueError, match="expected at least 1"):
         FullContext(**settings)

@@ -39,9 +39,7 @@ def test_labels_are_smoothed_in_training_only():
     torch.testing.assert_close(learner.eval()(episode).loss, -log_p.diagonal(dim1=1, dim2=2).mean(dim=1))
 
 
-@pytest.mark.parametrize(
-    "settings", [{"cost": 0.0}, {"scale": -1.0}, {"iterations": 0}, {"label_smoothing": 1.0}]
-)
+@pytest.mark.parametrize("settings", [{"cost": 0.0}, {"scale": -1.0}, {"iterations": 0}, {"label_smoothing": 1.0}])
 def test_impossible_numbers_are_refused(settings):
     with pytest.raises(ValueError, match=f"{next(iter(settings))} is"):
         MetaOptNet(nn.Identity(), **settings)

@@ -93,10 +93,7 @@ def test_impossible_bounds_are_refused(bound, message):
 
 
 def test_mixed_modes_are_said():
-    assert (
-        batch_norm_mode(nn.Sequential(nn.BatchNorm2d(2), nn.BatchNorm2d(2, track_running_stats=False)))
-        == "mixed"
-    )
+    assert batch_norm_mode(nn.Sequential(nn.BatchNorm2d(2), nn.BatchNorm2d(2, track_running_stats=False))) == "mixed"
     assert batch_norm_mode(nn.Sequential(nn.BatchNorm2d(2), BatchRenorm2d(2))) == "mixed"
 
 
@@ -109,20 +106,20 @@ def test_the_memory_layout_changes_no_number():
 
 
 def test_small_images_are_refused():
-    with pytest.raises(ValueError, match="image_size is 15, but must be at least 16"):
+    with pytest.raises(ValueError, match="image_size is 15"):
         Conv4(image_size=15)
 
 
 @pytest.mark.parametrize(
     ("network", "settings", "message"),
     [
-        (Conv4, {"channels": 0}, "channels is 0, but must be at least 1"),
-        (Conv4, {"in_channels": -1}, "in_channels is -1, but must be at least 1"),
-        (MLP, {"inputs": 0}, "inputs is 0, but must be at least 1"),
-        (MLP, {"outputs": -3}, "outputs is -3, but must be at least 1"),
-        (MLP, {"hidden": [40, 0]}, r"hidden is \[40, 0\], but each width must be at least 1"),
-        (Classifier, {"body": MLP(), "ways": 0}, "ways is 0, but must be at least 1"),
-        (Classifier, {"body": MLP(), "features": 0}, "features is 0, but must be at least 1"),
+        (Conv4, {"channels": 0}, "channels is 0"),
+        (Conv4, {"in_channels": -1}, "in_channels is -1"),
+        (MLP, {"inputs": 0}, "inputs is 0"),
+        (MLP, {"outputs": -3}, "outputs is -3"),
+        (MLP, {"hidden": [40, 0]}, r"hidden is \[40, 0\]"),
+        (Classifier, {"body": MLP(), "ways": 0}, "ways is 0"),
+        (Classifier, {"body": MLP(), "features": 0}, "features is 0"),
     ],
 )
 def test_impossible_sizes_are_refused(network, settings, message):
@@ -133,14 +130,14 @@ def test_impossible_sizes_are_refused(network, settings, message):
 @pytest.mark.parametrize(
     ("network", "shape", "message"),
     [
-        (Conv4(channels=2), (1, 3, 28, 28), "in_channels is 1, but the images have 3"),
-        (Conv4(channels=2), (1, 1, 84, 84), "image_size is 28, but the images are 84x84"),
+        (Conv4(channels=2), (1, 3, 28, 28), "in_channels is 1"),
+        (Conv4(channels=2), (1, 1, 84, 84), "image_size is 28"),
         (
             Conv4(channels=2, downsample="stride"),
             (1, 1, 28, 20),
-            "image_size is 28, but the images are 28x20",
+            "image_size is 28",
         ),
-        (MLP(inputs=2), (4, 3), "inputs is 2, but the data have 3 numbers each"),
+        (MLP(inputs=2), (4, 3), "inputs is 2"),
     ],
 )
 def test_data_of_another_shape_are_refused(network, shape, message):

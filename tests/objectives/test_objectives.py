@@ -96,9 +96,7 @@ def first_gradient(domain, objective, engine):
 @pytest.mark.parametrize("objective", WEIGHTED)
 @pytest.mark.parametrize("engine", [Engine("vmap"), Engine(chunk_size=3)], ids=["vmap", "chunked"])
 def test_engine_settings_change_no_number(objective, engine):
-    found, expected = (
-        first_gradient("glyphs", objective(weight=0.5), each) for each in (engine, Engine("loop"))
-    )
+    found, expected = (first_gradient("glyphs", objective(weight=0.5), each) for each in (engine, Engine("loop")))
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-10)
 
 
@@ -106,9 +104,7 @@ def test_engine_settings_change_no_number(objective, engine):
 @pytest.mark.sample(3)
 def test_compiling_changes_no_number(objective):
     compiled = Engine(compile=True, compile_backend="aot_eager")
-    found, expected = (
-        first_gradient("sinusoid", objective(weight=0.5), each) for each in (compiled, Engine("loop"))
-    )
+    found, expected = (first_gradient("sinusoid", objective(weight=0.5), each) for each in (compiled, Engine("loop")))
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-10)
 
 
@@ -183,9 +179,7 @@ def test_contrastive_hinge_by_hand():
     axes = torch.eye(2)
     assert contrastive(ContrastiveAdaptation(1.0, margin=0.9), axes, 5 * axes).item() == 0
     assert contrastive(ContrastiveAdaptation(1.0, margin=1.5), axes, 5 * axes).item() == pytest.approx(0.5)
-    assert contrastive(ContrastiveAdaptation(1.0, margin=0.5), axes, axes.flip(0)).item() == pytest.approx(
-        0.5
-    )
+    assert contrastive(ContrastiveAdaptation(1.0, margin=0.5), axes, axes.flip(0)).item() == pytest.approx(0.5)
 
 
 def test_contrastive_terms_pull_one_task_together_and_tasks_apart():

@@ -3,12 +3,13 @@
 import os
 
 import pytest
-import wandb
 
 
 @pytest.fixture
 def no_account(monkeypatch, tmp_path):
     """No account, no settings of the user's, and no service of W&B's before or after."""
+    import wandb  # a second, at collection too
+
     for name in os.environ:
         if name.startswith("WANDB_"):
             monkeypatch.delenv(name)

@@ -15,6 +15,4 @@ class EpisodeLog(L.Callback):
     def on_train_batch_end(self, trainer, learner, outputs, batch, batch_idx):
         sums = batch.support.x.double().flatten(1).sum(1).tolist()
         with (self.folder / f"rank{trainer.global_rank}-{os.getpid()}.log").open("a") as file:
-            file.writelines(
-                f"{task} {value!r}\n" for task, value in zip(batch.index.tolist(), sums, strict=True)
-            )
+            file.writelines(f"{task} {value!r}\n" for task, value in zip(batch.index.tolist(), sums, strict=True))

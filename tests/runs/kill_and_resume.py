@@ -44,9 +44,7 @@ STEPS_PER_SECOND = {
 }  # roughly, on one core: two minutes need not be exact
 
 GENERATORS = {
-    "MetaGANMAML": {
-        "generator": {"class_path": "metalit.networks.ImageGenerator", "init_args": {"channels": 8}}
-    }
+    "MetaGANMAML": {"generator": {"class_path": "metalit.networks.ImageGenerator", "init_args": {"channels": 8}}}
 }
 
 
@@ -93,9 +91,7 @@ class Kind(NamedTuple):
 # five epochs; so that batch norm has an epoch of its own in the end
 IN_EPOCHS = {"max_steps": -1, "max_epochs": 5}
 PLATEAU = {"class_path": "ReduceLROnPlateau", "init_args": {"patience": 0, "threshold": 0.5}}
-KINDS = {
-    f"{name.lower()}-{workers}": Kind(name, workers) for name, workers in product(ALGORITHMS, WORKERS)
-} | {
+KINDS = {f"{name.lower()}-{workers}": Kind(name, workers) for name, workers in product(ALGORITHMS, WORKERS)} | {
     "stopping": Kind(callback=("EarlyStopping", {"monitor": "val/loss", "min_delta": 9.0, "patience": 3})),
     "plateau": Kind(model={"lr_scheduler": PLATEAU, "lr_scheduler_interval": "epoch"}),
     "ema": Kind(callback=("EMAWeightAveraging", {"decay": 0.9})),
@@ -218,9 +214,7 @@ def same(one: Any, other: Any) -> bool:
     """Whether two nested values are equal, tensors bit by bit."""
     (left, left_shape), (right, right_shape) = tree_flatten(one), tree_flatten(other)
     pairs = zip(left, right, strict=True)
-    return left_shape == right_shape and all(
-        torch.equal(a, b) if isinstance(a, Tensor) else a == b for a, b in pairs
-    )
+    return left_shape == right_shape and all(torch.equal(a, b) if isinstance(a, Tensor) else a == b for a, b in pairs)
 
 
 def step_of(folder: Path) -> int:
@@ -272,9 +266,7 @@ def kills_of(name: str, folder: Path, args: argparse.Namespace, draw: random.Ran
 
 def main() -> int:
     """Return 0 if every killed run ended as the undisturbed one."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=5, help="kills of each kind of run")
     parser.add_argument("--seconds", type=float, default=120, help="how long a run takes, roughly")
     parser.add_argument("--steps", type=int, help="steps of a run, instead of --seconds")

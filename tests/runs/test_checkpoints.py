@@ -15,7 +15,8 @@ from lightning import Trainer
 from cases import DOMAINS
 from commands import changed, complaint, maml, protonet, write_yaml
 from metalit.algorithms import MAML
-from metalit.cli import MetalitCLI, command_line, main
+from metalit.cli import MetalitCLI, command_line
+from metalit.main import main
 from metalit.runs import RunCheckpoint, check_checkpoint, keep_old, resolve_checkpoint
 from metalit.runs.checkpoint_files import AtomicCheckpointIO, is_intact
 
@@ -70,9 +71,7 @@ def fit(tmp_path, monkeypatch):
 def assert_same_state(expected, found):
     assert found["global_step"] == expected["global_step"]
     assert found["state_dict"].keys() == expected["state_dict"].keys()
-    assert all(
-        torch.equal(found["state_dict"][name], value) for name, value in expected["state_dict"].items()
-    )
+    assert all(torch.equal(found["state_dict"][name], value) for name, value in expected["state_dict"].items())
 
 
 def load(folder, keyword="last"):
@@ -138,15 +137,11 @@ def test_last_is_kept_up_when_nothing_improves(fit, tmp_path):
 
 
 def test_training_out_of_time_leaves_best_and_last(fit, tmp_path):
-    settings = changed(
-        maml(), {"trainer.max_time": "00:00:00:01", "data.init_args.episodes_per_epoch": 100_000}
-    )
+    settings = changed(maml(), {"trainer.max_time": "00:00:00:01", "data.init_args.episodes_per_epoch": 100_000})
     witness = fit(settings, "run", -1)
     last = witness.steps[-1][0]
     assert witness.validations == [last]
-    assert (
-        load(tmp_path / "run", "last")["global_step"] == load(tmp_path / "run", "best")["global_step"] == last
-    )
+    assert load(tmp_path / "run", "last")["global_step"] == load(tmp_path / "run", "best")["global_step"] == last
 
 
 def test_best_is_what_validation_says(fit, tmp_path):
@@ -236,9 +231,7 @@ def test_a_damaged_last_is_replaced_by_the_one_before_it(damage, fit, tmp_path):
         last.write_bytes(content[: len(content) // 2])
     else:
         weights = max(load(tmp_path / "run")["state_dict"].values(), key=torch.numel)
-        content[content.index(weights.numpy().tobytes())] ^= (
-            1  # between the records are bytes that nobody checks
-        )
+        content[content.index(weights.numpy().tobytes())] ^= 1  # between the records are bytes that nobody checks
         last.write_bytes(content)
     assert not is_intact(last)
     with pytest.warns(UserWarning, match=r"last.ckpt is (damaged|missing): going on from \S+previous.ckpt"):
@@ -260,9 +253,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before_it(tmp_path, 
     path, files = tmp_path / "last.ckpt", AtomicCheckpointIO()
     files.save_checkpoint({"value": 1}, path)
     monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-    with pytest.raises(
-        OSError, match=r"could not be written \(No space left on device\); \S+last.ckpt is as it was"
-    ):
+    with pytest.raises(OSError, match=r"could not be written \(No space left on device\); \S+last.ckpt is as it was"):
         files.save_checkpoint({"value": 2}, path)
     assert torch.load(path)["value"] == 1
     assert [p.name for p in tmp_path.iterdir()] == ["last.ckpt"]
@@ -382,9 +373,7 @@ def test_a_loss_that_is_not_finite_leaves_the_state_before_it(fit, tmp_path, cap
     fit(changed(settings, {"checkpoint.every_n_steps": 1}), "run", 1)
     last = (tmp_path / "run" / "checkpoints" / "last.ckpt").read_bytes()
     message = complaint(capsys, lambda: fit(settings, "run", 4, "--ckpt_path", "last"))
-    assert re.match(
-        r"the meta-(loss is \w+|gradient is not finite) at step 1 \(training episodes [\d, -]+\)", message
-    )
+    assert re.match(r"the meta-(loss is \w+|gradient is not finite) at step 1 \(training episodes [\d, -]+\)", message)
     assert (tmp_path / "run" / "checkpoints" / "last.ckpt").read_bytes() == last
     failed = load(tmp_path / "run", "failed")
     assert failed["global_step"] == 1

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from commands import changed, complaint, maml, write_yaml
-from metalit.cli import main
+from metalit.main import main
 from metalit.runs import RunCheckpoint, checkpoint_files
 from miniature import write_omniglot
 
@@ -26,11 +26,7 @@ def disk(tmp_path):
     folder = tmp_path / "disk"
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={ENOUGH}", "tmpfs", str(folder)]
-    if (
-        os.geteuid() != 0
-        or shutil.which("mount") is None
-        or subprocess.run(mount, capture_output=True).returncode
-    ):
+    if os.geteuid() != 0 or shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("needs the right to mount a file system")
     yield folder
     make_writable(folder)
@@ -149,9 +145,7 @@ def test_read_only_file_system_at_the_start(fit, disk, capsys):
     before = checkpoints(disk / "run")
     make_read_only(disk)
     line = complaint(capsys, lambda: fit(disk / "run", 4))
-    assert (
-        line == f"run_dir: {disk}/run cannot be written, for {disk}/run is read-only; name another --run_dir"
-    )
+    assert line == f"run_dir: {disk}/run cannot be written, for {disk}/run is read-only; name another --run_dir"
     assert checkpoints(disk / "run") == before
 
 
@@ -193,9 +187,7 @@ def test_full_disk_when_the_best_is_written_leaves_the_last(fit, tmp_path, capsy
 def test_run_folder_that_vanishes_in_training(fault, logger, fit, tmp_path, capsys, monkeypatch):
     run = tmp_path / "run"
     fit(run, 2, "--trainer.logger", logger)
-    vanish = (
-        partial(shutil.rmtree, run) if fault == "removed" else partial(run.rename, tmp_path / "elsewhere")
-    )
+    vanish = partial(shutil.rmtree, run) if fault == "removed" else partial(run.rename, tmp_path / "elsewhere")
     with monkeypatch.context() as patch:
         before_saving(patch, vanish)
         line = complaint(capsys, lambda: fit(run, 8, "--trainer.logger", logger))
@@ -218,9 +210,7 @@ def test_damaged_last_with_nothing_before_it(content, damage, fit, tmp_path, cap
     last.write_bytes(content)
     start = f"{last} is {damage}, and there is no previous.ckpt to go on from: "
     line = complaint(capsys, lambda: fit(run, 4))
-    assert line == (
-        f"{start}go on from the best, --ckpt_path {best}, or remove {last} to start from the beginning"
-    )
+    assert line == (f"{start}go on from the best, --ckpt_path {best}, or remove {last} to start from the beginning")
     best.unlink()
     assert complaint(capsys, lambda: fit(run, 4)) == f"{start}remove it to start from the beginning"
     last.unlink()
@@ -295,8 +285,6 @@ def test_corrupt_cache_is_made_anew(fit_omniglot, data):
     (cache,) = (data / "metalit-cache").iterdir()
     whole = cache.read_bytes()
     cache.write_bytes(whole[: len(whole) // 2])
-    again = torch.load(fit_omniglot(2, "again") / "checkpoints" / "last.ckpt", weights_only=True)[
-        "state_dict"
-    ]
+    again = torch.load(fit_omniglot(2, "again") / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     assert all(torch.equal(value, again[name]) for name, value in weights.items())
     assert len(cache.read_bytes()) == len(whole)

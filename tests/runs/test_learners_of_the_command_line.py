@@ -8,7 +8,8 @@ import torch
 
 from commands import changed, complaint, maml, protonet, write_yaml
 from metalit.algorithms import MAML
-from metalit.cli import MetalitCLI, main
+from metalit.cli import MetalitCLI
+from metalit.main import main
 
 SWA = {"class_path": "StochasticWeightAveraging", "init_args": {"swa_lrs": 0.01, "swa_epoch_start": 1}}
 EMA = {"class_path": "EMAWeightAveraging", "init_args": {"decay": 0.9}}
@@ -40,9 +41,7 @@ def run(tmp_path, monkeypatch):
 @pytest.mark.parametrize("way", [copy.deepcopy, lambda learner: pickle.loads(pickle.dumps(learner))])
 def test_learner_can_be_copied_after_training(way, mapping, run):
     learner = run("fit", maml(lr_scheduler=HALVING, engine={"mapping": mapping})).model
-    learner._compiled[learner.engine] = lambda: (
-        None
-    )  # a compiled function cannot be pickled, no more than this one
+    learner._compiled[learner.engine] = lambda: None  # a compiled function cannot be pickled, no more than this one
     again = way(learner)
     assert not again._compiled
     assert all(torch.equal(value, again.state_dict()[name]) for name, value in learner.state_dict().items())
@@ -51,15 +50,11 @@ def test_learner_can_be_copied_after_training(way, mapping, run):
     assert made["lr_scheduler"]["scheduler"].step_size == 1
 
 
-@pytest.mark.filterwarnings(
-    "ignore"
-)  # of Lightning's: a device that is not in config.yaml; averages in a test
+@pytest.mark.filterwarnings("ignore")  # of Lightning's: a device that is not in config.yaml; averages in a test
 @pytest.mark.parametrize("callback", [SWA, EMA], ids=["swa", "ema"])
 @pytest.mark.slow
 def test_weights_are_averaged_from_the_command_line(callback, run, tmp_path):
-    settings = changed(
-        maml(), {"trainer.callbacks": [callback], "trainer.max_steps": None, "trainer.max_epochs": 3}
-    )
+    settings = changed(maml(), {"trainer.callbacks": [callback], "trainer.max_steps": None, "trainer.max_epochs": 3})
     learner = run("fit", settings).model
     last = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     trained = run("fit", changed(settings, {"trainer.callbacks": None}), folder="plain").model.state_dict()
@@ -80,10 +75,10 @@ def test_plateau_in_what_is_not_measured_is_refused(run, capsys):
     settings = maml(lr_scheduler=changed(PLATEAU, {"init_args.monitor": "val/acc"}))
     line = complaint(capsys, lambda: run("fit", settings))
     assert line.startswith(
-        "model.lr_scheduler.monitor is val/acc, but validation logs val/accuracy, val/loss"
+        "model.lr_scheduler.monitor is val/acc, expected a metric that validation logs: val/accuracy, val/loss"
     )
     settings = maml(lr_scheduler=PLATEAU, lr_scheduler_interval="step")
-    assert "ReduceLROnPlateau looks at val/loss" in complaint(capsys, lambda: run("fit", settings))
+    assert "model.lr_scheduler_interval is step, expected epoch" in complaint(capsys, lambda: run("fit", settings))
 
 
 def test_checkpoint_of_another_method_is_refused(run, tmp_path, capsys):
@@ -113,9 +108,7 @@ def test_checkpoint_that_does_not_name_its_method_is_taken(run, tmp_path):
 
 def test_overfitting_a_batch_repeats_its_episodes(run, monkeypatch):
     seen = []
-    settings = changed(
-        maml(), {"trainer.max_steps": None, "trainer.max_epochs": 3, "trainer.overfit_batches": 1}
-    )
+    settings = changed(maml(), {"trainer.max_steps": None, "trainer.max_epochs": 3, "trainer.overfit_batches": 1})
     training_step = MAML.training_step
 
     def noting(self, episode, batch_idx):

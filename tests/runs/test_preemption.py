@@ -14,7 +14,7 @@ import torch
 
 from commands import changed, maml, write_yaml
 from interruptions import interrupted, notes_of
-from metalit.cli import main
+from metalit.main import main
 from metalit.runs.checkpoint_files import AtomicCheckpointIO
 from metalit.runs.preemption import (
     SIGNALS,
@@ -78,10 +78,7 @@ class Run:
         texts = [path.read_text().splitlines() for path in self.folder.glob("metrics*.csv")]
         rows = [row for text in texts for row in csv.DictReader(text)]
         return sorted(
-            (int(row["step"]), name, row[name])
-            for row in rows
-            for name in row
-            if row[name] and "loss" in name
+            (int(row["step"]), name, row[name]) for row in rows for name in row if row[name] and "loss" in name
         )
 
 
@@ -192,9 +189,7 @@ def test_a_test_is_cut_short(tmp_path, caplog):
 
 def test_without_checkpoints_nothing_is_queued_again(in_slurm, tmp_path, caplog):
     settings = changed(SETTINGS, {"trainer.enable_checkpointing": False})
-    assert Run(tmp_path / "run").is_stopped(
-        settings, interrupted("on_train_batch_end", 2, signals=["SIGUSR1"])
-    )
+    assert Run(tmp_path / "run").is_stopped(settings, interrupted("on_train_batch_end", 2, signals=["SIGUSR1"]))
     assert "Stopped by SIGUSR1: nothing is saved; the same command begins anew" in caplog.text
     assert in_slurm() == []
 
@@ -204,9 +199,7 @@ def in_slurm(tmp_path, monkeypatch):
     """This process as the only one of a SLURM job; a function that returns the calls of scontrol."""
     calls, program = tmp_path / "calls", tmp_path / "bin" / "scontrol"
     program.parent.mkdir()
-    program.write_text(
-        f'#!/bin/sh\necho "$@" >>{calls}\n[ "$2" != 13 ] || {{ echo "no such job" >&2; exit 1; }}\n'
-    )
+    program.write_text(f'#!/bin/sh\necho "$@" >>{calls}\n[ "$2" != 13 ] || {{ echo "no such job" >&2; exit 1; }}\n')
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
     variables = {

@@ -74,9 +74,7 @@ def sequential(optimizer, start_factor):
     ids=["cosine", "step", "multistep", "onecycle", "sequential", "chained"],
 )
 @pytest.mark.sample(2)
-def test_settings_of_a_schedule_win_as_if_they_had_been_so_from_the_beginning(
-    before, after, interval, tmp_path
-):
+def test_settings_of_a_schedule_win_as_if_they_had_been_so_from_the_beginning(before, after, interval, tmp_path):
     common = {"optimizer": partial(SGD, lr=0.01, momentum=0.9), "lr_scheduler_interval": interval}
     groups(tmp_path / "run", 4, lr_scheduler=before, **common)
     found = groups(tmp_path / "run", 6, lr_scheduler=after, **common)

@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 import time
-from collections import Counter
 from pathlib import Path
 
 import lightning as L
@@ -14,13 +13,12 @@ import pytest
 
 from commands import changed, maml, protonet, write_yaml
 from metalit.algorithms import PrototypicalNetwork
-from metalit.cli import main
 from metalit.data import Glyphs
 from metalit.evaluation import read_results
-from metalit.evaluation.training_log import TrainingLog
+from metalit.main import main
 from metalit.networks import Conv4
 from metalit.runs import WandbLogger
-from metalit.runs.wandb_record import RECORD_FILE, RunRecord
+from metalit.runs.training_log import TrainingLog
 from runs.wandb_files import STEP, read_parts
 
 ROOT = Path(__file__).parents[2]
@@ -32,24 +30,18 @@ def settings_with_wandb(tmp_path, settings, **changes):
     return write_yaml(tmp_path / "config.yaml", changed(settings, {"trainer.logger": LOGGER, **changes}))
 
 
-def assert_sent_once(run_dir, parts, kills=0):
-    """The parts are one run, and hold each row of metrics.csv once; a kill may have cost that file a row."""
-    (run_id,) = {part.run.run_id for part in parts}
-    assert RunRecord(run_dir, "other").id == run_id
-    rows = [row for part in parts for row in part.rows]
-    numbers = [number for number, _ in rows]
-    assert numbers == sorted(set(numbers))
-    cells = Counter(
-        (name, row[STEP]) for _, row in rows for name in row if name.startswith(("train/", "val/"))
-    )
-    assert set(cells.values()) == {1}
+def the_part(run_dir):
+    """Return the one part that there is to send, which holds each row of metrics.csv once."""
+    (part,) = read_parts(run_dir)
+    assert part.run.run_id == (run_dir / "wandb.id").read_text().split()[0]
+    names = {name for _, row in part.rows for name in row if name.startswith(("train/", "val/"))}
+    assert {"train/loss", "val/loss"} <= names
     log = TrainingLog.read(run_dir / "metrics.csv")
-    for name in {name for name, _ in cells}:
-        sent = [(row[STEP], row[name]) for _, row in rows if name in row]
+    for name in names:
         curve = log.curve(name)
         logged = list(zip(curve.steps, curve.values, strict=True))
-        assert [row for row in sent if row in logged] == logged, name
-        assert len(sent) - len(logged) <= kills, name
+        assert [(row[STEP], row[name]) for _, row in part.rows if name in row] == logged, name
+    return part
 
 
 def test_run_resume_and_test_are_one_run(tmp_path, monkeypatch):
@@ -62,38 +54,34 @@ def test_run_resume_and_test_are_one_run(tmp_path, monkeypatch):
     main(["fit", *common, "--trainer.max_steps=2"])
     shutil.copy(last, early)
     main(["fit", *common, "--trainer.max_steps=5", "--ckpt_path=last"])
-    assert_sent_once(run_dir, read_parts(run_dir))
     shutil.copy(early, last)  # as if it had been killed at step 5, with a checkpoint of step 2
     main(["fit", *common, "--trainer.max_steps=8", "--ckpt_path=last"])
+    fit = the_part(run_dir)
     main(["test", *common, "--ckpt_path=best"])
+    part = the_part(run_dir)
 
-    *fits, test = parts = read_parts(run_dir)
-    assert len(fits) == 3
-    assert_sent_once(run_dir, parts)
-    assert {part.run.run_group for part in parts} == {"a-sweep"}
-    assert {part.run.project for part in parts} == {"tests"}
-    for part in parts:
-        assert part.config["model"]["class_path"] == "metalit.algorithms.MAML"
-        assert part.config["code"]["metalit"]
-        assert set(part.tags) == {"MAML", "Glyphs"}
-    assert_media_and_results(run_dir, fits[-1], test)
+    assert part.run.run_id == fit.run.run_id
+    assert (part.run.run_group, part.run.project) == ("a-sweep", "tests")
+    assert part.config["model"]["class_path"] == "metalit.algorithms.MAML"
+    assert part.config["code"]["metalit"]
+    assert set(part.tags) == {"MAML", "Glyphs"}
+    assert [row[STEP] for _, row in part.rows if "train/loss" in row] == list(range(8))
+    assert_media_and_results(run_dir, part)
 
 
-def assert_media_and_results(run_dir, fit, test):
+def assert_media_and_results(run_dir, part):
     results = read_results(run_dir)
     for name, summary in results["metrics"].items():
-        assert test.summary[f"test/{name}"] == pytest.approx(summary["mean"])
-        assert test.summary[f"test/{name}_ci95"] == pytest.approx(summary["ci95"])
-    assert test.summary["test/episodes"] == results["episodes"]
-    assert test.summary["val/accuracy"] == fit.summary["val/accuracy"]
-    media = {name: value for _, row in [*fit.rows, *test.rows] for name, value in row.items()}
+        assert part.summary[f"test/{name}"] == pytest.approx(summary["mean"])
+        assert part.summary[f"test/{name}_ci95"] == pytest.approx(summary["ci95"])
+    assert part.summary["test/episodes"] == results["episodes"]
+    assert part.summary["val/accuracy"] == [row for _, row in part.rows if "val/accuracy" in row][-1]["val/accuracy"]
+    media = {name: value for _, row in part.rows for name, value in row.items()}
     for figure in ("learning_curves", "episode", "adaptation_curve"):
-        path = (
-            (fit if figure == "learning_curves" else test).folder / "files" / media[f"figures/{figure}.path"]
-        )
+        path = part.folder / "files" / media[f"figures/{figure}.path"]
         assert path.read_bytes() == (run_dir / f"{figure}.png").read_bytes()
     adaptation, confusion = (
-        json.loads((test.folder / "files" / media[f"test/{table}.path"]).read_text())
+        json.loads((part.folder / "files" / media[f"test/{table}.path"]).read_text())
         for table in ("adaptation", "confusion")
     )
     assert [row[1:3] for row in adaptation["data"] if row[0] == "accuracy"] == [
@@ -107,7 +95,7 @@ def test_one_word_on_the_command_line_is_enough(tmp_path):
     run_dir = tmp_path / "run"
     config = write_yaml(tmp_path / "config.yaml", protonet())
     main(["fit", "--config", config, "--run_dir", str(run_dir), "--trainer.logger=metalit.runs.WandbLogger"])
-    assert_sent_once(run_dir, read_parts(run_dir))
+    assert the_part(run_dir)
     assert (run_dir / "learning_curves.png").exists()
     assert not (run_dir / "tensorboard").exists()
 
@@ -118,16 +106,7 @@ def test_quick_check_leaves_nothing(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_fit_and_test_of_one_trainer(tmp_path, fitted):
-    parts = read_parts(tmp_path)
-    assert len(parts) == 2
-    assert len({part.run.run_id for part in parts}) == 1
-    assert parts[1].summary["test/accuracy"] == pytest.approx(fitted["test/accuracy"])
-
-
-@pytest.fixture
-def fitted(tmp_path):
-    """What a test says after a fit by the same trainer, from Python."""
+def test_fit_and_test_of_one_trainer(tmp_path):
     data = Glyphs(classes=8, eval_classes=5, queries=2, episodes_per_epoch=8, val_episodes=4, test_episodes=4)
     quiet = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
     trainer = L.Trainer(
@@ -136,7 +115,10 @@ def fitted(tmp_path):
     )  # fmt: skip
     learner = PrototypicalNetwork(Conv4(channels=4, batch_norm="running"))
     trainer.fit(learner, data)
-    return trainer.test(learner, data, verbose=False)[0]
+    (tested,) = trainer.test(learner, data, verbose=False)
+    fit, test = read_parts(tmp_path)
+    assert fit.run.run_id == test.run.run_id
+    assert test.summary["test/accuracy"] == pytest.approx(tested["test/accuracy"])
 
 
 @pytest.mark.slow
@@ -146,28 +128,29 @@ def test_killed_run_goes_on_as_one(tmp_path):
     config = settings_with_wandb(tmp_path, protonet(), **slow)
     command = [sys.executable, str(ROOT / "train.py"), "fit", "--config", config, "--run_dir", str(run_dir)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")}
+    steps = 0
     for kill in (1, 2):
         process = subprocess.Popen([*command, "--ckpt_path=last"], env=environment)
         try:
-            while process.poll() is None and (count_parts(run_dir) < kill or count_notes(run_dir) < 30):
+            until = time.monotonic() + 300
+            while process.poll() is None and (count_parts(run_dir) < kill or last_step(run_dir) < steps + 20):
+                assert time.monotonic() < until
                 time.sleep(0.05)
             assert process.poll() is None
         finally:
             process.kill()
             process.wait()
-    until = RunRecord(run_dir, "other").last_step() + 10
-    main([*command[2:], "--ckpt_path=last", f"--trainer.max_steps={until}"])
+        steps = last_step(run_dir)
+    main([*command[2:], "--ckpt_path=last", f"--trainer.max_steps={steps + 10}"])
 
-    (part,) = read_parts(run_dir)  # those that were killed are set aside, and all of theirs is in this one
-    assert_sent_once(run_dir, [part], kills=2)
+    part = the_part(run_dir)  # those that were killed are set aside
     assert len(list((run_dir / "wandb").glob("*/*.incomplete"))) == 2
-    assert [row[STEP] for _, row in part.rows if "train/loss" in row] == list(range(until))
+    assert [row[STEP] for _, row in part.rows if "train/loss" in row] == list(range(steps + 10))
 
 
 def count_parts(run_dir):
     return len(list((run_dir / "wandb").glob("offline-run-*")))
 
 
-def count_notes(run_dir):
-    record = run_dir / RECORD_FILE
-    return len(record.read_text().splitlines()) if record.exists() else 0
+def last_step(run_dir):
+    return int(max(TrainingLog.read(run_dir / "metrics.csv").curve("train/loss").steps, default=0))

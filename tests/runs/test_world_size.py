@@ -32,9 +32,7 @@ def test_every_episode_is_trained_on_once_over_1_2_and_1_processes(tmp_path):
     settings = changed(
         maml(),
         {
-            "trainer.callbacks": [
-                {"class_path": "episode_log.EpisodeLog", "init_args": {"folder": str(log)}}
-            ],
+            "trainer.callbacks": [{"class_path": "episode_log.EpisodeLog", "init_args": {"folder": str(log)}}],
             "trainer.logger": False,
             "trainer.accelerator": "cpu",
             "trainer.max_steps": None,

@@ -3,10 +3,10 @@
 import json
 import struct
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import wandb
-from wandb.proto.wandb_internal_pb2 import Record
+if TYPE_CHECKING:
+    from wandb.proto.wandb_internal_pb2 import Record
 
 STEP = "trainer/global_step"
 FILE_HEADER, BLOCK, CHUNK_HEADER = 7, 32768, 7
@@ -35,6 +35,8 @@ class Part(NamedTuple):
 
 def read_parts(run_dir: Path) -> list[Part]:
     """Return all parts in a run folder, in the order in which they were begun."""
+    import wandb  # a second, at collection too
+
     wandb.teardown()  # its service may still be writing when a run has been finished
     files = (run_dir / "wandb").glob("*run-*/*.wandb")  # but not the link to the latest
     return sorted(map(read_part, files), key=lambda part: part.run.start_time.ToNanoseconds())
@@ -62,8 +64,10 @@ def items(listed: Any) -> dict[str, Any]:
     return {item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in listed}
 
 
-def records(path: Path) -> list[Record]:
+def records(path: Path) -> "list[Record]":
     """Return all records that are whole: a run that was killed may have cut the last one."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
     data, position, body, found = path.read_bytes(), FILE_HEADER, b"", []
     while position + CHUNK_HEADER <= len(data):
         if BLOCK - position % BLOCK < CHUNK_HEADER:  # too little is left of the block for a chunk

@@ -1,4 +1,8 @@
-"""Meta-learning algorithms, one final class a file; each family exports its own."""
+"""Meta-learning algorithms.
+
+The rule of this room: one final class a file, which says what happens on one task, as its paper does; what a family
+shares is in the family's ``base.py``, what all share in ``base.py`` here.
+"""
 
 from metalit.algorithms import generative, gradient, memory, metric, probabilistic
 from metalit.algorithms.base import MetaLearner

@@ -20,16 +20,18 @@ from metalit.algorithms.optimizers import checked_optimizers
 from metalit.algorithms.predictor import Predictor
 from metalit.algorithms.pretrained import ALGORITHM, check_algorithm, load_network
 from metalit.engine import Engine, Task, with_gradient
+from metalit.engine.finite import Batch, has_finite_gradient, stop_if_not_finite
 from metalit.episode import Episode, Labelled
-from metalit.evaluation.episode_values import EpisodeValues, Evaluation
-from metalit.evaluation.metrics import episode_metrics, summarise
-from metalit.finite import Batch, has_finite_gradient, stop_if_not_finite
-from metalit.functional.parameters import Params
-from metalit.functional.task_context import TaskContext
-from metalit.networks.normalisation import batch_norm_mode
+from metalit.errors import UserError
+from metalit.metrics.episode_metrics import episode_metrics, summarise
+from metalit.metrics.episode_values import EpisodeValues, Evaluation
+from metalit.networks.normalisation import batch_norm_mode, batch_norms
 from metalit.objectives import Measure, Objective, QueryLoss, measure_nothing
 from metalit.outcome import Outcome
+from metalit.private import skips_backward
 from metalit.ranks import mean_over_ranks, refuse_shared_tasks
+from metalit.tasks.parameters import Params
+from metalit.tasks.task_context import TaskContext
 
 # what only training uses, and a predictor leaves behind
 OF_TRAINING = ("optimizer", "lr_scheduler", "evaluation", "last_evaluation", "_batches", "_compiled")
@@ -49,6 +51,8 @@ class MetaLearner(L.LightningModule, ABC):
         lr_scheduler_interval: what the schedule advances with.
         engine: how the tasks of a meta-batch are computed.
         pretrained: a checkpoint, of any method, whose ``network`` training starts from.
+        frozen_batch_norm: shell-style patterns of the network's batch norms, e.g. ``["*"]`` for all, that normalise by
+            their running statistics in training too and leave these as they are; scale and shift are trained.
     """
 
     def __init__(
@@ -60,6 +64,7 @@ class MetaLearner(L.LightningModule, ABC):
         lr_scheduler_interval: Literal["epoch", "step"] = "epoch",
         engine: Engine = Engine(),  # noqa: B008  # frozen
         pretrained: str | None = None,
+        frozen_batch_norm: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.network = network
@@ -68,6 +73,9 @@ class MetaLearner(L.LightningModule, ABC):
         self.lr_scheduler_interval = lr_scheduler_interval
         self.engine = engine
         self.pretrained, self._resumed = pretrained, False
+        self.frozen_batch_norm = tuple(frozen_batch_norm)
+        for module in batch_norms(network, self.frozen_batch_norm).values():
+            module.eval()
         self.evaluation = EpisodeValues()
         self.last_evaluation: Evaluation | None = None
         self.task_seed: Tensor
@@ -160,9 +168,7 @@ class MetaLearner(L.LightningModule, ABC):
         left_out = [getattr(self, name) for name in OF_TRAINING]
         for module in self.modules():  # activations that a network has kept belong to a graph, or to vmap
             kept = [value for value in tree_leaves(vars(module)) if isinstance(value, Tensor)]
-            left_out += [
-                value for value in kept if value.grad_fn is not None or is_functorch_wrapped_tensor(value)
-            ]
+            left_out += [value for value in kept if value.grad_fn is not None or is_functorch_wrapped_tensor(value)]
         copy = deepcopy(self, {id(part): None for part in left_out}).eval()
         copy.engine = self.settled_engine()
         return copy
@@ -185,7 +191,15 @@ class MetaLearner(L.LightningModule, ABC):
             "algorithm": type(self).__name__,
             "batch_norm": batch_norm_mode(*self.predicting()),
             "transductive": self.transductive(),
+            **({"frozen_batch_norm": list(self.frozen_batch_norm)} if self.frozen_batch_norm else {}),
         }
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode of all modules but frozen batch norms, which stay in evaluation mode."""
+        super().train(mode)
+        for module in batch_norms(self.network, self.frozen_batch_norm).values():
+            module.eval()
+        return self
 
     def forward(self, episode: Episode) -> Outcome:
         """Return the outcome of every task: differentiable, and without a change of any state."""
@@ -233,7 +247,7 @@ class MetaLearner(L.LightningModule, ABC):
         after any resume, and whenever the same episode comes again.
         """
         if episode.index.shape != episode.query.y.shape[:1] or episode.index.dtype != torch.int64:
-            raise ValueError(
+            raise UserError(
                 f"the episode's index is {list(episode.index.shape)} {episode.index.dtype}, but it has "
                 f"{len(episode.query.y)} tasks: give each an int64 number, such as torch.arange({len(episode.query.y)})"
             )
@@ -275,12 +289,37 @@ class MetaLearner(L.LightningModule, ABC):
         self._resumed = True
 
     def on_fit_start(self) -> None:
-        """Start training from a pretrained network, unless a run is resumed."""
+        """Start training from a pretrained network, unless a run is resumed.
+
+        Raises:
+            ValueError: a checkpoint that does not fit, or a frozen batch norm that has nothing to normalise by.
+        """
+        for name, module in batch_norms(self.network, self.frozen_batch_norm).items():
+            if not module.track_running_stats:
+                raise UserError(
+                    f"model.frozen_batch_norm matches {name}, which has no running statistics to normalise by: give "
+                    "the network batch_norm: running"
+                )
+            module.train()  # till training starts, for Lightning warns of modules in evaluation mode before
         if self.pretrained is not None and not self._resumed:
             load_network(self.network, self.pretrained)
 
+    def on_train_start(self) -> None:
+        """Freeze the batch norms that are to be frozen."""
+        for module in batch_norms(self.network, self.frozen_batch_norm).values():
+            module.eval()
+
     def training_step(self, episode: Episode, batch_idx: int) -> Tensor:
-        """Return the meta-loss, which carries its gradient."""
+        """Return the meta-loss, which carries its gradient.
+
+        Raises:
+            RuntimeError: there is no trainer.
+        """
+        if self._trainer is None:
+            raise RuntimeError(
+                f"training_step belongs to Lightning, and {type(self).__name__} has no Trainer: fit it by "
+                "Trainer.fit(learner, data), or take loss = learner.meta_loss(episode) in a loop of your own"
+            )
         parameters, buffers = self.meta()
         scaler = self.trainer.scaler
         if batch_idx == 0 or not self._batches_are_divided:
@@ -306,9 +345,7 @@ class MetaLearner(L.LightningModule, ABC):
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Refuse a step that is not finite; else advance the running statistics, over all tasks of the step."""
-        if (
-            self.trainer.fit_loop._skip_backward
-        ):  # no step is meant: Lightning has kept the gradient of the last one
+        if skips_backward(self.trainer):  # no step is meant: Lightning has kept the gradient of the last one
             optimizer.zero_grad()
             return
         batches, self._batches = self._batches, []
@@ -319,7 +356,7 @@ class MetaLearner(L.LightningModule, ABC):
 
     def on_train_batch_end(self, *_: Any) -> None:
         """Advance the running statistics where no step follows: stochastic weight averaging ends with such an epoch."""
-        if self.trainer.fit_loop._skip_backward:
+        if skips_backward(self.trainer):
             batches, self._batches = self._batches, []
             self._write_buffers([batch.statistics for batch in batches])
 
@@ -383,9 +420,7 @@ class MetaLearner(L.LightningModule, ABC):
     def _log_training(self, loss: Tensor, outcome: Outcome, episode: Episode) -> None:
         values = episode_metrics(outcome.predictions, episode.query.y, outcome.loss)
         numbers = {name: value for name, value in outcome.measured.items() if value.dim() == 1}
-        logged = {
-            f"train/{name}": value.mean() for name, value in (values | numbers | outcome.penalties).items()
-        }
+        logged = {f"train/{name}": value.mean() for name, value in (values | numbers | outcome.penalties).items()}
         logged["train/loss"] = loss
         # callbacks on every rank look at these, and must see the same
         self.log_dict(mean_over_ranks(logged), prog_bar=True, batch_size=len(episode.query.y))

@@ -12,6 +12,8 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim import lr_scheduler as schedules
 
+from metalit.errors import SettingError, UserError, check
+
 MONITOR = "val/loss"  # what a plateau is looked for in, if the schedule does not say
 
 
@@ -48,19 +50,17 @@ def checked_optimizers(
         ValueError: a rate that is not finite, or a schedule that cannot take a step, or one that looks at each step for
             what only a validation measures.
     """
-    made = with_finite_rate(optimizer(parameters), "optimizer")
+    made = make_optimizer(optimizer, parameters, "optimizer")
     if lr_scheduler is None:
         return made
-    check_schedule(lr_scheduler(optimizer(parameters)))  # of an optimiser that is never used
+    check_schedule(lr_scheduler, optimizer(parameters))  # an optimiser that is never used
     schedule = {"scheduler": (scheduler := lr_scheduler(made)), "interval": interval}
     if isinstance(scheduler, schedules.ReduceLROnPlateau):
         schedule |= what_to_look_at(scheduler, interval, validates_every)
     return {"optimizer": made, "lr_scheduler": schedule}  # type: ignore[return-value]
 
 
-def what_to_look_at(
-    scheduler: schedules.ReduceLROnPlateau, interval: str, validates_every: int
-) -> dict[str, Any]:
+def what_to_look_at(scheduler: schedules.ReduceLROnPlateau, interval: str, validates_every: int) -> dict[str, Any]:
     """Return which metric Lightning gives to a schedule that waits for a plateau, and how often.
 
     Raises:
@@ -70,36 +70,42 @@ def what_to_look_at(
     if not monitor.startswith("val/"):
         return {"monitor": monitor}
     if interval == "step":
-        raise ValueError(
-            f"lr_scheduler_interval is step, but ReduceLROnPlateau looks at {monitor}, which only a validation "
-            "measures: use epoch, or monitor a metric of training"
-        )
+        expected = f"epoch, for only a validation measures {monitor}, which ReduceLROnPlateau waits for"
+        raise SettingError("model.lr_scheduler_interval", interval, expected)
     return {"monitor": monitor, "frequency": validates_every}
 
 
-def with_finite_rate(optimizer: Optimizer, name: str) -> Optimizer:
-    """Return an optimiser as it is.
+def make_optimizer(make: OptimizerCallable, parameters: Sequence[nn.Parameter], option: str) -> Optimizer:
+    """Return an optimiser.
+
+    Args:
+        make: makes it.
+        parameters: what is trained.
+        option: of the learner, for the message.
 
     Raises:
-        ValueError: its rate is not finite.
+        UserError: torch refuses its settings.
+        SettingError: its rate is not finite, which torch takes.
     """
-    if not math.isfinite(rate := optimizer.defaults.get("lr", 0.0)):
-        raise ValueError(f"{name}.lr is {rate}, but must be finite")
+    try:
+        optimizer = make(parameters)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"model.{option}: {error}") from error
+    rate = optimizer.defaults.get("lr", 0.0)
+    check(f"model.{option}.lr", rate, math.isfinite(rate), "a finite number")
     return optimizer
 
 
-def check_schedule(schedule: Any) -> None:
-    """Take a step of a schedule of no other use: torch hardly looks at its settings.
+def check_schedule(make: LRSchedulerCallable, optimizer: Optimizer) -> None:
+    """Make a schedule of no other use, and take a step of it: torch hardly looks at its settings.
 
     Raises:
-        ValueError: it cannot take one.
+        UserError: it cannot be made, or cannot take a step.
     """
-    if isinstance(schedule, schedules.ReduceLROnPlateau):
-        return
     try:
-        with warnings.catch_warnings(action="ignore"):  # there is no step of an optimiser before it
-            schedule.step()
-    except ArithmeticError as error:
-        raise ValueError(
-            f"model.lr_scheduler: {type(schedule).__name__} cannot take a step ({error}); look at its settings"
-        ) from error
+        schedule = make(optimizer)
+        if not isinstance(schedule, schedules.ReduceLROnPlateau):
+            with warnings.catch_warnings(action="ignore"):  # there is no step of an optimiser before it
+                schedule.step()
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise UserError(f"model.lr_scheduler cannot take a step ({error}); look at its settings") from error

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map
 
-from metalit.certified import uncertified
+from metalit.engine.certified import uncertified
 from metalit.episode import Labelled
+from metalit.errors import UserError
 from metalit.functional.examples import to_unit_interval
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class Predictor(Generic[Learner]):
             RuntimeError,
             IndexError,
         ) as error:  # torch's words for shapes and types that do not fit the network
-            raise ValueError(
+            raise UserError(
                 f"{type(learner).__name__} cannot learn from inputs {described(support.x)} with labels "
                 f"{described(support.y)}: {str(error).splitlines()[0]}"
             ) from error
@@ -77,7 +78,7 @@ class Predictor(Generic[Learner]):
             ValueError: the task is regression, or the inputs are unlike those of the support set.
         """
         if self.classes is None:
-            raise ValueError("regression has no labels: call the predictor for its values")
+            raise UserError("regression has no labels: call the predictor for its values")
         return self.classes[self(x).argmax(dim=-1)]
 
     @torch.no_grad()
@@ -87,19 +88,17 @@ class Predictor(Generic[Learner]):
         if not self._needs_context:
             return question(self.meta, self.state, x)
         with self.learner.context(self._buffers) as task:
-            task.draws = (
-                self._draws
-            )  # random numbers go on as in an evaluation, which learns and predicts in one go
+            task.draws = self._draws  # random numbers go on as in an evaluation, which learns and predicts in one go
             return question(self.meta, self.state, x)
 
     def _checked_support(self, support: Labelled) -> tuple[Labelled, Tensor | None]:
         x, y = (self._copy(part) for part in support)
         x = to_unit_interval(x, self._precision)
         if not isinstance(y, Tensor):
-            raise ValueError(f"the labels are {described(y)}, but must be one tensor")
+            raise UserError(f"the labels are {described(y)}, but must be one tensor")
         lengths = {len(leaf) if leaf.dim() else 0 for leaf in [*tree_leaves(x), y]}
         if len(lengths) > 1 or not lengths or lengths == {0}:
-            raise ValueError(
+            raise UserError(
                 f"the support set has inputs {sizes(x)} and labels {sizes(y)}: give one task without the axis B, as "
                 "many inputs as labels, and at least one"
             )
@@ -107,7 +106,7 @@ class Predictor(Generic[Learner]):
         if y.is_floating_point():
             return Labelled(x, y), None
         if y.dim() != 1:
-            raise ValueError(f"the class labels have shape {list(y.shape)}, but must be [{len(y)}]")
+            raise UserError(f"the class labels have shape {list(y.shape)}, but must be [{len(y)}]")
         classes, y = torch.unique(y, return_inverse=True)
         return Labelled(x, y), classes
 
@@ -115,7 +114,7 @@ class Predictor(Generic[Learner]):
         """Return a copy on the learner's device."""
         for leaf in tree_leaves(examples):
             if not isinstance(leaf, Tensor):
-                raise ValueError(f"the examples hold a {type(leaf).__name__}, but must be tensors")
+                raise UserError(f"the examples hold a {type(leaf).__name__}, but must be tensors")
         return tree_map(lambda leaf: leaf.detach().to(self.learner.device, copy=True), examples)
 
     @property
@@ -126,7 +125,7 @@ class Predictor(Generic[Learner]):
     def _check_precision(self, x: Any) -> None:
         for leaf in tree_leaves(x):
             if leaf.is_floating_point() and leaf.dtype != self._precision:
-                raise ValueError(
+                raise UserError(
                     f"the inputs are {described(x)}, but the network computes in "
                     f"{str(self._precision).removeprefix('torch.')}: convert one of them"
                 )
@@ -142,11 +141,9 @@ class Predictor(Generic[Learner]):
             for one, other in zip(found, expected, strict=True)
         )
         if not alike:
-            raise ValueError(
-                f"the inputs are {described(x)}, but those of the support set were {described(self._like)}"
-            )
+            raise UserError(f"the inputs are {described(x)}, but those of the support set were {described(self._like)}")
         if len({len(leaf) for leaf in found}) > 1:
-            raise ValueError(f"the parts of the inputs have different lengths: {sizes(x)}")
+            raise UserError(f"the parts of the inputs have different lengths: {sizes(x)}")
         return x
 
 

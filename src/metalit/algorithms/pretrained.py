@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from metalit.functional.parameters import scope
+from metalit.errors import UserError
+from metalit.tasks.parameters import scope
 
 ALGORITHM = "algorithm"  # in a checkpoint: the name of the learner's class
 
@@ -25,7 +26,7 @@ def check_algorithm(checkpoint: Mapping[str, Any], learner: nn.Module, path: str
     """
     found, expected = checkpoint.get(ALGORITHM), type(learner).__name__
     if found not in (None, expected):
-        raise ValueError(
+        raise UserError(
             f"ckpt_path is {path and f'{path}, which is '}a checkpoint of {found}, but the model is {expected}: give "
             f"the configuration it was trained with, or start {expected} from its network with --model.pretrained"
         )
@@ -43,23 +44,18 @@ def load_network(network: nn.Module, checkpoint: str) -> None:
     """
     path = Path(checkpoint).expanduser()
     if not path.is_file():
-        raise ValueError(
-            f"model.pretrained is {checkpoint}, but there is no such file: give a checkpoint of a run"
-        )
+        raise UserError(f"model.pretrained is {checkpoint}, but there is no such file: give a checkpoint of a run")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
     except Exception as error:
-        raise ValueError(
-            f"model.pretrained: {checkpoint} is not a checkpoint that can be read ({error})"
-        ) from error
+        raise UserError(f"model.pretrained: {checkpoint} is not a checkpoint that can be read ({error})") from error
     found, wanted = scope(state, "network"), network.state_dict()
     for name in [*wanted, *found]:
         ours, theirs = (
-            f"of shape {list(entries[name].shape)}" if name in entries else "not there"
-            for entries in (wanted, found)
+            f"of shape {list(entries[name].shape)}" if name in entries else "not there" for entries in (wanted, found)
         )
         if ours != theirs:
-            raise ValueError(
+            raise UserError(
                 f"model.pretrained: {checkpoint} has another network: {name} is {theirs} there and {ours} in ours"
             )
     network.load_state_dict(found)

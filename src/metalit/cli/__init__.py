@@ -1,5 +1,8 @@
-"""The command line."""
+"""The command line.
 
-from metalit.cli.command_line import MetalitCLI, main
+The rule of this room: it turns words into objects and mistakes into one sentence; what is then done is done elsewhere.
+"""
 
-__all__ = ["MetalitCLI", "main"]
+from metalit.cli.command_line import DEBUG_VARIABLE, MISTAKES, MetalitCLI
+
+__all__ = ["DEBUG_VARIABLE", "MISTAKES", "MetalitCLI"]

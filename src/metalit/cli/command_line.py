@@ -7,7 +7,6 @@ win over what the checkpoint was trained with; the network's ways follow the dat
 import os
 import shlex
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -17,22 +16,22 @@ import torch
 from jsonargparse.typing import PositiveInt
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from rich.console import Console
 
 import metalit
 from metalit.algorithms import MetaLearner
-from metalit.allocator import keep_freed_memory
 from metalit.cli.config_files import ConfigFile
-from metalit.cli.errors import explain_error, innermost
+from metalit.cli.errors import explain_error, innermost, set_owner
 from metalit.cli.lost_ranks import end_with_other_rank, is_lost_rank
-from metalit.cli.noise import without_noise
 from metalit.cli.parser import ArgumentParser, add_links, fail
-from metalit.cli.program import import_from_working_directory, program_name
+from metalit.cli.program import program_name
 from metalit.data import EpisodicDataModule
+from metalit.errors import SettingError, UserError
 from metalit.evaluation import ConfusionWriter, EpisodeProgressBar, Figures, PredictionWriter, ResultsWriter
+from metalit.private import OpenCLI
 from metalit.runs import (
     EpochEnd,
     GivenSettings,
@@ -45,7 +44,6 @@ from metalit.runs import (
     check_writable,
     claim,
     common_new_folder,
-    end_with_parent,
     keep_old,
     resolve_checkpoint,
 )
@@ -84,12 +82,14 @@ class SaveRunConfig(SaveConfigCallback):
         path.write_text(text, encoding="utf-8")
 
 
-class MetalitCLI(LightningCLI):
+class MetalitCLI(OpenCLI):
     """See the module."""
 
     _claim: TextIO | None = None
 
     def __init__(self, args: Sequence[str] | None = None) -> None:
+        words = list(sys.argv[1:] if args is None else args)
+        self.help_of = next((word.partition("=")[2] for word in words if word.startswith("--help=")), None)
         try:
             super().__init__(
                 MetaLearner,
@@ -101,7 +101,7 @@ class MetalitCLI(LightningCLI):
                 save_config_callback=SaveRunConfig,
                 save_config_kwargs={"save_to_log_dir": False},
                 auto_configure_optimizers=False,
-                args=None if args is None else list(args),
+                args=["--help" if word.startswith("--help=") else word for word in words],
             )
         except (*MISTAKES, RuntimeError) as error:
             if is_lost_rank(error) and DEBUG_VARIABLE not in os.environ:
@@ -111,9 +111,10 @@ class MetalitCLI(LightningCLI):
             cause = innermost(error)
             if not isinstance(cause, MISTAKES):
                 raise cause from None
-            own = is_from_metalit(cause)
-            message = explain_error(cause, getattr(self, "config", {}), self.parser, own=own)
-            fail(message if own else f"{message} ({DEBUG_VARIABLE}=1 shows where)")
+            config = getattr(self, "config", {})
+            message = explain_error(cause, config.get(str(config.get("subcommand"))), self.parser)
+            is_plain = isinstance(cause, UserError | OSError)
+            fail(message if is_plain else f"{message} ({DEBUG_VARIABLE}=1 shows where)")
         finally:
             if self._claim is not None:
                 self._claim.close()
@@ -124,9 +125,12 @@ class MetalitCLI(LightningCLI):
         kwargs.setdefault("prog", program_name())
         kwargs.setdefault("description", "Meta-learning in PyTorch Lightning.")
         kwargs.setdefault(
-            "epilog", "On a cluster: submit, status, logs, cancel, collect; each has its own --help."
+            "epilog",
+            "Lightning's trainer: fit --help=trainer. On a cluster: submit, status, logs, cancel, collect; each "
+            "has its own --help.",
         )
         parser = ArgumentParser(**kwargs)
+        parser.help_of = self.help_of
         parser.add_argument(
             "-c", "--config", action=ConfigFile, help="Settings in YAML; given several times, the later wins."
         )
@@ -170,9 +174,10 @@ class MetalitCLI(LightningCLI):
         """Choose the run folder, and find the checkpoint in it if it is asked for as ``best`` or ``last``."""
         config = self.config[self.subcommand]
         if config.trainer.sync_batchnorm:
-            raise ValueError(
-                "trainer.sync_batchnorm is True, but each task normalises by its own statistics, which no other rank "
-                "has; leave it out"
+            raise SettingError(
+                "trainer.sync_batchnorm",
+                True,
+                "false, for each task normalises by statistics that no other rank has",
             )
         if config.threads is not None:
             torch.set_num_threads(config.threads)
@@ -197,14 +202,19 @@ class MetalitCLI(LightningCLI):
         if settings.enable_progress_bar is not False and not settings.barebones:
             own.append(EpisodeProgressBar())
         if settings.enable_checkpointing is not False and not settings.barebones:
-            own.append(self._get(self.config_init, "checkpoint"))
-        given = self._get(self.config_init, "trainer.callbacks") or []
+            own.append(self.made("checkpoint"))
+        given = self.made("trainer.callbacks") or []
         first = [GivenSettings()] if self.subcommand == "fit" else []
         kwargs["callbacks"] = [*first, *(given if isinstance(given, list) else [given]), *own]
         try:
             return super().instantiate_trainer(**kwargs)
+        except (MisconfigurationException, ValueError) as error:
+            set_owner(error, L.Trainer)
+            raise
         except TypeError as error:  # so Lightning calls a setting of devices that it cannot make sense of
-            raise MisconfigurationException(str(error)) from error
+            refused = MisconfigurationException(str(error))
+            set_owner(refused, L.Trainer)
+            raise refused from error
 
     def before_fit(self) -> None:
         """Refuse a checkpoint that is not one of this model's."""
@@ -232,9 +242,6 @@ class MetalitCLI(LightningCLI):
             lines.append(f"  {program_name()} test --config {config} --run_dir {run_dir} --ckpt_path best")
         Console().print("\n" + "\n".join(lines), soft_wrap=True, highlight=False, markup=False)
 
-    def _parse_ckpt_path(self) -> None:
-        """Leave the options alone: Lightning would replace every model option by the checkpoint's."""
-
     def _run_dir(self, config: Any) -> Path:
         if config.run_dir is not None or config.trainer.default_root_dir is not None:
             return Path(config.run_dir or config.trainer.default_root_dir)
@@ -246,7 +253,7 @@ class MetalitCLI(LightningCLI):
     def _loggers(self) -> list[Logger]:
         """Return the loggers asked for; ``fit`` always has metrics.csv too, of which learning_curves.png is drawn."""
         run_dir = Path(self.config[self.subcommand].run_dir)
-        given = self._get(self.config_init, "trainer.logger")
+        given = self.made("trainer.logger")
         by_default = given in (None, True)
         loggers: list[Logger] = [] if by_default else [given] if isinstance(given, Logger) else list(given)
         for logger in loggers:
@@ -256,49 +263,8 @@ class MetalitCLI(LightningCLI):
             return loggers if self.subcommand == "test" else []  # nothing else logs what anybody wants to see
         if by_default:
             loggers = [TensorBoardLogger(str(run_dir), name="", version="tensorboard")]
-        csv_files = [
-            Path(str(logger.log_dir)).resolve() for logger in loggers if isinstance(logger, CSVLogger)
-        ]
+        csv_files = [Path(str(logger.log_dir)).resolve() for logger in loggers if isinstance(logger, CSVLogger)]
         if run_dir.resolve() not in csv_files:
             rank_zero_only(keep_old)(run_dir / "metrics.csv")
             loggers.insert(0, CSVLogger(str(run_dir), name="", version=""))
         return loggers
-
-
-def is_from_metalit(error: BaseException) -> bool:
-    """Whether metalit's own code raised an error, with a message written for its users."""
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    here = Path(frames[-1].f_code.co_filename).is_relative_to(Path(metalit.__file__).parent)
-    return here and not isinstance(error, MisconfigurationException)
-
-
-def run_command(command: Callable[[Sequence[str]], None], args: Sequence[str]) -> None:
-    """Run a command that is not Lightning's; a mistake is one line."""
-    try:
-        command(args)
-    except MISTAKES as error:
-        if DEBUG_VARIABLE in os.environ:
-            raise
-        fail(str(error))
-
-
-def main(args: Sequence[str] | None = None) -> None:
-    """Run the command line.
-
-    Args:
-        args: the arguments; those of the process if not given.
-
-    Raises:
-        SystemExit: with code 2 after a mistake in options, files or data.
-    """
-    from metalit.cluster.commands import COMMANDS  # not at the top: these commands use the class above
-
-    words = list(sys.argv[1:] if args is None else args)
-    import_from_working_directory()
-    with without_noise():
-        if words and words[0] in COMMANDS:
-            run_command(COMMANDS[words[0]], words[1:])
-            return
-        keep_freed_memory()
-        end_with_parent()
-        MetalitCLI(args)

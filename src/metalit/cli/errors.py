@@ -10,19 +10,30 @@ import ast
 import errno
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any, NamedTuple
 
+import lightning as L
 from jsonargparse import Namespace
 
 from metalit.cli.config_files import ConfigFile, beside_class, full_name, place
 from metalit.cli.values import any_of, describe_values, known_classes, nearest
+from metalit.engine import Engine
+from metalit.errors import SettingError
+from metalit.private import commands_of, options_of
+from metalit.runs import RunCheckpoint
 
 MOST_OPTIONS = 15  # a longer list helps nobody
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
-UNTELLING = {"None", "True", "False", "0", "1"}  # values of many options
+NONE = Namespace()  # type: ignore[no-untyped-call]
+GROUPS: dict[str, type] = {
+    "trainer": L.Trainer,
+    "checkpoint": RunCheckpoint,
+    "engine": Engine,
+}  # without a class_path
 WRONG_CLASS = (
     r"module '(?P<module>[^']+)' has no attribute '(?P<name>[^']+)'",
     r"No module named '(?P<module>[^']+)'",
@@ -92,95 +103,88 @@ def explain(message: str, error: BaseException | None, parser: argparse.Argument
     return f"{key}: {sentence}{where}"
 
 
-def explain_error(error: BaseException, config: Any, parser: argparse.ArgumentParser, *, own: bool) -> str:
+def explain_error(error: BaseException, settings: Namespace | None, parser: argparse.ArgumentParser) -> str:
     """Return one sentence for what went wrong after all options were read.
 
     Args:
         error: what was raised.
-        config: all settings.
+        settings: of the command; None if they were not read to the end.
         parser: the parser that read them.
-        own: whether metalit's own code raised it, with a message written for its users.
     """
-    if not isinstance(error, OSError) or error.errno is None:
-        return name_option(str(error), config, parser, own=own)
-    reason = os.strerror(error.errno)
+    if isinstance(error, OSError) and error.errno is not None:
+        return explain_system(error, None if settings is None else settings.get("run_dir"))
+    key = key_of(error, settings)
+    if isinstance(error, SettingError):
+        message = f"{key or error.name} is {error.value}, expected {error.expected}"
+    else:
+        message = str(error) if key is None else f"{key}: {error}"
+    known = key is not None and not is_argument(parser, key)
+    return message + (place(config_files(parser), key.split("."), None) if key is not None and known else "")
+
+
+def explain_system(error: OSError, run_dir: str | None) -> str:
+    """Return one sentence for what the operating system refuses."""
+    reason = os.strerror(error.errno or 0)
     if error.errno not in NO_ROOM:
         return reason if error.filename is None else f"{error.filename}: {reason}"
-    run_dir = config.get(str(config.get("subcommand")), {}).get("run_dir")
-    place = error.filename if run_dir is None else f"run_dir: {run_dir}"
-    return f"{place} cannot be written ({reason}); checkpoints are as they were; make room, or name another --run_dir"
+    where = error.filename if run_dir is None else f"run_dir: {run_dir}"
+    return f"{where} cannot be written ({reason}); checkpoints are as they were; make room, or name another --run_dir"
 
 
-def name_option(message: str, config: Any, parser: argparse.ArgumentParser, *, own: bool) -> str:
-    """Add to the message of a class that was given options the full name of the one that it is about, and its place.
-
-    Args:
-        message: what the class says.
-        config: all settings.
-        parser: the parser that read them.
-        own: whether it is in metalit's words, ``inner_steps is -1, but ...``; otherwise the option is looked for.
-    """
-    settings = config.get(str(config.get("subcommand")), {})
-    values = {key: str(value) for key, value in all_options(settings)}
-    match = re.search(r"(?<![\w.-])([a-z_][\w.]*) is (\[.*?\]|\S+?)(?=[,;:\s])", message) if own else None
-    key = named(match[1], match[2], values) if match else None if own else blamed(message, values)
-    if key is None:
-        return message
-    message = f"{message[: match.start(1)]}{key}{message[match.end(1) :]}" if match else f"{key}: {message}"
-    return message + ("" if is_argument(parser, key) else place(config_files(parser), key.split("."), None))
+def key_of(error: BaseException, settings: Namespace | None) -> str | None:
+    """Return the full name of the option that an error is about; of a class's, if it does not name the option."""
+    if isinstance(error, SettingError) and "." in error.name:
+        return error.name
+    owner = getattr(error, "owner", None)
+    for key, cls, options in classes_of(settings or NONE) if owner is not None else ():
+        if cls is not owner:
+            continue
+        if not isinstance(error, SettingError):
+            named = [name for name in vars(options) if re.search(rf"(?<![\w.]){name}\b", str(error))]
+            return f"{key}.{named[0]}" if len(named) == 1 else key
+        if error.name in (*vars(options), "class_path"):
+            return f"{key}.{error.name}"
+    return None
 
 
-def all_options(settings: Any, keys: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
-    """Yield every option's full name and value, those of the classes in a list too."""
-    for key, value in settings.items():
-        name = ".".join([*keys, key]).replace("init_args.", "")
-        yield name, value
-        for each in value if isinstance(value, list) else []:
-            if isinstance(each, Namespace):
-                yield from all_options(each, (name,))
+def classes_of(settings: Any, key: str = "") -> Iterator[tuple[str, type, Namespace]]:
+    """Yield each class that settings name: the key where it stands, the class, and its options."""
+    for name, value in vars(settings).items():
+        full = f"{key}.{name}".lstrip(".")
+        for each in value if isinstance(value, list) else [value]:
+            if not isinstance(each, Namespace):
+                continue
+            path = each.get("class_path")
+            options = each if path is None else each.get("init_args", NONE)
+            if (cls := GROUPS.get(name) if path is None else resolve_name(path)) is not None:
+                yield full, cls, options
+            yield from classes_of(options, full)
 
 
-def named(name: str, value: str, values: Mapping[str, str]) -> str | None:
-    """Return the option of this value and this name, or one that ends with it: ``ways`` for ``data.train_ways``."""
-    ending = re.compile(rf"(.*[._])?{re.escape(name)}")
-    found = [key for key in values if ending.fullmatch(key) and values[key] == value]
-    return min(found, key=lambda key: key.count("."), default=None)
+def make(cls: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    """Make an object; an error that prevents it says of which class."""
+    try:
+        return cls(*args, **options)
+    except Exception as error:
+        set_owner(error, cls)
+        raise
 
 
-def blamed(message: str, values: Mapping[str, str]) -> str | None:
-    """Return the option whose name and value are in a message, or else one of both, if there is just one such.
-
-    Of several, it is the one whose value comes last: ``mode can be min or max, got sideways``.
-    """
-    words = set(re.findall(r"(?<![\w.-])-?[\w.:]*\w", message))
-
-    def likeness(key: str) -> int:
-        name = re.escape(key.removesuffix(".class_path").rpartition(".")[2])
-        is_named = ("_" in name and name in words) or re.search(rf"`(\w+\()?{name}\b", message)
-        return 2 * bool(is_named) + (values[key] in words - UNTELLING)
-
-    most = max(map(likeness, values), default=0)
-    found = [key for key in values if likeness(key) == most > 0]
-    last = max((message.rfind(values[key]) for key in found), default=-1)
-    found = [key for key in found if message.rfind(values[key]) == last]
-    return found[0].removesuffix(".class_path") if len(found) == 1 else None
+def set_owner(error: BaseException, cls: Callable[..., Any]) -> None:
+    """Note in an error, as ``owner``, the class that could not be made; the innermost stays."""
+    if getattr(error, "owner", None) is None:
+        error.owner = cls  # type: ignore[attr-defined]
 
 
 def innermost(error: BaseException) -> BaseException:
     """Return what a class raised that was being made, without jsonargparse's wrappings."""
-    wrappings = ("Does not validate against", "Problem with given class_path", "Parser key")
-    while error.__cause__ is not None and str(error).startswith(wrappings):
-        error = error.__cause__
-    return error
+    return next((cause for cause in causes(error) if getattr(cause, "owner", None) is not None), error)
 
 
 def config_files(parser: argparse.ArgumentParser) -> dict[str, Path]:
     """Return the configuration files that a parser or those of its commands have read, by name."""
-    actions = list(parser._actions)
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            actions += [inner for command in action.choices.values() for inner in command._actions]
-    found = [action.files for action in actions if isinstance(action, ConfigFile)]
+    options = [option for each in (parser, *commands_of(parser)) for option in options_of(each)]
+    found = [option.files for option in options if isinstance(option, ConfigFile)]
     return {name: path for files in found for name, path in files.items()}
 
 
@@ -195,9 +199,7 @@ def read_chain(message: str, error: BaseException | None, parser: argparse.Argum
             mistake = mistake._replace(is_value=False, value=None)
         elif match := re.match(r"Parser key \"([^\"]+)\"|--(\S+)\.help: ", text):
             name = match[1] or match[2]
-            keys = (
-                mistake.keys if mistake.keys[-1:] == (name,) and mistake.is_value else (*mistake.keys, name)
-            )
+            keys = mistake.keys if mistake.keys[-1:] == (name,) and mistake.is_value else (*mistake.keys, name)
             mistake = mistake._replace(keys=keys, action=option(parser, name), is_value=True)
         if match := re.search(
             r"given class_path '([^']+)'|value: (?:Namespace\(|\{')class_path(?:=|': )'([^']+)'", text
@@ -217,7 +219,7 @@ def causes(error: BaseException | None) -> Iterator[BaseException]:
 
 def option(parser: argparse.ArgumentParser, name: str) -> argparse.Action | None:
     """Return a parser's option."""
-    return next((action for action in parser._actions if action.dest == name), None)
+    return next((action for action in options_of(parser) if action.dest == name), None)
 
 
 def found_value(text: str) -> str | None:
@@ -250,7 +252,7 @@ def explain_unknown(mistake: Mistake) -> tuple[str, str] | None:
         unknown = ".".join(part for part in match.groups() if part)
     else:
         return None
-    known = [action.dest for action in mistake.parser._actions if is_setting(action)]
+    known = [action.dest for action in options_of(mistake.parser) if is_setting(action)]
     if not known:
         return mistake.key(), f"has no class_path; expected {describe_values(mistake.action)}"
     unknown = first_unknown(unknown.replace("init_args.", ""), known)
@@ -271,18 +273,14 @@ def is_setting(action: argparse.Action) -> bool:
 def nearest_option(unknown: str, known: Iterable[str]) -> str | None:
     """Return the option of that name under another heading, else the one most like it."""
     elsewhere = [name for name in known if name.endswith("." + unknown.rpartition(".")[2])]
-    return (
-        elsewhere[0] if elsewhere else nearest(unknown, [n for n in known if not unknown.startswith(n + ".")])
-    )
+    return elsewhere[0] if elsewhere else nearest(unknown, [n for n in known if not unknown.startswith(n + ".")])
 
 
 def first_unknown(key: str, options: Iterable[str]) -> str:
     """Return the shortest beginning of a dotted key that no option has: ``modle`` of ``modle.inner_steps``."""
     parts = key.split(".")
     beginnings = [".".join(parts[:length]) for length in range(1, len(parts))]
-    return next(
-        (b for b in beginnings if not any(f"{option}.".startswith(f"{b}.") for option in options)), key
-    )
+    return next((b for b in beginnings if not any(f"{option}.".startswith(f"{b}.") for option in options)), key)
 
 
 def explain_missing(mistake: Mistake) -> tuple[str, str] | None:
@@ -312,7 +310,7 @@ def explain_no_class(mistake: Mistake) -> tuple[str, str] | None:
 def explain_class(mistake: Mistake) -> tuple[str, str] | None:
     """A class that does not exist, or does not fit."""
     match = next((match for pattern in WRONG_CLASS if (match := re.search(pattern, mistake.text))), None)
-    if match is None:
+    if match is None or "cannot import" in mistake.text:  # that is a module of the user's own, and says what is wrong
         return None
     found, spec = match.groupdict(), literal(mistake.value)
     given = spec.get("class_path") if isinstance(spec, dict) else None
@@ -335,9 +333,7 @@ def explain_command(mistake: Mistake) -> tuple[str, str] | None:
     if match := re.match(r"argument subcommand: invalid choice: '(.+)' \(choose from (.*)\)", mistake.text):
         commands = re.findall(r"\w+", match[2])
         near = nearest(match[1], commands)
-        return match[1], "no such command; " + (
-            f"did you mean {near}?" if near else f"there are {any_of(commands)}"
-        )
+        return match[1], "no such command; " + (f"did you mean {near}?" if near else f"there are {any_of(commands)}")
     if match := re.match(r"argument (?:-\w/)?(--\S+): expected", mistake.text):
         return bare_option(mistake.parser, match[1])[2:], "a value must follow"
     return None

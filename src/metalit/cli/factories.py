@@ -1,13 +1,18 @@
 """Functions that make a network, where an option takes a network."""
 
 import inspect
+import pkgutil
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
 from jsonargparse import Namespace
 from torch import nn
+
+from metalit.errors import SettingError
 
 
 def accept_factories(value: Any) -> None:
@@ -23,9 +28,7 @@ def accept_factories(value: Any) -> None:
         found = object_at(path)
         function = inspect.unwrap(getattr(found, "__func__", found)) if callable(found) else None
         if isinstance(found, partial):
-            raise TypeError(
-                f"found {path}, a functools.partial; expected a class or a function, written with def"
-            )
+            raise TypeError(f"found {path}, a functools.partial; expected a class or a function, written with def")
         if inspect.isfunction(function) and not says_class(function):
             function.__annotations__["return"] = nn.Module
 
@@ -34,12 +37,11 @@ def check_made(class_path: str, made: Any) -> None:
     """Refuse what a function returned if it is no network.
 
     Raises:
-        ValueError: with the function and what it returned.
+        SettingError: with the function and what it returned.
     """
     if not isinstance(made, nn.Module):
-        raise ValueError(
-            f"class_path is {class_path}, but it returned {made!r:.100}, which is not a network (torch.nn.Module)"
-        )
+        expected = f"a function that returns a network (torch.nn.Module), not {made!r:.100}"
+        raise SettingError("class_path", class_path, expected, owner=object_at(class_path))
 
 
 def paths(value: Any) -> Iterator[str]:
@@ -59,6 +61,34 @@ def object_at(path: str) -> Any:
         return resolve_name(path)
     except (ImportError, AttributeError, ValueError):
         return None
+
+
+def import_problem(path: str) -> str | None:
+    """Say why a module that is there cannot be imported; None if it can, or is not there, which jsonargparse reports.
+
+    Args:
+        path: of a class or a function in the module.
+    """
+    module = path.rpartition(".")[0]
+    try:
+        resolve_name(path)
+    except ModuleNotFoundError as error:
+        if error.name is not None and f"{module}.".startswith(f"{error.name}."):
+            return None
+        return described(module, error)
+    except Exception as error:  # a module may fail in any way
+        return described(module, error)
+    return None
+
+
+def described(module: str, error: Exception) -> str | None:
+    """Say in which line of which file an import fails; None if it is only that the name is not in the module."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
+    if isinstance(error, SyntaxError):
+        return f"cannot import {module}: {error}"  # which says where
+    if Path(frames[-1].filename) == Path(pkgutil.__file__):
+        return None
+    return f"cannot import {module}: {error} ({frames[-1].filename}, line {frames[-1].lineno})"
 
 
 def says_class(function: Callable[..., Any]) -> bool:

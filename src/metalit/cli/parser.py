@@ -13,25 +13,57 @@ from lightning.pytorch.cli import LightningArgumentParser
 from torch import nn
 
 from metalit.algorithms import MetaLearner
-from metalit.cli.errors import ParsingError, explain
-from metalit.cli.factories import accept_factories, check_made
+from metalit.cli.errors import ParsingError, explain, make
+from metalit.cli.factories import accept_factories, check_made, import_problem, paths
 from metalit.cli.values import any_of, classes_in, describe_values, known_classes, subclasses
 from metalit.data import EpisodicDataModule
+from metalit.private import HookedParser, commands_of, options_of, type_of
 
 CKPT_PATH_HELP = (
     "A checkpoint file; or best or last, the run folder's own. A training goes on from it, and from the beginning if "
     "last does not exist yet."
 )
 
-# of Lightning's trainer, which divides by them without a look
-LEAST = {"trainer.accumulate_grad_batches": 1, "trainer.check_val_every_n_epoch": 1, "trainer.num_nodes": 1}
+# Lightning divides by the trainer's without a look, and NumPy knows no negative seed
+LEAST = {
+    "seed_everything": 0,
+    "trainer.accumulate_grad_batches": 1,
+    "trainer.check_val_every_n_epoch": 1,
+    "trainer.num_nodes": 1,
+}
 
 
-class ArgumentParser(LightningArgumentParser):
-    """What jsonargparse has in ``_check_value_key`` is its own business; the tests tell if that changes."""
+class ArgumentParser(HookedParser):
+    """See the module.
+
+    Attributes:
+        help_of: the group whose options the help lists, such as ``trainer``; if None, all but the trainer's.
+    """
+
+    help_of: str | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{"allow_abbrev": False, **kwargs})
+
+    def format_help(self, formatter: argparse.HelpFormatter | None = None) -> str:
+        """Return the help, short enough to find metalit's own options in it."""
+
+        def is_hidden(option: argparse.Action) -> bool:
+            group = option.dest.partition(".")[0]
+            return group == "trainer" if self.help_of is None else group != self.help_of
+
+        hidden = [option for option in options_of(self) if is_hidden(option)]
+        texts, usage = [option.help for option in hidden], self.usage
+        for option in hidden:
+            option.help = argparse.SUPPRESS
+        if any(option.dest == "config" for option in options_of(self)) and not any(commands_of(self)):
+            self.usage = "%(prog)s --config FILE [--data.ways 20 ...]"
+        try:
+            return str(super().format_help(formatter))
+        finally:
+            self.usage = usage
+            for option, text in zip(hidden, texts, strict=True):
+                option.help = text
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Explain the mistake and exit with code 2; a parser of a class tells the parser around it instead."""
@@ -42,7 +74,7 @@ class ArgumentParser(LightningArgumentParser):
     def add_class_arguments(self, *args: Any, **kwargs: Any) -> list[str]:
         """Add a class's options; where any network fits, name metalit's in the help and not the 700 that are loaded."""
         added = super().add_class_arguments(*args, **kwargs)
-        for action in self._actions:
+        for action in options_of(self):
             if takes_network(action):
                 action.extra_help = partial(name_networks, action)  # type: ignore[attr-defined]
         return list(added)
@@ -53,18 +85,15 @@ class ArgumentParser(LightningArgumentParser):
         """Add a function's options; jsonargparse names targets of links too, which its own method does not take."""
         return list(super().add_function_arguments(*args, **kwargs))
 
-    def _add_signature_parameter(
-        self, container: Any, nested_key: str | None, param: Any, *args: Any, **kwargs: Any
-    ) -> None:
-        """Add a parameter; one without a type or a default is required too, and takes any value."""
+    def prepare_parameter(self, param: Any) -> None:
+        """Have a parameter without a type or a default be required, and take any value."""
         if param.annotation is Parameter.empty and param.default is Parameter.empty:
             param.annotation = Any
-        super()._add_signature_parameter(container, nested_key, param, *args, **kwargs)
 
     def add_method_arguments(self, *args: Any, **kwargs: Any) -> list[str]:
         """Add a command's options, without what Lightning has in it for its cloud and for a second table of results."""
         added = super().add_method_arguments(*args, **kwargs)
-        for action in self._actions:
+        for action in options_of(self):
             if action.dest == "ckpt_path":
                 action.help = CKPT_PATH_HELP
         if "verbose" in added:
@@ -76,39 +105,37 @@ class ArgumentParser(LightningArgumentParser):
 
         What makes an object later becomes a ``partial`` that does not hold the parser.
         """
+        kwargs.setdefault("instantiators", [(make, object, True)])
         made: Namespace = super().instantiate(namespace, *args, **kwargs)
-        for action in filter(takes_network, self._actions):
+        for action in filter(takes_network, options_of(self)):
             if isinstance(settings := namespace.get(action.dest), Namespace):
                 check_made(settings.class_path, made[action.dest])
         for key, value in vars(made).items():
             made[key] = without_parser(value)
         return made
 
-    def _check_value_key(
-        self, action: argparse.Action, value: Any, key: str, cfg: Namespace | None, append: bool = False
-    ) -> Any:
+    def check_value(self, option: argparse.Action, value: Any, key: str) -> Any:
         """Check numbers and null too, and what stands for a whole group: jsonargparse takes them whatever they are."""
-        if takes_network(action):
+        is_of_classes = any(classes_in(type_of(option)))
+        for path in paths(value) if is_of_classes else ():
+            if (reason := import_problem(path)) is not None:
+                raise TypeError(f'Parser key "{key}": {reason}')
+        if takes_network(option):
             try:
                 accept_factories(value)
             except TypeError as error:
                 raise TypeError(f'Parser key "{key}": {error}') from None
-        value = with_path_of_own(action, value)
+        value = with_path_of_own(option, value)
         for each in value if isinstance(value, list) else [value]:
             if problem := unusable(each, LEAST.get(key)):
                 raise TypeError(f'Parser key "{key}": {problem}')
             if isinstance(each, dict | Namespace) and not isinstance(path := each.get("class_path", ""), str):
                 found = "null" if path is None else path
-                raise TypeError(
-                    f'Parser key "{key}.class_path": found {found}, expected {describe_values(action)}'
-                )
-        is_option = hasattr(action, "_typehint")  # else it stands for a group of options
-        if value is None and is_option and action.default is not None:
-            return action._check_type_(value, cfg=cfg, append=append, mode=self.parser_mode)  # type: ignore[attr-defined]
-        is_settings = isinstance(value, dict | Namespace | str) or (value is None and is_option)
+                raise TypeError(f'Parser key "{key}.class_path": found {found}, expected {describe_values(option)}')
+        is_settings = isinstance(value, dict | Namespace | str) or (value is None and type_of(option) is not None)
         if key in (self.groups or {}) and not is_settings:
             raise TypeError(f'Parser key "{key}": Expected settings. Got value: {value!r}')
-        return super()._check_value_key(action, value, key, cfg, append)
+        return value
 
 
 def without_parser(value: Any) -> Any:
@@ -122,7 +149,7 @@ def without_parser(value: Any) -> Any:
 def with_path_of_own(action: argparse.Action, value: Any) -> Any:
     """Give the path of metalit's own class where several have the name that a value has, or its ``class_path``."""
     name = value.get("class_path") if isinstance(value, dict | Namespace) else value
-    hint = getattr(action, "_typehint", None)
+    hint = type_of(action)
     if not isinstance(name, str) or not name.isidentifier() or hint is None:
         return value
     found = {cls for base in set(classes_in(hint)) for cls in subclasses(base) if cls.__name__ == name}
@@ -164,7 +191,7 @@ def model_and_data_parser() -> ArgumentParser:
 
 def takes_network(action: argparse.Action) -> bool:
     """Whether an option's value is a network."""
-    return nn.Module in classes_in(getattr(action, "_typehint", None))
+    return nn.Module in classes_in(type_of(action))
 
 
 def name_networks(action: argparse.Action) -> str:

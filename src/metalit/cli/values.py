@@ -11,6 +11,7 @@ from jsonargparse.typing import PositiveInt
 from torch import nn
 
 from metalit import networks
+from metalit.private import type_of
 
 MOST_CLASSES = 15  # of others' classes a longer list helps nobody
 SHOWN_CLASSES = 8  # of a list that would not fit a line
@@ -28,13 +29,9 @@ FOR_PROGRAMS = ("Tensor", "Path", "PathLike")  # alternatives that nobody writes
 
 def describe_values(action: argparse.Action | None) -> str:
     """Say what values an option takes."""
-    hint = getattr(action, "_typehint", None)
+    hint = type_of(action)
     if hint is None:
-        return (
-            "its settings"
-            if action is None or action.choices is None
-            else any_of([str(c) for c in action.choices])
-        )
+        return "its settings" if action is None or action.choices is None else any_of([str(c) for c in action.choices])
     known = known_classes(action)
     ours = all(base.__module__.startswith("metalit.") for base in classes_in(hint))
     if not known or (len(known) > MOST_CLASSES and not ours):
@@ -78,16 +75,14 @@ def any_of(names: Sequence[str]) -> str:
 def known_classes(action: argparse.Action | None) -> list[str]:
     """Return the names of the classes that an option takes: metalit's where the base is metalit's or any network."""
     found: set[type] = set()
-    for base in set(classes_in(getattr(action, "_typehint", None))):
+    for base in set(classes_in(type_of(action))):
         if base is nn.Module:  # whole networks, not their parts
             exported = [getattr(networks, name) for name in networks.__all__]
             found |= {cls for cls in exported if inspect.isclass(cls) and issubclass(cls, nn.Module)}
         else:
             home = "metalit." if base.__module__.startswith("metalit.") else ""
             found |= {cls for cls in subclasses(base) if cls.__module__.startswith(home)}
-    return sorted(
-        {cls.__name__ for cls in found if not inspect.isabstract(cls) and not cls.__name__.startswith("_")}
-    )
+    return sorted({cls.__name__ for cls in found if not inspect.isabstract(cls) and not cls.__name__.startswith("_")})
 
 
 def classes_in(hint: Any) -> Iterator[type]:

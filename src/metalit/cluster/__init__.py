@@ -1,4 +1,7 @@
-"""Running on a cluster: SLURM, or this machine as if it were one."""
+"""Running on a cluster: SLURM, or this machine as if it were one.
+
+The rule of this room: a job is an ordinary command, checked and written into a script; nothing here trains.
+"""
 
 from metalit.cluster.base import Cluster
 from metalit.cluster.local import Local

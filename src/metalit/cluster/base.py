@@ -7,8 +7,10 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any, ClassVar, NamedTuple
 
+from metalit.errors import UserError
 from metalit.runs.preemption import STOPPED_EARLY
 
 RECORD = "job.json"
@@ -16,9 +18,7 @@ SCRIPT = "job.sh"
 CONFIG = "job.yaml"
 CODE = "code"  # folder with the copy of the code
 EXIT_CODE = "job.exit"  # written by the script: a cluster without accounting soon forgets how a job ended
-ENDED_BY_SIGTERM = (
-    128 + signal.SIGTERM
-)  # asked to stop, before it could save or while it waited for the others
+ENDED_BY_SIGTERM = 128 + signal.SIGTERM  # asked to stop, before it could save or while it waited for the others
 
 
 class Task(NamedTuple):
@@ -47,14 +47,14 @@ class Job(NamedTuple):
     """What was submitted in one go.
 
     Attributes:
-        kind: of the cluster: ``slurm`` or ``local``.
+        cluster: the import path of the cluster's class.
         id: by what the cluster knows it.
         folder: where its script and its code are.
         tasks: its runs.
         about: for the reader: the command, when, on which machine, the version of the code.
     """
 
-    kind: str
+    cluster: str
     id: str
     folder: Path
     tasks: tuple[Task, ...]
@@ -70,7 +70,7 @@ class Job(NamedTuple):
     def _write(self, folder: Path) -> None:
         tasks = [{**task._asdict(), "folder": str(task.folder), "log": str(task.log)} for task in self.tasks]
         record = {
-            "cluster": self.kind,
+            "cluster": self.cluster,
             "id": self.id,
             **self.about,
             "folder": str(self.folder),
@@ -88,21 +88,36 @@ def read_job(folder: Path) -> Job:
     """
     path = folder / RECORD
     if not path.is_file():
-        raise FileNotFoundError(
-            f"{folder} has no job ({RECORD} is missing); name the run folder that submit printed"
-        )
+        raise FileNotFoundError(f"{folder} has no job ({RECORD} is missing); name the run folder that submit printed")
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         tasks = tuple(
-            Task(task["name"], Path(task["folder"]), task["id"], Path(task["log"]))
-            for task in record.pop("tasks")
+            Task(task["name"], Path(task["folder"]), task["id"], Path(task["log"])) for task in record.pop("tasks")
         )
-        kind, job_id, home = (record.pop(key) for key in ("cluster", "id", "folder"))
+        cluster, job_id, home = (record.pop(key) for key in ("cluster", "id", "folder"))
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{path} is damaged ({error}); look for the job with the cluster's own commands"
+        raise UserError(f"{path} is damaged ({error}); look for the job with the cluster's own commands") from error
+    return Job(cluster, job_id, Path(home), tasks, record)
+
+
+def class_path(cluster: "Cluster") -> str:
+    """Return the import path of a cluster's class."""
+    return f"{type(cluster).__module__}.{type(cluster).__qualname__}"
+
+
+def cluster_of(job: Job) -> type["Cluster"]:
+    """Return the class of the cluster that a job was submitted to.
+
+    Raises:
+        UserError: it cannot be imported here.
+    """
+    try:
+        found: type[Cluster] = resolve_name(job.cluster)
+    except (ImportError, AttributeError) as error:
+        raise UserError(
+            f"job {job.id} was submitted to a {job.cluster}, which cannot be imported here ({error}); ask where it can"
         ) from error
-    return Job(kind, job_id, Path(home), tasks, record)
+    return found
 
 
 class State(NamedTuple):
@@ -116,13 +131,11 @@ class Cluster(ABC):
     """Something that runs a job's script, once for each of its tasks.
 
     Attributes:
-        kind: its name in the record of a job.
         task: the number of the task, from 0, as the script finds it.
         python: the command that runs Python there; None is the one that submits.
         setup: lines of shell that come before: modules, a virtual environment, variables.
     """
 
-    kind: ClassVar[str]
     task: ClassVar[str]
     python: str | None
     setup: Sequence[str]

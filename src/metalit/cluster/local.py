@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 from metalit.cluster import supervisor
 from metalit.cluster.base import SCRIPT, Cluster, Job, State, state_from_exit_code
+from metalit.errors import UserError, at_least
 from metalit.locks import lock_while_open
 from metalit.runs.preemption import STOPPED_EARLY
 
@@ -28,7 +29,6 @@ class Local(Cluster):
         python: command that runs Python; if not given, the Python that submits, by its full path.
     """
 
-    kind: ClassVar[str] = "local"
     task: ClassVar[str] = "$1"
 
     parallel: int = 1
@@ -37,8 +37,7 @@ class Local(Cluster):
 
     def __post_init__(self) -> None:
         """Check what types do not tell."""
-        if self.parallel < 1:
-            raise ValueError(f"cluster.parallel is {self.parallel}, expected at least 1")
+        at_least(1, parallel=self.parallel)
 
     def settle(self, trainer: Any) -> None:
         """Leave everything as it is: here the trainer starts its processes itself."""
@@ -58,7 +57,7 @@ class Local(Cluster):
             ValueError: it is Windows.
         """
         if not hasattr(os, "posix_spawn"):
-            raise ValueError("cluster is Local, which needs Linux or macOS; run the command without submit")
+            raise UserError("cluster is Local, which needs Linux or macOS; run the command without submit")
 
     def start(self, folder: Path, tasks: int | None) -> str:
         """Start a supervisor in a session of its own; its number is the job's id, and that of its process group."""
@@ -77,9 +76,7 @@ class Local(Cluster):
                 (os.POSIX_SPAWN_OPEN, 1, out, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644),
                 (os.POSIX_SPAWN_DUP2, 1, 2),
             ]
-            return str(
-                os.posix_spawn(sys.executable, command, os.environ, file_actions=redirected, setsid=True)
-            )
+            return str(os.posix_spawn(sys.executable, command, os.environ, file_actions=redirected, setsid=True))
         finally:
             os.close(lock)
 
@@ -102,7 +99,7 @@ class Local(Cluster):
         """
         group, _, number = job.id.partition("_")
         if number:
-            raise ValueError(
+            raise UserError(
                 f"{job.tasks[0].folder} is one run of a sweep, which here is cancelled as a whole: cancel {job.folder}"
             )
         (job.folder / supervisor.CANCELLED).touch()
@@ -135,7 +132,7 @@ def is_alive(job: Job) -> bool:
     """
     host = job.about["host"]
     if host != socket.gethostname():
-        raise ValueError(f"job {job.id} runs on the machine {host}: ask there")
+        raise UserError(f"job {job.id} runs on the machine {host}: ask there")
     path = job.folder / supervisor.LOCK
     if not path.exists():
         return False

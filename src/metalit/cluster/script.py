@@ -77,9 +77,7 @@ def environment(cluster: Cluster, work: Work) -> list[str]:
         "export PYTHONUNBUFFERED=1  # the log is up to date",
     ]
     if work.version is not None:
-        lines.append(
-            f"export {COMMIT_VARIABLE}={quoted(work.version)}  # git would tell that of the directory"
-        )
+        lines.append(f"export {COMMIT_VARIABLE}={quoted(work.version)}  # git would tell that of the directory")
     if work.points is not None:
         lines.append(f"export WANDB_RUN_GROUP={quoted(work.folder.name)}")
     return lines

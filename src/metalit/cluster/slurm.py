@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from metalit.cluster.base import SCRIPT, Cluster, Job, State, state_from_exit_code
+from metalit.errors import SettingError, UserError, at_least
 
 START = 120  # seconds: SLURM may send the signal a minute early, and a run may take another to start
 OVER = {
@@ -50,7 +51,6 @@ class Slurm(Cluster):
         extra: further options of sbatch, such as ``--exclusive``.
     """
 
-    kind: ClassVar[str] = "slurm"
     task: ClassVar[str] = "$SLURM_ARRAY_TASK_ID"
 
     partition: str | None = None
@@ -72,26 +72,20 @@ class Slurm(Cluster):
 
     def __post_init__(self) -> None:
         """Check what types do not tell."""
-        for name in ("nodes", "devices", "cpus_per_task", "grace", "max_parallel"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"cluster.{name} is {value}, expected at least 1")
+        at_least(1, nodes=self.nodes, devices=self.devices, cpus_per_task=self.cpus_per_task)
+        at_least(1, grace=self.grace, max_parallel=self.max_parallel)
         if isinstance(self.time, int):
-            raise ValueError(
-                f"cluster.time is the number {self.time}, expected a time in quotes, such as '12:00:00' "
-                "(without them YAML makes a number of it)"
+            raise SettingError(
+                "time", self.time, "a time in quotes, such as '12:00:00', else YAML makes a number of it"
             )
-        self._check_time()
-
-    def _check_time(self) -> None:
         limit = None if self.time is None else seconds(str(self.time))
-        if limit is None or limit >= self.grace + START:
-            return
-        raise ValueError(
-            f"cluster.grace is {self.grace}, so many seconds before the time limit a run is told to stop, and "
-            f"cluster.time is {self.time}, {limit} seconds: this leaves a run no time to train; give at least "
-            f"{self.grace + START} seconds, {START} of them to start in, or a smaller --cluster.grace"
-        )
+        if limit is not None and limit < self.grace + START:
+            raise SettingError(
+                "time",
+                f"{self.time}, {limit} seconds",
+                f"at least {self.grace + START} seconds: a run needs {START} to start in, and is told to stop grace = "
+                f"{self.grace} seconds before the limit; or a smaller grace",
+            )
 
     def settle(self, trainer: Any) -> None:
         """Set devices and nodes, which SLURM and the trainer must agree on."""
@@ -102,17 +96,19 @@ class Slurm(Cluster):
             option = {"num_nodes": "nodes"}.get(name, name)
             found = trainer[name]
             if str(found) != str(value) and found not in default:
-                raise ValueError(
-                    f"trainer.{name} is {found}, but cluster.{option} is {value}: a job has as many processes as "
-                    f"cluster.nodes and cluster.devices say; give --cluster.{option} {found}, or no trainer.{name}"
+                raise SettingError(
+                    f"trainer.{name}",
+                    found,
+                    f"{value}, which is cluster.{option}: give --cluster.{option} {found}, or no trainer.{name}",
                 )
             trainer[name] = value
         if self.gpus and trainer.accelerator == "auto":
             trainer.accelerator = "gpu"  # so that a node without its GPUs is an error, not a slow run
         elif trainer.accelerator in ("gpu", "cuda") and not self.gpus:
-            raise ValueError(
-                f"trainer.accelerator is {trainer.accelerator}, but cluster.gpus is false: the job would have no GPU; "
-                "give --cluster.gpus true"
+            raise SettingError(
+                "trainer.accelerator",
+                trainer.accelerator,
+                "cpu, for cluster.gpus is false and the job would have no GPU; or give --cluster.gpus true",
             )
 
     def header(self, name: str, logs: Path, tasks: int | None) -> list[str]:
@@ -141,10 +137,7 @@ class Slurm(Cluster):
         return [
             *(f"#SBATCH {option}" for option in given),
             "",
-            *(
-                ["export METALIT_REQUEUE=1  # a run that is stopped early has the job queued again"]
-                * self.requeue
-            ),
+            *(["export METALIT_REQUEUE=1  # a run that is stopped early has the job queued again"] * self.requeue),
             f"export SRUN_CPUS_PER_TASK={self.cpus_per_task}  # srun does not take it from sbatch since SLURM 22.05",
             "export SLURM_KILL_BAD_EXIT=1  # nobody waits for a process that died",
         ]
@@ -156,7 +149,7 @@ class Slurm(Cluster):
     def check(self) -> None:
         """Look for sbatch."""
         if shutil.which("sbatch") is None:
-            raise ValueError(
+            raise UserError(
                 "there is no sbatch on this machine: submit from a login node of the SLURM cluster, look at the script "
                 "with --dry_run true, or use --cluster metalit:cluster/local"
             )
@@ -167,10 +160,8 @@ class Slurm(Cluster):
             ["sbatch", "--parsable", str(folder / SCRIPT)], capture_output=True, text=True, check=False
         )
         if done.returncode:
-            raise ValueError(f"sbatch refuses the job: {done.stderr.strip()}")
-        return done.stdout.strip().partition(";")[
-            0
-        ]  # with the name of the cluster behind it, if there are several
+            raise UserError(f"sbatch refuses the job: {done.stderr.strip()}")
+        return done.stdout.strip().partition(";")[0]  # with the name of the cluster behind it, if there are several
 
     def log(self, folder: Path, job_id: str, task: int | None) -> Path:
         """Return the file that ``header`` asks for."""
@@ -194,7 +185,7 @@ class Slurm(Cluster):
         """Call scancel."""
         done = subprocess.run(["scancel", job.id], capture_output=True, text=True, check=False)
         if done.returncode:
-            raise ValueError(f"scancel {job.id}: {done.stderr.strip()}")
+            raise UserError(f"scancel {job.id}: {done.stderr.strip()}")
 
 
 def seconds(time: str) -> int | None:
@@ -211,9 +202,10 @@ def seconds(time: str) -> int | None:
         return None
     match = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", time)
     if match is None:
-        raise ValueError(
-            f"cluster.time is {time}, expected minutes, hours:minutes:seconds or days-hours:minutes:seconds, such as "
-            "'12:00:00'"
+        raise SettingError(
+            "time",
+            time,
+            "minutes, hours:minutes:seconds or days-hours:minutes:seconds, such as '12:00:00'",
         )
     days, *given = match.groups()
     numbers = [int(number) for number in given if number is not None]
@@ -231,13 +223,11 @@ def ask_squeue(job_id: str) -> dict[str, str]:
         ValueError: the controller does not answer.
     """
     if shutil.which("squeue") is None:
-        raise ValueError(
-            f"job {job_id} is in SLURM, but there is no squeue on this machine: ask from a login node"
-        )
+        raise UserError(f"job {job_id} is in SLURM, but there is no squeue on this machine: ask from a login node")
     command = ["squeue", "--noheader", "--array", "--states=all", f"--jobs={job_id}", "--format=%i %T"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode and "Invalid job id" not in done.stderr:
-        raise ValueError(f"SLURM does not say how job {job_id} is: {done.stderr.strip()}")
+        raise UserError(f"SLURM does not say how job {job_id} is: {done.stderr.strip()}")
     return dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
 
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import metalit
 from metalit.cluster.base import RECORD
+from metalit.errors import UserError
 from metalit.runs.versions import CHANGED
 
 LARGEST = 50 * 2**20  # bytes in all: code is small, and each job has its own copy
@@ -73,9 +74,7 @@ def find_code(here: Path, run_dir: Path) -> Code:
     root = here if top is None else Path(top)
     names = [Path(name) for name in (python_files(here) if top is None else git_files(root))]
     of_runs = {here / RUNS, root / RUNS, run_dir, *(root / folder for folder in job_folders(root, names))}
-    files = [
-        name for name in names if not of_runs.intersection((root / name).parents) - {root, *root.parents}
-    ]
+    files = [name for name in names if not of_runs.intersection((root / name).parents) - {root, *root.parents}]
     package = Path(metalit.__file__).resolve().parent
     is_copied = package.is_relative_to(root) and (package / "__init__.py").relative_to(root) in files
     is_installed = {"site-packages", "dist-packages"} & set(package.parts)
@@ -108,7 +107,7 @@ def check_size(code: Code) -> None:
         return
     largest = sorted(sizes, key=lambda file: sizes[file], reverse=True)[:3]
     names = ", ".join(f"{file} ({sizes[file] / 2**20:.0f} MiB)" for file in largest)
-    raise ValueError(
+    raise UserError(
         f"the code in {code.root} has {total / 2**20:.0f} MiB, of which each job gets a copy, and at most "
         f"{LARGEST / 2**20:.0f} MiB are allowed; the largest are {names}: list data in .gitignore, or submit from a "
         "folder with code alone"
@@ -133,9 +132,7 @@ def git_files(root: Path) -> Iterator[str]:
 def python_files(root: Path) -> Iterator[str]:
     """Yield the Python files below a folder that is no repository; not those of environments and hidden folders."""
     for folder, inner, names in os.walk(root):
-        inner[:] = [
-            name for name in inner if name[0] != "." and not (Path(folder) / name / "pyvenv.cfg").exists()
-        ]
+        inner[:] = [name for name in inner if name[0] != "." and not (Path(folder) / name / "pyvenv.cfg").exists()]
         yield from (str((Path(folder) / name).relative_to(root)) for name in names if name.endswith(".py"))
 
 

@@ -12,9 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 LOCK = "job.alive"
-CANCELLED = (
-    "job.cancelled"  # a file, which whoever cancels makes first: a signal may come after the task's end
-)
+CANCELLED = "job.cancelled"  # a file, which whoever cancels makes first: a signal may come after the task's end
 STOPPED_EARLY = 75  # as in metalit.runs.preemption, which cannot be imported here
 
 

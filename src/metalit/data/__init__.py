@@ -1,4 +1,8 @@
-"""Data sets as Lightning data modules that serve episodes."""
+"""Data sets as Lightning data modules that serve episodes.
+
+The rule of this room: episode i is a pure function of (seed, split, i), made in ``stream.py`` and nowhere else; nothing
+here knows a method.
+"""
 
 from metalit.data.glyphs import Glyphs
 from metalit.data.image_completion import ImageCompletion

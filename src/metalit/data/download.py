@@ -8,6 +8,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from metalit.data.cache import atomic_write
+from metalit.errors import UserError
 
 CHUNK = 1 << 16
 TIMEOUT = 30.0  # seconds without an answer
@@ -36,12 +37,12 @@ def download(url: str, path: Path, md5: str, root: Path) -> None:
                     digest.update(chunk)
                     bar.update(len(chunk))
             if digest.hexdigest() != md5:
-                raise ValueError(
+                raise UserError(
                     f"{url} came with md5 {digest.hexdigest()}, expected {md5}: the transfer was "
                     f"damaged or the file has changed; try again, or put a sound copy at {path}"
                 )
     except (OSError, HTTPException) as error:
         raise FileNotFoundError(
-            f"root is {root}, but {path} does not exist and could not be fetched from {url} ({error}): fetch it "
+            f"data.root is {root}, but {path} does not exist and could not be fetched from {url} ({error}): fetch it "
             "on a machine with a network and put it there, or name another folder"
         ) from error

@@ -9,6 +9,7 @@ import torch
 from metalit.data.module import ClassificationDataModule
 from metalit.data.store import ClassStore
 from metalit.data.stream import Split, Words, distinct, random_words, uniform
+from metalit.errors import at_least
 
 Floats = npt.NDArray[np.floating[Any]]
 
@@ -50,9 +51,8 @@ class Glyphs(ClassificationDataModule):
         super().__init__(**settings)
         self.classes, self.examples_per_class = classes, examples_per_class
         self.eval_classes = max(classes // 4, 2) if eval_classes is None else eval_classes
-        for name, least in (("classes", 2), ("eval_classes", 2), ("examples_per_class", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"data.{name} is {getattr(self, name)}, but must be at least {least}")
+        at_least(2, classes=classes, eval_classes=self.eval_classes)
+        at_least(1, examples_per_class=examples_per_class)
 
     def load(self, split: Split) -> ClassStore:
         """Return the drawings of a split, ``[classes * examples, 1, 28, 28]`` uint8."""

@@ -9,18 +9,20 @@ from metalit.data.module import ClassificationDataModule, EpisodicDataModule
 from metalit.data.store import ClassStore
 from metalit.data.stream import EpisodeStream, Split, numbers, random_words, uniform
 from metalit.episode import Episode, Labelled
+from metalit.errors import SettingError
 from metalit.functional.examples import to_unit_interval
 
 
 class PixelStream:
     """Random pixels of random images, as numbers: ``x`` which pixel, ``y`` which image, ``[count, n]`` each."""
 
-    def __init__(
-        self, images: int, pixels: int, *, split: Split, seed: int, shots: int, queries: int
-    ) -> None:
+    def __init__(self, images: int, pixels: int, *, split: Split, seed: int, shots: int, queries: int) -> None:
         if shots + queries > pixels:
-            raise ValueError(
-                f"shots + queries is {shots} + {queries}, but an image has only {pixels} pixels: lower one"
+            name, value = ("shots", shots) if shots >= pixels else ("queries", queries)
+            raise SettingError(
+                name,
+                value,
+                f"shots + queries of at most {pixels}, the pixels of an image, not {shots + queries}",
             )
         self.images, self.pixels = images, pixels
         self.split, self.seed, self.shots, self.queries = split, seed, shots, queries
@@ -48,9 +50,7 @@ class ImageCompletion(EpisodicDataModule):
         **episodes: the settings of ``EpisodicDataModule``.
     """
 
-    def __init__(
-        self, images: ClassificationDataModule, shots: int = 100, queries: int = 200, **episodes: Any
-    ) -> None:
+    def __init__(self, images: ClassificationDataModule, shots: int = 100, queries: int = 200, **episodes: Any) -> None:
         super().__init__(shots=shots, queries=queries, **episodes)
         self.images = images
         self.stores: dict[Split, ClassStore] = {}

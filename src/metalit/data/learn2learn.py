@@ -20,6 +20,7 @@ from metalit.data.module import EpisodicDataModule
 from metalit.data.store import ClassStore
 from metalit.data.stream import SPLITS, Split, random_words
 from metalit.episode import Episode, Labelled
+from metalit.errors import SettingError, UserError, at_least
 from metalit.functional.examples import to_unit_interval
 from metalit.learn2learn_compat import import_learn2learn
 
@@ -65,7 +66,7 @@ class TasksetStream:
     def __init__(self, taskset: Any, *, split: Split, seed: int, ways: int, shots: int, queries: int) -> None:
         # learn2learn puts labels through Python sets, whose order of strings is another one in each process.
         if any(isinstance(label, str) for label in taskset.dataset.labels):
-            raise ValueError(
+            raise UserError(
                 f"the {split} taskset names its classes by strings, such as {taskset.dataset.labels[0]!r}, and its "
                 "tasks would differ from run to run: number the classes instead"
             )
@@ -96,14 +97,14 @@ class TasksetStream:
         """Split the i-th task, without the axis B, into support and query, each sorted by label."""
         found, rows = torch.unique(labels, return_counts=True)
         if found.tolist() != list(range(self.ways)):
-            raise ValueError(
+            raise UserError(
                 f"a task of the {self.split} taskset has the labels {found.tolist()}, but {self.ways} ways need the "
                 f"labels 0..{self.ways - 1}: use NWays(n={self.ways}) and RemapLabels in its task transforms, or set "
                 "data.ways"
             )
         each = self.shots + self.queries
         if rows.min() < each:
-            raise ValueError(
+            raise UserError(
                 f"a task of the {self.split} taskset has {int(rows.min())} examples of label {int(rows.argmin())}, "
                 f"but shots + queries is {self.shots} + {self.queries} = {each}: use KShots(k={each}) in its task "
                 "transforms, or lower data.shots or data.queries"
@@ -159,9 +160,7 @@ class LearnToLearnTasksets(EpisodicDataModule):
         import_learn2learn("data")
         self.ways = ways
         self.train_ways = ways if train_ways is None else train_ways
-        for name in ("ways", "train_ways"):
-            if getattr(self, name) < 2:
-                raise ValueError(f"data.{name} is {getattr(self, name)}, but classification needs at least 2")
+        at_least(2, ways=ways, train_ways=self.train_ways)
         self.source = _imported(tasksets) if isinstance(tasksets, str) else tasksets
         named = tasksets if isinstance(tasksets, str) else getattr(tasksets, "__qualname__", None)
         self.source_name = named or "given as objects"
@@ -180,7 +179,7 @@ class LearnToLearnTasksets(EpisodicDataModule):
             taskset_class = import_learn2learn("data").Taskset
             three = isinstance(made, Sequence) and len(made) == len(SPLITS)
             if not (three and all(isinstance(taskset, taskset_class) for taskset in made)):
-                raise ValueError(
+                raise UserError(
                     f"data.tasksets ({self.source_name}) gave {made!r}, but three learn2learn.data.Taskset are "
                     "needed: for training, validation and test"
                 )
@@ -203,9 +202,7 @@ class LearnToLearnTasksets(EpisodicDataModule):
 
     def finish(self, episode: Episode, split: Split) -> Episode:
         """Turn uint8 images into floats in [0, 1]; leave other data as the taskset made them."""
-        support, query = (
-            Labelled(to_unit_interval(part.x), part.y) for part in (episode.support, episode.query)
-        )
+        support, query = (Labelled(to_unit_interval(part.x), part.y) for part in (episode.support, episode.query))
         return Episode(support, query, episode.index)
 
     def setting(self) -> dict[str, Any]:
@@ -221,7 +218,7 @@ class LearnToLearnTasksets(EpisodicDataModule):
         try:
             signature(function).bind(**self.options)
         except TypeError as error:
-            raise ValueError(
+            raise UserError(
                 f"data.options has {sorted(self.options)}, but {self.source_name}{signature(function)} does not take "
                 f"that: {error}"
             ) from error
@@ -269,7 +266,9 @@ def _imported(path: str) -> Any:
     try:
         return resolve_name(path)
     except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(
-            f"data.tasksets is {path!r}, which cannot be imported ({error}): give the import path of a function "
-            "that returns three learn2learn tasksets, for training, validation and test"
+        raise SettingError(
+            "data.tasksets",
+            path,
+            "the import path of a function that returns three learn2learn tasksets, for training, validation and "
+            f"test; it cannot be imported ({error})",
         ) from error

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset, SequentialSampler
 
 from metalit.data.stream import EpisodeStream
 from metalit.episode import Episode
+from metalit.errors import UserError
 
 Span = tuple[int, int]  # (first episode, how many)
 
@@ -119,9 +120,7 @@ class EvaluationSpans(SequentialSampler):
 
     def __init__(self, episodes: int, tasks_per_batch: int, rank: int = 0, world_size: int = 1) -> None:
         if episodes < world_size:
-            raise ValueError(
-                f"there are {episodes} episodes for {world_size} processes; give at least one for each"
-            )
+            raise UserError(f"there are {episodes} episodes for {world_size} processes; give at least one for each")
         # Lightning refuses a rank that has nothing to do
         tasks_per_batch = min(tasks_per_batch, episodes // world_size)
         starts = range(0, episodes, tasks_per_batch)

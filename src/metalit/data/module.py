@@ -21,6 +21,7 @@ from metalit.data.loader import (
 from metalit.data.store import ClassStore
 from metalit.data.stream import ClassificationStream, EpisodeStream, Split
 from metalit.episode import Episode, Labelled
+from metalit.errors import SettingError, at_least, check
 from metalit.functional.examples import to_unit_interval
 
 SPLIT_OF_STAGE: dict[RunningStage, Split] = {
@@ -83,19 +84,26 @@ class EpisodicDataModule(L.LightningDataModule, ABC):
         self.episodes_per_epoch = episodes_per_epoch
         self.val_episodes, self.test_episodes = val_episodes, test_episodes
         self.seed, self.num_workers = seed, num_workers
-        positive = ("shots", "queries", "train_shots", "train_queries", "tasks_per_batch", "eval_tasks_per_batch",
-                    "episodes_per_epoch", "val_episodes", "test_episodes")  # fmt: skip
-        for name, least in [*((name, 1) for name in positive), ("num_workers", 0), ("seed", 0)]:
-            if getattr(self, name) < least:
-                raise ValueError(f"data.{name} is {getattr(self, name)}, but must be at least {least}")
-        if seed >= 2**64:
-            raise ValueError(f"data.seed is {seed}, but must be below 2^64")
+        at_least(1, shots=shots, queries=queries, train_shots=train_shots, train_queries=train_queries)
+        at_least(1, tasks_per_batch=tasks_per_batch, eval_tasks_per_batch=eval_tasks_per_batch)
+        at_least(1, episodes_per_epoch=episodes_per_epoch, val_episodes=val_episodes, test_episodes=test_episodes)
+        at_least(0, num_workers=num_workers, seed=seed)
+        check("seed", seed, seed < 2**64, "below 2^64")
         self.streams: dict[Split, EpisodeStream] = {}
         self.position = Position()
 
     @abstractmethod
     def make_stream(self, split: Split) -> EpisodeStream:
         """Return the stream of episodes of one split; called once per split."""
+
+    def checked_stream(self, split: Split) -> EpisodeStream:
+        """Return ``make_stream(split)``; of a setting that it refuses, say which option of the data that is."""
+        try:
+            return self.make_stream(split)
+        except SettingError as error:
+            own = f"train_{error.name}"
+            is_own = split == "train" and getattr(self, own, None) != getattr(self, error.name, None)
+            raise SettingError(f"data.{own if is_own else error.name}", error.value, error.expected) from None
 
     def finish(self, episode: Episode, split: Split) -> Episode:
         """Turn what the stream gave into what the learner sees; runs on the learner's device."""
@@ -113,7 +121,7 @@ class EpisodicDataModule(L.LightningDataModule, ABC):
     def episodes(self, split: Split, first: int = 0, count: int = 1) -> Episode:
         """Return episodes ``first .. first+count-1`` of a split, ready for a learner (for notebooks and tests)."""
         if split not in self.streams:
-            self.streams[split] = self.make_stream(split)
+            self.streams[split] = self.checked_stream(split)
         return self.finish(self.streams[split](first, count), split)
 
     def setup(self, stage: str) -> None:
@@ -122,7 +130,7 @@ class EpisodicDataModule(L.LightningDataModule, ABC):
             self.position.begin_epoch()
         for split in SPLITS_OF_FUNCTION[stage]:
             if split not in self.streams:
-                self.streams[split] = self.make_stream(split)
+                self.streams[split] = self.checked_stream(split)
 
     def train_dataloader(self) -> TrainLoader:
         """Return the endless training stream, cut into epochs."""
@@ -204,9 +212,7 @@ class ClassificationDataModule(EpisodicDataModule, ABC):
         self.root = Path(root).expanduser()
         self.ways = ways
         self.train_ways = ways if train_ways is None else train_ways
-        for name in ("ways", "train_ways"):
-            if getattr(self, name) < 2:
-                raise ValueError(f"data.{name} is {getattr(self, name)}, but classification needs at least 2")
+        at_least(2, ways=ways, train_ways=self.train_ways)
         self.train_labels = train_labels
         self.store_on_accelerator = store_on_accelerator
         self.stores: dict[Split, ClassStore] = {}

@@ -20,6 +20,7 @@ from metalit.data.module import ClassificationDataModule
 from metalit.data.splits import read_splits
 from metalit.data.store import ClassStore
 from metalit.data.stream import Split
+from metalit.errors import UserError
 
 URL = "https://github.com/brendenlake/omniglot/raw/master/python/"
 MD5 = {
@@ -78,7 +79,7 @@ class Omniglot(ClassificationDataModule):
         wanted = self.characters[split]
         missing = [name for name in wanted if name not in found]
         if missing:
-            raise ValueError(
+            raise UserError(
                 f"the {split} split of data.splits={self.splits} has {len(wanted)} characters, but only "
                 f"{len(wanted) - len(missing)} of them are in the archives under {self.root}; {missing[0]} is one "
                 f"that is not: replace the archives by whole ones from {URL}"
@@ -123,7 +124,7 @@ def read_drawings(sources: list[Path]) -> Arrays:
             drawings[character].append(decode(data, f"{character}/{file} in {source}"))
     for character, images in drawings.items():
         if len(images) != DRAWINGS:
-            raise ValueError(
+            raise UserError(
                 f"{character} has {len(images)} drawings, expected {DRAWINGS}: replace "
                 f"{' and '.join(str(source) for source in sources)} by whole ones from {URL}"
             )
@@ -146,7 +147,7 @@ def members(source: Path) -> Iterator[tuple[str, str, bytes]]:
                 if half == source.stem and len(character) == 2 and file_name.endswith(".png"):
                     yield "/".join(character), file_name, archive.read(name)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-        raise ValueError(
+        raise UserError(
             f"{source} is not a sound zip archive ({error}; {name}): delete it, then it is fetched again, "
             f"or put {URL}{source.name} in its place"
         ) from error
@@ -158,7 +159,7 @@ def decode(data: bytes, name: str) -> npt.NDArray[np.uint8]:
         with Image.open(io.BytesIO(data)) as image:
             grey = image.convert("L")
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
-        raise ValueError(f"{name} is not a readable image ({error}): replace it by a whole one") from error
+        raise UserError(f"{name} is not a readable image ({error}): replace it by a whole one") from error
     if grey.size != ORIGINAL_SIZE:
-        raise ValueError(f"{name} is {grey.size[0]}x{grey.size[1]} pixels, expected 105x105: is it Omniglot?")
+        raise UserError(f"{name} is {grey.size[0]}x{grey.size[1]} pixels, expected 105x105: is it Omniglot?")
     return 255 - np.asarray(grey.resize(SIZE, Image.Resampling.BILINEAR))

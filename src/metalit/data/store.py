@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from metalit.data.stream import Integers
+from metalit.errors import UserError
 from metalit.functional.examples import count, joined
 
 
@@ -32,7 +33,7 @@ class ClassStore:
         lengths = {len(leaf) for leaf in tree_leaves(self.items)}
         total = int(self.class_sizes.sum())
         if len(self.class_sizes) != len(self.class_names) or lengths != {total}:
-            raise ValueError(
+            raise UserError(
                 f"{' and '.join(map(str, sorted(lengths)))} items, {len(self.class_sizes)} class sizes that sum to "
                 f"{total} and {len(self.class_names)} class names do not fit together"
             )

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from metalit.episode import Episode, Labelled
+from metalit.errors import SettingError
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -114,14 +115,14 @@ class ClassificationStream:
     ) -> None:
         classes, smallest = len(class_sizes), int(class_sizes.min(initial=np.iinfo(np.int64).max))
         if ways > classes:
-            raise ValueError(
-                f"ways is {ways}, but the {split} split has only {classes} classes: lower ways, or use more classes"
-            )
+            raise SettingError("ways", ways, f"at most {classes}, the classes of the {split} split")
         if shots + queries > smallest:
             name, value = ("shots", shots) if shots >= smallest else ("queries", queries)
-            raise ValueError(
-                f"{name} is {value}, but class number {int(class_sizes.argmin())} of the {split} split has only "
-                f"{smallest} examples for shots + queries = {shots + queries}: lower one, or leave that class out"
+            raise SettingError(
+                name,
+                value,
+                f"shots + queries of at most {smallest}, not {shots + queries}, for class number "
+                f"{int(class_sizes.argmin())} of the {split} split has no more examples: lower one, or leave it out",
             )
         self.class_sizes = class_sizes
         self.starts = np.cumsum(class_sizes) - class_sizes

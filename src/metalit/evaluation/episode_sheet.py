@@ -40,9 +40,7 @@ def episode_sheet(episode: Episode, logits: Tensor) -> Figure:
     ways = min(int(support_y.max()) + 1, MOST_WAYS)
     shots = min(int(support_y.bincount().max()), MOST_SHOTS)
     queries = min(int(query_y.bincount().max()), MOST_QUERIES)
-    low, high = (
-        f(torch.cat([support_x.flatten(), query_x.flatten()])).item() for f in (torch.min, torch.max)
-    )
+    low, high = (f(torch.cat([support_x.flatten(), query_x.flatten()])).item() for f in (torch.min, torch.max))
     figure, axes = _sheet(ways, shots + queries)
     for way in range(ways):
         top = way * (1 + GAP + LABEL)
@@ -50,9 +48,7 @@ def episode_sheet(episode: Episode, logits: Tensor) -> Figure:
         for column, image in enumerate(support_x[support_y == way][:shots]):
             _draw_image(axes, _pixels(image, low, high), column * (1 + GAP), top)
         of_class = query_y == way
-        for column, (image, label) in enumerate(
-            zip(query_x[of_class][:queries], predicted[of_class], strict=False)
-        ):
+        for column, (image, label) in enumerate(zip(query_x[of_class][:queries], predicted[of_class], strict=False)):
             left = _query_left(shots) + column * (1 + GAP)
             _draw_image(axes, _pixels(image, low, high), left, top)
             _draw_verdict(axes, int(label), way, left, top)

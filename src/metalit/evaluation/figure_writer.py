@@ -13,12 +13,13 @@ from torch import Tensor
 
 from metalit.data.module import EpisodicDataModule
 from metalit.episode import Episode
+from metalit.errors import at_least
 from metalit.evaluation.episode_sheet import episode_sheet, is_sheet_possible, sample_sheet
 from metalit.evaluation.figures import adaptation, adaptation_curve, learning_curves
 from metalit.evaluation.learner import EvaluatedLearner, GeneratingLearner
-from metalit.evaluation.metrics import primary_metric, summarise
-from metalit.evaluation.training_log import TrainingLog
+from metalit.metrics.episode_metrics import primary_metric, summarise
 from metalit.runs.folder import writable_run_folder
+from metalit.runs.training_log import TrainingLog
 
 
 class Figures(L.Callback):
@@ -38,9 +39,7 @@ class Figures(L.Callback):
     """
 
     def __init__(self, tasks: int = 4, dpi: int = 150) -> None:
-        for name, value in (("tasks", tasks), ("dpi", dpi)):
-            if value < 1:
-                raise ValueError(f"{name} of Figures is {value}, but must be at least 1")
+        at_least(1, tasks=tasks, dpi=dpi)
         self.tasks, self.dpi = tasks, dpi
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -87,9 +86,7 @@ class Figures(L.Callback):
         primary = primary_metric(evaluation.values)
         # in regression the loss is the squared error again
         names = [primary, "loss"] if primary == "accuracy" else [primary]
-        by_step = {
-            name: [summarise(column) for column in evaluation.values[name].unbind(dim=1)] for name in names
-        }
+        by_step = {name: [summarise(column) for column in evaluation.values[name].unbind(dim=1)] for name in names}
         if len(by_step[primary]) > 1:
             self._save(folder / "adaptation_curve.png", adaptation_curve(by_step))
 

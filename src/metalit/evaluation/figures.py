@@ -12,8 +12,8 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from metalit.episode import Episode
-from metalit.evaluation.metrics import Summary
-from metalit.evaluation.training_log import Curve, TrainingLog
+from metalit.metrics.episode_metrics import Summary
+from metalit.runs.training_log import Curve, TrainingLog
 
 # Okabe and Ito's colours, told apart by colour-blind readers too
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#555555"
@@ -111,9 +111,7 @@ def adaptation(episode: Episode, predictions: Tensor) -> Figure:
                 lw=width,
                 label=_stage_label(stage, stages),
             )
-        axes.plot(
-            support_x[task], support_y[task], "^", color=ORANGE, mec="white", ms=9, label="support", zorder=5
-        )
+        axes.plot(support_x[task], support_y[task], "^", color=ORANGE, mec="white", ms=9, label="support", zorder=5)
         axes.set_title(f"test episode {task}", fontsize=10)
         axes.set_xlabel("x")
         axes.set_ylabel("y")

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from metalit.episode import Episode, Labelled
-from metalit.evaluation.episode_values import Evaluation
+from metalit.metrics.episode_values import Evaluation
 from metalit.outcome import Outcome
 
 

@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks.progress.tqdm_progress import convert_inf
 from torch import Tensor
 
 from metalit.episode import Episode
+from metalit.errors import positive
 
 
 class EpisodeProgressBar(TQDMProgressBar):
@@ -31,10 +32,8 @@ class EpisodeProgressBar(TQDMProgressBar):
 
     def __init__(self, refresh_seconds: float = 0.5, line_seconds: float = 10.0) -> None:
         super().__init__()
-        for name, value in (("refresh_seconds", refresh_seconds), ("line_seconds", line_seconds)):
-            if value <= 0:
-                raise ValueError(f"{name} of EpisodeProgressBar is {value}, but must be more than 0")
-        self.refresh_seconds, self.line_seconds = refresh_seconds, line_seconds
+        self.refresh_seconds = positive("refresh_seconds", refresh_seconds)
+        self.line_seconds = positive("line_seconds", line_seconds)
         self._terminal = True
         self._due = 0.0
         self._batches = self._batches_then = self._batch_idx = self._epoch = 0
@@ -143,9 +142,7 @@ class EpisodeProgressBar(TQDMProgressBar):
             value = logged.get(name, self._loss if name == "train/loss" else None)
             if value is not None:
                 interval = logged.get(f"{name}_ci95") if name.endswith(("accuracy", "mse")) else None
-                text = _text(name, float(value)) + (
-                    "" if interval is None else f"±{_text(name, float(interval))}"
-                )
+                text = _text(name, float(value)) + ("" if interval is None else f"±{_text(name, float(interval))}")
                 shown[name.removeprefix("train/")] = text
         if self._rate is not None:
             shown["episodes/s"] = f"{self._rate:,.0f}" if self._rate >= 10 else f"{self._rate:.2f}"

@@ -11,8 +11,9 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from metalit.evaluation.episode_values import Evaluation
-from metalit.evaluation.metrics import Summary, summarise
+from metalit.errors import UserError
+from metalit.metrics.episode_metrics import Summary, summarise
+from metalit.metrics.episode_values import Evaluation
 
 RESULTS_FILE = "results.json"
 EPISODES_FILE = "episodes.csv"
@@ -135,20 +136,20 @@ def paired_difference(folder_a: Path, folder_b: Path, metric: str) -> Summary:
     a, b = read_results(folder_a), read_results(folder_b)
     for name, ours, theirs in _what_makes_episodes(a, b):
         if ours != theirs:
-            raise ValueError(
+            raise UserError(
                 f"{folder_a} and {folder_b} were not evaluated on the same episodes: {name} is {ours!r} in the first "
                 f"and {theirs!r} in the second; evaluate both with the same setting"
             )
     episodes_a, episodes_b = read_episodes(folder_a), read_episodes(folder_b)
     if not torch.equal(episodes_a["episode"], episodes_b["episode"]):
-        raise ValueError(
+        raise UserError(
             f"{folder_a} and {folder_b} were not evaluated on the same episodes: {len(episodes_a['episode'])} episodes "
             f"in the first, {len(episodes_b['episode'])} in the second; evaluate both on equally many"
         )
     for folder, episodes in ((folder_a, episodes_a), (folder_b, episodes_b)):
         if metric not in episodes or metric == "episode":
             known = ", ".join(name for name in episodes if name != "episode")
-            raise ValueError(f"{folder / EPISODES_FILE} has no metric {metric!r}; it has {known}")
+            raise UserError(f"{folder / EPISODES_FILE} has no metric {metric!r}; it has {known}")
     return summarise(episodes_a[metric] - episodes_b[metric])
 
 

@@ -3,8 +3,8 @@
 from rich.table import Table
 from rich.text import Text
 
-from metalit.evaluation.metrics import primary_metric
 from metalit.evaluation.results import Results
+from metalit.metrics.episode_metrics import primary_metric
 
 Numbers = dict[str, float | None]
 
@@ -48,6 +48,4 @@ def _number(name: str, value: float | None) -> str:
     if value is None:
         return "–"
     # a squared error may be tiny; an accuracy is read against others in the same four digits
-    return (
-        f"{value:.4f}" if name.startswith("accuracy") or abs(value) >= 0.01 or value == 0 else f"{value:.2e}"
-    )
+    return f"{value:.4f}" if name.startswith("accuracy") or abs(value) >= 0.01 or value == 0 else f"{value:.2e}"

@@ -62,9 +62,7 @@ class ResultsWriter(L.Callback):
         folder = writable_run_folder(trainer)
         if folder is not None:
             path = write_results(folder, results, evaluation)
-            self._printed.append(
-                f"Results are in {path}, each episode's values in {path.with_name(EPISODES_FILE)}"
-            )
+            self._printed.append(f"Results are in {path}, each episode's values in {path.with_name(EPISODES_FILE)}")
 
 
 class PredictionWriter(L.Callback):

@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import torch
 
-from metalit.functional.parameters import Params
-from metalit.functional.precision import at_least_float32, full_precision
 from metalit.functional.vectors import combine, inner_product
+from metalit.tasks.parameters import Params
+from metalit.tasks.precision import at_least_float32, full_precision
 
 
 class Solution(NamedTuple):

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from metalit.functional.precision import full_precision
 from metalit.functional.ridge import identity_like, solve
+from metalit.tasks.precision import full_precision
 
 CENTRING = 0.1  # what share of the complementarity an iteration leaves
 TO_THE_BOUNDARY = 0.99  # how far a step may go
@@ -54,9 +54,7 @@ def newton(kernel: Tensor, weights: Tensor, b: Tensor) -> Tensor:
     within = torch.eye(ways, dtype=kernel.dtype, device=kernel.device)
     matrix = torch.kron(kernel, within) + torch.diag(weights.reshape(size))
     sums = torch.kron(identity_like(kernel), torch.ones_like(b[:1]))  # [n, n N]
-    system = torch.cat(
-        [torch.cat([matrix, sums.mT], dim=1), torch.cat([sums, torch.zeros_like(kernel)], dim=1)]
-    )
+    system = torch.cat([torch.cat([matrix, sums.mT], dim=1), torch.cat([sums, torch.zeros_like(kernel)], dim=1)])
     solution = solve(system, torch.cat([b.reshape(size, 1), torch.zeros_like(kernel[:, :1])]))
     return solution[:size].reshape(n, ways)
 

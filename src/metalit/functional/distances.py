@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from metalit.functional.precision import full_precision
+from metalit.tasks.precision import full_precision
 
 
 @full_precision

@@ -3,7 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from metalit.functional.precision import full_precision
+from metalit.errors import UserError
+from metalit.tasks.precision import full_precision
 
 
 @full_precision
@@ -33,7 +34,7 @@ def check_targets(predictions: Tensor, targets: Tensor) -> None:
         ValueError: the shapes differ.
     """
     if predictions.shape != targets.shape:
-        raise ValueError(
+        raise UserError(
             f"the targets have shape {list(targets.shape)}, but the predictions {list(predictions.shape)}: give both "
             "as [examples, outputs], with an axis of length 1 for a single number"
         )

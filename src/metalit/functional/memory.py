@@ -6,7 +6,7 @@ R heads, N slots of length M; every function takes any number of leading axes.
 import torch
 from torch import Tensor
 
-from metalit.functional.precision import full_precision
+from metalit.tasks.precision import full_precision
 
 SMALL = 1e-6  # against a division by zero at slots that are empty
 

@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Tensor
 
-from metalit.functional.precision import full_precision
+from metalit.tasks.precision import full_precision
 
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 

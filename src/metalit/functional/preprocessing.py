@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from metalit.functional.checks import positive
+from metalit.errors import positive
 
 
 def log_and_sign(x: Tensor, p: float = 10.0) -> Tensor:

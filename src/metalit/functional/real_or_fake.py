@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from metalit.functional.losses import task_loss
-from metalit.functional.precision import full_precision
+from metalit.tasks.precision import full_precision
 
 
 @full_precision

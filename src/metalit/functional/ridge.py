@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from metalit.functional.precision import full_precision
+from metalit.tasks.precision import full_precision
 
 
 @full_precision
@@ -44,7 +44,5 @@ def identity_like(x: Tensor) -> Tensor:
 
 def solve(matrix: Tensor, b: Tensor) -> Tensor:
     """Return X with ``matrix X = b``; not a number where the matrix is singular or is none itself."""
-    solution: Tensor = torch.linalg.solve_ex(matrix, b)[
-        0
-    ]  # torch.linalg.solve would wait for the device, and raise
+    solution: Tensor = torch.linalg.solve_ex(matrix, b)[0]  # torch.linalg.solve would wait for the device, and raise
     return solution

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from metalit.functional.distances import squared_euclidean
-from metalit.functional.precision import full_precision
+from metalit.tasks.precision import full_precision
 
 
 @full_precision

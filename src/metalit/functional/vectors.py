@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from metalit.functional.parameters import Params
+from metalit.tasks.parameters import Params
 
 
 def inner_product(one: Params, other: Params) -> Tensor:

@@ -1,4 +1,7 @@
-"""Architectures that know nothing of episodes."""
+"""Networks: the architectures.
+
+The rule of this room: a network sees inputs only, and knows nothing of episodes, methods or labels to predict.
+"""
 
 from metalit.networks.attentive_process import AttentiveProcess
 from metalit.networks.augmented_conv_net import AugmentedConvNet

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from metalit.functional.checks import at_least
+from metalit.errors import at_least, check
 from metalit.networks.conditional_process import bounded_gaussian, masked_mean
 from metalit.networks.mlp import MLP
 
@@ -41,8 +41,7 @@ class AttentiveProcess(nn.Module):
     ) -> None:
         super().__init__()
         at_least(1, heads=heads, encoder_layers=encoder_layers, decoder_layers=decoder_layers)
-        if hidden % heads:
-            raise ValueError(f"hidden is {hidden}, but must be a multiple of heads, which is {heads}")
+        check("hidden", hidden, hidden % heads == 0, f"a multiple of heads, which is {heads}")
         self.latents = hidden
         self.latent = LatentEncoder(inputs + outputs, hidden, encoder_layers)
         self.predictor = AttentivePredictor(inputs, outputs, hidden, heads, encoder_layers, decoder_layers)
@@ -95,9 +94,7 @@ class AttentivePredictor(nn.Module):
         """Return what inputs look at: places and codes of the context, ``[C, hidden]`` each, and which count."""
         return self.place(context_x), self.encoder(torch.cat([context_x, context_y], dim=-1)), counts
 
-    def decode(
-        self, context: tuple[Tensor, Tensor, Tensor], latent: Tensor, x: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def decode(self, context: tuple[Tensor, Tensor, Tensor], latent: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the Gaussians at ``[n, inputs]`` for latent variables ``[M, hidden]`` and an encoded context."""
         seen = self.attend(self.place(x), *context)
         shape = (len(latent), len(x), -1)

@@ -5,6 +5,9 @@ from collections.abc import Mapping
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from metalit.errors import at_least
+from metalit.networks.expected_inputs import check_images
+
 
 class AugmentedConvNet(nn.Module):
     """Blocks of 3x3 convolution, ReLU and 2x2 max-pooling, a hidden linear layer, and a head; no biases, no norms.
@@ -31,16 +34,11 @@ class AugmentedConvNet(nn.Module):
         self, channels: int = 64, blocks: int = 5, in_channels: int = 1, image_size: int = 28, ways: int = 5
     ) -> None:
         super().__init__()
-        sizes = {"channels": channels, "blocks": blocks, "in_channels": in_channels, "image_size": image_size,
-                 "ways": ways}  # fmt: skip
-        for name, value in sizes.items():
-            if value < 1:
-                raise ValueError(f"{name} is {value}, but must be at least 1")
-        self.expected = (in_channels, image_size, image_size)
+        at_least(1, channels=channels, blocks=blocks, in_channels=in_channels, image_size=image_size, ways=ways)
+        self.expected = (in_channels, image_size)
         self.ways = ways
         self.convolutions = nn.ModuleList(
-            nn.Conv2d(in_channels if i == 0 else channels, channels, 3, padding=1, bias=False)
-            for i in range(blocks)
+            nn.Conv2d(in_channels if i == 0 else channels, channels, 3, padding=1, bias=False) for i in range(blocks)
         )
         for _ in range(blocks):
             image_size = -(-image_size // 2)
@@ -60,10 +58,7 @@ class AugmentedConvNet(nn.Module):
             x: images.
             fast: fast weights by the name of the parameter they stand beside; layers without take the slow path only.
         """
-        if tuple(x.shape[1:]) != self.expected:
-            raise ValueError(
-                f"the images are {tuple(x.shape[1:])}, but in_channels and image_size say {self.expected}"
-            )
+        check_images(self, x, *self.expected)
         fast = {} if fast is None else fast
         for i, convolution in enumerate(self.convolutions):
             out = convolution(x).relu()

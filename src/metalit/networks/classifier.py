@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from metalit.functional.checks import at_least
+from metalit.errors import at_least
 from metalit.networks.embedding_length import embedding_length
 
 

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from metalit.functional.checks import at_least
+from metalit.errors import at_least
 from metalit.networks.mlp import MLP
 
 
@@ -39,9 +39,7 @@ class ConditionalProcess(nn.Module):
         self.encoder = MLP(inputs + outputs, [hidden] * (encoder_layers - 1), hidden)
         self.decoder = MLP(inputs + hidden, [hidden] * (decoder_layers - 1), 2 * outputs)
 
-    def forward(
-        self, context_x: Tensor, context_y: Tensor, counts: Tensor, x: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, context_x: Tensor, context_y: Tensor, counts: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the predicted Gaussians."""
         return self.decode(self.encode(context_x, context_y, counts), x)
 

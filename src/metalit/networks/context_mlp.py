@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from metalit.functional.checks import at_least
+from metalit.errors import at_least
+from metalit.networks.expected_inputs import check_vectors
 from metalit.networks.mlp import MLP
 
 
@@ -38,6 +39,5 @@ class ContextMLP(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
         """Return one output vector per input vector."""
-        if x.shape[-1] != self.inputs:
-            raise ValueError(f"inputs is {self.inputs}, but the data have {x.shape[-1]} numbers each")
+        check_vectors(self, x, self.inputs)
         return self.mlp(torch.cat([x, context.expand(len(x), -1)], dim=-1))  # type: ignore[no-any-return]

@@ -5,7 +5,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from metalit.functional.checks import at_least
+from metalit.errors import at_least, check
+from metalit.networks.expected_inputs import check_images
 from metalit.networks.normalisation import BatchNormMode, batch_norm_2d
 
 
@@ -45,18 +46,13 @@ class Conv4(nn.Module):
     ) -> None:
         super().__init__()
         at_least(1, channels=channels, in_channels=in_channels)
-        if image_size < 16:
-            raise ValueError(
-                f"Conv4 halves images four times: image_size is {image_size}, but must be at least 16"
-            )
+        check("image_size", image_size, image_size >= 16, "at least 16, for Conv4 halves images four times")
         self.in_channels, self.image_size = in_channels, image_size
         pool = downsample == "pool"
         self.blocks = nn.Sequential(
             *(
                 nn.Sequential(
-                    nn.Conv2d(
-                        in_channels if i == 0 else channels, channels, 3, stride=1 if pool else 2, padding=1
-                    ),
+                    nn.Conv2d(in_channels if i == 0 else channels, channels, 3, stride=1 if pool else 2, padding=1),
                     batch_norm_2d(channels, batch_norm),
                     nn.ReLU(),
                     nn.MaxPool2d(2) if pool else nn.Identity(),
@@ -71,10 +67,6 @@ class Conv4(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Embed images."""
-        channels, height, width = x.shape[1:]
-        if channels != self.in_channels:
-            raise ValueError(f"in_channels is {self.in_channels}, but the images have {channels}")
-        if not height == width == self.image_size:
-            raise ValueError(f"image_size is {self.image_size}, but the images are {height}x{width}")
+        check_images(self, x, self.in_channels, self.image_size)
         maps: Tensor = self.blocks(x)
         return maps.flatten(1) if self.pool else maps.mean(dim=(2, 3))

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from metalit.errors import at_least
+from metalit.networks.expected_inputs import check_images
 from metalit.networks.normalisation import BatchNormMode, batch_norm_2d
 
 
@@ -40,12 +42,9 @@ class ConvMaps(nn.Module):
         channels_last: bool = False,
     ) -> None:
         super().__init__()
-        least = {"channels": 1, "in_channels": 1, "image_size": 12}
-        given = {"channels": channels, "in_channels": in_channels, "image_size": image_size}
-        for name, value in given.items():
-            if value < least[name]:
-                raise ValueError(f"{name} is {value}, but must be at least {least[name]}")
-        self.expected, self.channels = (in_channels, image_size, image_size), channels
+        at_least(1, channels=channels, in_channels=in_channels)
+        at_least(12, image_size=image_size)
+        self.expected, self.channels = (in_channels, image_size), channels
         self.batch_norm, self.channels_last = batch_norm, channels_last
         self.size = ((image_size - 2) // 2 - 2) // 2
         self.blocks = nn.Sequential(
@@ -64,8 +63,5 @@ class ConvMaps(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the maps."""
-        if tuple(x.shape[1:]) != self.expected:
-            raise ValueError(
-                f"the images are {tuple(x.shape[1:])}, but in_channels and image_size say {self.expected}"
-            )
+        check_images(self, x, *self.expected)
         return self.blocks(x)  # type: ignore[no-any-return]

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from metalit.functional.checks import at_least, positive
+from metalit.errors import at_least, positive
 from metalit.functional.distances import cosines
 
 

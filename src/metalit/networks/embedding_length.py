@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from metalit.functional.checks import at_least
+from metalit.errors import UserError, at_least
 
 
 def embedding_length(network: nn.Module, given: int | None, name: str) -> int:
@@ -18,8 +18,6 @@ def embedding_length(network: nn.Module, given: int | None, name: str) -> int:
     """
     features = getattr(network, "features", None) if given is None else given
     if not isinstance(features, int):
-        raise ValueError(
-            f"{type(network).__name__} does not say how long its embedding is: give {name}(features=...)"
-        )
+        raise UserError(f"{type(network).__name__} does not say how long its embedding is: give {name}(features=...)")
     at_least(1, features=features)
     return features

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from metalit.functional.checks import at_least
+from metalit.errors import at_least, check
+from metalit.networks.expected_inputs import check_images
 from metalit.networks.normalisation import BatchNormMode, batch_norm_2d
 
 FILM_BLOCK = 2  # the third
@@ -45,11 +46,8 @@ class FiLMConv4(nn.Module):
     ) -> None:
         super().__init__()
         at_least(1, channels=channels, in_channels=in_channels, ways=ways, context_size=context_size)
-        if image_size < 16:
-            raise ValueError(
-                f"FiLMConv4 halves images four times: image_size is {image_size}, but must be at least 16"
-            )
-        self.expected, self.context_size = (in_channels, image_size, image_size), context_size
+        check("image_size", image_size, image_size >= 16, "at least 16, for FiLMConv4 halves images four times")
+        self.expected, self.context_size = (in_channels, image_size), context_size
         self.blocks = nn.ModuleList(
             nn.Sequential(
                 nn.Conv2d(in_channels if i == 0 else channels, channels, 3, padding=1),
@@ -65,10 +63,7 @@ class FiLMConv4(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
         """Return logits."""
-        if tuple(x.shape[1:]) != self.expected:
-            raise ValueError(
-                f"the images are {tuple(x.shape[1:])}, but in_channels and image_size say {self.expected}"
-            )
+        check_images(self, x, *self.expected)
         for i, block in enumerate(self.blocks):
             x = block(x)
             if i == FILM_BLOCK:

@@ -3,9 +3,10 @@
 import torch
 from torch import Tensor, nn
 
-from metalit.functional.checks import at_least
-from metalit.functional.task_context import normal_like
+from metalit.errors import at_least, check
+from metalit.networks.expected_inputs import check_images
 from metalit.networks.normalisation import BatchNormMode, batch_norm_2d
+from metalit.tasks.task_context import normal_like
 
 
 class ImageGenerator(nn.Module):
@@ -47,9 +48,8 @@ class ImageGenerator(nn.Module):
         super().__init__()
         at_least(1, channels=channels, features=features, noise=noise, in_channels=in_channels)
         at_least(4, image_size=image_size)
-        if not low < high:
-            raise ValueError(f"pixels reach from low = {low} to high = {high}, but low must be below high")
-        self.expected, self.noise = (in_channels, image_size, image_size), noise
+        check("low", low, low < high, f"below high, which is {high}")
+        self.expected, self.noise = (in_channels, image_size), noise
         self.low, self.high = low, high
         size = -(-image_size // 4)  # what two halvings leave, and two doublings start from
         self.encoder = nn.Sequential(
@@ -74,14 +74,10 @@ class ImageGenerator(nn.Module):
 
     def forward(self, images: Tensor, count: int) -> Tensor:
         """Return ``count`` new images."""
-        if tuple(images.shape[1:]) != self.expected:
-            raise ValueError(
-                f"the images are {tuple(images.shape[1:])}, but in_channels and image_size of the generator say "
-                f"{self.expected}"
-            )
+        check_images(self, images, *self.expected)
         description = self.encoder(images).mean(dim=0, keepdim=True).expand(count, -1)
         noise = normal_like(images.new_zeros(count, self.noise)).to(description.dtype)
         maps = self.to_maps(torch.cat([description, noise], dim=1)).reshape(count, *self.maps)
-        _, height, width = self.expected
-        made = self.decoder(maps)[..., :height, :width]
+        size = self.expected[1]
+        made = self.decoder(maps)[..., :size, :size]
         return self.low + (self.high - self.low) * made  # type: ignore[no-any-return]

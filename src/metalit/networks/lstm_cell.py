@@ -2,9 +2,11 @@
 
 from torch import Tensor, nn
 
+from metalit.functional.lstm import lstm_step
+
 
 class LSTMCell(nn.Module):
-    """One step of an LSTM, the same as ``torch.nn.LSTMCell``, whose fused kernel neither vmap nor double backward take.
+    """One step of an LSTM: ``torch.nn.LSTMCell`` for tasks.
 
     Args:
         inputs: length of an input.
@@ -20,6 +22,4 @@ class LSTMCell(nn.Module):
 
     def forward(self, x: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
         """Return output and cell after an input."""
-        let_in, forget, candidate, let_out = (self.inputs(x) + self.hidden(hidden)).chunk(4, dim=-1)
-        cell = forget.sigmoid() * cell + let_in.sigmoid() * candidate.tanh()
-        return let_out.sigmoid() * cell.tanh(), cell
+        return lstm_step((self.inputs(x) + self.hidden(hidden)).chunk(4, dim=-1), cell)

@@ -5,7 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from metalit.functional.checks import at_least, positive
+from metalit.errors import at_least, check, positive
+from metalit.functional.lstm import lstm_step
 from metalit.functional.memory import least_used, read_weights, write, write_weights
 
 EMPTY = 1e-6  # what a slot holds at first
@@ -65,10 +66,8 @@ class MemoryController(nn.Module):
     ) -> None:
         super().__init__()
         at_least(1, hidden=hidden, slots=slots, slot_size=slot_size, heads=heads)
-        if slots < heads:
-            raise ValueError(f"slots is {slots}, but every one of the {heads} heads needs a free slot")
-        if not 0 <= usage_decay <= 1:
-            raise ValueError(f"usage_decay is {usage_decay}, but must be in [0, 1]")
+        check("slots", slots, slots >= heads, f"at least heads, which is {heads}, for each needs a free slot")
+        check("usage_decay", usage_decay, 0 <= usage_decay <= 1, "a number in [0, 1]")
         self.slots, self.heads, self.usage_decay = slots, heads, usage_decay
         self.key_strength = positive("key_strength", key_strength)
         self.from_inputs = nn.Linear(inputs, 4 * hidden)
@@ -115,9 +114,7 @@ class MemoryController(nn.Module):
             state: that before the step.
         """
         recurrent = self.from_state(torch.cat([state.hidden, state.read], dim=-1))
-        let_in, forget, candidate, let_out = (driven + recurrent).chunk(4, dim=-1)
-        cell = forget.sigmoid() * state.cell + let_in.sigmoid() * candidate.tanh()
-        hidden = let_out.sigmoid() * cell.tanh()
+        hidden, cell = lstm_step((driven + recurrent).chunk(4, dim=-1), state.cell)
 
         shape = (*hidden.shape[:-1], self.heads, state.memory.shape[-1])
         keys, content = self.keys(hidden).tanh().reshape(shape), self.contents(hidden).tanh().reshape(shape)

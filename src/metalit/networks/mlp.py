@@ -5,7 +5,8 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from metalit.functional.checks import at_least
+from metalit.errors import at_least, check
+from metalit.networks.expected_inputs import check_vectors
 
 
 class MLP(nn.Module):
@@ -29,8 +30,7 @@ class MLP(nn.Module):
     def __init__(self, inputs: int = 1, hidden: Sequence[int] = (40, 40), outputs: int = 1) -> None:
         super().__init__()
         at_least(1, inputs=inputs, outputs=outputs)
-        if min(hidden, default=1) < 1:
-            raise ValueError(f"hidden is {list(hidden)}, but each width must be at least 1")
+        check("hidden", list(hidden), min(hidden, default=1) >= 1, "widths of at least 1")
         self.inputs = inputs
         widths = [inputs, *hidden]
         layers: list[nn.Module] = []
@@ -41,6 +41,5 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return one output vector per input vector."""
-        if x.shape[-1] != self.inputs:
-            raise ValueError(f"inputs is {self.inputs}, but the data have {x.shape[-1]} numbers each")
+        check_vectors(self, x, self.inputs)
         return self.layers(x)  # type: ignore[no-any-return]

@@ -1,14 +1,16 @@
 """Batch normalisation as one explicit setting, because it decides what a result can be compared with."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from metalit.functional.checks import at_least, not_negative
-from metalit.functional.precision import at_least_float32
-from metalit.functional.same_numbers import channel_affine
+from metalit.errors import UserError, at_least, not_negative
+from metalit.tasks.parameters import matching
+from metalit.tasks.precision import at_least_float32
+from metalit.tasks.same_numbers import channel_affine
 
 BatchNormMode = Literal["batch", "running", "renorm", "none"]
 
@@ -110,3 +112,23 @@ def batch_norm_mode(*networks: nn.Module) -> str:
         elif isinstance(module, nn.modules.batchnorm._BatchNorm):
             modes.add("running" if module.track_running_stats else "batch")
     return "mixed" if len(modes) > 1 else next(iter(modes), "none")
+
+
+def batch_norms(network: nn.Module, patterns: Sequence[str]) -> dict[str, nn.Module]:
+    """Return the batch norms of a network, of whatever class and mode, whose dotted names match.
+
+    Args:
+        network: any.
+        patterns: e.g. ``["*"]`` for all, or ``["blocks.0.*"]``; of none, none are returned.
+
+    Raises:
+        ValueError: a pattern matches no batch norm.
+    """
+    found = {
+        name: module for name, module in network.named_modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)
+    }
+    if not patterns:
+        return {}
+    if not found:
+        raise UserError(f"{type(network).__name__} has no batch norm that {list(patterns)} could match")
+    return {name: found[name] for name in matching(list(found), patterns, "batch norm")}

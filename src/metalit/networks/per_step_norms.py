@@ -4,7 +4,7 @@ from copy import deepcopy
 
 from torch import nn
 
-from metalit.functional.parameters import Params
+from metalit.tasks.parameters import Params
 
 
 class PerStepNorms(nn.Module):

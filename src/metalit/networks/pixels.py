@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from metalit.functional.checks import at_least
+from metalit.errors import SettingError, at_least
 
 
 class Pixels(nn.Module):
@@ -32,5 +32,5 @@ class Pixels(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the pixels, channel after channel and row after row."""
         if x.shape[1] != self.in_channels:
-            raise ValueError(f"in_channels is {self.in_channels}, but the images have {x.shape[1]}")
+            raise SettingError("in_channels", self.in_channels, f"{x.shape[1]}, as the images have", owner=type(self))
         return F.adaptive_avg_pool2d(x, self.image_size).flatten(1)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from metalit.functional.checks import at_least
+from metalit.errors import at_least, check
 
 
 class RelationEncoder(nn.Module):
@@ -29,8 +29,7 @@ class RelationEncoder(nn.Module):
     def __init__(self, features: int, latents: int, dropout: float = 0.0) -> None:
         super().__init__()
         at_least(1, features=features, latents=latents)
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout is {dropout}, but must be in [0, 1)")
+        check("dropout", dropout, 0 <= dropout < 1, "a number in [0, 1)")
         self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(features, latents, bias=False)
         width = 2 * latents
@@ -46,7 +45,5 @@ class RelationEncoder(nn.Module):
         """Encode a set of examples."""
         codes = self.linear(self.dropout(x))
         n = len(codes)
-        pairs = torch.cat(
-            [codes.unsqueeze(1).expand(-1, n, -1), codes.unsqueeze(0).expand(n, -1, -1)], dim=-1
-        )
+        pairs = torch.cat([codes.unsqueeze(1).expand(-1, n, -1), codes.unsqueeze(0).expand(n, -1, -1)], dim=-1)
         return self.relation(pairs).mean(dim=1)  # type: ignore[no-any-return]

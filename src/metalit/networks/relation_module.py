@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from metalit.errors import at_least
 from metalit.networks.normalisation import BatchNormMode, batch_norm_2d
 
 
@@ -33,9 +34,8 @@ class RelationModule(nn.Module):
         channels_last: bool = False,
     ) -> None:
         super().__init__()
-        for name, value, least in (("channels", channels, 1), ("size", size, 4), ("hidden", hidden, 1)):
-            if value < least:
-                raise ValueError(f"{name} is {value}, but must be at least {least}")
+        at_least(1, channels=channels, hidden=hidden)
+        at_least(4, size=size)
         self.blocks = nn.Sequential(
             *(
                 nn.Sequential(
@@ -47,9 +47,7 @@ class RelationModule(nn.Module):
                 for inputs in (2 * channels, channels)
             )
         )
-        self.head = nn.Sequential(
-            nn.Linear(channels * (size // 4) ** 2, hidden), nn.ReLU(), nn.Linear(hidden, 1)
-        )
+        self.head = nn.Sequential(nn.Linear(channels * (size // 4) ** 2, hidden), nn.ReLU(), nn.Linear(hidden, 1))
         if channels_last:
             self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from metalit.functional.checks import at_least
+from metalit.errors import at_least, check
 
 
 class SetAttention(nn.Module):
@@ -30,12 +30,9 @@ class SetAttention(nn.Module):
     def __init__(self, features: int, heads: int = 1, dropout: float = 0.5) -> None:
         super().__init__()
         at_least(1, features=features, heads=heads)
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout is {dropout}, but must be in [0, 1)")
+        check("dropout", dropout, 0 <= dropout < 1, "a number in [0, 1)")
         self.heads = heads
-        self.queries, self.keys, self.values = (
-            nn.Linear(features, heads * features, bias=False) for _ in range(3)
-        )
+        self.queries, self.keys, self.values = (nn.Linear(features, heads * features, bias=False) for _ in range(3))
         for layer in (self.queries, self.keys, self.values):
             nn.init.normal_(layer.weight, std=features**-0.5)
         self.out = nn.Linear(heads * features, features)

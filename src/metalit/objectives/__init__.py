@@ -1,4 +1,7 @@
-"""How per-task results become one meta-loss."""
+"""Objectives: how the outcomes of tasks become one meta-loss.
+
+The rule of this room: an objective sees outcomes, whatever method made them.
+"""
 
 from metalit.objectives.base import LearnedTask, Measure, Objective, measure_nothing
 from metalit.objectives.chaser_loss import ChaserLoss

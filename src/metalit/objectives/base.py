@@ -7,8 +7,8 @@ from typing import ClassVar, NamedTuple
 from torch import Tensor
 
 from metalit.episode import Labelled
-from metalit.functional.parameters import Params
 from metalit.outcome import Outcome
+from metalit.tasks.parameters import Params
 
 
 class LearnedTask(NamedTuple):

@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
-from metalit.functional.checks import at_least
+from metalit.errors import at_least
 from metalit.functional.examples import joined
-from metalit.functional.parameters import Params, detached
 from metalit.objectives.base import LearnedTask, Objective
 from metalit.outcome import Outcome
+from metalit.tasks.parameters import Params, detached
 
 
 class ChaserLoss(Objective):

@@ -7,13 +7,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from metalit.episode import Labelled
-from metalit.functional.checks import at_least, not_negative
+from metalit.errors import UserError, at_least, check, not_negative
 from metalit.functional.examples import joined, one_per_example, selected
-from metalit.functional.parameters import Params
-from metalit.functional.precision import full_precision
-from metalit.functional.task_context import uniform_like
 from metalit.objectives.base import LearnedTask, Objective
 from metalit.outcome import Outcome
+from metalit.tasks.parameters import Params
+from metalit.tasks.precision import full_precision
+from metalit.tasks.task_context import uniform_like
 
 Representation = Literal["displacement", "weights"]
 
@@ -39,8 +39,7 @@ class ContrastiveAdaptation(Objective):
 
     def __init__(self, weight: float = 0.1, margin: float = 0.5, of: Representation = "displacement") -> None:
         self.weight, self.of = not_negative("weight", weight), of
-        if not 0 <= margin <= 2:
-            raise ValueError(f"margin is {margin}, but cosine distances are in 0..2")
+        check("margin", margin, 0 <= margin <= 2, "a cosine distance, in [0, 2]")
         self.margin = margin
 
     def measure(self, task: LearnedTask) -> Params:
@@ -123,7 +122,5 @@ def mean_off_diagonal(values: Tensor) -> Tensor:
     """
     tasks = len(values)
     if tasks < 2:
-        raise ValueError(
-            "tasks are compared with one another, but there is one: data.tasks_per_batch must be >= 2"
-        )
+        raise UserError("tasks are compared with one another, but there is one: data.tasks_per_batch must be >= 2")
     return (values.sum() - values.diagonal().sum()) / (tasks * (tasks - 1))

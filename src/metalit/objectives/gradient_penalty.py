@@ -4,10 +4,10 @@ import torch
 from torch import Tensor
 from torch.func import grad
 
-from metalit.functional.checks import not_negative
-from metalit.functional.parameters import Params
+from metalit.errors import not_negative
 from metalit.objectives.base import LearnedTask, Objective
 from metalit.outcome import Outcome
+from metalit.tasks.parameters import Params
 
 
 class GradientPenalty(Objective):

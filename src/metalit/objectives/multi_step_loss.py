@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
-from metalit.functional.checks import not_negative
-from metalit.functional.parameters import Params
+from metalit.errors import at_least, check
 from metalit.objectives.base import LearnedTask, Objective
 from metalit.objectives.query_loss import QueryLoss
 from metalit.outcome import Outcome
+from metalit.tasks.parameters import Params
 
 
 class MultiStepLoss(Objective):
@@ -28,10 +28,8 @@ class MultiStepLoss(Objective):
     looks_at_adaptation = True
 
     def __init__(self, epochs: int = 10, floor: float = 0.03) -> None:
-        if epochs < 0:
-            raise ValueError(f"epochs is {epochs}, but must be at least 0")
-        if not_negative("floor", floor) > 1:
-            raise ValueError(f"floor is {floor}, but must be at most 1")
+        at_least(0, epochs=epochs)
+        check("floor", floor, 0 <= floor <= 1, "a number in [0, 1]")
         self.epochs, self.floor = epochs, floor
         # a tensor, which compiled code takes as an input: it would be compiled anew for every new number
         self.share = torch.tensor(self._share(0), dtype=torch.float64)

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from metalit.functional.parameters import Params
 from metalit.objectives.base import LearnedTask, Objective
 from metalit.outcome import Outcome
+from metalit.tasks.parameters import Params
 
 
 class ReptileLoss(Objective):

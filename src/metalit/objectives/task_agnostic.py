@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from metalit.functional.checks import not_negative
+from metalit.errors import UserError, check, not_negative
 from metalit.functional.inequality import (
     atkinson,
     generalised_entropy,
@@ -13,10 +13,10 @@ from metalit.functional.inequality import (
     theil,
     variance_of_logs,
 )
-from metalit.functional.parameters import Params
-from metalit.functional.precision import full_precision
 from metalit.objectives.base import LearnedTask, Objective
 from metalit.outcome import Outcome
+from metalit.tasks.parameters import Params
+from metalit.tasks.precision import full_precision
 
 Inequality = Literal["theil", "generalised_entropy", "atkinson", "gini", "variance_of_logs"]
 
@@ -39,12 +39,8 @@ class MaxMinEntropy(Objective):
     def measure(self, task: LearnedTask) -> Params:
         """Return the entropy before and after adaptation."""
         if task.support.y.is_floating_point():
-            raise ValueError(
-                "the entropy of predictions needs classes, but the labels are floats: use TaskInequality"
-            )
-        before, after = (
-            mean_entropy(task.predict(path, task.support.x)) for path in (task.path[0], task.path[-1])
-        )
+            raise UserError("the entropy of predictions needs classes, but the labels are floats: use TaskInequality")
+        before, after = (mean_entropy(task.predict(path, task.support.x)) for path in (task.path[0], task.path[-1]))
         return {"entropy_before": before, "entropy_after": after}
 
     def __call__(self, outcome: Outcome) -> Tensor:
@@ -70,8 +66,8 @@ class TaskInequality(Objective):
     def __init__(self, measure: Inequality = "theil", weight: float = 0.1, parameter: float = 2.0) -> None:
         self.inequality, self.parameter = measure, parameter
         self.weight = not_negative("weight", weight)
-        if measure == "atkinson" and parameter <= 0:
-            raise ValueError(f"parameter is {parameter}, but epsilon of atkinson must be above 0")
+        is_right = measure != "atkinson" or parameter > 0
+        check("parameter", parameter, is_right, "above 0, for it is the epsilon of atkinson")
 
     def measure(self, task: LearnedTask) -> Params:
         """Return the loss on the support set before adaptation."""
@@ -88,9 +84,7 @@ class TaskInequality(Objective):
             ValueError: there is only one.
         """
         if len(losses) < 2:
-            raise ValueError(
-                "inequality is between tasks, but there is one: data.tasks_per_batch must be >= 2"
-            )
+            raise UserError("inequality is between tasks, but there is one: data.tasks_per_batch must be >= 2")
         match self.inequality:
             case "generalised_entropy":
                 return generalised_entropy(losses, self.parameter)

@@ -1,4 +1,7 @@
-"""What a run leaves and lives on: its folder, its checkpoints, and the states it goes on from."""
+"""Runs: the folder of a run, its checkpoints and logs, and how it stops and goes on.
+
+The rule of this room: whatever happens to a process, what is on the disk is whole and the run can go on from it.
+"""
 
 from metalit.runs.checkpoint_files import check_checkpoint, keep_old, resolve_checkpoint
 from metalit.runs.checkpoints import RunCheckpoint

@@ -13,6 +13,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import nn
 
 from metalit.algorithms.pretrained import check_algorithm
+from metalit.errors import UserError
 
 KEYWORDS = ("best", "last")
 PREVIOUS = "previous"  # what last was before it was written anew
@@ -115,7 +116,7 @@ def resolve_checkpoint(asked: str | None, run_dir: Path, *, fitting: bool) -> st
         return str(previous)
     if path.is_file():
         if asked == "last" and not is_intact(path):
-            raise ValueError(what_to_do_without(path))
+            raise UserError(what_to_do_without(path))
         return str(path)
     if fitting and asked == "last":
         return None
@@ -157,7 +158,7 @@ def check_checkpoint(path: str | None, model: nn.Module) -> None:
     ]
     if problems:
         more = f" (and {len(problems) - 3} more differences)" if len(problems) > 3 else ""
-        raise ValueError(
+        raise UserError(
             f"ckpt_path is {path}, which does not fit the model of this configuration: "
             f"{'; '.join(sorted(problems)[:3])}{more}; give the configuration it was trained with (config.yaml in its "
             "run folder)"
@@ -176,7 +177,7 @@ def read_checkpoint(path: str) -> dict[str, Any]:
     except pickle.UnpicklingError as error:
         if not zipfile.is_zipfile(path) or not is_intact(Path(path)):
             raise _unreadable(path, error) from error
-        raise ValueError(
+        raise UserError(
             f"ckpt_path is {path}, which holds more than tensors, numbers and text; reading it could execute anybody's "
             "code, so it is refused; ask its author for a file of its state_dict"
         ) from error

@@ -12,6 +12,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint, StochasticWeightAveragi
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 
+from metalit.errors import SettingError, check
+from metalit.private import accumulates, set_logged_steps, skips_backward
 from metalit.runs.checkpoint_files import FOLDER, KEYWORDS, PREVIOUS, AtomicCheckpointIO, keep_old
 from metalit.runs.owed_validation import validates_next
 
@@ -48,8 +50,7 @@ class RunCheckpoint(ModelCheckpoint):
         every_n_steps: int | None = None,
     ) -> None:
         for name, value in (("every_n_minutes", every_n_minutes), ("every_n_steps", every_n_steps)):
-            if value is not None and not value > 0:
-                raise ValueError(f"checkpoint.{name} is {value}, but must be above 0, or null for never")
+            check(name, value, value is None or value > 0, "above 0, or null for never")
         super().__init__(
             monitor=monitor,
             mode=mode,
@@ -74,9 +75,7 @@ class RunCheckpoint(ModelCheckpoint):
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # and not what a user has chosen
             trainer.strategy.checkpoint_io = AtomicCheckpointIO()
 
-    def on_load_checkpoint(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Note whether the files of the training that goes on are in this folder, which may have been moved."""
         self._saved_step = checkpoint["global_step"]
         self._continues = Path(str(trainer.ckpt_path)).resolve().parent == Path(str(self.dirpath))
@@ -103,14 +102,14 @@ class RunCheckpoint(ModelCheckpoint):
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save what was trained, so that whatever ends the validation ends nothing else."""
         if self._resumed:  # a resumed training may begin with a validation; see on_train_batch_start
-            trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step - 1
+            set_logged_steps(trainer, trainer.global_step - 1)
         if self._saved_step != trainer.global_step and may_go_on_from_here(trainer):
             self.save_now(trainer)
 
     def on_train_batch_start(self, trainer: L.Trainer, *args: Any) -> None:
         """Let the loggers' count of steps go on where it was: Lightning forgets a step in some of its checkpoints."""
         if self._resumed:
-            trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
+            set_logged_steps(trainer, trainer.global_step)
             self._resumed = False
 
     def on_train_batch_end(
@@ -118,15 +117,13 @@ class RunCheckpoint(ModelCheckpoint):
     ) -> None:
         """Save the state where a resumed run can take it up: right after a step."""
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
-        if trainer.fit_loop._skip_backward:
+        if skips_backward(trainer):
             return  # see may_go_on_from_here
         if 0 <= trainer.max_steps <= trainer.global_step:
             trainer.should_stop = True  # Lightning validates before it stops if it is told so, and only then
         stops = trainer.should_stop and not self._stopping
         self._stopping = trainer.should_stop
-        stepped = (
-            trainer.global_step != self._stepped
-        )  # not amidst the batches whose gradients are accumulated
+        stepped = trainer.global_step != self._stepped  # not amidst the batches whose gradients are accumulated
         self._stepped = trainer.global_step
         # the end of the epoch is repeated when training is resumed, so it must not be in what is saved
         ends_epoch = trainer.is_last_batch and not validates_next(trainer)
@@ -151,9 +148,7 @@ class RunCheckpoint(ModelCheckpoint):
         if trainer.is_global_zero and last.exists() and not best.exists():
             shutil.copyfile(last, best)
 
-    def on_exception(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
-    ) -> None:
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Save the state before a loss or gradient that is not finite, beside the last good one.
 
         Raises:
@@ -196,31 +191,21 @@ class RunCheckpoint(ModelCheckpoint):
         if self.every_n_minutes is None or (trainer.world_size > 1 and batch_idx % AGREE_EVERY):
             return False
         is_late = time.monotonic() - self._saved_at >= 60 * self.every_n_minutes
-        return (
-            is_late
-            if trainer.world_size == 1
-            else trainer.strategy.reduce_boolean_decision(is_late, all=False)
-        )
+        return is_late if trainer.world_size == 1 else trainer.strategy.reduce_boolean_decision(is_late, all=False)
 
     def _check_monitors(self, trainer: L.Trainer) -> None:
         # Lightning would find out after the first epoch, which may take an hour
         if not trainer.sanity_checking:
             return
-        logged = sorted(
-            name for name in trainer.callback_metrics if not name.endswith(("_ci95", "_adaptation"))
-        )
+        logged = sorted(name for name in trainer.callback_metrics if not name.endswith(("_ci95", "_adaptation")))
         monitors = [("checkpoint.monitor", str(self.monitor))]
-        monitors += [
-            ("trainer.callbacks.monitor", str(each.monitor)) for each in trainer.early_stopping_callbacks
-        ]
+        monitors += [("trainer.callbacks.monitor", str(each.monitor)) for each in trainer.early_stopping_callbacks]
         for config in trainer.lr_scheduler_configs:
-            monitors += (
-                [("model.lr_scheduler.monitor", str(config.monitor))] if config.reduce_on_plateau else []
-            )
+            monitors += [("model.lr_scheduler.monitor", str(config.monitor))] if config.reduce_on_plateau else []
         for option, monitor in monitors:
             # a metric of training comes only later
             if not monitor.startswith("train/") and monitor not in trainer.callback_metrics:
-                raise ValueError(f"{option} is {monitor}, but validation logs {', '.join(logged)}")
+                raise SettingError(option, monitor, f"a metric that validation logs: {', '.join(logged)}")
 
 
 def moved(state: dict[str, Any], folder: str) -> dict[str, Any]:
@@ -258,7 +243,7 @@ def may_go_on_from_here(trainer: L.Trainer) -> bool:
     training does that epoch again.
     """
     fits = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
-    return fits and not trainer.fit_loop._skip_backward and not trainer.fit_loop._should_accumulate()
+    return fits and not skips_backward(trainer) and not accumulates(trainer)
 
 
 def is_quick_check(trainer: L.Trainer) -> bool:

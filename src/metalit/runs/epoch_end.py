@@ -6,6 +6,8 @@ import lightning as L
 from lightning.pytorch.callbacks import StochasticWeightAveraging
 from torch import Tensor, nn
 
+from metalit.private import set_logged_steps, set_validated
+
 METRICS = "metrics"  # in a checkpoint
 
 
@@ -27,15 +29,11 @@ class EpochEnd(L.Callback):
             if isinstance(callback, StochasticWeightAveraging) and not has_running_statistics(pl_module):
                 callback.pl_module_contains_batch_norm = has_running_statistics  # type: ignore[method-assign,assignment]
 
-    def on_save_checkpoint(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Put the metrics into the checkpoint."""
         checkpoint[METRICS] = {name: value.cpu() for name, value in trainer.callback_metrics.items()}
 
-    def on_load_checkpoint(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Take them out; an older checkpoint has none."""
         self._metrics = checkpoint.get(METRICS, {})
 
@@ -43,14 +41,12 @@ class EpochEnd(L.Callback):
         """Put the metrics back."""
         if self._metrics is None:
             return
-        trainer.callback_metrics.update(
-            {name: value.to(pl_module.device) for name, value in self._metrics.items()}
-        )
+        trainer.callback_metrics.update({name: value.to(pl_module.device) for name, value in self._metrics.items()})
         self._metrics = None
         loop = trainer.fit_loop.epoch_loop
         if loop.restarted_on_last and loop.batch_progress.is_last_batch and not owes_validation(trainer):
-            loop.val_loop._has_run = True  # else Lightning trains on one batch more
-            loop._batches_that_stepped = trainer.global_step
+            set_validated(trainer)
+            set_logged_steps(trainer, trainer.global_step)
         for callback in trainer.callbacks:  # type: ignore[attr-defined]  # set by one of its connectors
             if isinstance(callback, StochasticWeightAveraging) and trainer.fit_loop.restarted_mid_epoch:
                 prepare_averaging(callback, trainer, pl_module)
@@ -71,9 +67,7 @@ def owes_validation(trainer: L.Trainer) -> bool:
     return bool(trainer.fit_loop.epoch_loop.val_loop.restarted_mid_evaluation)
 
 
-def prepare_averaging(
-    averaging: StochasticWeightAveraging, trainer: L.Trainer, pl_module: L.LightningModule
-) -> None:
+def prepare_averaging(averaging: StochasticWeightAveraging, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
     """Put the schedule of weight averaging in place within the epoch in which training is resumed."""
     if trainer.current_epoch <= averaging.swa_end:
         averaging.on_train_epoch_start(trainer, pl_module)

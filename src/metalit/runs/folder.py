@@ -11,11 +11,10 @@ import torch.distributed
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
+from metalit.errors import UserError
 from metalit.locks import lock_for_process
 
-RUN_DIR_VARIABLE = (
-    "METALIT_RUN_DIR"  # tells the processes that Lightning starts which folder the first one chose
-)
+RUN_DIR_VARIABLE = "METALIT_RUN_DIR"  # tells the processes that Lightning starts which folder the first one chose
 LOCK = ".fit.lock"
 PATIENCE = timedelta(minutes=2)  # with the first process, to say which folder it chose
 
@@ -57,9 +56,7 @@ def said_by_first_rank(text: str) -> str:
         ValueError: there is no such store.
     """
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
-        raise ValueError(
-            "run_dir: these processes cannot agree on a new folder by themselves: give --run_dir"
-        )
+        raise UserError("run_dir: these processes cannot agree on a new folder by themselves: give --run_dir")
     key = f"metalit/{RUN_DIR_VARIABLE}/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}"
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     store = torch.distributed.TCPStore(address, port, is_master=False, timeout=PATIENCE)  # type: ignore[attr-defined]
@@ -90,9 +87,7 @@ def check_writable(run_dir: Path) -> None:
     elif not (nearest.stat().st_mode & 0o222 and os.access(nearest, os.W_OK)):
         problem = "is read-only"
     if problem:
-        raise ValueError(
-            f"run_dir: {run_dir} cannot be written, for {nearest} {problem}; name another --run_dir"
-        )
+        raise UserError(f"run_dir: {run_dir} cannot be written, for {nearest} {problem}; name another --run_dir")
 
 
 def claim(run_dir: Path) -> TextIO | None:
@@ -119,7 +114,7 @@ def claim(run_dir: Path) -> TextIO | None:
         file.close()
         if job and f"{job} on " in holder:
             return None
-        raise ValueError(
+        raise UserError(
             f"run_dir: {holder} is training in {run_dir}; wait for its end, or name another --run_dir"
         ) from None
     except OSError:

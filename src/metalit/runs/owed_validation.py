@@ -4,6 +4,8 @@ from typing import Any
 
 import lightning as L
 
+from metalit.private import validation_follows
+
 BATCH = "epoch_loop.batch_progress"
 VALIDATION = "epoch_loop.val_loop.batch_progress"
 # Lightning's counts of one that was cut short
@@ -20,9 +22,7 @@ class OwedValidation(L.Callback):
     def __init__(self) -> None:
         self._max_steps: int | None = None  # what it was before we pretended
 
-    def on_save_checkpoint(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Note that a validation comes next, in the way that Lightning notes one that was cut short."""
         counts = checkpoint["loops"]["fit_loop"]
         batch, validation = counts[BATCH], counts[VALIDATION]
@@ -40,9 +40,7 @@ class OwedValidation(L.Callback):
             batch[count]["completed"] = batch[count]["processed"] - (0 if is_planned else 1)
         validation["is_last_batch"] = False
 
-    def on_load_checkpoint(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Pretend that there is a step left to do if there is but a validation: else Lightning would not begin."""
         ended = 0 <= trainer.max_steps <= checkpoint["global_step"]
         if ended and checkpoint["loops"]["fit_loop"][VALIDATION]["total"] == OWED:
@@ -82,11 +80,9 @@ def validates_next(trainer: L.Trainer, *, if_training_ends: bool = True) -> bool
         trainer: that trains.
         if_training_ends: count one that there is only because training stops.
     """
-    fit_loop, should_stop = trainer.fit_loop, trainer.should_stop
-    if fit_loop._data_fetcher is None:
-        return False
+    should_stop = trainer.should_stop
     trainer.should_stop = should_stop and if_training_ends
     try:
-        return fit_loop.epoch_loop._should_check_val_fx(fit_loop._data_fetcher)
+        return validation_follows(trainer)
     finally:
         trainer.should_stop = should_stop

@@ -13,6 +13,7 @@ from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnect
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 
+from metalit.private import accumulates
 from metalit.ranks import gather_objects, world_size
 from metalit.runs.checkpoints import RunCheckpoint, is_quick_check
 
@@ -104,8 +105,8 @@ class Preemption(L.Callback):
         self._stop_if_told(trainer)
         batches = trainer.num_sanity_val_batches if trainer.sanity_checking else trainer.num_val_batches
         # in the midst of accumulated gradients there is nothing to go on from: the next step is not far
-        accumulates = trainer.state.fn == TrainerFn.FITTING and trainer.fit_loop._should_accumulate()
-        self._begin_evaluation([] if accumulates and not trainer.sanity_checking else batches)
+        is_between = trainer.state.fn == TrainerFn.FITTING and accumulates(trainer)
+        self._begin_evaluation([] if is_between and not trainer.sanity_checking else batches)
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Count the batches."""
@@ -121,9 +122,7 @@ class Preemption(L.Callback):
 
     on_test_batch_end = on_predict_batch_end = on_validation_batch_end
 
-    def on_exception(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
-    ) -> None:
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Say what was saved and how it goes on, and queue the job again."""
         if not isinstance(exception, Preempted) or not trainer.is_global_zero:
             return
@@ -163,9 +162,7 @@ class Preemption(L.Callback):
         if job is not None and is_wanted and (goes_on or not fits):
             return requeue(job)
         if fits and goes_on:
-            return (
-                f"to go on, give the same command with --run_dir {trainer.default_root_dir} --ckpt_path last"
-            )
+            return f"to go on, give the same command with --run_dir {trainer.default_root_dir} --ckpt_path last"
         return "the same command begins anew"
 
 

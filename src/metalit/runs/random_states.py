@@ -21,9 +21,7 @@ class RandomStates(L.Callback):
     def __init__(self) -> None:
         self._restored: list[dict[str, Any]] = []
 
-    def on_save_checkpoint(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Put the states of all ranks into the checkpoint."""
         states: list[Any] = [random_states()]
         if trainer.world_size > 1:
@@ -31,9 +29,7 @@ class RandomStates(L.Callback):
             torch.distributed.all_gather_object(states, random_states())
         checkpoint[KEY] = states
 
-    def on_load_checkpoint(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Take the states out of a checkpoint; there are none if another program wrote it."""
         self._restored = checkpoint.get(KEY, [])
 

@@ -13,6 +13,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from metalit.errors import UserError
+
 SETTINGS, STOPPED = "settings", "stopped"  # in a checkpoint
 Settings = dict[str, Any]
 
@@ -43,9 +45,7 @@ class GivenSettings(L.Callback):
             settings = {each.state_key: settings_of(each) for each in callbacks if acts_on_training(each)}
             self._given = {"callbacks": settings, "limits": limits}
 
-    def on_load_checkpoint(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Keep what was given then; an older checkpoint does not say."""
         if SETTINGS in checkpoint:
             self._checkpoint = {key: checkpoint[key] for key in (SETTINGS, STOPPED)}
@@ -56,9 +56,7 @@ class GivenSettings(L.Callback):
         Raises:
             ValueError: the checkpoint is of other optimisers or schedules.
         """
-        self._groups = [
-            [without_parameters(group) for group in each.param_groups] for each in trainer.optimizers
-        ]
+        self._groups = [[without_parameters(group) for group in each.param_groups] for each in trainer.optimizers]
         self._given["optimizers"] = [[base_rate_in(group) for group in groups] for groups in self._groups]
         schedules = [config.scheduler for config in trainer.lr_scheduler_configs]
         self._given["schedules"] = [deepcopy(each.state_dict()) for each in schedules]
@@ -78,9 +76,7 @@ class GivenSettings(L.Callback):
         for callback in trainer.callbacks:  # type: ignore[attr-defined]  # set by one of its connectors
             settings = now["callbacks"].get(callback.state_key, {})
             vars(callback).update(differing(settings, then["callbacks"].get(callback.state_key, settings)))
-        for optimizer, new, old in zip(
-            trainer.optimizers, now["optimizers"], then["optimizers"], strict=True
-        ):
+        for optimizer, new, old in zip(trainer.optimizers, now["optimizers"], then["optimizers"], strict=True):
             give_to_groups(optimizer, new, old)
         for config, new, old in zip(
             trainer.lr_scheduler_configs, now["schedules"], then["schedules"], strict=False
@@ -90,13 +86,9 @@ class GivenSettings(L.Callback):
         if checkpoint[STOPPED] and then["limits"] == now["limits"]:
             trainer.should_stop |= not differing(then["callbacks"], now["callbacks"])
         if trainer.should_stop:
-            rank_zero_info(
-                "A callback has ended this training, and its settings are what they were: it is complete."
-            )
+            rank_zero_info("A callback has ended this training, and its settings are what they were: it is complete.")
 
-    def on_save_checkpoint(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Put into the checkpoint what was given, and whether a callback has stopped the training."""
         checkpoint[SETTINGS] = self._given
         checkpoint[STOPPED] = bool(trainer.should_stop) and not 0 <= trainer.max_steps <= trainer.global_step
@@ -124,9 +116,7 @@ def is_plain(value: Any) -> bool:
 def without_parameters(group: Settings) -> Settings:
     """Return the hyper-parameters of a group of parameters."""
     return {
-        name: value.item() if isinstance(value, Tensor) else value
-        for name, value in group.items()
-        if name != "params"
+        name: value.item() if isinstance(value, Tensor) else value for name, value in group.items() if name != "params"
     }
 
 
@@ -150,7 +140,7 @@ def check_classes(now: dict[str, str], then: dict[str, str]) -> None:
     """
     for option, name in now.items():
         if name != then[option]:
-            raise ValueError(
+            raise UserError(
                 f"{option} is {name}, but was {then[option]} in the training that is to go on, and the state of one "
                 f"is of no use to the other: give {then[option]}, or start a new training from the weights alone "
                 "(--model.pretrained CHECKPOINT)"
@@ -199,8 +189,4 @@ def give_to_schedule(schedule: Any, now: Settings, then: Settings, groups: Seque
 
 def steps_of(schedule: Any) -> int:
     """Return how many steps a schedule has taken, or the first of several that are chained."""
-    return (
-        int(vars(schedule)["last_epoch"])
-        if "last_epoch" in vars(schedule)
-        else steps_of(schedule._schedulers[0])
-    )
+    return int(vars(schedule)["last_epoch"]) if "last_epoch" in vars(schedule) else steps_of(schedule._schedulers[0])

@@ -2,44 +2,37 @@
 
 import os
 import secrets
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml  # type: ignore[import-untyped]
-from lightning.fabric.loggers.logger import _DummyExperiment, rank_zero_experiment
-from lightning.pytorch.loggers import WandbLogger as LightningWandbLogger
+from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
 
+from metalit.private import NoExperiment, OpenWandbLogger
+from metalit.runs.training_log import TrainingLog
 from metalit.runs.versions import code_version
-from metalit.runs.wandb_files import (
-    RESULTS_FILE,
-    files_of,
-    is_synced,
-    media_of,
-    parts_of,
-    set_aside,
-    summary_of,
-)
-from metalit.runs.wandb_mode import Mode, choose_mode
-from metalit.runs.wandb_record import RunRecord
+from metalit.runs.wandb_files import RESULTS_FILE, media_of, summary_of, times_of, unsent_parts
 
+ID_FILE = "wandb.id"  # the run's id, ``_begun``, and the first row that sent parts do not have
 STEP = "trainer/global_step"  # Lightning's name for it, and the horizontal axis of every curve
-LIMITS = {  # seconds
-    "init_timeout": 30,  # for a server that answers to open the run
-    "finish_timeout": 300,  # to take what is left at the end; what it does not take stays in the run folder
-}
+ROWS = 10  # numbers of a step: its training row, its validation row, and room for the figures of later tests
+# seconds for the server to open the run, and to take what is left at the end; the rest stays in the run folder
+LIMITS = {"init_timeout": 15, "finish_timeout": 300}
 
 
-class WandbLogger(LightningWandbLogger):
+class WandbLogger(OpenWandbLogger):
     """Logs a run to Weights & Biases: one line of a config, ``logger: metalit.runs.WandbLogger``.
 
     The run folder is the original, and this logger copies it: metrics as they come; settings and code version at the
-    beginning; figures, results and tables when a stage ends. It chooses W&B's offline mode by itself where there is no
-    account or no network, and nothing that goes wrong in W&B ends a run. The run's id, and how much of it W&B has, are
-    kept in ``wandb.jsonl`` of the run folder: a resumed run, and its test, go on under the same id, and nothing is
-    sent twice.
+    beginning; figures, results and tables when a stage ends. Without an account or a server it is offline, and nothing
+    that goes wrong in W&B ends a run.
+
+    A resumed run and its test go on under the id in ``wandb.id`` of the run folder. A row's number follows from its
+    step, so that one that is computed again is known, and what W&B lacks is sent again from ``metrics.csv``.
 
     Args:
         project: W&B project; ``WANDB_PROJECT`` if not given, else ``metalit``.
@@ -69,144 +62,140 @@ class WandbLogger(LightningWandbLogger):
             "notes": notes,
         }
         super().__init__(name=name, project=project, save_dir=save_dir or ".", **options)
-        self._anew = False
-        self._record: RunRecord | None = None
-        self._stopped = False
-        self._config_sent = False
+        self._anew = self._has_log = self._stopped = self._config_sent = False
+        self._begun = 0  # in seconds since 1970: what is older in the folder is of an earlier training
+        self._first = self._row = 0  # the numbers of the first row that W&B lacks, and of the last one logged
+        self._shown: dict[Path, int] = {}  # when (ns) the files that W&B has were changed
 
     def use_folder(self, run_dir: str | Path, *, anew: bool) -> None:
-        """Say which run this is.
+        """Say which run this is; a CSV logger writes all of it to ``metrics.csv`` of the run folder.
 
         Args:
             run_dir: the run folder.
             anew: a training from the beginning, and not the run that the folder may hold already.
         """
-        self._save_dir, self._anew = str(run_dir), anew
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave the open run out: the process that is given this logger opens it again if it is the one that logs."""
-        return {**self.__dict__, "_experiment": None, "_record": None}
+        self.folder, self._anew, self._has_log = str(run_dir), anew, True
 
     @property
     @rank_zero_experiment
     def experiment(self) -> Any:
         """The W&B run, opened when first asked for; something that takes any call where there is none."""
-        if self._experiment is None and not self._stopped:
+        if self.run is None and not self._stopped:
             with self._harmless():
                 self._open()
-        return self._experiment or _DummyExperiment()
+        return self.run or NoExperiment()
 
     @rank_zero_only
     def log_hyperparams(self, params: Any) -> None:
         """Log settings, beside those in the run folder's ``config.yaml``."""
         with self._harmless():
-            super().log_hyperparams(params)
+            if self.experiment is self.run:
+                super().log_hyperparams(params)
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         """Log metrics of a training step, each once; those of a test become the run's results."""
-        run, record = self.experiment, self._record
-        if record is None:
-            return
         with self._harmless():
-            self._send_config()
-            results = {name: value for name, value in metrics.items() if name.startswith("test/")}
-            if results:
-                record.note_results(results)
-                run.summary.update(results)
-            step = record.last_step() if step is None else step
-            new = record.new_metrics({name: metrics[name] for name in metrics if name not in results}, step)
-            if new.keys() - {"epoch"}:
-                new |= {name: metrics[name] for name in ("epoch",) if name in metrics}
-                # noted before it is sent, so that it can neither be lost nor sent again
-                run.log({**new, STEP: step}, step=record.note_row(new, step), commit=True)
+            if self.experiment is self.run:
+                self._send_config()
+                self._log_row(metrics, self._row // ROWS if step is None else step)
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
         """Send what the stage left in the run folder, and close the run; a later stage opens it again."""
-        if self._record is None:
+        if self.run is None:
             return
         with self._harmless():
             self._send_config()
             self._send_files()
             self.experiment.finish(exit_code=0 if status == "success" else 1)
-            self._record.note_end(Path(self.experiment.dir).parent.name)
-        self._experiment, self._record = None, None
+        self.run = None
 
     @contextmanager
     def _harmless(self) -> Iterator[None]:
         try:
             yield
         except Exception as error:  # whatever it is: the run is worth more than its copy
-            self._stopped, self._experiment, self._record = True, None, None
-            rank_zero_warn(
-                f"W&B gets no more of this run ({error}); the run goes on, and metrics.csv has all of it"
-            )
+            self._stopped, self.run = True, None
+            rank_zero_warn(f"W&B gets no more of this run ({error}); the run goes on, and metrics.csv has all of it")
 
     def _open(self) -> None:
-        folder = Path(self._save_dir or ".").resolve()
-        mode = choose_mode()
-        if mode.name == "disabled":
+        folder = Path(self.folder or ".").resolve()
+        mode, reason = choose_mode()
+        if mode == "disabled":
             self._stopped = True
             return
         folder.mkdir(parents=True, exist_ok=True)
-        run_id = os.environ.get("WANDB_RUN_ID") or secrets.token_hex(4)
-        self._record = record = RunRecord(folder, run_id, anew=self._anew, others=files_of(folder))
-        self._id, self._anew, self._config_sent = record.id, False, False
-        if mode.name == "online" and not all(map(is_synced, parts_of(folder, record.id))):
-            mode = Mode("offline", "an earlier part of this run has not been sent yet")
-        self._experiment = run = self._init(folder, record.id, mode)
+        path = folder / ID_FILE
+        is_known = path.is_file() and not self._anew
+        if is_known:
+            self.run_id, begun, sent = path.read_text(encoding="utf-8").split()
+            self._begun, self._first = int(begun), int(sent)
+        else:
+            self.run_id = os.environ.get("WANDB_RUN_ID") or secrets.token_hex(4)
+            self._begun, self._first = int(time.time()) if self._anew else 0, 0
+        log = TrainingLog.read(folder / "metrics.csv", self._begun).rows if self._has_log else []
+        replaced = unsent_parts(folder, self.run_id) if self._has_log else []
+        if is_known and log and not replaced:  # then the server has all parts
+            self._first = max(number_of(row, int(row["step"])) for row in log) + 1
+        self.run = run = self._init(folder, mode, reason)
+        unfinished = path.with_name(f".{ID_FILE}.unfinished")
+        unfinished.write_text(f"{self.run_id} {self._begun} {self._first}\n", encoding="utf-8")
+        unfinished.replace(path)
+        for part in replaced:
+            part.replace(part.with_suffix(".wandb.incomplete"))
+        self._anew = self._config_sent = False
+        self._shown = times_of(folder) if is_known and not replaced else {}
         run.define_metric(STEP)
         run.define_metric("*", step_metric=STEP, step_sync=True)
         run.config.update({"code": code_version(Path.cwd())}, allow_val_change=True)
-        run.summary.update(record.summary())
-        for number, step, metrics in record.rows_from(self._missing_from(folder, record)):
-            run.log({**metrics, STEP: step}, step=number, commit=True)
-
-    def _missing_from(self, folder: Path, record: RunRecord) -> int:
-        """Return the first row that W&B lost when an earlier part was killed."""
-        run = self.experiment
         if run.settings.mode == "online":
-            record.note_begin(None)
-            return min(int(run.step), record.rows)  # which the server says
-        known = {*record.finished, Path(run.dir).parent.name}
-        cut = (part for part in parts_of(folder, record.id) if part.parent.name not in known)
-        first = record.first if set_aside(cut) and record.first is not None else record.rows
-        record.note_begin(first)
-        return first
+            self._first = int(run.step)  # which the server says
+        self._row = self._first
+        for row in log:
+            self._log_row({name: row[name] for name in row if name != "step"}, int(row["step"]))
+        self._first = self._row
 
-    def _init(self, folder: Path, run_id: str, mode: Mode) -> Any:
+    def _init(self, folder: Path, mode: str, reason: str) -> Any:
         import wandb  # takes a second, and most runs do without it
 
-        offline = mode.name == "offline"
-        limits: dict[str, Any] = {
-            name: limit for name, limit in LIMITS.items() if f"WANDB_{name.upper()}" not in os.environ
-        }
-        options: dict[str, Any] = self._wandb_init | {
+        limits = {name: limit for name, limit in LIMITS.items() if f"WANDB_{name.upper()}" not in os.environ}
+        options: dict[str, Any] = self.options | {
             "dir": str(folder),
-            "id": run_id,
-            "name": self._name or f"{folder.parent.name}/{folder.name}",
-            "mode": mode.name,
-            "resume": None if offline else "allow",
-            "settings": {"quiet": True, "silent": offline, **limits},
+            "id": self.run_id,
+            "name": self.run_name or f"{folder.parent.name}/{folder.name}",
+            "mode": mode,
+            "resume": None if mode == "offline" else "allow",
+            "settings": {"quiet": True, "silent": mode == "offline", **limits},
         }
         del options["anonymous"]  # W&B is about to drop it, and says so
         try:
             run = wandb.init(**options)
         except wandb.Error as error:
-            if offline:
+            if mode == "offline":
                 raise
             wandb.teardown()  # else it holds the id for the run that it could not open
-            return self._init(folder, run_id, Mode("offline", str(error)))
-        if offline:
+            return self._init(folder, "offline", str(error))
+        if mode == "offline":
             rank_zero_info(
-                f"W&B is offline: {mode.reason}. To send this run when it has ended: "
+                f"W&B is offline: {reason}. To send this run when it has ended: "
                 f"WANDB_RESUME=allow wandb sync {folder / 'wandb'}"
             )
         return run
 
+    def _log_row(self, metrics: Mapping[str, Any], step: int) -> None:
+        results = {name: value for name, value in metrics.items() if name.startswith("test/")}
+        if results:
+            self.experiment.summary.update(results)
+        row = {name: value for name, value in metrics.items() if name not in results}
+        number = number_of(row, step)
+        if row.keys() - {"epoch"} and number >= self._first:
+            # W&B merges what has the same number, and refuses what has a smaller one
+            self._row = max(self._row, number)
+            self.experiment.log({**row, STEP: step}, step=self._row)
+
     def _send_config(self) -> None:
-        path = Path(self._save_dir or ".") / "config.yaml"
+        path = Path(self.folder or ".") / "config.yaml"
         if self._config_sent or not path.is_file():
             return
         self._config_sent = True
@@ -216,16 +205,32 @@ class WandbLogger(LightningWandbLogger):
         run.tags = tuple(sorted({*(run.tags or ()), *names}))
 
     def _send_files(self) -> None:
-        run, record = self.experiment, self._record
-        assert record is not None
-        files = record.new_files(files_of(Path(self._save_dir or ".")))
-        media: dict[str, Any] = {}
-        for path in files:
+        run, media = self.experiment, dict[str, Any]()
+        for path, changed in times_of(Path(self.folder or ".").resolve()).items():
+            if changed == self._shown.get(path) or changed < self._begun * 10**9:
+                continue
             media |= media_of(path)
             if path.name == RESULTS_FILE:
-                results = summary_of(path)
-                record.note_results(results)
-                run.summary.update(results)
-        if files:
-            row = record.note_row({}, 0, files)
-            run.log({**media, STEP: record.last_step()}, step=row, commit=True)
+                run.summary.update(summary_of(path))
+        if media:
+            run.log({**media, STEP: self._row // ROWS}, step=self._row)
+
+
+def number_of(metrics: Mapping[str, Any], step: int) -> int:
+    """Return the number of the row of these metrics: a validation's comes after that of the step it follows."""
+    return ROWS * step + any(name.startswith("val/") for name in metrics)
+
+
+def choose_mode() -> tuple[str, str]:
+    """Return W&B's mode and, if it is ``offline``, why; no question is asked, and the user's choice comes first."""
+    import wandb
+
+    mode = str(wandb.setup().settings.mode)
+    if mode in ("offline", "dryrun"):  # W&B has two words for it
+        return "offline", "it was told to be"
+    try:
+        if mode != "online" or wandb.login(prompt=False, verify=False):
+            return mode, ""
+    except wandb.Error as error:
+        return "offline", str(error)
+    return "offline", "there is no API key (wandb login, or WANDB_API_KEY)"

@@ -16,9 +16,7 @@ def end_with_parent() -> None:
     the launchers' own business: Lightning's and torchrun end all others.
     """
     if "LOCAL_RANK" in os.environ:
-        threading.Thread(
-            target=wait_for_orphanhood, args=[os.getppid()], name="end-with-parent", daemon=True
-        ).start()
+        threading.Thread(target=wait_for_orphanhood, args=[os.getppid()], name="end-with-parent", daemon=True).start()
 
 
 def wait_for_orphanhood(parent: int) -> None:

@@ -12,15 +12,15 @@ from torch import Tensor, nn
 
 from metalit.algorithms.base import MetaLearner
 from metalit.algorithms.generative.joint_optimizer import JointOptimizer
-from metalit.algorithms.optimizers import checked_optimizers, with_finite_rate
+from metalit.algorithms.optimizers import checked_optimizers, make_optimizer
 from metalit.episode import Episode, Labelled
-from metalit.functional.checks import at_least, positive
-from metalit.functional.method_call import functional_call
-from metalit.functional.parameters import Params, scope
+from metalit.errors import at_least, positive
 from metalit.functional.real_or_fake import fake_loss, real_loss
 from metalit.functional.vectors import norm
 from metalit.networks import ImageGenerator
 from metalit.outcome import Outcome
+from metalit.tasks.method_call import functional_call
+from metalit.tasks.parameters import Params, scope
 
 
 class GenerativeMetaLearner(MetaLearner, ABC):
@@ -123,13 +123,11 @@ class GenerativeMetaLearner(MetaLearner, ABC):
 
         def both(_: Any) -> JointOptimizer:
             return JointOptimizer(
-                with_finite_rate(self.optimizer(discriminator), "optimizer"),
-                with_finite_rate(self.generator_optimizer(generator), "generator_optimizer"),
+                make_optimizer(self.optimizer, discriminator, "optimizer"),
+                make_optimizer(self.generator_optimizer, generator, "generator_optimizer"),
             )
 
-        return checked_optimizers(
-            [*discriminator, *generator], both, self.lr_scheduler, self.lr_scheduler_interval
-        )
+        return checked_optimizers([*discriminator, *generator], both, self.lr_scheduler, self.lr_scheduler_interval)
 
     def _log_training(self, loss: Tensor, outcome: Outcome, episode: Episode) -> None:
         """Log the discriminator's whole loss too, on real and on generated queries."""

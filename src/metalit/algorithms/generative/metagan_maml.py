@@ -24,9 +24,9 @@ from torch import Tensor
 from metalit.algorithms.generative.base import GenerativeMetaLearner
 from metalit.algorithms.gradient.maml import MAML
 from metalit.episode import Labelled
-from metalit.functional.parameters import Params, detached
 from metalit.functional.real_or_fake import fake_loss, label_loss
 from metalit.outcome import Outcome
+from metalit.tasks.parameters import Params, detached
 
 
 class MetaGANMAML(GenerativeMetaLearner, MAML):

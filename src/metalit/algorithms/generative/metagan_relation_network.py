@@ -18,10 +18,10 @@ from torch import Tensor
 from metalit.algorithms.generative.base import GenerativeMetaLearner
 from metalit.algorithms.metric.relation_network import RelationNetwork
 from metalit.episode import Labelled
-from metalit.functional.parameters import Params, detached
 from metalit.functional.real_or_fake import real_loss
 from metalit.objectives import Measure, measure_nothing
 from metalit.outcome import Outcome
+from metalit.tasks.parameters import Params, detached
 
 
 class MetaGANRelationNetwork(GenerativeMetaLearner, RelationNetwork):

@@ -21,8 +21,8 @@ from torch import nn
 
 from metalit.algorithms.gradient.base import GradientBasedMetaLearner
 from metalit.episode import Labelled
-from metalit.functional.parameters import Params
-from metalit.functional.update_rules.residual_update import ResidualUpdate
+from metalit.tasks.parameters import Params
+from metalit.update_rules.residual_update import ResidualUpdate
 
 
 class AdaptiveTAML(GradientBasedMetaLearner):

@@ -12,15 +12,15 @@ from torch.func import grad_and_value
 
 from metalit.algorithms.base import MetaLearner
 from metalit.episode import Labelled
-from metalit.functional.checkpointing import checkpointed
-from metalit.functional.checks import at_least
+from metalit.errors import UserError, at_least
 from metalit.functional.losses import check_targets, task_loss
-from metalit.functional.method_call import functional_call
-from metalit.functional.parameters import Params, detached, scope, select
-from metalit.functional.precision import without_autocast
-from metalit.functional.update_rules import UpdateRule
 from metalit.objectives import LearnedTask, Measure, measure_nothing
 from metalit.outcome import Outcome
+from metalit.tasks.checkpointing import checkpointed
+from metalit.tasks.method_call import functional_call
+from metalit.tasks.parameters import Params, detached, scope, select
+from metalit.tasks.precision import without_autocast
+from metalit.update_rules import UpdateRule
 
 Start = Callable[[Params, Labelled], tuple[Params, Any]]
 Loss = Callable[[Params, Labelled], Tensor]
@@ -69,7 +69,7 @@ class GradientBasedMetaLearner(MetaLearner, ABC):
         self.first_order, self.inner_autocast = first_order, inner_autocast
         self.checkpoint_steps = checkpoint_steps
         if checkpoint_steps and self.engine.compile:
-            raise ValueError("checkpoint_steps does not go with engine.compile: torch cannot compile it")
+            raise UserError("checkpoint_steps does not go with engine.compile: torch cannot compile it")
 
     @abstractmethod
     def inner_step(self, meta: Params, support: Labelled, adapted: Params, state: Any) -> tuple[Params, Any]:
@@ -140,8 +140,7 @@ class GradientBasedMetaLearner(MetaLearner, ABC):
             loss=torch.stack([outcome.loss for outcome in outcomes]),
             predictions=torch.stack([outcome.predictions for outcome in outcomes]),
             measured={
-                name: torch.stack([outcome.measured[name] for outcome in outcomes])
-                for name in outcomes[0].measured
+                name: torch.stack([outcome.measured[name] for outcome in outcomes]) for name in outcomes[0].measured
             },
         )
 
@@ -159,7 +158,7 @@ class GradientBasedMetaLearner(MetaLearner, ABC):
         if ways == 0:
             check_targets(outputs, support.y)
         elif outputs.shape[-1] != ways:
-            raise ValueError(
+            raise UserError(
                 f"the support set has {ways} classes, but the network {outputs.shape[-1]} outputs: a "
                 f"{type(self).__name__} learns tasks of as many classes as it was trained with (data.ways)"
             )
@@ -169,9 +168,7 @@ class GradientBasedMetaLearner(MetaLearner, ABC):
         unlabelled = support._replace(y=torch.zeros_like(support.y))  # a class too many would be no index
         return self.outputs(meta, self.start(meta, unlabelled)[0], support.x)
 
-    def trajectory(
-        self, meta: Params, support: Labelled, steps: int, start: Start | None = None
-    ) -> list[Params]:
+    def trajectory(self, meta: Params, support: Labelled, steps: int, start: Start | None = None) -> list[Params]:
         """Return the adapted parameters of one task before the first and after each of ``steps`` inner steps."""
         step = checkpointed(self.inner_step) if self.checkpoint_steps else self.inner_step
         with nullcontext() if self.inner_autocast else without_autocast(support.y.device):
@@ -204,9 +201,7 @@ class GradientBasedMetaLearner(MetaLearner, ABC):
             return detached(gradient), value.detach()
         return gradient, value
 
-    def update(
-        self, meta: Params, gradient: Params, state: Any, adapted: Params, loss: Tensor
-    ) -> tuple[Params, Any]:
+    def update(self, meta: Params, gradient: Params, state: Any, adapted: Params, loss: Tensor) -> tuple[Params, Any]:
         """Apply the update rule, with its own meta-learned parameters if it has any."""
         rule = scope(meta, "update_rule")
         return functional_call(self.update_rule, rule, (gradient, state, adapted, loss))  # type: ignore[no-any-return]

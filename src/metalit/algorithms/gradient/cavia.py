@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 from metalit.algorithms.gradient.base import GradientBasedMetaLearner
 from metalit.episode import Labelled
-from metalit.functional.method_call import functional_call
-from metalit.functional.parameters import Params, scope
-from metalit.functional.update_rules import SGD
+from metalit.errors import UserError
+from metalit.tasks.method_call import functional_call
+from metalit.tasks.parameters import Params, scope
+from metalit.update_rules import SGD
 
 
 class CAVIA(GradientBasedMetaLearner):
@@ -28,8 +29,9 @@ class CAVIA(GradientBasedMetaLearner):
     Args:
         network: a network with an attribute ``context_size``, called with inputs ``[n, ...]`` and context parameters
             ``[context_size]``, e.g. ``ContextMLP`` or ``FiLMConv4``.
-        inner_lr: alpha, the rate of the inner steps on the context parameters; > 0. Since these are used through
-            weights that are learned, its size matters little.
+        inner_lr: alpha, the rate of the inner steps on the context parameters; > 0. These are used
+            through weights that are learned, so in the end its size is theirs to choose; in short trainings a small one
+            costs accuracy, for these weights have to grow first.
         **learner: the settings of ``GradientBasedMetaLearner`` and ``MetaLearner``.
 
     Raises:
@@ -39,7 +41,7 @@ class CAVIA(GradientBasedMetaLearner):
     def __init__(self, network: nn.Module, inner_lr: float = 1.0, **learner: Any) -> None:
         size = getattr(network, "context_size", None)
         if not isinstance(size, int):
-            raise ValueError(
+            raise UserError(
                 f"{type(network).__name__} has no context_size: CAVIA adapts context parameters, so it takes a network "
                 "called with inputs and these, such as ContextMLP or FiLMConv4"
             )

@@ -17,8 +17,8 @@ from torch import nn
 
 from metalit.algorithms.gradient.base import GradientBasedMetaLearner
 from metalit.episode import Labelled
-from metalit.functional.parameters import Params
-from metalit.functional.update_rules import SGD
+from metalit.tasks.parameters import Params
+from metalit.update_rules import SGD
 
 
 class FOMAML(GradientBasedMetaLearner):

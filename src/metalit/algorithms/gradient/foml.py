@@ -21,16 +21,17 @@ from typing import Any, Literal
 from torch import nn
 
 from metalit.algorithms.gradient.base import GradientBasedMetaLearner
+from metalit.algorithms.gradient.displacement import refuse_idle
+from metalit.algorithms.gradient.mini_batches import empty_queue, next_mini_batch
 from metalit.episode import Labelled
-from metalit.functional.displacement import refuse_idle
-from metalit.functional.mini_batches import empty_queue, next_mini_batch
-from metalit.functional.parameters import Params, detached, scope
-from metalit.functional.precision import without_autocast
-from metalit.functional.update_rules import SGD, UpdateRule
-from metalit.functional.update_rules.adam import Adam
+from metalit.errors import UserError, at_least
 from metalit.functional.vectors import combine, inner_product
 from metalit.objectives import Measure, measure_nothing
 from metalit.outcome import Outcome
+from metalit.tasks.parameters import Params, detached, scope
+from metalit.tasks.precision import without_autocast
+from metalit.update_rules import SGD, UpdateRule
+from metalit.update_rules.adam import Adam
 
 INNER_OPTIMIZERS: dict[str, Callable[[float], UpdateRule]] = {"adam": partial(Adam, beta1=0.0), "sgd": SGD}
 
@@ -72,20 +73,17 @@ class FOML(GradientBasedMetaLearner):
     ) -> None:
         rule = INNER_OPTIMIZERS[inner_optimizer](inner_lr)
         super().__init__(network, update_rule=rule, inner_steps=inner_steps, first_order=True, **learner)
-        for name, value in (
-            ("tail_steps", tail_steps),
-            ("inner_batch_size", inner_batch_size),
-            ("eval_inner_batch_size", eval_inner_batch_size),
-        ):
-            if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}, but must be at least 1")
-        self.tail_steps, self.inner_batch_size = tail_steps, inner_batch_size
-        self.eval_inner_batch_size = (
-            inner_batch_size if eval_inner_batch_size is None else eval_inner_batch_size
+        at_least(
+            1,
+            tail_steps=tail_steps,
+            inner_batch_size=inner_batch_size,
+            eval_inner_batch_size=eval_inner_batch_size,
         )
+        self.tail_steps, self.inner_batch_size = tail_steps, inner_batch_size
+        self.eval_inner_batch_size = inner_batch_size if eval_inner_batch_size is None else eval_inner_batch_size
         refuse_idle(network, self.adapted_names)
         if self.objective.looks_at_adaptation:
-            raise ValueError(
+            raise UserError(
                 f"the objective {type(self.objective).__name__} looks at adapted parameters, but FOML's meta-gradient "
                 "is how far they move: use FOMAML, or an objective of query losses"
             )

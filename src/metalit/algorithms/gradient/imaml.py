@@ -25,14 +25,14 @@ from torch.func import vjp
 
 from metalit.algorithms.gradient.base import GradientBasedMetaLearner
 from metalit.episode import Labelled
-from metalit.functional.checks import at_least, positive
+from metalit.errors import UserError, at_least, positive
 from metalit.functional.conjugate_gradient import Solution, conjugate_gradient
-from metalit.functional.parameters import Params, detached, scope
-from metalit.functional.precision import without_autocast
-from metalit.functional.update_rules import SGD
 from metalit.functional.vectors import combine, inner_product, norm
 from metalit.objectives import Measure, measure_nothing
 from metalit.outcome import Outcome
+from metalit.tasks.parameters import Params, detached, scope
+from metalit.tasks.precision import without_autocast
+from metalit.update_rules import SGD
 
 
 class IMAML(GradientBasedMetaLearner):
@@ -74,9 +74,7 @@ class IMAML(GradientBasedMetaLearner):
         cg_damping: float = 0.0,
         **learner: Any,
     ) -> None:
-        super().__init__(
-            network, update_rule=SGD(inner_lr), inner_steps=inner_steps, first_order=False, **learner
-        )
+        super().__init__(network, update_rule=SGD(inner_lr), inner_steps=inner_steps, first_order=False, **learner)
         self.proximal_strength = positive("proximal_strength", proximal_strength)
         at_least(1, cg_steps=cg_steps)
         if cg_damping:
@@ -84,7 +82,7 @@ class IMAML(GradientBasedMetaLearner):
         self.inner_lr, self.line_search = inner_lr, line_search
         self.cg_steps, self.cg_damping = cg_steps, cg_damping
         if self.objective.looks_at_adaptation:
-            raise ValueError(
+            raise UserError(
                 f"the objective {type(self.objective).__name__} looks at adapted parameters, and iMAML knows only how "
                 "the query loss depends on them: use MAML, or an objective of query losses"
             )

@@ -4,6 +4,7 @@
      2  while not done
      3      sample tasks, each with a support set D and a query set D'                           (data module)
      4      for each task
+           embed D, D' in vectors of length 1                                                   (authors' data.py)
      5          encode D to mean, std of a code for each class;  draw codes z ~ N(mean, std^2)
      6          decode z to mean, std of each class's weights;   draw w ~ N(mean, std^2)
      7          repeat latent_steps times:      z <- z - alpha grad_z L(w; D), draw w anew as in line 6
@@ -24,15 +25,15 @@ from torch.func import grad_and_value
 
 from metalit.algorithms.gradient.base import GradientBasedMetaLearner
 from metalit.episode import Labelled
-from metalit.functional.checks import not_negative, positive
+from metalit.errors import UserError, not_negative, positive
 from metalit.functional.distances import class_means
 from metalit.functional.losses import task_loss
-from metalit.functional.method_call import functional_call
-from metalit.functional.parameters import Params, detached, scope
-from metalit.functional.precision import full_precision
-from metalit.functional.task_context import normal_like
-from metalit.functional.update_rules.per_parameter_sgd import PerParameterSGD
 from metalit.networks import Classifier, RelationEncoder
+from metalit.tasks.method_call import functional_call
+from metalit.tasks.parameters import Params, detached, scope
+from metalit.tasks.precision import full_precision
+from metalit.tasks.task_context import normal_like
+from metalit.update_rules.per_parameter_sgd import PerParameterSGD
 
 
 class LEO(GradientBasedMetaLearner):
@@ -40,7 +41,9 @@ class LEO(GradientBasedMetaLearner):
 
     Differences from the paper: a std is the exponential of what the networks say (of a class's weights, times
     sqrt(2 / (N + features))). There is one code a class; the authors' code draws one for each support example. KL and
-    encoder penalty are means over classes and dimensions, as there.
+    encoder penalty are means over classes and dimensions, as there. The support loss is a mean over its N K examples,
+    theirs a sum that K copies of each code share: their rates, 1.0 and 0.001, are N times that here. The defaults are
+    not, for embeddings of few features do not bear such steps.
 
     Args:
         network: its ``body`` embeds the examples. The head is left out: LEO generates the head of each task, for as
@@ -48,8 +51,11 @@ class LEO(GradientBasedMetaLearner):
         latents: length of a class's code, >= 1.
         latent_steps: inner steps on the codes, >= 0.
         finetuning_steps: inner steps on the weights after them, >= 0; ``eval_inner_steps`` counts both.
-        latent_lr: alpha before training, one learned rate for each dimension of a code; > 0.
-        finetuning_lr: eta before training, one learned rate for each dimension of the weights; > 0.
+        latent_lr: alpha before training, one learned rate for each dimension of a code; > 0. The authors' is N.
+        finetuning_lr: eta before training, one learned rate for each dimension of the weights; > 0. The
+            authors' is 0.001 N.
+        normalize: divide each embedding by its length, as the authors' data.py does. Without it the codes, and the
+            exponential of what is made of them, grow with the embeddings, until the loss is not finite.
         dropout: share of the features that is dropped in training, before encoder and head; in [0, 1).
         kl_weight: beta, >= 0.
         encoder_penalty_weight: gamma, of the distance that the codes of a task move; >= 0.
@@ -70,6 +76,7 @@ class LEO(GradientBasedMetaLearner):
         finetuning_steps: int = 5,
         latent_lr: float = 1.0,
         finetuning_lr: float = 0.001,
+        normalize: bool = True,
         dropout: float = 0.3,
         kl_weight: float = 0.001,
         encoder_penalty_weight: float = 1e-9,
@@ -90,8 +97,7 @@ class LEO(GradientBasedMetaLearner):
         super().__init__(
             nn.ModuleDict({"body": network.body, "encoder": encoder, "decoder": decoder}),
             update_rule=PerParameterSGD(rates),
-            inner_steps=not_negative("latent_steps", latent_steps)
-            + not_negative("finetuning_steps", finetuning_steps),
+            inner_steps=not_negative("latent_steps", latent_steps) + not_negative("finetuning_steps", finetuning_steps),
             adapted=("*",),
             **learner,
         )
@@ -99,6 +105,7 @@ class LEO(GradientBasedMetaLearner):
             network.body.requires_grad_(False).eval()
         self.adapted = ("weights",)  # of each task: none of the network's
         self.ways, self.latent_steps, self.dropout = ways, latent_steps, dropout
+        self.normalize = normalize
         self.weights_scale = math.sqrt(2 / (ways + features))
         self.kl_weight = not_negative("kl_weight", kl_weight)
         self.encoder_penalty_weight = not_negative("encoder_penalty_weight", encoder_penalty_weight)
@@ -113,7 +120,7 @@ class LEO(GradientBasedMetaLearner):
     def check(self, meta: Params, support: Labelled, ways: int) -> None:
         """Refuse a task with another number of classes than the network was made for."""
         if ways not in (0, self.ways):
-            raise ValueError(
+            raise UserError(
                 f"the support set has {ways} classes, but LEO's network {self.ways}: it learns tasks of as many "
                 "classes as it was trained with (data.ways)"
             )
@@ -121,11 +128,9 @@ class LEO(GradientBasedMetaLearner):
     def start(self, meta: Params, support: Labelled) -> tuple[Params, Any]:
         """Return a task's codes, the weights they stand for, and what the codes were drawn from."""
         if support.y.is_floating_point():
-            raise ValueError("LEO generates a classifier: it does not do regression")
+            raise UserError("LEO generates a classifier: it does not do regression")
         features = self.embed(meta, support.x)
-        related = functional_call(
-            self.network.get_submodule("encoder"), scope(meta, "network.encoder"), (features,)
-        )
+        related = functional_call(self.network.get_submodule("encoder"), scope(meta, "network.encoder"), (features,))
         mean, log_std = class_means(related, support.y, self.ways).chunk(2, dim=-1)
         codes = self.draw(mean, log_std.exp())  # line 5
         start = {"codes": codes, "weights": self.decode(meta, codes), "mean": mean, "log_std": log_std}
@@ -167,14 +172,13 @@ class LEO(GradientBasedMetaLearner):
         }
 
     def embed(self, meta: Params, x: Any) -> Tensor:
-        """Return the embeddings ``[n, features]``."""
-        return functional_call(self.network.get_submodule("body"), scope(meta, "network.body"), (x,))  # type: ignore[no-any-return]
+        """Return the embeddings ``[n, features]``, of length 1 unless ``normalize`` is off."""
+        features = functional_call(self.network.get_submodule("body"), scope(meta, "network.body"), (x,))
+        return unit_length(features) if self.normalize else features
 
     def decode(self, meta: Params, codes: Tensor) -> Tensor:
         """Return the weights ``[N, features]`` of codes ``[N, latents]`` (line 6)."""
-        decoded = functional_call(
-            self.network.get_submodule("decoder"), scope(meta, "network.decoder"), (codes,)
-        )
+        decoded = functional_call(self.network.get_submodule("decoder"), scope(meta, "network.decoder"), (codes,))
         mean, log_std = decoded.chunk(2, dim=-1)
         return self.draw(mean, self.weights_scale * log_std.exp())
 
@@ -185,6 +189,12 @@ class LEO(GradientBasedMetaLearner):
     def logits(self, features: Tensor, weights: Tensor) -> Tensor:
         """Return ``[n, N]``."""
         return F.dropout(features, self.dropout, self.training) @ weights.T
+
+
+@full_precision
+def unit_length(features: Tensor) -> Tensor:
+    """Return ``[n, D]`` vectors divided by their lengths; one of zeros stays as it is."""
+    return F.normalize(features, dim=-1)
 
 
 @full_precision

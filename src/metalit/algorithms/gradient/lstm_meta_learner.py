@@ -23,10 +23,11 @@ from torch.func import grad_and_value
 
 from metalit.algorithms.gradient.base import GradientBasedMetaLearner
 from metalit.episode import Labelled
-from metalit.functional.episodic_batch_norm import AccumulateStatistics, FixedStatistics
+from metalit.errors import check
 from metalit.functional.losses import task_loss
-from metalit.functional.parameters import Params, detached
-from metalit.functional.update_rules.lstm_rule import LSTMRule
+from metalit.tasks.episodic_batch_norm import AccumulateStatistics, FixedStatistics
+from metalit.tasks.parameters import Params, detached
+from metalit.update_rules.lstm_rule import LSTMRule
 
 
 class LSTMMetaLearner(GradientBasedMetaLearner):
@@ -66,10 +67,13 @@ class LSTMMetaLearner(GradientBasedMetaLearner):
     ) -> None:
         rule = LSTMRule(hidden, forget_bias, input_bias)
         super().__init__(network, update_rule=rule, first_order=True, **learner)
-        if query_statistics not in ("support", "batch"):
-            raise ValueError(f"query_statistics is {query_statistics!r}, but must be 'support' or 'batch'")
-        if not 0 < statistics_momentum <= 1:
-            raise ValueError(f"statistics_momentum is {statistics_momentum}, but must be in (0, 1]")
+        check(
+            "query_statistics",
+            query_statistics,
+            query_statistics in ("support", "batch"),
+            "'support' or 'batch'",
+        )
+        check("statistics_momentum", statistics_momentum, 0 < statistics_momentum <= 1, "a number in (0, 1]")
         self.query_statistics, self.statistics_momentum = query_statistics, statistics_momentum
 
     def inner_step(self, meta: Params, support: Labelled, adapted: Params, state: Any) -> tuple[Params, Any]:

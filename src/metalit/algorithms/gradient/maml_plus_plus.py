@@ -23,11 +23,12 @@ from torch import nn
 from metalit.algorithms.gradient.base import GradientBasedMetaLearner
 from metalit.engine import Task
 from metalit.episode import Labelled
-from metalit.functional.parameters import Params, scope, select
-from metalit.functional.update_rules import SGD
-from metalit.functional.update_rules.per_layer_per_step_sgd import PerLayerPerStepSGD
+from metalit.errors import at_least
 from metalit.networks.per_step_norms import PerStepNorms
 from metalit.objectives import MultiStepLoss, Objective
+from metalit.tasks.parameters import Params, scope, select
+from metalit.update_rules import SGD
+from metalit.update_rules.per_layer_per_step_sgd import PerLayerPerStepSGD
 
 
 class MAMLPlusPlus(GradientBasedMetaLearner):
@@ -71,21 +72,12 @@ class MAMLPlusPlus(GradientBasedMetaLearner):
         first_order: bool = False,
         **learner: Any,
     ) -> None:
-        for name, value in (
-            ("multi_step_epochs", multi_step_epochs),
-            ("first_order_epochs", first_order_epochs),
-        ):
-            if value < 0:
-                raise ValueError(f"{name} is {value}, but must be at least 0")
+        at_least(0, multi_step_epochs=multi_step_epochs, first_order_epochs=first_order_epochs)
         if objective is None and multi_step_epochs > 0:
             objective = MultiStepLoss(multi_step_epochs)
         norms = PerStepNorms(network, inner_steps if per_step_norms else 0)
         adapted = [*adapted, *(f"!{name}" for name in norms.parameter_names)]
-        rule = (
-            PerLayerPerStepSGD(select(network, adapted), inner_lr, inner_steps)
-            if learn_rates
-            else SGD(inner_lr)
-        )
+        rule = PerLayerPerStepSGD(select(network, adapted), inner_lr, inner_steps) if learn_rates else SGD(inner_lr)
         super().__init__(
             network,
             update_rule=rule,

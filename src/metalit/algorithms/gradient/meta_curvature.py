@@ -21,8 +21,8 @@ from torch import nn
 
 from metalit.algorithms.gradient.base import GradientBasedMetaLearner
 from metalit.episode import Labelled
-from metalit.functional.parameters import Params, select
-from metalit.functional.update_rules.curvature import Curvature
+from metalit.tasks.parameters import Params, select
+from metalit.update_rules.curvature import Curvature
 
 
 class MetaCurvature(GradientBasedMetaLearner):
@@ -50,9 +50,7 @@ class MetaCurvature(GradientBasedMetaLearner):
         shared: bool = True,
         **learner: Any,
     ) -> None:
-        rule = Curvature(
-            select(network, adapted), inner_lr, sets=1 if shared else max(inner_steps, 1)
-        )  # line 1
+        rule = Curvature(select(network, adapted), inner_lr, sets=1 if shared else max(inner_steps, 1))  # line 1
         super().__init__(network, update_rule=rule, inner_steps=inner_steps, adapted=adapted, **learner)
 
     def inner_step(self, meta: Params, support: Labelled, adapted: Params, state: Any) -> tuple[Params, Any]:

@@ -18,8 +18,8 @@ from torch import nn
 
 from metalit.algorithms.gradient.base import GradientBasedMetaLearner
 from metalit.episode import Labelled
-from metalit.functional.parameters import Params, select
-from metalit.functional.update_rules.per_parameter_sgd import PerParameterSGD, uniform_rates
+from metalit.tasks.parameters import Params, select
+from metalit.update_rules.per_parameter_sgd import PerParameterSGD, uniform_rates
 
 
 class MetaSGD(GradientBasedMetaLearner):

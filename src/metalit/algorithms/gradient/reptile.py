@@ -19,13 +19,14 @@ from typing import Any, Literal
 from torch import nn
 
 from metalit.algorithms.gradient.base import GradientBasedMetaLearner
+from metalit.algorithms.gradient.displacement import refuse_idle
+from metalit.algorithms.gradient.mini_batches import empty_queue, next_mini_batch
 from metalit.episode import Labelled
-from metalit.functional.displacement import refuse_idle
-from metalit.functional.mini_batches import empty_queue, next_mini_batch
-from metalit.functional.parameters import Params
-from metalit.functional.update_rules import SGD, UpdateRule
-from metalit.functional.update_rules.adam import Adam
+from metalit.errors import at_least
 from metalit.objectives import Objective, ReptileLoss
+from metalit.tasks.parameters import Params
+from metalit.update_rules import SGD, UpdateRule
+from metalit.update_rules.adam import Adam
 
 INNER_OPTIMIZERS: dict[str, Callable[[float], UpdateRule]] = {"adam": partial(Adam, beta1=0.0), "sgd": SGD}
 
@@ -71,17 +72,14 @@ class Reptile(GradientBasedMetaLearner):
             objective=ReptileLoss() if objective is None else objective,
             **learner,
         )
-        for name, value in (
-            ("inner_steps", inner_steps),
-            ("inner_batch_size", inner_batch_size),
-            ("eval_inner_batch_size", eval_inner_batch_size),
-        ):
-            if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}, but must be at least 1")
-        self.inner_batch_size = inner_batch_size
-        self.eval_inner_batch_size = (
-            inner_batch_size if eval_inner_batch_size is None else eval_inner_batch_size
+        at_least(
+            1,
+            inner_steps=inner_steps,
+            inner_batch_size=inner_batch_size,
+            eval_inner_batch_size=eval_inner_batch_size,
         )
+        self.inner_batch_size = inner_batch_size
+        self.eval_inner_batch_size = inner_batch_size if eval_inner_batch_size is None else eval_inner_batch_size
         if isinstance(self.objective, ReptileLoss):
             refuse_idle(network, self.adapted_names)
 

@@ -18,9 +18,9 @@ from torch import nn
 
 from metalit.algorithms.gradient.base import GradientBasedMetaLearner
 from metalit.episode import Labelled
-from metalit.functional.parameters import Params
-from metalit.functional.update_rules import SGD
 from metalit.objectives import MaxMinEntropy, TaskInequality
+from metalit.tasks.parameters import Params
+from metalit.update_rules import SGD
 
 
 class TaskAgnosticMAML(GradientBasedMetaLearner):
@@ -41,9 +41,7 @@ class TaskAgnosticMAML(GradientBasedMetaLearner):
         self,
         network: nn.Module,
         inner_lr: float = 0.01,
-        measure: Literal[
-            "entropy", "theil", "generalised_entropy", "atkinson", "gini", "variance_of_logs"
-        ] = "entropy",
+        measure: Literal["entropy", "theil", "generalised_entropy", "atkinson", "gini", "variance_of_logs"] = "entropy",
         weight: float = 0.1,
         parameter: float = 2.0,
         **learner: Any,

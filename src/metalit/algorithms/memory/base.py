@@ -7,16 +7,16 @@ import torch
 from torch import Tensor, nn
 
 from metalit.algorithms.base import MetaLearner
+from metalit.algorithms.memory.sequence import accuracy_by_presentation, shuffled
 from metalit.episode import Labelled
-from metalit.functional.checks import at_least
+from metalit.errors import SettingError, UserError, at_least
 from metalit.functional.examples import count, joined, split
 from metalit.functional.losses import task_loss
-from metalit.functional.method_call import functional_call
-from metalit.functional.parameters import Params, scope
-from metalit.functional.sequence import accuracy_by_presentation, shuffled
 from metalit.networks.normalisation import use_running_statistics
 from metalit.objectives import Measure, measure_nothing
 from metalit.outcome import Outcome
+from metalit.tasks.method_call import functional_call
+from metalit.tasks.parameters import Params, scope
 
 
 class MemoryMetaLearner(MetaLearner, ABC):
@@ -43,7 +43,7 @@ class MemoryMetaLearner(MetaLearner, ABC):
         use_running_statistics(self)
         at_least(1, ways=ways, outputs=outputs)
         if self.objective.looks_at_adaptation:
-            raise ValueError(
+            raise UserError(
                 f"the objective {type(self.objective).__name__} looks at adapted parameters, and a memory-based method "
                 "adapts none: use a gradient-based method"
             )
@@ -127,27 +127,18 @@ class MemoryMetaLearner(MetaLearner, ABC):
     def check(self, meta: Params, support: Labelled, ways: int) -> None:
         """Refuse tasks that the codes of labels do not fit."""
         name = type(self).__name__
-        if self.ways is None and ways > 0:
-            raise ValueError(
-                f"the tasks have {ways} classes, but ways is not given: give {name}(ways={ways})"
+        if self.ways != (ways or None):
+            expected = (
+                f"{ways}, the classes of each task: {name} sees labels as one-hot vectors, whose length is fixed"
+                if ways
+                else f"none, for the targets are numbers: without ways {name} does regression"
             )
-        if self.ways is not None and ways == 0:
-            raise ValueError(
-                f"ways is {self.ways}, but the targets are numbers: without ways {name} does regression"
-            )
-        if self.ways is not None and ways != self.ways:
-            raise ValueError(
-                f"ways is {self.ways}, but the tasks have {ways} classes: {name} is told labels by a code of fixed "
-                "length, so every task must have as many, in training and in the test"
-            )
+            raise SettingError("ways", self.ways, expected, owner=type(self))
         if ways == 0 and support.y.shape[-1] != self.width:
-            raise ValueError(
-                f"outputs is {self.width}, but the targets have {support.y.shape[-1]} numbers each"
-            )
+            numbers = support.y.shape[-1]
+            raise SettingError("outputs", self.width, f"{numbers}, the numbers of a target", owner=type(self))
 
-    def by_presentation(
-        self, before: Tensor, support: Labelled, predictions: Tensor, query: Labelled
-    ) -> Params:
+    def by_presentation(self, before: Tensor, support: Labelled, predictions: Tensor, query: Labelled) -> Params:
         """Return the accuracy by presentation of a class, the queries coming last, where all steps are predicted."""
         if self.ways is None or not len(before):
             return {}

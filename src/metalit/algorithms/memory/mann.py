@@ -23,12 +23,13 @@ import torch
 from torch import Tensor, nn
 
 from metalit.algorithms.memory.base import MemoryMetaLearner
+from metalit.algorithms.memory.sequence import label_code
 from metalit.episode import Labelled
-from metalit.functional.method_call import Method, functional_call
-from metalit.functional.parameters import Params, scope
-from metalit.functional.sequence import delayed, label_code
+from metalit.functional.sequence import delayed
 from metalit.networks.embedding_length import embedding_length
 from metalit.networks.memory_controller import MemoryController
+from metalit.tasks.method_call import Method, functional_call
+from metalit.tasks.parameters import Params, scope
 
 
 class MANN(MemoryMetaLearner):

@@ -26,15 +26,15 @@ from torch.func import grad
 
 from metalit.algorithms.memory.base import MemoryMetaLearner
 from metalit.episode import Labelled
-from metalit.functional.checks import at_least
+from metalit.errors import at_least
 from metalit.functional.losses import task_loss
 from metalit.functional.memory import mixtures, read_weights
-from metalit.functional.method_call import functional_call
-from metalit.functional.parameters import Params, detached, scope, select
-from metalit.functional.precision import without_autocast
-from metalit.functional.task_context import map_rows
 from metalit.networks.augmented_conv_net import AugmentedConvNet
 from metalit.networks.fast_weights import RecurrentWeightGenerator, WeightGenerator
+from metalit.tasks.method_call import functional_call
+from metalit.tasks.parameters import Params, detached, scope, select
+from metalit.tasks.precision import without_autocast
+from metalit.tasks.task_context import map_rows
 
 
 class MetaNetwork(MemoryMetaLearner):
@@ -71,9 +71,7 @@ class MetaNetwork(MemoryMetaLearner):
         weight = head.weight.detach()
         del head.weight
         head.register_buffer("weight", weight)
-        self.generators = nn.ModuleDict(
-            {kind: WeightGenerator(generator_size) for kind in self.kinds(self.fast_names)}
-        )
+        self.generators = nn.ModuleDict({kind: WeightGenerator(generator_size) for kind in self.kinds(self.fast_names)})
         self.key_generators = nn.ModuleDict(
             {kind: RecurrentWeightGenerator(generator_size) for kind in self.kinds(self.fast_key_names)}
         )
@@ -104,8 +102,7 @@ class MetaNetwork(MemoryMetaLearner):
         """Return Q* by name (line 5)."""
         steps = min(self.key_steps, len(support.y))
         parts = [
-            Labelled(x, y)
-            for x, y in zip(support.x.tensor_split(steps), support.y.tensor_split(steps), strict=True)
+            Labelled(x, y) for x, y in zip(support.x.tensor_split(steps), support.y.tensor_split(steps), strict=True)
         ]
         gradients = [self.gradient("key_network", self.fast_key_names, meta, *part) for part in parts]
         fast = {}

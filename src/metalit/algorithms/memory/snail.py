@@ -20,13 +20,13 @@ import torch
 from torch import Tensor, nn
 
 from metalit.algorithms.memory.base import MemoryMetaLearner
+from metalit.algorithms.memory.sequence import label_code
 from metalit.episode import Labelled
-from metalit.functional.checks import at_least
-from metalit.functional.method_call import Method
-from metalit.functional.parameters import Params, scope
-from metalit.functional.sequence import label_code
+from metalit.errors import SettingError, at_least, check
 from metalit.networks.causal import AttentionBlock, CausalLayers, TCBlock
 from metalit.networks.embedding_length import embedding_length
+from metalit.tasks.method_call import Method
+from metalit.tasks.parameters import Params, scope
 
 
 class SNAIL(MemoryMetaLearner):
@@ -57,10 +57,8 @@ class SNAIL(MemoryMetaLearner):
     ) -> None:
         super().__init__(network, **learner)
         at_least(1, support_size=support_size, filters=filters)
-        if not attention or min(min(sizes) for sizes in attention) < 1:
-            raise ValueError(
-                f"attention is {list(attention)}, but must be pairs of lengths, each length at least 1"
-            )
+        is_right = bool(attention) and min(map(min, attention)) >= 1
+        check("attention", list(attention), is_right, "pairs of lengths, each length at least 1")
         self.support_size = support_size
         channels = embedding_length(network, features, type(self).__name__) + self.width
         layers: list[AttentionBlock | TCBlock] = []
@@ -77,10 +75,8 @@ class SNAIL(MemoryMetaLearner):
         """Return what each layer remembers of the support set; its examples are not predicted."""
         shots = len(support.y)
         if shots > self.support_size:
-            raise ValueError(
-                f"support_size is {self.support_size}, but a task has {shots} support examples, further back than the "
-                "convolutions reach"
-            )
+            expected = f"at least {shots}, the support examples of a task: convolutions reach no further back"
+            raise SettingError("support_size", self.support_size, expected, owner=type(self))
         told = torch.cat([support.x, label_code(support.y, self.ways, support.x.dtype)], dim=-1)  # line 5
         memory = self._read[0].with_parameters(scope(meta, "layers"), told)
         return memory, support.x.new_zeros(0, self.width)

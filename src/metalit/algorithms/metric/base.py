@@ -8,14 +8,15 @@ from torch import Tensor, nn
 
 from metalit.algorithms.base import MetaLearner
 from metalit.episode import Labelled
+from metalit.errors import UserError
 from metalit.functional.examples import count, joined
 from metalit.functional.losses import task_loss
-from metalit.functional.method_call import Method, functional_call
-from metalit.functional.parameters import Params, scope
 from metalit.heads import Head
 from metalit.networks.normalisation import use_running_statistics
 from metalit.objectives import Measure, measure_nothing
 from metalit.outcome import Outcome
+from metalit.tasks.method_call import Method, functional_call
+from metalit.tasks.parameters import Params, scope
 
 
 class EmbeddingLearner(MetaLearner, ABC):
@@ -42,7 +43,7 @@ class EmbeddingLearner(MetaLearner, ABC):
         self._fit, self._classify = ((Method(head, name),) for name in ("fit", "classify"))
         use_running_statistics(self)
         if self.objective.looks_at_adaptation:
-            raise ValueError(
+            raise UserError(
                 f"the objective {type(self.objective).__name__} looks at adapted parameters, and a metric-based method "
                 "adapts none: use a gradient-based method"
             )
@@ -83,9 +84,7 @@ class EmbeddingLearner(MetaLearner, ABC):
     def check(self, meta: Params, support: Labelled, ways: int) -> None:
         """Refuse regression."""
         if support.y.is_floating_point():
-            raise ValueError(
-                "metric-based methods classify, but the labels are floats: use a gradient-based method"
-            )
+            raise UserError("metric-based methods classify, but the labels are floats: use a gradient-based method")
 
     def learn(self, meta: Params, support: Labelled, ways: int) -> Any:
         """Return the fitted classifier; of a transductive network the support set, to be embedded with the queries."""

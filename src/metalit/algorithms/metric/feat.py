@@ -16,14 +16,14 @@ from torch import Tensor, nn
 
 from metalit.algorithms.metric.base import MetricMetaLearner
 from metalit.episode import Labelled
-from metalit.functional.checks import not_negative, positive
+from metalit.errors import not_negative, positive
 from metalit.functional.distances import class_means, squared_euclidean
 from metalit.functional.losses import task_loss
-from metalit.functional.method_call import functional_call
-from metalit.functional.parameters import Params, scope
 from metalit.heads import AdaptedClassMeans, SquaredEuclidean
 from metalit.networks.embedding_length import embedding_length
 from metalit.networks.set_attention import SetAttention
+from metalit.tasks.method_call import functional_call
+from metalit.tasks.parameters import Params, scope
 
 
 class FEAT(MetricMetaLearner):

@@ -18,9 +18,10 @@ from torch import Tensor, nn
 
 from metalit.algorithms.metric.base import MetricMetaLearner
 from metalit.episode import Labelled
-from metalit.functional.parameters import Params
-from metalit.functional.precision import full_precision
+from metalit.errors import check
 from metalit.heads import Head, RidgeRegression, SupportVectorMachine
+from metalit.tasks.parameters import Params
+from metalit.tasks.precision import full_precision
 
 
 class MetaOptNet(MetricMetaLearner):
@@ -51,8 +52,7 @@ class MetaOptNet(MetricMetaLearner):
         iterations: int = 15,
         **learner: Any,
     ) -> None:
-        if not 0 <= label_smoothing < 1:
-            raise ValueError(f"label_smoothing is {label_smoothing}, but must be in [0, 1)")
+        check("label_smoothing", label_smoothing, 0 <= label_smoothing < 1, "a number in [0, 1)")
         head: Head = SupportVectorMachine(cost, scale, iterations)
         if base_learner == "ridge":
             # A = 2 (K + lambda I)^-1 Y is twice what ridge regression is

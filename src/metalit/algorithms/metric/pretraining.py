@@ -9,12 +9,13 @@ from torch import Tensor, nn
 from metalit.algorithms.base import count_ways
 from metalit.algorithms.metric.base import EmbeddingLearner
 from metalit.episode import Labelled
+from metalit.errors import SettingError, check
 from metalit.functional.losses import task_loss
-from metalit.functional.method_call import functional_call
-from metalit.functional.parameters import Params, scope
 from metalit.heads import Head
 from metalit.objectives import Measure, measure_nothing
 from metalit.outcome import Outcome
+from metalit.tasks.method_call import functional_call
+from metalit.tasks.parameters import Params, scope
 
 
 @runtime_checkable
@@ -52,11 +53,8 @@ class PretrainingLearner(EmbeddingLearner, ABC):
     """
 
     @abstractmethod
-    def __init__(
-        self, network: nn.Module, classifier: nn.Module, head: Head, classes: int, **learner: Any
-    ) -> None:
-        if classes < 2:
-            raise ValueError(f"classes is {classes}, but must be the number of training classes, at least 2")
+    def __init__(self, network: nn.Module, classifier: nn.Module, head: Head, classes: int, **learner: Any) -> None:
+        check("classes", classes, classes >= 2, "the number of training classes, at least 2")
         super().__init__(network, head, **learner)
         self.classifier, self.classes = classifier, classes
 
@@ -90,13 +88,8 @@ class PretrainingLearner(EmbeddingLearner, ABC):
             return  # another source of batches does not say
         name = type(self).__name__
         if data.train_labels != "split":
-            raise ValueError(
-                f"{name} learns to tell all training classes apart, but data.train_labels is {data.train_labels}: "
-                "give --data.train_labels split"
-            )
+            expected = f"split, for {name} learns to tell all training classes apart"
+            raise SettingError("data.train_labels", data.train_labels, expected)
         found = data.train_classes
         if found != self.classes:
-            raise ValueError(
-                f"model.classes is {self.classes}, but the training split has {found} classes: "
-                f"give --model.classes {found}"
-            )
+            raise SettingError("model.classes", self.classes, f"{found}, the classes of the training split")

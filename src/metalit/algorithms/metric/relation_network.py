@@ -16,10 +16,11 @@ from torch import Tensor, nn
 
 from metalit.algorithms.metric.base import MetricMetaLearner
 from metalit.episode import Labelled
-from metalit.functional.parameters import Params
-from metalit.functional.precision import full_precision
+from metalit.errors import UserError
 from metalit.heads import LearnedRelation
 from metalit.networks import ConvMaps, RelationModule
+from metalit.tasks.parameters import Params
+from metalit.tasks.precision import full_precision
 
 
 class RelationNetwork(MetricMetaLearner):
@@ -52,9 +53,7 @@ def squared_error(logits: Tensor, labels: Tensor) -> Tensor:
 def fitting(network: nn.Module) -> RelationModule:
     """Return a relation module for the maps of a network."""
     if not isinstance(network, ConvMaps):
-        raise ValueError(
-            f"{type(network).__name__} does not say what maps it makes: give RelationNetwork(relation=...)"
-        )
+        raise UserError(f"{type(network).__name__} does not say what maps it makes: give RelationNetwork(relation=...)")
     return RelationModule(
         network.channels,
         network.size,

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from metalit.algorithms.metric.base import MetricMetaLearner
 from metalit.episode import Labelled
-from metalit.functional.method_call import functional_call
-from metalit.functional.parameters import Params, scope
-from metalit.functional.precision import full_precision
 from metalit.heads import Verification, WeightedL1
 from metalit.networks.embedding_length import embedding_length
+from metalit.tasks.method_call import functional_call
+from metalit.tasks.parameters import Params, scope
+from metalit.tasks.precision import full_precision
 
 
 class SiameseNetwork(MetricMetaLearner):

@@ -11,11 +11,12 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from metalit.algorithms.metric.pretraining import PretrainingLearner
-from metalit.functional.parameters import Params
-from metalit.functional.precision import at_least_float32
-from metalit.functional.task_context import current_task
+from metalit.errors import check
 from metalit.heads import NormalisedClassMean
 from metalit.networks.embedding_length import embedding_length
+from metalit.tasks.parameters import Params
+from metalit.tasks.precision import at_least_float32
+from metalit.tasks.task_context import current_task
 
 
 class SimpleShot(PretrainingLearner):
@@ -42,8 +43,7 @@ class SimpleShot(PretrainingLearner):
         features: int | None = None,
         **learner: Any,
     ) -> None:
-        if not 0 < momentum <= 1:
-            raise ValueError(f"momentum is {momentum}, but must be above 0 and at most 1")
+        check("momentum", momentum, 0 < momentum <= 1, "a number in (0, 1]")
         length = embedding_length(network, features, type(self).__name__)
         classifier, head = nn.Linear(length, max(classes, 1)), NormalisedClassMean(length, transform)
         super().__init__(network, classifier, head, classes, **learner)

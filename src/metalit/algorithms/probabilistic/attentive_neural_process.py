@@ -18,12 +18,12 @@ from torch import Tensor
 
 from metalit.algorithms.probabilistic.neural_process import Context, NeuralProcess
 from metalit.episode import Labelled
-from metalit.functional.checks import at_least, not_negative
-from metalit.functional.method_call import Method, functional_call
-from metalit.functional.parameters import Params, scope
+from metalit.errors import at_least, not_negative
 from metalit.functional.predictive import gaussian_kl
-from metalit.functional.task_context import normal_like
 from metalit.networks import AttentiveProcess
+from metalit.tasks.method_call import Method, functional_call
+from metalit.tasks.parameters import Params, scope
+from metalit.tasks.task_context import normal_like
 
 
 class AttentiveNeuralProcess(NeuralProcess):
@@ -39,9 +39,7 @@ class AttentiveNeuralProcess(NeuralProcess):
         ValueError: a number outside its range.
     """
 
-    def __init__(
-        self, network: AttentiveProcess, samples: int = 10, kl_weight: float = 1.0, **learner: Any
-    ) -> None:
+    def __init__(self, network: AttentiveProcess, samples: int = 10, kl_weight: float = 1.0, **learner: Any) -> None:
         super().__init__(network, **learner)
         at_least(1, samples=samples)
         self._encode, self._decode = ((Method(network.predictor, name),) for name in ("encode", "decode"))
@@ -56,9 +54,7 @@ class AttentiveNeuralProcess(NeuralProcess):
         context, draws = state
         return self._decode[0].with_parameters(scope(meta, "network.predictor"), context, draws, x)  # type: ignore[no-any-return]
 
-    def gaussians_in_training(
-        self, meta: Params, context: Context, targets: Labelled
-    ) -> tuple[Tensor, Tensor, Params]:
+    def gaussians_in_training(self, meta: Params, context: Context, targets: Labelled) -> tuple[Tensor, Tensor, Params]:
         """Return the same with a latent variable that knows the targets, and the KL of line 7."""
         everything = Context(*targets, counts=torch.ones_like(targets.y[:, 0]))
         posterior, prior = self.latent(meta, everything), self.latent(meta, context)  # line 4

@@ -13,14 +13,14 @@ from torch import Tensor, nn
 
 from metalit.algorithms.gradient.base import GradientBasedMetaLearner
 from metalit.episode import Labelled
-from metalit.functional.checks import positive
+from metalit.errors import UserError, positive
 from metalit.functional.losses import task_loss
-from metalit.functional.parameters import Params
 from metalit.functional.predictive import expected_calibration_error, gaussian_nll, gaussian_spread, mixture
-from metalit.functional.task_context import map_rows
-from metalit.functional.update_rules import UpdateRule
 from metalit.networks.normalisation import batch_norm_mode
 from metalit.outcome import Outcome
+from metalit.tasks.parameters import Params
+from metalit.tasks.task_context import map_rows
+from metalit.update_rules import UpdateRule
 
 
 class ParticleMetaLearner(GradientBasedMetaLearner, ABC):
@@ -41,12 +41,10 @@ class ParticleMetaLearner(GradientBasedMetaLearner, ABC):
         ValueError: a noise that is not positive, or a batch norm with running statistics, which M vectors cannot share.
     """
 
-    def __init__(
-        self, network: nn.Module, update_rule: UpdateRule, noise: float = 1.0, **learner: Any
-    ) -> None:
+    def __init__(self, network: nn.Module, update_rule: UpdateRule, noise: float = 1.0, **learner: Any) -> None:
         super().__init__(network, update_rule, **learner)
         if batch_norm_mode(network) not in ("batch", "none"):
-            raise ValueError(
+            raise UserError(
                 f"{type(self).__name__} runs a network with several parameters at once, which cannot share running "
                 "statistics: use batch_norm: batch or none"
             )
@@ -92,9 +90,7 @@ class ParticleMetaLearner(GradientBasedMetaLearner, ABC):
         if classification:
             nll, ece = task_loss(predictions, query.y), expected_calibration_error(predictions, query.y)
             measured, unused = {"nll": nll.detach(), "ece": ece.detach()}, 0 * meta["log_noise"]
-            return Outcome(
-                mean_loss(values, query.y), predictions, measured=measured, penalties={"noise": unused}
-            )
+            return Outcome(mean_loss(values, query.y), predictions, measured=measured, penalties={"noise": unused})
         known, log_noise = values.detach(), meta["log_noise"]
         nll = gaussian_nll(known, log_noise, query.y)
         measured = {"nll": nll.detach(), "spread": gaussian_spread(known, log_noise.detach()).mean()}

@@ -20,11 +20,11 @@ from torch import Tensor, nn
 
 from metalit.algorithms.probabilistic.base import ParticleMetaLearner
 from metalit.episode import Labelled
-from metalit.functional.checks import at_least, not_negative, positive
-from metalit.functional.parameters import Params, select
+from metalit.errors import at_least, not_negative, positive
 from metalit.functional.stein import stein_direction
-from metalit.functional.update_rules import SGD
 from metalit.objectives import ChaserLoss, Objective
+from metalit.tasks.parameters import Params, select
+from metalit.update_rules import SGD
 
 
 class BayesianMAML(ParticleMetaLearner):
@@ -75,10 +75,7 @@ class BayesianMAML(ParticleMetaLearner):
         if self.clip_norm is not None:
             direction = clipped(direction, self.clip_norm)
         parts = torch.split(direction, [value[0].numel() for value in adapted.values()], dim=1)
-        shaped = {
-            name: part.reshape(value.shape)
-            for (name, value), part in zip(adapted.items(), parts, strict=True)
-        }
+        shaped = {name: part.reshape(value.shape) for (name, value), part in zip(adapted.items(), parts, strict=True)}
         return self.update(meta, shaped, state, adapted, loss)
 
 
@@ -104,8 +101,7 @@ def multiply(network: nn.Module, names: list[str], particles: int) -> None:
             if callable(reset := getattr(module, "reset_parameters", None)):
                 reset()
     stacks = {
-        name: torch.stack([copy.get_parameter(name).detach() for copy in copies])
-        for name in select(network, names)
+        name: torch.stack([copy.get_parameter(name).detach() for copy in copies]) for name in select(network, names)
     }
     for name, stack in stacks.items():
         owner, _, leaf = name.rpartition(".")

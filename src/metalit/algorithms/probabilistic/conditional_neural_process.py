@@ -13,8 +13,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from metalit.algorithms.probabilistic.neural_process import Context, NeuralProcess
-from metalit.functional.method_call import Method
-from metalit.functional.parameters import Params, scope
+from metalit.tasks.method_call import Method
+from metalit.tasks.parameters import Params, scope
 
 
 class ConditionalNeuralProcess(NeuralProcess):

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from metalit.algorithms.base import MetaLearner
 from metalit.episode import Labelled
-from metalit.functional.parameters import Params
+from metalit.errors import SettingError, UserError, at_least
 from metalit.functional.predictive import gaussian_nll, gaussian_spread
-from metalit.functional.task_context import uniform_like
 from metalit.objectives import Measure, measure_nothing
 from metalit.outcome import Outcome
+from metalit.tasks.parameters import Params
+from metalit.tasks.task_context import uniform_like
 
 
 class Context(NamedTuple):
@@ -53,11 +54,10 @@ class NeuralProcess(MetaLearner, ABC):
 
     def __init__(self, network: nn.Module, min_context: int | None = None, **learner: Any) -> None:
         super().__init__(network, **learner)
-        if min_context is not None and min_context < 1:
-            raise ValueError(f"min_context is {min_context}, but must be at least 1")
+        at_least(1, min_context=min_context)
         self.min_context = min_context
         if self.objective.looks_at_adaptation:
-            raise ValueError(
+            raise UserError(
                 f"the objective {type(self.objective).__name__} looks at adapted parameters, and a neural process "
                 "adapts none: use a gradient-based method"
             )
@@ -76,9 +76,7 @@ class NeuralProcess(MetaLearner, ABC):
             x: ``[n, inputs]``.
         """
 
-    def gaussians_in_training(
-        self, meta: Params, context: Context, targets: Labelled
-    ) -> tuple[Tensor, Tensor, Params]:
+    def gaussians_in_training(self, meta: Params, context: Context, targets: Labelled) -> tuple[Tensor, Tensor, Params]:
         """Return the same at the targets, and penalties by name; a method may look at the targets' labels here."""
         return *self.gaussians_at(meta, self.encode(meta, context), targets.x), {}
 
@@ -138,7 +136,7 @@ class NeuralProcess(MetaLearner, ABC):
         everything, shots = whole_context(support), len(support.y)
         least = shots if self.min_context is None else self.min_context
         if least > shots:
-            raise ValueError(f"min_context is {least}, but a task has only {shots} support points")
+            raise SettingError("min_context", least, f"at most {shots}, the shots of a task", owner=type(self))
         order = uniform_like(support.y[:, 0]).argsort().argsort()
         size = least + (uniform_like(support.y[0, 0]) * (shots - least + 1)).floor()
         return everything._replace(counts=(order < size).to(support.y.dtype))
@@ -151,7 +149,5 @@ def whole_context(support: Labelled) -> Context:
         ValueError: the tasks are classification.
     """
     if not support.y.is_floating_point():
-        raise ValueError(
-            "a neural process predicts numbers, but the labels are integers: use a method that classifies"
-        )
+        raise UserError("a neural process predicts numbers, but the labels are integers: use a method that classifies")
     return Context(*support, counts=torch.ones_like(support.y[:, 0]))

@@ -23,11 +23,11 @@ from torch import Tensor, nn
 
 from metalit.algorithms.probabilistic.base import ParticleMetaLearner
 from metalit.episode import Labelled
-from metalit.functional.checks import not_negative, positive
-from metalit.functional.parameters import Params, scope, select
+from metalit.errors import UserError, not_negative, positive
 from metalit.functional.predictive import gaussian_kl
-from metalit.functional.task_context import normal_like
-from metalit.functional.update_rules import SGD
+from metalit.tasks.parameters import Params, scope, select
+from metalit.tasks.task_context import normal_like
+from metalit.update_rules import SGD
 
 
 class PLATIPUS(ParticleMetaLearner):
@@ -100,7 +100,7 @@ class PLATIPUS(ParticleMetaLearner):
     def gaussian(self, meta: Params, examples: Labelled, which: str) -> tuple[Tensor, Tensor]:
         """Return mean and log std of the ``prior`` or ``posterior``, all parameters in a row, ``[P]`` each."""
         if self.adapted_names != list(self.shapes):
-            raise ValueError(
+            raise UserError(
                 "parameters were frozen after PLATIPUS was made, which has a variance for each: freeze them before"
             )
         network = scope(meta, "network")
@@ -115,6 +115,5 @@ class PLATIPUS(ParticleMetaLearner):
         drawn = means + log_std.exp() * normal_like(means)
         parts = torch.split(drawn, [shape.numel() for shape in self.shapes.values()], dim=1)
         return {
-            name: part.reshape(count, *shape)
-            for (name, shape), part in zip(self.shapes.items(), parts, strict=True)
+            name: part.reshape(count, *shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)
         }

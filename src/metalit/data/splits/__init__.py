@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from metalit.data.stream import SPLITS, Split
+from metalit.errors import UserError
 
 
 def read_splits(data_set: str, splits: str) -> dict[Split, list[str]]:
@@ -28,17 +29,17 @@ def read_splits(data_set: str, splits: str) -> dict[Split, list[str]]:
         for name in classes[split]:
             if owner.setdefault(name, split) != split:
                 both = f"{owner[name]}.txt and {split}.txt of {folder}"
-                raise ValueError(f"{name} is in both {both}: take it out of one")
+                raise UserError(f"{name} is in both {both}: take it out of one")
     return classes
 
 
 def _read_list(file: Path, splits: str, named: list[str]) -> list[str]:
     if not file.is_file():
         raise FileNotFoundError(
-            f"splits is {splits}, but there is no file {file}: choose one of {', '.join(named)}, or a "
+            f"data.splits is {splits}, but there is no file {file}: choose one of {', '.join(named)}, or a "
             "folder with train.txt, val.txt and test.txt, one group/class a line"
         )
     lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
     if bad := [line for line in lines if line.count("/") not in (1, 2)]:
-        raise ValueError(f"{file} has the line {bad[0]!r}, expected group/class, as in Greek/character01")
+        raise UserError(f"{file} has the line {bad[0]!r}, expected group/class, as in Greek/character01")
     return list(dict.fromkeys("/".join(line.split("/")[:2]) for line in lines))

@@ -1,0 +1,122 @@
+"""Which networks may be differentiated over ``vmap``: those all of whose classes the tests have tried with it.
+
+Reverse mode over ``vmap`` is silently wrong for some layers (docs/guide/gradients.md). tests/test_layers.py compares it
+with a loop, in float64, for every class that is listed here, under its condition if it has one, and for every module
+that metalit defines.
+"""
+
+from collections.abc import Callable
+from typing import Any
+from weakref import WeakSet
+
+from torch import nn
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
+from torch.nn.modules.module import _has_any_global_hook
+
+Accepts = Callable[[Any], bool]
+
+TESTED: dict[type[nn.Module], Accepts | None] = dict.fromkeys(
+    (
+        nn.Linear, NonDynamicallyQuantizableLinear, nn.Bilinear, nn.Identity, nn.Flatten, nn.Unflatten,
+        nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict,
+        nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d,
+        nn.Fold, nn.Unfold, nn.ChannelShuffle, nn.PixelShuffle, nn.PixelUnshuffle,
+        nn.Upsample, nn.UpsamplingNearest2d, nn.UpsamplingBilinear2d,
+        nn.CosineSimilarity, nn.PairwiseDistance,
+        nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d,
+        nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.LocalResponseNorm,
+        nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout,
+        nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d,
+        nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d,
+        nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d, nn.LPPool1d, nn.LPPool2d, nn.LPPool3d,
+        nn.MaxUnpool1d, nn.MaxUnpool2d, nn.MaxUnpool3d,
+        nn.ReflectionPad1d, nn.ReflectionPad2d, nn.ReflectionPad3d,
+        nn.ReplicationPad1d, nn.ReplicationPad2d, nn.ReplicationPad3d,
+        nn.ZeroPad1d, nn.ZeroPad2d, nn.ZeroPad3d, nn.CircularPad1d, nn.CircularPad2d, nn.CircularPad3d,
+        nn.ConstantPad1d, nn.ConstantPad2d, nn.ConstantPad3d,
+        nn.CELU, nn.ELU, nn.GELU, nn.GLU, nn.Hardshrink, nn.Hardsigmoid, nn.Hardswish, nn.Hardtanh, nn.LeakyReLU,
+        nn.LogSigmoid, nn.LogSoftmax, nn.Mish, nn.PReLU, nn.RReLU, nn.ReLU, nn.ReLU6, nn.SELU, nn.SiLU, nn.Sigmoid,
+        nn.Softmax, nn.Softmax2d, nn.Softmin, nn.Softplus, nn.Softshrink, nn.Softsign, nn.Tanh, nn.Tanhshrink,
+        nn.Threshold,
+        nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerEncoder,
+        nn.TransformerDecoderLayer, nn.TransformerDecoder, nn.Transformer,
+    )
+) | {
+    nn.Embedding: lambda module: not module.scale_grad_by_freq,
+    nn.EmbeddingBag: lambda module: not module.scale_grad_by_freq,
+}  # fmt: skip
+_told: WeakSet[nn.Module] = WeakSet()
+
+
+def uncertified(learner: nn.Module) -> str | None:
+    """Return why a learner's gradients must be taken inside ``vmap``; None if over it is as right.
+
+    Args:
+        learner: all modules that a task runs, and its ``objective``.
+    """
+    if _has_any_global_hook():  # type: ignore[no-untyped-call]
+        return "a hook on all modules is not tested over it"
+    for module in learner.modules():
+        # no task calls the learner's own forward, which Lightning replaces under DDP
+        tested = is_own(type(module).__module__) if module is learner else is_tested(module)
+        if not tested:
+            return f"{place(learner, module)} {untested(module)}"
+    objective = getattr(learner, "objective", None)
+    if objective is not None and not is_own(type(objective).__module__):
+        return f"the objective {type(objective).__name__} is not a class that is tested over it"
+    return None
+
+
+def is_tested(module: nn.Module) -> bool:
+    """Return whether a module itself, without its children, is as its class defines it, and that class is tested."""
+    kind = type(module)
+    if kind not in TESTED:
+        return is_own(kind.__module__) and not is_changed(module)
+    accepts = TESTED[kind]
+    return (accepts is None or accepts(module)) and not is_changed(module)
+
+
+def is_changed(module: nn.Module) -> bool:
+    """Return whether a hook or an own ``forward`` makes a module something else than its class says."""
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+        or "forward" in module.__dict__
+    )
+
+
+def is_own(module: str) -> bool:
+    """Return whether a Python module is one of metalit's."""
+    return module.startswith("metalit.")
+
+
+def untested(module: nn.Module) -> str:
+    """Return what is not tested about a module."""
+    if is_changed(module):
+        return "has a hook or a forward of its own, which is not tested over it"
+    if type(module) in TESTED:
+        return "has options that are not right over it"
+    return "is not a class that is tested over it"
+
+
+def place(learner: nn.Module, module: nn.Module) -> str:
+    """Return a module's class and name."""
+    name = next(name for name, each in learner.named_modules() if each is module)
+    return f"{type(module).__name__} ({name})" if name else type(module).__name__
+
+
+def announce(learner: nn.Module, reason: str | None) -> None:
+    """Log where a learner's gradients are taken, the first time that it is known."""
+    if learner in _told:
+        return
+    _told.add(learner)
+    from lightning.pytorch.utilities import (
+        rank_zero_info,  # seconds, which no one pays who has no learner of Lightning
+    )
+
+    if reason is None:
+        rank_zero_info("meta-gradients are taken over vmap: every module is of a class that is tested with it")
+    else:
+        rank_zero_info(f"meta-gradients are taken inside vmap: {reason}")

@@ -1,0 +1,57 @@
+"""torch's compiler for a task: what a machine lacks for it, and a backend that refuses numbers without a key."""
+
+import os
+import shutil
+import sysconfig
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.fx import GraphModule, Node
+
+from metalit.errors import UserError
+from metalit.tasks.draws import DRAWS
+
+# what draws, by the names under which a traced graph calls it
+DRAWING = {
+    function.__name__
+    for function in DRAWS
+    if function not in (torch.empty, torch.empty_like, Tensor.new_empty, F.scaled_dot_product_attention)
+}
+
+
+def missing_for_inductor() -> str | None:
+    """Return what this machine lacks of what torch's compiler needs, or None."""
+    if not any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "clang++", "c++")):
+        return "a C++ compiler"
+    if not Path(sysconfig.get_paths()["include"], "Python.h").exists():
+        return "Python.h (Debian: python3-dev)"
+    return None
+
+
+def keyed(backend: str) -> Callable[[GraphModule, list[Tensor]], Any]:
+    """Return a backend of ``torch.compile`` that refuses a graph in which torch's own generator is asked.
+
+    The compiler hides some functions, ``torch.rand_like`` among them, from a task's context.
+    """
+    compiled = torch._dynamo.lookup_backend(backend)
+
+    def compile_keyed(graph: GraphModule, inputs: list[Tensor]) -> Any:
+        for node in graph.graph.nodes:
+            name = called(node)
+            if name in DRAWING:
+                raise UserError(
+                    f"the compiler hides the network's call of {name} from the task, whose key its numbers must come "
+                    "from; torch.rand(x.shape, device=x.device) and torch.randn are keyed there too"
+                )
+        return compiled(graph, inputs)
+
+    return compile_keyed
+
+
+def called(node: Node) -> str:
+    """Return the name of the function or method that a node of a graph calls."""
+    return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")

@@ -1,0 +1,170 @@
+"""The chain rule through a batch of tasks: an objective's derivative, and what pulls it back to the parameters."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import grad_and_value, vjp
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
+
+from metalit.objectives import Objective
+from metalit.outcome import Outcome
+from metalit.ranks import gather_tasks, own_tasks, world_size
+from metalit.tasks.parameters import Params
+from metalit.tasks.precision import at_least_float32, without_autocast
+
+Leaves = tuple[Tensor, ...]
+Pullback = Callable[[Leaves], Params]
+LeavesAndOutcome = tuple[Leaves, Outcome]  # has a name since torch.compile evaluates no subscript in an annotation
+
+
+def float_leaves(outcome: Outcome) -> Leaves:
+    """Return the tensors of an outcome that have a derivative; running statistics have none."""
+    leaves = tree_leaves(outcome._replace(buffers={}))
+    return tuple(leaf for leaf in leaves if leaf.is_floating_point())
+
+
+def with_float_leaves(outcome: Outcome, leaves: Leaves) -> Outcome:
+    """Return an outcome with other tensors in place of its ``float_leaves``."""
+    own, spec = tree_flatten(outcome._replace(buffers={}))
+    given = iter(leaves)
+    replaced = [next(given) if leaf.is_floating_point() else leaf for leaf in own]
+    return tree_unflatten(replaced, spec)._replace(buffers=outcome.buffers)  # type: ignore[no-any-return]
+
+
+def differentiated(run: Callable[[Params], Outcome], parameters: Params) -> tuple[Outcome, Pullback]:
+    """Return (the outcome, what turns a derivative with respect to its float leaves into one of the parameters)."""
+
+    def leaves_and_outcome(parameters: Params) -> LeavesAndOutcome:
+        outcome = run(parameters)
+        return float_leaves(outcome), outcome
+
+    leaves, pullback, outcome = vjp(leaves_and_outcome, parameters, has_aux=True)  # type: ignore[misc]
+
+    def pull_back(cotangent: Leaves) -> Params:
+        with without_autocast(leaves[0].device):  # the forward pass has chosen the precisions
+            return pullback(cotangent)[0]  # type: ignore[no-any-return]
+
+    return outcome, pull_back
+
+
+def derivative(objective: Objective, outcome: Outcome, scale: Tensor | None = None) -> tuple[Leaves, Tensor]:
+    """Return (an objective's derivative with respect to the float leaves of this rank's outcomes, its value).
+
+    Args:
+        objective: what is differentiated.
+        outcome: that of all tasks of this rank.
+        scale: a number that the derivative is multiplied by; 1 if not given.
+    """
+    everyone = world_size() > 1 and objective.over_all_tasks
+    seen: Outcome = gather_tasks(outcome._replace(buffers={})) if everyone else outcome
+
+    def total(leaves: Leaves) -> Tensor:
+        return objective.total(with_float_leaves(seen, leaves))
+
+    cotangent, value = grad_and_value(total)(float_leaves(seen))
+    if everyone:  # DDP averages over the ranks what is to be summed
+        cotangent = tuple(world_size() * leaf for leaf in own_tasks(cotangent))
+    return cotangent if scale is None else tuple(scaled(leaf, scale) for leaf in cotangent), value
+
+
+def scaled(leaf: Tensor, scale: Tensor) -> Tensor:
+    """Return a leaf times a scale, which may be larger than float16 can hold: 0 times infinity would be nan."""
+    return (at_least_float32(leaf) * scale).to(leaf.dtype)
+
+
+def derivative_within_vmap(
+    objective: Objective, outcome: Outcome, scale: Tensor | None = None
+) -> tuple[Leaves, Tensor]:
+    """Return ``derivative`` of all tasks' outcomes, within ``vmap`` over the tasks: each task gets its own part.
+
+    Args:
+        objective: what is differentiated; it may mix tasks.
+        outcome: that of one task.
+        scale: as in ``derivative``.
+    """
+    leaves, spec = tree_flatten(outcome)
+
+    def of_all(leaves: list[Tensor]) -> tuple[Leaves, Tensor]:
+        return derivative(objective, tree_unflatten(leaves, spec), scale)
+
+    *cotangent, value = _OfAllTasks.apply(of_all, *leaves)  # type: ignore[no-untyped-call]
+    return tuple(cotangent), value
+
+
+class _OfAllTasks(torch.autograd.Function):
+    """A function of all tasks, called from within ``vmap`` over them, where each sees itself alone."""
+
+    @staticmethod
+    def forward(*inputs: Any) -> Leaves:  # noqa: ARG004
+        raise AssertionError("called outside of vmap")
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Leaves) -> None:  # noqa: ARG004
+        raise AssertionError("called outside of vmap")
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], of_all: Any, *leaves: Tensor) -> tuple[Leaves, Any]:
+        batched = [
+            leaf.expand(info.batch_size, *leaf.shape) if dim is None else leaf.movedim(dim, 0)
+            for leaf, dim in zip(leaves, in_dims[1:], strict=True)
+        ]
+        cotangent, value = of_all(batched)
+        return (*cotangent, value), (*[0] * len(cotangent), None)
+
+
+def mapped_with_gradient(
+    run: Callable[[Params], Outcome],
+    pull_back: Callable[[Params, Leaves], Params],
+    parameters: Params,
+) -> Outcome:
+    """Return ``run(parameters)``, whose gradient in ordinary autograd is that of ``pull_back``.
+
+    Args:
+        run: from the parameters to all tasks' outcomes.
+        pull_back: from parameters and a derivative with respect to the outcomes' float leaves to that with respect
+            to the parameters.
+        parameters: some of them require a gradient.
+    """
+    found: dict[str, Any] = {}
+
+    def flat(values: Leaves) -> tuple[list[Tensor], list[bool]]:
+        outcome = run(dict(zip(parameters, values, strict=True)))
+        leaves, found["spec"] = tree_flatten(outcome)
+        differentiable = {id(leaf) for leaf in float_leaves(outcome)}
+        return leaves, [id(leaf) in differentiable for leaf in leaves]
+
+    def back(values: Leaves, cotangent: Leaves) -> Leaves:
+        return tuple(pull_back(dict(zip(parameters, values, strict=True)), cotangent).values())
+
+    leaves = _WithPullback.apply(flat, back, *parameters.values())  # type: ignore[no-untyped-call]
+    return tree_unflatten(list(leaves), found["spec"])  # type: ignore[no-any-return]
+
+
+class _WithPullback(torch.autograd.Function):
+    """A function with a given pullback, which computes it once more, as precisely as the first time."""
+
+    @staticmethod
+    def forward(ctx: Any, flat: Any, back: Any, *values: Tensor) -> Leaves:
+        leaves, differentiable = flat(values)
+        ctx.back, ctx.differentiable = back, differentiable
+        ctx.save_for_backward(*values)
+        constants = [leaf for leaf, moves in zip(leaves, differentiable, strict=True) if not moves]
+        ctx.mark_non_differentiable(*constants)
+        device = values[0].device.type
+        ctx.autocast = partial(
+            torch.autocast,
+            device,
+            dtype=torch.get_autocast_dtype(device),
+            enabled=torch.is_autocast_enabled(device),
+        )
+        return tuple(leaves)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
+        moving = tuple(c for c, moves in zip(cotangents, ctx.differentiable, strict=True) if moves)
+        with ctx.autocast():
+            return (None, None, *ctx.back(ctx.saved_tensors, moving))

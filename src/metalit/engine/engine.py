@@ -1,0 +1,338 @@
+"""The engine: a function of one task, run for a batch of tasks, with the gradient of the whole.
+
+An algorithm supplies a *task*, a pure function ``task(meta, support, query) -> Outcome`` of one task. The engine maps
+it over the task axis and differentiates an objective of all outcomes with respect to the meta-parameters.
+"""
+
+import warnings
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from functools import cache, partial, reduce
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.func import vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._pytree import tree_leaves, tree_map
+
+from metalit.engine.certified import announce, uncertified
+from metalit.engine.compiling import keyed, missing_for_inductor
+from metalit.engine.derivatives import (
+    Leaves,
+    derivative,
+    derivative_within_vmap,
+    differentiated,
+    float_leaves,
+    mapped_with_gradient,
+)
+from metalit.engine.vectorising import explained
+from metalit.episode import Episode, Labelled
+from metalit.errors import at_least, check
+from metalit.objectives import Objective
+from metalit.outcome import Outcome
+from metalit.tasks.parameters import Params
+from metalit.tasks.task_context import TaskContext, without_writes
+
+ALWAYS_THERE = ("inductor", "aot_eager", "eager")  # of torch's backends, whose list takes seconds to load
+Task = Callable[[Params, Labelled, Labelled], Outcome]
+MetaGradient = tuple[Params, Tensor, Outcome]
+
+
+class Tasks(NamedTuple):
+    """What is run: a function of one task, what it may read besides parameters, and B tasks."""
+
+    task: Task
+    buffers: Params
+    keys: Tensor
+    episode: Episode
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How the tasks of a meta-batch are computed. No setting changes the numbers, only speed and memory.
+
+    Args:
+        mapping: ``vmap``: all tasks as one vectorised program; ``loop``: one after the other, for networks that vmap
+            cannot take, such as LSTM and GRU.
+        chunk_size: at most so many tasks at once: less memory, one more forward pass in training.
+        compile: compile meta-loss and meta-gradient together (``torch.compile``): the first step takes longer.
+            Without a C++ compiler it warns instead.
+        compile_backend: the backend of ``torch.compile``.
+        differentiate: take gradients ``inside`` vmap, right for every network, or ``over`` it, faster but wrong for
+            some; ``auto``: over it where every layer is tested with that.
+    """
+
+    mapping: Literal["vmap", "loop"] = "vmap"
+    chunk_size: int | None = None
+    compile: bool = False
+    compile_backend: str = "inductor"
+    differentiate: Literal["auto", "inside", "over"] = "auto"
+
+    def __post_init__(self) -> None:
+        at_least(1, chunk_size=self.chunk_size)
+        if self.compile and self.compile_backend not in ALWAYS_THERE:
+            known = torch.compiler.list_backends(exclude_tags=())
+            expected = f"one of {', '.join(known)}"
+            check("compile_backend", self.compile_backend, self.compile_backend in known, expected)
+
+    @property
+    def over_vmap(self) -> bool:
+        """Whether gradients are taken over vmap; ``auto`` that is not yet settled takes them inside it."""
+        return self.mapping == "vmap" and self.differentiate == "over"
+
+    @property
+    def inside_vmap(self) -> bool:
+        """Whether gradients are taken inside vmap."""
+        return self.mapping == "vmap" and self.differentiate != "over"
+
+    def settled(self, learner: nn.Module) -> "Engine":
+        """Return the engine with ``differentiate: auto`` decided for a learner, and log once which it is and why.
+
+        Args:
+            learner: all modules that a task runs, and its ``objective``.
+        """
+        if self.differentiate != "auto" or self.mapping == "loop":
+            return self
+        reason = uncertified(learner)
+        announce(learner, reason)
+        return differentiating(self, "over" if reason is None else "inside")
+
+    def map(self, task: Task, parameters: Params, buffers: Params, keys: Tensor, episode: Episode) -> Outcome:
+        """Run every task of an episode; the outcomes have a gradient where the parameters require one.
+
+        Args:
+            task: the function of one task.
+            parameters: meta-parameters by name.
+            buffers: the networks' buffers by name.
+            keys: ``[B]`` int64, each task's source of randomness.
+            episode: B tasks.
+
+        Returns:
+            The outcomes, each leaf with the task axis first.
+
+        Raises:
+            CannotVectoriseError: the setting ``mapping: loop`` could run the tasks.
+        """
+        tasks = Tasks(task, buffers, keys, episode)
+        with self._explained(tasks, parameters):
+            return self._map_for_autograd(tasks, parameters)
+
+    def meta_gradient(
+        self,
+        task: Task,
+        objective: Objective,
+        parameters: Params,
+        buffers: Params,
+        keys: Tensor,
+        episode: Episode,
+        scale: Tensor | None = None,
+    ) -> MetaGradient:
+        """Return (gradient of the objective with respect to ``parameters``, its value, the outcomes).
+
+        The chain rule in two phases: the objective's derivative with respect to every task's outcome, then that
+        derivative pulled back through the tasks. So an objective may mix tasks, chunks and ranks.
+
+        Args:
+            task: the function of one task.
+            objective: what is differentiated.
+            parameters: meta-parameters by name.
+            buffers: the networks' buffers by name.
+            keys: ``[B]`` int64, each task's source of randomness.
+            episode: B tasks.
+            scale: a number that the gradient is multiplied by, against underflow in float16; 1 if not given.
+
+        Raises:
+            CannotVectoriseError: the setting ``mapping: loop`` could run the tasks.
+        """
+        tasks = Tasks(task, buffers, keys, episode)
+        with self._explained(tasks, parameters, gradient=True):
+            return self._meta_gradient(tasks, objective, parameters, scale)
+
+    def compiled_meta_gradient(self) -> Callable[..., MetaGradient]:
+        """Return ``meta_gradient``, compiled if the engine's setting says so."""
+        if not self.compile:
+            return self.meta_gradient
+        missing = missing_for_inductor() if self.compile_backend == "inductor" else None
+        if missing:
+            warnings.warn(f"engine.compile: {missing} is missing, so nothing is compiled: slower", stacklevel=2)
+            return self.meta_gradient
+        compiled = torch.compile(
+            self._meta_gradient, fullgraph=True, dynamic=False, backend=keyed(self.compile_backend)
+        )
+
+        def meta_gradient(
+            task: Task,
+            objective: Objective,
+            parameters: Params,
+            buffers: Params,
+            keys: Tensor,
+            episode: Episode,
+            scale: Tensor | None = None,
+        ) -> MetaGradient:
+            tasks = Tasks(task, buffers, keys, episode)
+            with self._explained(tasks, parameters, gradient=True), without_writes(buffers):
+                return compiled(tasks, objective, parameters, scale)
+
+        return meta_gradient
+
+    def _map_for_autograd(self, tasks: Tasks, parameters: Params) -> Outcome:
+        if not (self.inside_vmap and torch.is_grad_enabled()):
+            return self._map(tasks, parameters)
+        if any(leaf.requires_grad for leaf in tree_leaves((tasks.buffers, tasks.episode))):
+            # a gradient with respect to data: autograd's own, which is right through a loop
+            return replace(self, mapping="loop")._map(tasks, parameters)
+        if not any(leaf.requires_grad for leaf in parameters.values()):
+            return self._map(tasks, parameters)
+
+        def pull_back(parameters: Params, cotangent: Leaves) -> Params:
+            with self._explained(tasks, parameters, gradient=True):
+                return self._pull_back(tasks, parameters, cotangent)
+
+        return mapped_with_gradient(partial(self._map, tasks), pull_back, parameters)
+
+    def _explained(self, tasks: Tasks, parameters: Params, *, gradient: bool = False) -> AbstractContextManager[None]:
+        """Return a context in which an error of torch is explained; see ``explained``."""
+
+        def attempt(mapping: Literal["vmap", "loop"], chunk_size: int | None) -> None:
+            engine = replace(self, mapping=mapping, chunk_size=chunk_size, compile=False)
+            few = engine._chunks(tasks)[0][0]
+            with torch.no_grad():
+                outcome = engine._map(few, parameters)
+            if gradient:
+                engine._pull_back(few, parameters, tree_map(torch.zeros_like, float_leaves(outcome)))
+
+        return explained(partial(attempt, "loop", 1), partial(attempt, self.mapping, self.chunk_size))
+
+    def _map(self, tasks: Tasks, parameters: Params) -> Outcome:
+        parts = [self._map_at_once(part, parameters) for (part,) in self._chunks(tasks)]
+        return parts[0] if len(parts) == 1 else tree_map(lambda *leaves: torch.cat(leaves), *parts)
+
+    def _meta_gradient(
+        self, tasks: Tasks, objective: Objective, parameters: Params, scale: Tensor | None
+    ) -> MetaGradient:
+        chunked = self.chunk_size is not None and self.chunk_size < len(tasks.keys)
+        # the compiler cannot look across the tasks from within vmap; it computes a common forward pass once
+        if chunked or (self.inside_vmap and torch.compiler.is_compiling()):
+            with torch.no_grad():
+                outcome = self._map(tasks, parameters)
+            cotangent, value = derivative(objective, outcome, scale)
+            return self._pull_back(tasks, parameters, cotangent), value, outcome
+        if self.inside_vmap:
+            return self._differentiate_inside(tasks, objective, parameters, scale)
+        outcome, pull_back = differentiated(partial(self._map_at_once, tasks), parameters)
+        cotangent, value = derivative(objective, outcome, scale)
+        return pull_back(cotangent), value, outcome
+
+    def _pull_back(self, tasks: Tasks, parameters: Params, cotangent: Leaves) -> Params:
+        """Return the gradient of the parameters, from each task run once more; one chunk's graph lives at a time."""
+        parts = (
+            self._pull_back_at_once(part, parameters, part_cotangent)
+            for part, part_cotangent in self._chunks(tasks, cotangent)
+        )
+        return reduce(partial(tree_map, torch.add), parts)
+
+    def _chunks(self, tasks: Tasks, *trees: Any) -> list[tuple[Any, ...]]:
+        """Cut tasks, and pytrees along with them, into chunks."""
+        size = self.chunk_size or len(tasks.keys)
+        return [
+            (tasks._replace(keys=keys, episode=episode), *rest)
+            for keys, episode, *rest in split_tasks((tasks.keys, tasks.episode, *trees), size)
+        ]
+
+    def _run(self, tasks: Tasks, parameters: Params, key: Tensor, episode: Episode) -> Outcome:
+        """Run one task."""
+        context = TaskContext(key, tasks.buffers, rows_by_vmap=self.over_vmap)
+        # the fused attention kernels have no second derivative
+        with sdpa_kernel(SDPBackend.MATH), context:
+            outcome = tasks.task({**parameters, **tasks.buffers}, episode.support, episode.query)
+        return outcome._replace(buffers=context.statistics())
+
+    def _map_at_once(self, tasks: Tasks, parameters: Params) -> Outcome:
+        one = partial(self._run, tasks, parameters)
+        if self.mapping == "vmap":
+            return vmap(one, randomness="different")(tasks.keys, tasks.episode)
+        count = len(tasks.keys)
+        outcomes = [one(*tree_map(lambda leaf, b=b: leaf[b], (tasks.keys, tasks.episode))) for b in range(count)]
+        return tree_map(lambda *leaves: torch.stack(leaves), *outcomes)  # type: ignore[no-any-return]
+
+    def _pull_back_at_once(self, tasks: Tasks, parameters: Params, cotangent: Leaves) -> Params:
+        if not self.inside_vmap:
+            return differentiated(partial(self._map_at_once, tasks), parameters)[1](cotangent)
+
+        def of_one(key: Tensor, episode: Episode, cotangent: Leaves) -> Params:
+            run = partial(self._run, tasks, key=key, episode=episode)
+            return differentiated(run, parameters)[1](cotangent)
+
+        return summed(vmap(of_one, randomness="different")(tasks.keys, tasks.episode, cotangent))
+
+    def _differentiate_inside(
+        self, tasks: Tasks, objective: Objective, parameters: Params, scale: Tensor | None
+    ) -> MetaGradient:
+        def of_one(key: Tensor, episode: Episode) -> MetaGradient:
+            run = partial(self._run, tasks, key=key, episode=episode)
+            outcome, pull_back = differentiated(run, parameters)
+            cotangent, value = derivative_within_vmap(objective, outcome, scale)
+            return pull_back(cotangent), value, outcome
+
+        mapped = vmap(of_one, out_dims=(0, None, 0), randomness="different")  # type: ignore[arg-type]
+        gradient, value, outcome = mapped(tasks.keys, tasks.episode)
+        return summed(gradient), value, outcome
+
+
+@cache
+def differentiating(engine: Engine, differentiate: Literal["inside", "over"]) -> Engine:
+    """Return an engine with another setting of ``differentiate``."""
+    return replace(engine, differentiate=differentiate)
+
+
+def summed(gradients: Params) -> Params:
+    """Return the sum over the tasks of their gradients."""
+    return {name: gradient.sum(dim=0) for name, gradient in gradients.items()}
+
+
+def split_tasks(tree: Any, size: int) -> list[Any]:
+    """Cut a pytree along its task axis into pytrees of at most ``size`` tasks."""
+    leaves = torch.utils._pytree.tree_leaves(tree)
+    return [
+        tree_map(lambda leaf, start=start: leaf[start : start + size], tree) for start in range(0, len(leaves[0]), size)
+    ]
+
+
+class FinishedGradient(torch.autograd.Function):
+    """A scalar whose backward pass hands out a gradient that is already known.
+
+    So a meta-gradient computed by ``torch.func`` enters Lightning's automatic optimisation like any other: loss
+    scaling, clipping, accumulation and the hooks of DDP all see it.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, scale: Tensor | None, count: int, *tensors: Tensor) -> Tensor:
+        """Return ``value``; ``tensors`` are ``count`` gradients and then the ``count`` parameters they belong to."""
+        ctx.scale = scale
+        ctx.save_for_backward(value, *tensors[:count])
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the stored gradients times the incoming one, less their own scale."""
+        value, *gradients = ctx.saved_tensors
+        factor = grad_outputs[0] if ctx.scale is None else grad_outputs[0] / ctx.scale
+        # not finite if the value is not: DDP then carries it to every rank, and all of them stop at the same step
+        factor = factor + 0 * value
+        return (None, None, None, *[None] * len(gradients), *[factor * g for g in gradients])
+
+
+def with_gradient(value: Tensor, gradient: Params, parameters: Params, scale: Tensor | None = None) -> Tensor:
+    """Return ``value`` such that ``backward`` adds ``gradient`` to ``parameters``.
+
+    Args:
+        value: 0-d, the meta-loss.
+        gradient: its gradient, times ``scale``.
+        parameters: what the gradient belongs to.
+        scale: what the gradient has been multiplied by; 1 if not given.
+    """
+    order = list(parameters)
+    tensors = [gradient[name] for name in order] + [parameters[name] for name in order]
+    return FinishedGradient.apply(value, scale, len(order), *tensors)  # type: ignore[no-any-return, no-untyped-call]

@@ -1,0 +1,126 @@
+"""Private names of Lightning, jsonargparse and argparse: every one that metalit uses stands here, with what it is for.
+
+What a library does not promise may go with its next version. Then ``tests/test_private.py`` says which name is gone,
+and this is the only file to change.
+"""
+
+import argparse
+from collections.abc import Iterator
+from typing import Any
+
+import lightning as L
+from jsonargparse import Namespace
+from lightning.fabric.loggers.logger import _DummyExperiment
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import WandbLogger
+
+NoExperiment = _DummyExperiment  # takes any call: what a logger's ``experiment`` is where there is none
+
+
+# Lightning: the training loop
+
+
+def accumulates(trainer: L.Trainer) -> bool:
+    """Whether the batch that runs only adds to the gradient, and no step follows."""
+    return trainer.fit_loop._should_accumulate()
+
+
+def skips_backward(trainer: L.Trainer) -> bool:
+    """Whether this is the epoch that ``StochasticWeightAveraging`` adds for the statistics of batch norm."""
+    return trainer.fit_loop._skip_backward
+
+
+def set_logged_steps(trainer: L.Trainer, steps: int) -> None:
+    """Set the count of steps by which loggers go, which Lightning forgets in some of its checkpoints."""
+    trainer.fit_loop.epoch_loop._batches_that_stepped = steps
+
+
+def set_validated(trainer: L.Trainer) -> None:
+    """Note that the epoch's validation is over: else a resumed Lightning trains on one batch more."""
+    trainer.fit_loop.epoch_loop.val_loop._has_run = True
+
+
+def validation_follows(trainer: L.Trainer) -> bool:
+    """Whether Lightning validates after the batch that was trained on last."""
+    fetcher = trainer.fit_loop._data_fetcher
+    return fetcher is not None and trainer.fit_loop.epoch_loop._should_check_val_fx(fetcher)
+
+
+# Lightning: the command line and the W&B logger
+
+
+class OpenCLI(LightningCLI):
+    """Lightning's command line with names for what it keeps to itself."""
+
+    def made(self, key: str) -> Any:
+        """Return the object that an option has been made into."""
+        return self._get(self.config_init, key)
+
+    def parser_of(self, command: str | None) -> LightningArgumentParser:
+        """Return the parser of a command."""
+        return self._parser(command)
+
+    def run_command(self, command: str) -> None:
+        """Run a command of the trainer."""
+        super()._run_subcommand(command)
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        self.run_command(subcommand)
+
+    def _parse_ckpt_path(self) -> None:
+        """Leave the options alone: Lightning would replace every model option by the checkpoint's."""
+
+
+class OpenWandbLogger(WandbLogger):
+    """Lightning's W&B logger with names for what it keeps to itself."""
+
+    run_name: Any = property(lambda self: self._name)
+    options: Any = property(lambda self: self._wandb_init)
+    run_id: Any = property(lambda self: self._id, lambda self, value: setattr(self, "_id", value))
+    folder: Any = property(lambda self: self._save_dir, lambda self, value: setattr(self, "_save_dir", value))
+    run: Any = property(lambda self: self._experiment, lambda self, value: setattr(self, "_experiment", value))
+
+
+# argparse and jsonargparse
+
+
+def options_of(parser: argparse.ArgumentParser) -> list[argparse.Action]:
+    """Return all options of a parser."""
+    return parser._actions
+
+
+def commands_of(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """Yield the parsers of a parser's commands."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            yield from action.choices.values()
+
+
+def type_of(option: argparse.Action | None) -> Any:
+    """Return the type of an option; None of one that stands for a group of options."""
+    return getattr(option, "_typehint", None)
+
+
+class HookedParser(LightningArgumentParser):
+    """Lightning's parser, with hooks where jsonargparse has none."""
+
+    def prepare_parameter(self, param: Any) -> None:
+        """Change what the parser knows of a parameter, before it becomes an option."""
+
+    def check_value(self, option: argparse.Action, value: Any, key: str) -> Any:
+        """Look at an option's value, or put another in its place, before jsonargparse checks it."""
+        return value
+
+    def _add_signature_parameter(
+        self, container: Any, nested_key: str | None, param: Any, *args: Any, **kwargs: Any
+    ) -> None:
+        self.prepare_parameter(param)
+        super()._add_signature_parameter(container, nested_key, param, *args, **kwargs)
+
+    def _check_value_key(
+        self, action: argparse.Action, value: Any, key: str, cfg: Namespace | None, append: bool = False
+    ) -> Any:
+        value = self.check_value(action, value, key)
+        if value is None and type_of(action) is not None and action.default is not None:  # else null is always right
+            return action._check_type_(value, cfg=cfg, append=append, mode=self.parser_mode)  # type: ignore[attr-defined]
+        return super()._check_value_key(action, value, key, cfg, append)

@@ -1,0 +1,113 @@
+"""Computing something again in the backward pass instead of keeping its graph.
+
+``torch.utils.checkpoint`` does not go with ``torch.func``; this does, ``vmap`` included.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import vjp
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+from metalit.tasks.precision import without_autocast
+from metalit.tasks.task_context import TaskContext, current_task
+
+Flat = Callable[..., tuple[Tensor, ...]]
+
+
+def checkpointed(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the same function, of which only the arguments are kept for the backward pass.
+
+    Args:
+        function: a pure function from nests of tensors to a nest of tensors. Tensors that tasks have of their own must
+            be among the arguments, not in a closure.
+    """
+
+    def wrapped(*arguments: Any) -> Any:
+        context = current_task()
+        # a norm finds its running statistics among the buffers by identity, so these are not passed but closed over
+        buffers = {id(buffer) for buffer in context.buffers.values()} if context else set()
+
+        def passes(leaf: Any) -> bool:
+            return isinstance(leaf, Tensor) and id(leaf) not in buffers
+
+        leaves, spec = tree_flatten(arguments)
+        is_tensor = [passes(leaf) for leaf in leaves]
+        tensors = [leaf for leaf, tensor in zip(leaves, is_tensor, strict=True) if tensor]
+        draws = context.draws if context else 0
+        found: dict[str, Any] = {}  # what the results are besides tensors
+
+        def flat(key: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
+            """Compute from tensors alone, in a context of its own that begins where the present one is."""
+            given = iter(tensors)
+            full = [next(given) if tensor else leaf for leaf, tensor in zip(leaves, is_tensor, strict=True)]
+            inner = TaskContext(
+                key,
+                context.buffers if context else {},
+                rows_by_vmap=context is not None and context.rows_by_vmap,
+            )
+            inner.draws = draws
+            with sdpa_kernel(SDPBackend.MATH), inner:  # as in the engine
+                result = function(*tree_unflatten(full, spec))
+            results, found["spec"] = tree_flatten((result, inner.statistics()))
+            found["draws"] = inner.draws
+            found["constants"] = [None if passes(leaf) else leaf for leaf in results]
+            return as_new([leaf for leaf in results if passes(leaf)], tensors)
+
+        key = context.key if context else torch.zeros((), dtype=torch.int64)
+        results = iter(_Recomputed.apply(flat, key, *tensors))  # type: ignore[no-untyped-call]
+        full = [next(results) if constant is None else constant for constant in found["constants"]]
+        result, updates = tree_unflatten(full, found["spec"])
+        if context:
+            context.updates.update(updates)
+            context.draws = found["draws"]
+        return result
+
+    return wrapped
+
+
+def as_new(results: list[Tensor], given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Return results, those that were arguments as views: autograd wants that."""
+    ids = {id(tensor) for tensor in given}
+    return tuple(leaf.view_as(leaf) if id(leaf) in ids else leaf for leaf in results)
+
+
+class _Recomputed(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(flat: Flat, *tensors: Tensor) -> tuple[Tensor, ...]:
+        return flat(*tensors)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.flat = inputs[0]
+        ctx.save_for_backward(*inputs[1:])
+        ctx.mark_non_differentiable(*[leaf for leaf in output if not leaf.is_floating_point()])
+        ctx.floating = [i for i, leaf in enumerate(output) if leaf.is_floating_point()]
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
+        count, flat = len(ctx.saved_tensors), ctx.flat
+        inexact = [i for i, tensor in enumerate(ctx.saved_tensors) if tensor.is_floating_point()]
+
+        def pulled_back(*given: Tensor) -> tuple[Tensor, ...]:
+            tensors, cotangent = list(given[:count]), given[count:]
+
+            def of_inexact(*values: Tensor) -> tuple[Tensor, ...]:
+                full = list(tensors)
+                for i, value in zip(inexact, values, strict=True):
+                    full[i] = value
+                return tuple(leaf for leaf in flat(*full) if leaf.is_floating_point())
+
+            with without_autocast(tensors[0].device):
+                _, pull_back, *_ = vjp(of_inexact, *[tensors[i] for i in inexact])
+                return as_new(list(pull_back(cotangent)), given)
+
+        # not called, but applied: torch takes no vjp in a backward pass that itself runs within vmap
+        given = (*ctx.saved_tensors, *[cotangents[i] for i in ctx.floating])
+        gradients = iter(_Recomputed.apply(pulled_back, *given))  # type: ignore[no-untyped-call]
+        return (None, *[next(gradients) if i in inexact else None for i in range(count)])

@@ -1,0 +1,95 @@
+"""Parameters as plain mappings from name to tensor."""
+
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+
+from torch import Tensor, nn
+
+from metalit.errors import UserError
+
+Params = dict[str, Tensor]
+
+
+def scope(parameters: Mapping[str, Tensor], prefix: str) -> Params:
+    """Return the entries under ``prefix.``, without the prefix."""
+    start = len(prefix) + 1
+    return {name[start:]: value for name, value in parameters.items() if name.startswith(prefix + ".")}
+
+
+def detached(parameters: Mapping[str, Tensor]) -> Params:
+    """Return the same values as constants, of which no gradient is taken."""
+    return {name: value.detach() for name, value in parameters.items()}
+
+
+def matching(names: Sequence[str], patterns: Sequence[str], kind: str = "parameter") -> list[str]:
+    """Return the names that match any of the shell-style patterns and none of those that begin with ``!``.
+
+    Args:
+        names: dotted names of parts of the network.
+        patterns: e.g. ``["head.*"]``, or ``["*", "!head.*"]`` for all others.
+        kind: of the parts, for the message.
+
+    Raises:
+        ValueError: a pattern matches no name, or nothing is left.
+    """
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern.removeprefix("!")) for name in names):
+            raise UserError(
+                f"the pattern {pattern!r} matches none of the network's {kind}s; these are: {', '.join(names)}"
+            )
+    wanted = [pattern for pattern in patterns if not pattern.startswith("!")]
+    unwanted = [pattern[1:] for pattern in patterns if pattern.startswith("!")]
+    found = [
+        name
+        for name in names
+        if any(fnmatchcase(name, pattern) for pattern in wanted)
+        and not any(fnmatchcase(name, pattern) for pattern in unwanted)
+    ]
+    if not found:
+        raise UserError(f"the patterns {list(patterns)} leave no {kind}; there are: {', '.join(names)}")
+    return found
+
+
+def select(network: nn.Module, patterns: Sequence[str]) -> dict[str, nn.Parameter]:
+    """Return a network's parameters whose names match, in the order of the network.
+
+    The pattern ``*`` stands for all parameters that require a gradient.
+
+    Raises:
+        ValueError: a pattern matches no name, or a frozen parameter, or nothing is left.
+    """
+    parameters = dict(network.named_parameters())
+    frozen = [name for name, parameter in parameters.items() if not parameter.requires_grad]
+    for pattern in patterns:
+        named = [name for name in frozen if pattern != "*" and fnmatchcase(name, pattern)]
+        if named:
+            raise UserError(
+                f"the pattern {pattern!r} lets {', '.join(named)} adapt, but requires_grad is false there: a frozen "
+                "parameter never moves, so leave it out or unfreeze it"
+            )
+    chosen = [name for name in matching(list(parameters), patterns) if name not in frozen]
+    if not chosen:
+        raise UserError(f"the patterns {list(patterns)} leave no parameter, for all are frozen")
+    return {name: parameters[name] for name in chosen}
+
+
+class ParameterTable(nn.Module):
+    """Meta-parameters that belong to the parameters of a network, one tensor for each.
+
+    Args:
+        values: the initial value for each dotted name.
+    """
+
+    def __init__(self, values: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.names = list(values)
+        for name, value in values.items():
+            self.register_parameter(_key(name), nn.Parameter(value))
+
+    def forward(self) -> Params:
+        """Return the present values by dotted name."""
+        return {name: getattr(self, _key(name)) for name in self.names}
+
+
+def _key(name: str) -> str:
+    return name.replace(".", "/")  # torch allows no dot in the name of a parameter

@@ -1,0 +1,78 @@
+"""What metalit uses of other libraries' private names is there, and stands in one file."""
+
+import re
+from pathlib import Path
+
+import lightning as L
+import pytest
+from jsonargparse import ArgumentParser
+from lightning.pytorch.cli import LightningCLI
+from lightning.pytorch.loggers import WandbLogger
+
+import metalit
+from metalit import private
+
+# of whom, the name, and what would go wrong without it
+NAMES = [
+    ("fit_loop", "_should_accumulate", "a checkpoint would be saved between two steps"),
+    ("fit_loop", "_skip_backward", "weight averaging would step in its epoch for statistics"),
+    ("fit_loop", "_data_fetcher", "a resumed run would not know whether it owes a validation"),
+    ("epoch_loop", "_should_check_val_fx", "likewise"),
+    ("epoch_loop", "_batches_that_stepped", "loggers would count steps anew"),
+    ("val_loop", "_has_run", "a resumed run would train on one batch more"),
+    ("cli", "_get", "callbacks and loggers of the user's would be lost"),
+    ("cli", "_parser", "submit could not write the settings of a run"),
+    ("cli", "_run_subcommand", "submit would train where it only checks"),
+    ("cli", "_parse_ckpt_path", "the checkpoint's options would win over those given"),
+    ("logger", "_experiment", "a W&B run could not be opened again"),
+    ("logger", "_wandb_init", "project, group and tags would be lost"),
+    ("logger", "_id", "a resumed run would be another W&B run"),
+    ("logger", "_save_dir", "W&B would write elsewhere"),
+    ("logger", "_name", "the run would have no name"),
+    ("parser", "_actions", "no option would be found"),
+    ("parser", "_check_value_key", "numbers that are none would be taken"),
+    ("parser", "_add_signature_parameter", "a parameter without a type would not be an option"),
+    ("option", "_typehint", "messages would not say what an option takes"),
+    ("option", "_check_type_", "null would be taken everywhere"),
+]
+
+
+@pytest.fixture(scope="module")
+def owners():
+    trainer = L.Trainer(logger=False, enable_checkpointing=False, accelerator="cpu")
+    parser = ArgumentParser()
+    option = parser.add_argument("--x", type=int | None)
+    loop = trainer.fit_loop
+    return {
+        "fit_loop": loop, "epoch_loop": loop.epoch_loop, "val_loop": loop.epoch_loop.val_loop, "cli": LightningCLI,
+        "logger": WandbLogger(offline=True), "parser": parser, "option": option,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("owner", "name", "without"), NAMES)
+def test_the_name_is_there(owner, name, without, owners):
+    assert hasattr(owners[owner], name), without
+
+
+def test_every_private_name_in_the_file_is_in_the_table():
+    used = re.findall(r"(?:\.|def |\"|import )(_[a-z]\w+)", Path(private.__file__).read_text(encoding="utf-8"))
+    assert set(used) == {name for _, name, _ in NAMES}
+
+
+def test_no_other_file_uses_one():
+    names = "|".join(name for _, name, _ in NAMES if name not in ("_id", "_name", "_get"))
+    found = [
+        (path.name, match[0])
+        for path in Path(metalit.__file__).parent.rglob("*.py")
+        if path != Path(private.__file__)
+        for match in re.finditer(rf"(?:\.|def |\")(?:{names})\b", path.read_text(encoding="utf-8"))
+    ]
+    assert found == []
+
+
+def test_argparse_knows_its_commands():
+    parser = ArgumentParser()
+    commands = parser.add_subcommands()
+    inner = ArgumentParser()
+    commands.add_subcommand("fit", inner)
+    assert list(private.commands_of(parser)) == [inner]
