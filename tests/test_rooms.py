@@ -1,6 +1,7 @@
 """The packages import one another in one direction: no circle."""
 
 import ast
+import functools
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -31,6 +32,7 @@ def imports_of(file):
                 yield path
 
 
+@functools.cache
 def graph():
     found = {}
     for file in PACKAGE.rglob("*.py"):
