@@ -1,4 +1,4 @@
-"""The one kind of value that flows through metalit: a batch of few-shot tasks.
+"""Episodes: batches of few-shot tasks, the one data type that all parts of metalit exchange.
 
 Legend for every shape in this package:
     B tasks in a meta-batch, N ways, K shots per class, S = N*K support examples, Q query examples per task.
@@ -13,8 +13,8 @@ class Labelled(NamedTuple):
     """Examples with their labels.
 
     Attributes:
-        x: inputs, ``[B, n, *features]``, or a pytree of such tensors (token ids and their mask), which the network is
-            given as it is.
+        x: inputs, ``[B, n, *features]``, or a pytree of such tensors (token ids and their mask), which is passed to the
+            network unchanged.
         y: labels; ``[B, n]`` int64 in ``0..N-1`` for classification, ``[B, n, outputs]`` float for regression.
     """
 
@@ -23,16 +23,16 @@ class Labelled(NamedTuple):
 
 
 class Episode(NamedTuple):
-    """A meta-batch: B tasks, each with a support set to learn from and a query set to be judged on.
+    """A meta-batch: B tasks, each with a support set to learn from and a query set to be evaluated on.
 
-    All members are pytrees of tensors whose first axis is the task axis B, so ``torch.func.vmap`` maps over tasks.
+    All members are pytrees of tensors whose first axis is the task axis B, so that ``torch.func.vmap`` maps over tasks.
 
     Attributes:
-        support: ``[B, S, ...]``.
-        query: ``[B, Q, ...]``.
-        index: ``[B]`` int64, each task's number in the stream of its split, >= 0. The randomness within a task, the
-            values of an evaluation and all messages go by it, so different tasks of a split have different numbers;
-            ``torch.arange(B)`` serves for an episode made by hand.
+        support: support examples, ``[B, S, ...]``.
+        query: query examples, ``[B, Q, ...]``.
+        index: ``[B]`` int64, the index of each task in the stream of its split, >= 0. It determines a task's random
+            numbers and identifies the task in evaluations and messages, so tasks of a split must have distinct indices.
+            For an episode made by hand use ``torch.arange(B)``.
     """
 
     support: Labelled

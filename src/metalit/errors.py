@@ -1,6 +1,6 @@
-"""Errors as data: which setting cannot be used, what was found, what would be right.
+"""Errors as data: the setting that is invalid, the value found, and the values expected.
 
-A program reads the attributes, a user the sentence. The command line adds where the setting stands.
+Programs read the attributes, users the message. The command line adds the option and the file of the setting.
 """
 
 import math
@@ -10,41 +10,41 @@ Number = TypeVar("Number", int, float)
 
 
 class UserError(ValueError):
-    """What is wrong with what the user gave, in one message: what was found, what was expected, what to do."""
+    """A mistake in the user's input, with one message: what was found, what was expected, what to do."""
 
 
 class SettingError(UserError):
-    """A setting that cannot be used.
+    """A setting with an invalid value.
 
     Args:
-        name: of the setting: as the class that takes it calls it (``inner_steps``), or, where another's is meant, by
-            its full name (``data.ways``).
-        value: what was found.
-        expected: what would be right, and what to do if that is not plain: ``at least 1``.
-        owner: the class that takes the setting; whoever makes objects from settings fills it in.
+        name: the parameter's name in the class that takes it (``inner_steps``), or its full name (``data.ways``) if
+            it belongs to another class.
+        value: the value found.
+        expected: the valid values, such as ``at least 1``, and the remedy if it is not obvious.
+        owner: the class that takes the setting; filled in by the code that instantiates classes from settings.
     """
 
     def __init__(self, name: str, value: Any, expected: str, owner: type | None = None) -> None:
-        super().__init__(name, value, expected, owner)
+        super().__init__(name, value, expected, owner)  # all arguments, so that the error can be pickled
         self.name, self.value, self.expected, self.owner = name, value, expected, owner
 
     def __str__(self) -> str:
-        """Return the sentence."""
+        """Return the message."""
         return f"{self.name} is {self.value}, expected {self.expected}"
 
 
 def check(name: str, value: Any, right: bool, expected: str) -> None:
-    """Refuse the value of a setting.
+    """Check a condition on the value of a setting.
 
     Raises:
-        SettingError: it is not ``right``.
+        SettingError: the condition, ``right``, is false.
     """
     if not right:
         raise SettingError(name, value, expected)
 
 
 def positive(name: str, value: float) -> float:
-    """Return a number that must be positive and finite.
+    """Return a number after checking that it is positive and finite.
 
     Raises:
         SettingError: it is not.
@@ -54,17 +54,17 @@ def positive(name: str, value: float) -> float:
 
 
 def not_negative(name: str, value: Number) -> Number:
-    """Return a number that must be at least 0 and finite.
+    """Return a number after checking that it is at least 0 and finite.
 
     Raises:
         SettingError: it is not.
     """
-    check(name, value, 0 <= value < math.inf, "a finite number of at least 0")
+    check(name, value, 0 <= value < math.inf, "a finite number of at least 0")  # nan fails both comparisons
     return value
 
 
 def at_least(least: int, **settings: float | None) -> None:
-    """Check numbers by their names; one that is None is not given, which is right.
+    """Check that each of the named numbers is at least ``least``; None means not given and passes.
 
     Raises:
         SettingError: one is below ``least``.

@@ -1,4 +1,4 @@
-"""A trained learner and its data, from the folder of a run."""
+"""Load a trained learner and its data module from a run folder."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,11 +18,11 @@ CONFIG = "config.yaml"
 
 
 class LoadedRun(NamedTuple):
-    """What ``load`` returns.
+    """A learner and its data module, as ``load`` returns them.
 
     Attributes:
         learner: the learner with its trained weights, on the CPU and in evaluation mode.
-        data: the data module that it was trained with; nothing is read from the disk until episodes are asked for.
+        data: the data module of the training; it reads nothing from disk until episodes are requested.
     """
 
     learner: MetaLearner
@@ -30,27 +30,30 @@ class LoadedRun(NamedTuple):
 
 
 def load(run_dir: str | Path, which: str | Path = "best") -> LoadedRun:
-    """Return the learner of a run and its data module.
+    """Return the trained learner of a run and its data module.
 
-    Both are made from the settings in ``config.yaml``, without a trainer; the random states of Python, NumPy and torch
-    are left as they were. Classes and functions of your own must be importable, as they were in training.
+    Both are built from the settings in ``config.yaml``, without a trainer. The random states of Python, NumPy and torch
+    stay as they were. Your own classes and functions must be importable, as they were during training.
 
     Args:
-        run_dir: the run folder, as ``--run_dir`` names it.
-        which: ``best`` or ``last``, the run's own checkpoints, or the path of any checkpoint of the same model.
+        run_dir: the run folder, as given to ``--run_dir``.
+        which: ``best`` or ``last`` for the run's own checkpoints, or the path of any checkpoint of the same model.
 
     Raises:
-        FileNotFoundError: there is no such folder, no ``config.yaml`` in it, or no such checkpoint.
-        ValueError: the settings cannot be read or name what cannot be imported, or the checkpoint does not fit them.
+        FileNotFoundError: the folder, its ``config.yaml`` or the checkpoint does not exist.
+        ValueError: the settings cannot be read or name something that cannot be imported, or the checkpoint does not
+            match the model.
     """
     folder = Path(run_dir).expanduser()
     settings = read_settings(folder)
     path = find_checkpoint(folder, which)
+    # initialising the networks draws from the global generators of the calling program
     states = random_states()
     try:
         made = make(settings, folder / CONFIG)
     finally:
         restore(states)
+    # load_state_dict alone would accept another algorithm with the same networks
     check_checkpoint(path, made.learner)
     made.learner.load_state_dict(read_checkpoint(path)["state_dict"])
     made.learner.eval()
@@ -58,11 +61,11 @@ def load(run_dir: str | Path, which: str | Path = "best") -> LoadedRun:
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
-    """Return the settings of a run's model and data.
+    """Return the model and data settings of a run.
 
     Raises:
-        FileNotFoundError: there is no such folder, or nothing was trained in it.
-        ValueError: they are not settings of a run.
+        FileNotFoundError: the folder does not exist, or no training has run in it.
+        UserError: ``config.yaml`` does not hold the settings of a run.
     """
     if not folder.is_dir():
         found = "is a file" if folder.exists() else "does not exist"
@@ -75,7 +78,8 @@ def read_settings(folder: Path) -> dict[str, Any]:
         model, data = settings["model"], settings["data"]
     except (yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError) as error:
         raise UserError(f"{path} does not hold the settings of a run ({error})") from error
-    model.get("init_args", {}).pop("pretrained", None)  # its weights come from the run's own checkpoint
+    # the weights come from the run's own checkpoint, so nothing pretrained has to be read
+    model.get("init_args", {}).pop("pretrained", None)
     return {"model": model, "data": data}
 
 
@@ -83,9 +87,10 @@ def find_checkpoint(folder: Path, which: str | Path) -> str:
     """Return the path of a checkpoint.
 
     Raises:
-        FileNotFoundError: it does not exist; with those that do.
+        FileNotFoundError: it does not exist; the message lists the run's checkpoints.
     """
     try:
+        # not fitting: a missing ``last`` is an error here, not a start from scratch
         path = resolve_checkpoint(str(which), folder, fitting=False)
     except FileNotFoundError:
         there = sorted(str(each) for each in (folder / "checkpoints").glob("*.ckpt"))
@@ -96,13 +101,15 @@ def find_checkpoint(folder: Path, which: str | Path) -> str:
 
 
 def make(settings: dict[str, Any], path: Path) -> LoadedRun:
-    """Return the learner, untrained, and the data module that settings describe.
+    """Return the untrained learner and the data module that the settings describe.
 
     Raises:
-        ValueError: they name what cannot be imported, or do not fit this version; with the file.
+        ValueError: the settings name something that cannot be imported, or do not fit this version of metalit; the
+            message names the file.
     """
+    # imported here: the command line imports metalit, so an import at the top would be circular
     from metalit.cli.errors import ParsingError, explain, innermost
-    from metalit.cli.parser import model_and_data_parser  # not at the top: the command line imports metalit
+    from metalit.cli.parser import model_and_data_parser
 
     parser = model_and_data_parser()
     try:
@@ -112,5 +119,6 @@ def make(settings: dict[str, Any], path: Path) -> LoadedRun:
         hint = "; put the folder of your own modules on sys.path" if "there is no class" in message else ""
         raise UserError(f"{path}: {message}{hint}") from error
     except ValueError as error:
+        # the class's own message about a setting, without the jsonargparse exceptions around it
         raise innermost(error) from None
     return LoadedRun(made.model, made.data)

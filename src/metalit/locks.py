@@ -1,4 +1,4 @@
-"""Locks on files, where the operating system has them: Windows has no ``fcntl``."""
+"""File locks, on operating systems that have ``fcntl``; Windows does not."""
 
 import errno
 from typing import IO
@@ -10,24 +10,26 @@ except ImportError:  # pragma: no cover
 
 
 def lock_for_process(file: IO[str]) -> None:
-    """Lock a file until this process closes it or ends; processes started from it do not share the lock.
+    """Lock a file until this process closes it or ends; child processes do not share the lock.
 
     Raises:
-        BlockingIOError: another process has it (or PermissionError, on some file systems).
-        OSError: there are no locks here.
+        BlockingIOError: another process holds the lock (PermissionError on some file systems).
+        OSError: the system or the file system has no locks.
     """
     if fcntl is None:
         raise OSError(errno.ENOLCK, "this system has no fcntl")
+    # a POSIX lock belongs to the process: a data loader worker that outlives it does not keep the file locked
     fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def lock_while_open(file: IO[str] | int) -> None:
-    """Lock a file for as long as it is open, here or in a process that inherits it.
+    """Lock a file for as long as it is open in this process or in one that inherits it.
 
     Raises:
-        BlockingIOError: it is locked.
-        OSError: there are no locks here.
+        BlockingIOError: the file is locked already.
+        OSError: the system or the file system has no locks.
     """
     if fcntl is None:
         raise OSError(errno.ENOLCK, "this system has no fcntl")
+    # a BSD lock belongs to the open file, which child processes inherit: a job holds it until its last process ends
     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""The program: what ``python train.py``, ``python -m metalit`` and ``metalit`` run."""
+"""Entry point shared by ``python train.py``, ``python -m metalit`` and ``metalit``."""
 
 import os
 import sys
@@ -17,27 +17,40 @@ def main(args: Sequence[str] | None = None) -> None:
     """Run the command line.
 
     Args:
-        args: the arguments; those of the process if not given.
+        args: the arguments; those of the process if None.
 
     Raises:
         SystemExit: with code 2 after a mistake in options, files or data.
     """
     words = list(sys.argv[1:] if args is None else args)
+    # Before any option is parsed: a class_path may name a module of the user's working directory.
     import_from_working_directory()
     with without_noise():
+        # These commands have parsers of their own; Lightning's parser would reject them as unknown subcommands.
         if words and words[0] in COMMANDS:
             run_command(COMMANDS[words[0]], words[1:])
             return
+        # Only processes that train or evaluate need these two: a faster allocator on CPUs, and ranks that end when
+        # their launcher is killed.
         keep_freed_memory()
         end_with_parent()
         MetalitCLI(args)
 
 
 def run_command(command: Callable[[Sequence[str]], None], args: Sequence[str]) -> None:
-    """Run a command that is not Lightning's; a mistake is one line."""
+    """Run a command that is not Lightning's, and report a mistake in one line.
+
+    Args:
+        command: one of ``COMMANDS``.
+        args: the words after the command's name.
+
+    Raises:
+        SystemExit: with code 2 after a mistake.
+    """
     try:
         command(args)
     except MISTAKES as error:
+        # As for Lightning's commands, METALIT_DEBUG=1 shows the traceback.
         if DEBUG_VARIABLE in os.environ:
             raise
         fail(str(error))

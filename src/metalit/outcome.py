@@ -1,4 +1,4 @@
-"""What a learner says about a batch of tasks."""
+"""The outcome of tasks: what the function of a task returns to the engine and to the objective."""
 
 from typing import NamedTuple
 
@@ -8,14 +8,14 @@ from metalit.tasks.parameters import Params
 
 
 class Outcome(NamedTuple):
-    """The result of every task; for one task without the axis B.
+    """The results of B tasks; the outcome of a single task lacks the axis B.
 
     Attributes:
-        loss: ``[B]`` query loss after adaptation.
-        predictions: ``[B, Q, ...]`` query predictions: logits ``[B, Q, N]`` or values ``[B, Q, outputs]``.
-        buffers: new running statistics as each task would have them, ``[B, channels]`` by buffer name.
-        measured: what the objective wanted to know of each task, ``[B, ...]`` by name; numbers, ``[B]``, are logged.
-        penalties: terms of the method's own, ``[B]`` by name: their means are added to any objective, and logged.
+        loss: query loss after adaptation, ``[B]``.
+        predictions: query predictions: logits ``[B, Q, N]`` or values ``[B, Q, outputs]``.
+        buffers: new running statistics according to each task, ``[B, channels]`` by buffer name.
+        measured: results of the objective's ``measure`` per task, ``[B, ...]`` by name; scalars ``[B]`` are logged.
+        penalties: the method's own loss terms, ``[B]`` by name. Their means are added to any objective, and logged.
     """
 
     loss: Tensor

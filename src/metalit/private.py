@@ -1,7 +1,7 @@
-"""Private names of Lightning, jsonargparse and argparse: every one that metalit uses stands here, with what it is for.
+"""Every private name of Lightning, jsonargparse and argparse that metalit uses, and its purpose.
 
-What a library does not promise may go with its next version. Then ``tests/test_private.py`` says which name is gone,
-and this is the only file to change.
+A private name may disappear with the library's next release. ``tests/test_private.py`` then says which one is gone,
+and only this file has to change.
 """
 
 import argparse
@@ -14,35 +14,36 @@ from lightning.fabric.loggers.logger import _DummyExperiment
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import WandbLogger
 
-NoExperiment = _DummyExperiment  # takes any call: what a logger's ``experiment`` is where there is none
+NoExperiment = _DummyExperiment  # accepts any call; stands in for ``logger.experiment`` when there is none
 
 
 # Lightning: the training loop
 
 
 def accumulates(trainer: L.Trainer) -> bool:
-    """Whether the batch that runs only adds to the gradient, and no step follows."""
+    """Whether the current batch only accumulates its gradient, without an optimiser step after it."""
+    # a checkpoint saved between two such batches would lose the accumulated gradient
     return trainer.fit_loop._should_accumulate()
 
 
 def skips_backward(trainer: L.Trainer) -> bool:
-    """Whether this is the epoch that ``StochasticWeightAveraging`` adds for the statistics of batch norm."""
+    """Whether this is the extra epoch in which ``StochasticWeightAveraging`` recomputes batch-norm statistics."""
     return trainer.fit_loop._skip_backward
 
 
 def set_logged_steps(trainer: L.Trainer, steps: int) -> None:
-    """Set the count of steps by which loggers go, which Lightning forgets in some of its checkpoints."""
+    """Set the step count that loggers use, which some of Lightning's checkpoints store one step too low."""
     trainer.fit_loop.epoch_loop._batches_that_stepped = steps
 
 
 def set_validated(trainer: L.Trainer) -> None:
-    """Note that the epoch's validation is over: else a resumed Lightning trains on one batch more."""
+    """Mark the epoch's validation as done; otherwise Lightning trains on one more batch after a resume."""
     trainer.fit_loop.epoch_loop.val_loop._has_run = True
 
 
 def validation_follows(trainer: L.Trainer) -> bool:
-    """Whether Lightning validates after the batch that was trained on last."""
-    fetcher = trainer.fit_loop._data_fetcher
+    """Whether Lightning validates after the last trained batch."""
+    fetcher = trainer.fit_loop._data_fetcher  # None until fit has set up its data
     return fetcher is not None and trainer.fit_loop.epoch_loop._should_check_val_fx(fetcher)
 
 
@@ -50,10 +51,10 @@ def validation_follows(trainer: L.Trainer) -> bool:
 
 
 class OpenCLI(LightningCLI):
-    """Lightning's command line with names for what it keeps to itself."""
+    """Lightning's command line, with public names for some of its private methods."""
 
     def made(self, key: str) -> Any:
-        """Return the object that an option has been made into."""
+        """Return the object that was instantiated from an option."""
         return self._get(self.config_init, key)
 
     def parser_of(self, command: str | None) -> LightningArgumentParser:
@@ -68,11 +69,11 @@ class OpenCLI(LightningCLI):
         self.run_command(subcommand)
 
     def _parse_ckpt_path(self) -> None:
-        """Leave the options alone: Lightning would replace every model option by the checkpoint's."""
+        """Do nothing: Lightning would overwrite every model option with the checkpoint's."""
 
 
 class OpenWandbLogger(WandbLogger):
-    """Lightning's W&B logger with names for what it keeps to itself."""
+    """Lightning's W&B logger, with public names for some of its private attributes."""
 
     run_name: Any = property(lambda self: self._name)
     options: Any = property(lambda self: self._wandb_init)
@@ -97,18 +98,18 @@ def commands_of(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentPa
 
 
 def type_of(option: argparse.Action | None) -> Any:
-    """Return the type of an option; None of one that stands for a group of options."""
+    """Return the type of an option, or None if it stands for a group of options."""
     return getattr(option, "_typehint", None)
 
 
 class HookedParser(LightningArgumentParser):
-    """Lightning's parser, with hooks where jsonargparse has none."""
+    """Lightning's parser, with two hooks that jsonargparse does not offer."""
 
     def prepare_parameter(self, param: Any) -> None:
-        """Change what the parser knows of a parameter, before it becomes an option."""
+        """Modify the description of a parameter before it becomes an option."""
 
     def check_value(self, option: argparse.Action, value: Any, key: str) -> Any:
-        """Look at an option's value, or put another in its place, before jsonargparse checks it."""
+        """Check an option's value, or return a replacement for it, before jsonargparse checks it."""
         return value
 
     def _add_signature_parameter(
@@ -121,6 +122,7 @@ class HookedParser(LightningArgumentParser):
         self, action: argparse.Action, value: Any, key: str, cfg: Namespace | None, append: bool = False
     ) -> Any:
         value = self.check_value(action, value, key)
-        if value is None and type_of(action) is not None and action.default is not None:  # else null is always right
+        # jsonargparse itself would accept null for every option, whatever its type
+        if value is None and type_of(action) is not None and action.default is not None:
             return action._check_type_(value, cfg=cfg, append=append, mode=self.parser_mode)  # type: ignore[attr-defined]
         return super()._check_value_key(action, value, key, cfg, append)

@@ -1,4 +1,4 @@
-"""What the processes of one training, its ranks, tell one another; nothing happens where there is only one."""
+"""Communication between the ranks of one training; with a single process nothing is sent."""
 
 from typing import Any
 
@@ -12,27 +12,27 @@ from metalit.tasks.parameters import Params
 
 
 def world_size() -> int:
-    """Return how many ranks there are."""
+    """Return the number of ranks."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """Return which of the ranks this process is."""
+    """Return the rank of this process."""
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
 
 def refuse_shared_tasks(index: Tensor) -> None:
-    """Refuse ranks that train on the same tasks: more of them would then teach nothing more.
+    """Refuse ranks that train on the same tasks, where additional ranks would add no information.
 
     Args:
-        index: ``[B]``, the episodes' numbers of this rank's batch; all ranks call this together.
+        index: ``[B]``, the episode indices of this rank's batch; all ranks call this together.
 
     Raises:
-        ValueError: a number is on two ranks.
+        UserError: an episode is on two ranks.
     """
     if world_size() == 1:
         return
-    seen: dict[int, int] = {}
+    seen: dict[int, int] = {}  # the first rank that has each episode
     for where, numbers in enumerate(gather_objects(index.tolist())):
         for number in numbers:
             if seen.setdefault(number, where) != where:
@@ -43,13 +43,14 @@ def refuse_shared_tasks(index: Tensor) -> None:
 
 
 def gather_tasks(tree: Any) -> Any:
-    """Return a pytree with the tasks of all ranks, rank after rank; each rank must have equally many.
+    """Return a pytree with the tasks of all ranks, in the order of the ranks.
 
     Args:
-        tree: tensors with the task axis first.
+        tree: tensors with the task axis first; every rank must have the same number of tasks.
     """
 
     def gather(leaf: Tensor) -> Tensor:
+        # one tensor for all ranks: all_gather_into_tensor needs equal, contiguous parts
         everyone = leaf.new_empty(world_size() * len(leaf), *leaf.shape[1:])
         dist.all_gather_into_tensor(everyone, leaf.contiguous())
         return everyone
@@ -58,12 +59,12 @@ def gather_tasks(tree: Any) -> Any:
 
 
 def own_tasks(tree: Any) -> Any:
-    """Return what this rank gave to ``gather_tasks``."""
+    """Return this rank's tasks of a pytree that holds those of all ranks, as ``gather_tasks`` returns it."""
     return tree_map(lambda leaf: leaf.chunk(world_size())[dist.get_rank()], tree)
 
 
 def gather_objects(value: Any) -> list[Any]:
-    """Return what each rank gives, which may be anything; slow, for rare occasions."""
+    """Return the objects of all ranks, which may be of any type that can be pickled; slow, so for rare use."""
     if world_size() == 1:
         return [value]
     values: list[Any] = [None] * world_size()
@@ -72,9 +73,10 @@ def gather_objects(value: Any) -> list[Any]:
 
 
 def mean_over_ranks(tensors: Params) -> Params:
-    """Return the mean over the ranks of each tensor, by one message for all."""
+    """Return the mean of each tensor over the ranks."""
     if world_size() == 1 or not tensors:
         return tensors
+    # one message for all tensors: this runs within training steps
     flat = torch.cat([tensor.flatten() for tensor in tensors.values()]) / world_size()
     dist.all_reduce(flat)
     parts = torch.split(flat, [tensor.numel() for tensor in tensors.values()])

@@ -1,6 +1,7 @@
 """The command line.
 
-The rule of this room: it turns words into objects and mistakes into one sentence; what is then done is done elsewhere.
+The rule of this room: it turns words into objects and mistakes into one-sentence messages; running things is left to
+other packages.
 """
 
 from metalit.cli.command_line import DEBUG_VARIABLE, MISTAKES, MetalitCLI

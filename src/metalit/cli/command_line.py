@@ -1,7 +1,8 @@
 """The command line: ``python train.py {fit,validate,test,predict} --config FILE [--data.ways 20 ...]``.
 
 Lightning's own CLI with four changes: every run has one folder (``--run_dir``); options given beside ``--ckpt_path``
-win over what the checkpoint was trained with; the network's ways follow the data's; a mistake is one sentence.
+override the checkpoint's settings; the number of outputs of the network follows ``data.ways``; a mistake is reported in
+one sentence.
 """
 
 import os
@@ -49,12 +50,13 @@ from metalit.runs import (
 )
 
 DEBUG_VARIABLE = "METALIT_DEBUG"
+# Errors that report a mistake of the user in one line. All others are bugs and keep their traceback.
 MISTAKES = (ValueError, OSError, FloatingPointError, ImportError, MisconfigurationException)
 TRAINER_DEFAULTS = {
-    "inference_mode": False,  # inner loops need gradients in evaluation
-    "use_distributed_sampler": False,  # the episode loaders divide the episodes among ranks themselves
+    "inference_mode": False,  # evaluation adapts to each task, and the inner steps need gradients
+    "use_distributed_sampler": False,  # the episode loaders shard the episodes over ranks themselves
 }
-# a configuration that is used again has its own
+# Settings of a single run. config.yaml has none of them, so that it can be the --config of another run.
 OF_ONE_RUN = ("run_dir", "trainer.default_root_dir", "ckpt_path")
 OWN_CALLBACKS: dict[str, tuple[Callable[[], Callback], ...]] = {
     "fit": (RandomStates, EpochEnd, OwedValidation, Preemption, Figures),
@@ -65,10 +67,10 @@ OWN_CALLBACKS: dict[str, tuple[Callable[[], Callback], ...]] = {
 
 
 class SaveRunConfig(SaveConfigCallback):
-    """Writes the resolved configuration of a training run into its folder, fit to be a ``--config`` again."""
+    """Writes the resolved configuration of a training run into its folder, ready to be used as ``--config``."""
 
     def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Write ``config.yaml``; another configuration that is there already gets a number."""
+        """Write ``config.yaml``; an older file with other settings is kept under a number."""
         if stage != "fit":
             return
         config = self.config.clone()
@@ -83,7 +85,7 @@ class SaveRunConfig(SaveConfigCallback):
 
 
 class MetalitCLI(OpenCLI):
-    """See the module."""
+    """Lightning's CLI with the four changes that the module's docstring lists."""
 
     _claim: TextIO | None = None
 
@@ -98,29 +100,38 @@ class MetalitCLI(OpenCLI):
                 subclass_mode_data=True,
                 seed_everything_default=0,
                 trainer_defaults=TRAINER_DEFAULTS,
+                # Lightning's own callback would write the file into the folder of the first logger, and refuse to
+                # replace it.
                 save_config_callback=SaveRunConfig,
                 save_config_kwargs={"save_to_log_dir": False},
+                # MetaLearner configures its optimiser itself, from the model's own options.
                 auto_configure_optimizers=False,
                 args=["--help" if word.startswith("--help=") else word for word in words],
             )
+        # RuntimeError is what torch raises when a collective fails because another rank is gone.
         except (*MISTAKES, RuntimeError) as error:
+            # Not the cause: the rank that failed reports that itself.
             if is_lost_rank(error) and DEBUG_VARIABLE not in os.environ:
                 end_with_other_rank(getattr(self, "trainer", None))
             if DEBUG_VARIABLE in os.environ or not isinstance(error, MISTAKES):
                 raise
+            # jsonargparse wraps what a constructor raises in errors of its own. What counts is the constructor's own
+            # exception: if that is a bug, its traceback must show.
             cause = innermost(error)
             if not isinstance(cause, MISTAKES):
                 raise cause from None
             config = getattr(self, "config", {})
             message = explain_error(cause, config.get(str(config.get("subcommand"))), self.parser)
+            # Messages of these are complete. Those of other libraries may make sense with a traceback only.
             is_plain = isinstance(cause, UserError | OSError)
             fail(message if is_plain else f"{message} ({DEBUG_VARIABLE}=1 shows where)")
         finally:
+            # The run folder is free again once the file is closed, even if the process lives on.
             if self._claim is not None:
                 self._claim.close()
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
-        """Return a parser with short errors."""
+        """Return a parser that reports mistakes in one sentence, with the option ``--config``."""
         kwargs.setdefault("dump_header", ["metalit run, all settings resolved"])
         kwargs.setdefault("prog", program_name())
         kwargs.setdefault("description", "Meta-learning in PyTorch Lightning.")
@@ -137,13 +148,13 @@ class MetalitCLI(OpenCLI):
         return parser
 
     def setup_parser(self, *args: Any, **kwargs: Any) -> None:
-        """Add the version to the options that stand before a command."""
+        """Add ``--version`` to the options before the command."""
         super().setup_parser(*args, **kwargs)
         version = f"metalit {metalit.__version__}"
         self.parser.add_argument("--version", action="version", version=version, help="Print the version.")
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the seed."""
+        """Add ``--seed_everything``, which leaves the seed of the episodes to ``data.seed``."""
         parser.add_argument(
             "--seed_everything",
             type=bool | int,
@@ -153,7 +164,7 @@ class MetalitCLI(OpenCLI):
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the run folder, the checkpoint callback, and the link from the data's ways to the model's."""
+        """Add ``--run_dir``, ``--threads``, the checkpoint callback, and the links from ``data.ways`` to the model."""
         parser.add_argument(
             "--run_dir",
             type=str | None,
@@ -171,7 +182,11 @@ class MetalitCLI(OpenCLI):
         add_links(parser)
 
     def before_instantiate_classes(self) -> None:
-        """Choose the run folder, and find the checkpoint in it if it is asked for as ``best`` or ``last``."""
+        """Choose the run folder, and resolve ``--ckpt_path best`` and ``last`` to files in it.
+
+        Raises:
+            SettingError: ``trainer.sync_batchnorm`` is set.
+        """
         config = self.config[self.subcommand]
         if config.trainer.sync_batchnorm:
             raise SettingError(
@@ -183,19 +198,22 @@ class MetalitCLI(OpenCLI):
             torch.set_num_threads(config.threads)
         run_dir = self._run_dir(config)
         if not config.trainer.fast_dev_run:
+            # Before model and data are built, and long before the first checkpoint is written.
             check_writable(run_dir)
+        # Both names mean the same folder: Lightning's loggers and checkpoints go to default_root_dir.
         config.run_dir = config.trainer.default_root_dir = str(run_dir)
-        self._anew = self.subcommand == "fit" and config.ckpt_path is None  # not a run that goes on
+        self._anew = self.subcommand == "fit" and config.ckpt_path is None  # not resumed: W&B starts a new run
         config.ckpt_path = resolve_checkpoint(config.ckpt_path, run_dir, fitting=self.subcommand == "fit")
         if config.weights_only is None:
-            config.weights_only = True  # a checkpoint holds nothing that could run code
+            config.weights_only = True  # no code in a checkpoint is executed
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
-        """Return the trainer, with metalit's callbacks and, while fitting, CSV and TensorBoard logs by default."""
+        """Return the trainer with metalit's callbacks and, for ``fit``, CSV and TensorBoard loggers by default."""
         settings = self.config[self.subcommand].trainer
         if self.subcommand == "fit" and not settings.fast_dev_run:
+            # Two trainings in one folder would mix the rows of metrics.csv and overwrite each other's checkpoints.
             self._claim = rank_zero_only(claim)(Path(settings.default_root_dir))
-        # only those that have work to do: each costs every training step a little
+        # Only the callbacks that this command needs: each one costs a little time at every training step.
         own: list[Callback] = [make() for make in OWN_CALLBACKS[str(self.subcommand)]]
         if settings.logger is not False and not settings.barebones:
             kwargs["logger"] = self._loggers()
@@ -203,6 +221,8 @@ class MetalitCLI(OpenCLI):
             own.append(EpisodeProgressBar())
         if settings.enable_checkpointing is not False and not settings.barebones:
             own.append(self.made("checkpoint"))
+        # GivenSettings records the settings of the user's callbacks before those can change them; metalit's other
+        # callbacks come after the user's.
         given = self.made("trainer.callbacks") or []
         first = [GivenSettings()] if self.subcommand == "fit" else []
         kwargs["callbacks"] = [*first, *(given if isinstance(given, list) else [given]), *own]
@@ -211,17 +231,17 @@ class MetalitCLI(OpenCLI):
         except (MisconfigurationException, ValueError) as error:
             set_owner(error, L.Trainer)
             raise
-        except TypeError as error:  # so Lightning calls a setting of devices that it cannot make sense of
+        except TypeError as error:  # Lightning raises it for devices that it cannot interpret
             refused = MisconfigurationException(str(error))
             set_owner(refused, L.Trainer)
             raise refused from error
 
     def before_fit(self) -> None:
-        """Refuse a checkpoint that is not one of this model's."""
+        """Refuse a checkpoint that does not belong to this model."""
         check_checkpoint(self.config[self.subcommand].ckpt_path, self.model)
 
     def before_validate(self) -> None:
-        """Refuse a checkpoint that is not one of this model's, and say so if there is none."""
+        """Refuse a checkpoint that does not belong to this model, and print a notice if none is given."""
         self.before_fit()
         if self.config[self.subcommand].ckpt_path is None:
             rank_zero_info("No --ckpt_path: this is the model before any training.")
@@ -229,8 +249,9 @@ class MetalitCLI(OpenCLI):
     before_test = before_predict = before_validate
 
     def after_fit(self) -> None:
-        """Say where things are and how to go on."""
+        """Print the run folder, the best score, and the command that tests the best checkpoint."""
         folder = Path(self.trainer.default_root_dir)
+        # A quick check (fast_dev_run) has written nothing that could be tested.
         if not self.trainer.is_global_zero or not (folder / "config.yaml").exists():
             return
         config, run_dir = shlex.quote(str(folder / "config.yaml")), shlex.quote(str(folder))
@@ -243,15 +264,17 @@ class MetalitCLI(OpenCLI):
         Console().print("\n" + "\n".join(lines), soft_wrap=True, highlight=False, markup=False)
 
     def _run_dir(self, config: Any) -> Path:
+        """Return the run folder: the one given, else that of the checkpoint, else a new one."""
         if config.run_dir is not None or config.trainer.default_root_dir is not None:
             return Path(config.run_dir or config.trainer.default_root_dir)
+        # The checkpoint of a run, whose folder the results of resuming or testing it belong to.
         if config.ckpt_path is not None and Path(config.ckpt_path).parent.name == "checkpoints":
             return Path(config.ckpt_path).parent.parent
         names = (str(part.class_path).rpartition(".")[2].lower() for part in (config.data, config.model))
         return common_new_folder(Path("runs") / "-".join(names))
 
     def _loggers(self) -> list[Logger]:
-        """Return the loggers asked for; ``fit`` always has metrics.csv too, of which learning_curves.png is drawn."""
+        """Return the requested loggers; ``fit`` always adds metrics.csv, the source of learning_curves.png."""
         run_dir = Path(self.config[self.subcommand].run_dir)
         given = self.made("trainer.logger")
         by_default = given in (None, True)
@@ -260,11 +283,13 @@ class MetalitCLI(OpenCLI):
             if isinstance(logger, WandbLogger):
                 logger.use_folder(run_dir, anew=self._anew)
         if self.subcommand != "fit":
-            return loggers if self.subcommand == "test" else []  # nothing else logs what anybody wants to see
+            return loggers if self.subcommand == "test" else []  # validate and predict log nothing of use
         if by_default:
             loggers = [TensorBoardLogger(str(run_dir), name="", version="tensorboard")]
+        # The user's own CSVLogger may write metrics.csv into the run folder already.
         csv_files = [Path(str(logger.log_dir)).resolve() for logger in loggers if isinstance(logger, CSVLogger)]
         if run_dir.resolve() not in csv_files:
+            # CSVLogger deletes the metrics.csv that it finds, so keep that under a number.
             rank_zero_only(keep_old)(run_dir / "metrics.csv")
             loggers.insert(0, CSVLogger(str(run_dir), name="", version=""))
         return loggers

@@ -1,8 +1,8 @@
 """One sentence for a mistake in options: the key, what was found, what is expected, and the nearest valid name.
 
-jsonargparse nests a message per class and per alternative of a type. Its exceptions are chained from the outermost
-(``model``) to the innermost (``Expected a <class 'int'>. Got value: five``), so the chain gives the way to the key, and
-its end what is wrong there.
+jsonargparse nests one message per class and per alternative of a type. Its exceptions are chained from the outermost
+(``model``) to the innermost (``Expected a <class 'int'>. Got value: five``). The chain gives the path to the key; its
+end says what is wrong there.
 """
 
 import argparse
@@ -26,14 +26,17 @@ from metalit.errors import SettingError
 from metalit.private import commands_of, options_of
 from metalit.runs import RunCheckpoint
 
-MOST_OPTIONS = 15  # a longer list helps nobody
+MOST_OPTIONS = 15  # a longer list is replaced by a pointer to --help
+# For these errors the message names the run folder and what to do, not the file that was being written.
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 NONE = Namespace()  # type: ignore[no-untyped-call]
+# Classes whose options form a group of their own. Settings have no class_path there, so the key gives the class.
 GROUPS: dict[str, type] = {
     "trainer": L.Trainer,
     "checkpoint": RunCheckpoint,
     "engine": Engine,
-}  # without a class_path
+}
+# Messages of Python and jsonargparse about a class_path. The names of the groups say which kind of mistake it is.
 WRONG_CLASS = (
     r"module '(?P<module>[^']+)' has no attribute '(?P<name>[^']+)'",
     r"No module named '(?P<module>[^']+)'",
@@ -45,7 +48,12 @@ WRONG_CLASS = (
 
 
 class ParsingError(argparse.ArgumentError):
-    """What the parser of a class says to the parser around it."""
+    """A mistake that the parser of a class reports to the parser around it.
+
+    Args:
+        message: what is wrong.
+        parser: the parser that reports it.
+    """
 
     def __init__(self, message: str, parser: argparse.ArgumentParser) -> None:
         super().__init__(None, message)
@@ -53,16 +61,16 @@ class ParsingError(argparse.ArgumentError):
 
 
 class Mistake(NamedTuple):
-    """Where a chain of exceptions leads.
+    """The end of a chain of exceptions, and the path to it.
 
     Attributes:
-        keys: the options on the way, outermost first: ``("model", "network")``.
+        keys: the options on the path, outermost first: ``("model", "network")``.
         parser: the parser of the innermost class, or of the command.
         owner: the name of that class or command.
         action: the innermost option.
-        is_value: whether the mistake is in that option's value itself, not within the class that it names.
-        text: what the last exception says.
-        value: the ``repr`` or the text of what was found, if any exception says so.
+        is_value: whether the value of that option itself is wrong, as opposed to a setting of the class that it names.
+        text: the message of the last exception.
+        value: the ``repr`` or the text of the value found, if any message has it.
         files: the configuration files that were read, by name.
     """
 
@@ -76,12 +84,16 @@ class Mistake(NamedTuple):
     files: Mapping[str, Path]
 
     def key(self, *more: str) -> str:
-        """Return the option's full name."""
+        """Return the dotted name of the option, or of one below it.
+
+        Args:
+            more: names below the option.
+        """
         return ".".join([*self.keys, *more])
 
 
 def explain(message: str, error: BaseException | None, parser: argparse.ArgumentParser) -> str:
-    """Return one sentence for what a parser complains about, with the file and the line if it stands in one.
+    """Return one sentence for a parser's complaint, with the file and the line if the setting stands in a file.
 
     Args:
         message: jsonargparse's message.
@@ -89,6 +101,7 @@ def explain(message: str, error: BaseException | None, parser: argparse.Argument
         parser: the parser that complains.
     """
     mistake = read_chain(message, error, parser)
+    # The first that recognises the message explains it. explain_value accepts any, so it must stay last.
     explanations = (
         explain_odd_name,
         explain_unknown,
@@ -99,18 +112,20 @@ def explain(message: str, error: BaseException | None, parser: argparse.Argument
         explain_value,
     )
     key, sentence = next(found for explanation in explanations if (found := explanation(mistake)))
+    # An option on the command line overrides the files, so a line number would point to the wrong value.
     where = "" if is_argument(parser, key) else place(mistake.files, key.split("."), mistake.value)
     return f"{key}: {sentence}{where}"
 
 
 def explain_error(error: BaseException, settings: Namespace | None, parser: argparse.ArgumentParser) -> str:
-    """Return one sentence for what went wrong after all options were read.
+    """Return one sentence for an error raised after all options were parsed.
 
     Args:
         error: what was raised.
-        settings: of the command; None if they were not read to the end.
+        settings: of the command; None if parsing did not finish.
         parser: the parser that read them.
     """
+    # An error of the operating system concerns no option, even if its text has the name of one by chance.
     if isinstance(error, OSError) and error.errno is not None:
         return explain_system(error, None if settings is None else settings.get("run_dir"))
     key = key_of(error, settings)
@@ -123,7 +138,12 @@ def explain_error(error: BaseException, settings: Namespace | None, parser: argp
 
 
 def explain_system(error: OSError, run_dir: str | None) -> str:
-    """Return one sentence for what the operating system refuses."""
+    """Return one sentence for an error of the operating system.
+
+    Args:
+        error: what was raised.
+        run_dir: the run folder, if it is known.
+    """
     reason = os.strerror(error.errno or 0)
     if error.errno not in NO_ROOM:
         return reason if error.filename is None else f"{error.filename}: {reason}"
@@ -132,7 +152,16 @@ def explain_system(error: OSError, run_dir: str | None) -> str:
 
 
 def key_of(error: BaseException, settings: Namespace | None) -> str | None:
-    """Return the full name of the option that an error is about; of a class's, if it does not name the option."""
+    """Return the dotted name of the option that an error is about.
+
+    Args:
+        error: what was raised; ``owner`` is the class that raised it, if known.
+        settings: of the command.
+
+    Returns:
+        The option; the key of the class if the error does not name exactly one of its options; None if the class is not
+        known or not in the settings.
+    """
     if isinstance(error, SettingError) and "." in error.name:
         return error.name
     owner = getattr(error, "owner", None)
@@ -140,6 +169,8 @@ def key_of(error: BaseException, settings: Namespace | None) -> str | None:
         if cls is not owner:
             continue
         if not isinstance(error, SettingError):
+            # An error of another library: it is about an option if its text has the name of exactly one, as a whole
+            # word.
             named = [name for name in vars(options) if re.search(rf"(?<![\w.]){name}\b", str(error))]
             return f"{key}.{named[0]}" if len(named) == 1 else key
         if error.name in (*vars(options), "class_path"):
@@ -148,7 +179,7 @@ def key_of(error: BaseException, settings: Namespace | None) -> str | None:
 
 
 def classes_of(settings: Any, key: str = "") -> Iterator[tuple[str, type, Namespace]]:
-    """Yield each class that settings name: the key where it stands, the class, and its options."""
+    """Yield each class that the settings name: its key, the class, and its options."""
     for name, value in vars(settings).items():
         full = f"{key}.{name}".lstrip(".")
         for each in value if isinstance(value, list) else [value]:
@@ -162,7 +193,13 @@ def classes_of(settings: Any, key: str = "") -> Iterator[tuple[str, type, Namesp
 
 
 def make(cls: Callable[..., Any], *args: Any, **options: Any) -> Any:
-    """Make an object; an error that prevents it says of which class."""
+    """Build an object; if that fails, note the class in the error.
+
+    Args:
+        cls: the class or the function to call.
+        args: positional arguments.
+        options: keyword arguments.
+    """
     try:
         return cls(*args, **options)
     except Exception as error:
@@ -171,34 +208,43 @@ def make(cls: Callable[..., Any], *args: Any, **options: Any) -> Any:
 
 
 def set_owner(error: BaseException, cls: Callable[..., Any]) -> None:
-    """Note in an error, as ``owner``, the class that could not be made; the innermost stays."""
+    """Note in an error, as ``owner``, the class that could not be built, unless an inner class is noted already."""
     if getattr(error, "owner", None) is None:
         error.owner = cls  # type: ignore[attr-defined]
 
 
 def innermost(error: BaseException) -> BaseException:
-    """Return what a class raised that was being made, without jsonargparse's wrappings."""
+    """Return the exception that a constructor raised, without the exceptions that jsonargparse wraps around it."""
     return next((cause for cause in causes(error) if getattr(cause, "owner", None) is not None), error)
 
 
 def config_files(parser: argparse.ArgumentParser) -> dict[str, Path]:
-    """Return the configuration files that a parser or those of its commands have read, by name."""
+    """Return the configuration files that a parser and the parsers of its commands have read, by name."""
     options = [option for each in (parser, *commands_of(parser)) for option in options_of(each)]
     found = [option.files for option in options if isinstance(option, ConfigFile)]
     return {name: path for files in found for name, path in files.items()}
 
 
 def read_chain(message: str, error: BaseException | None, parser: argparse.ArgumentParser) -> Mistake:
-    """Follow the exceptions to the innermost."""
+    """Follow the chain of exceptions to the innermost.
+
+    Args:
+        message: jsonargparse's message, the answer where there is no exception.
+        error: the outermost exception.
+        parser: the parser that raised it.
+    """
     mistake = Mistake((), parser, "", None, False, message, None, config_files(parser))
     for cause in causes(error):
+        # str() of a KeyError is the repr of its message, in quotes.
         text = str(cause.args[0]) if isinstance(cause, KeyError) else str(cause)
         parser = getattr(cause, "parser", None) or getattr(cause, "subcommand_parser", None) or mistake.parser
         mistake = mistake._replace(text=text, parser=parser)
         if isinstance(cause, ParsingError):
+            # The option's value is a class with a parser of its own; the mistake is in one of that class's options.
             mistake = mistake._replace(is_value=False, value=None)
         elif match := re.match(r"Parser key \"([^\"]+)\"|--(\S+)\.help: ", text):
             name = match[1] or match[2]
+            # jsonargparse repeats a key for each alternative of its type; it must appear in the path once.
             keys = mistake.keys if mistake.keys[-1:] == (name,) and mistake.is_value else (*mistake.keys, name)
             mistake = mistake._replace(keys=keys, action=option(parser, name), is_value=True)
         if match := re.search(
@@ -211,37 +257,39 @@ def read_chain(message: str, error: BaseException | None, parser: argparse.Argum
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an exception and what it came from, to the first."""
+    """Yield an exception, its cause, the cause of that, and so on."""
     while error is not None:
         yield error
         error = error.__cause__
 
 
 def option(parser: argparse.ArgumentParser, name: str) -> argparse.Action | None:
-    """Return a parser's option."""
+    """Return a parser's option by name, or None."""
     return next((action for action in options_of(parser) if action.dest == name), None)
 
 
 def found_value(text: str) -> str | None:
-    """Return the value with which a message of jsonargparse ends."""
+    """Return the value at the end of a message of jsonargparse, or None if it has none."""
     match = re.search(r"(?:Got|Given) value: (.*?)(?:\n|$)|Unable to load config \"(.*)\"", text)
     if match is None:
         return None
     found = match[1] or match[2] or ""
+    # jsonargparse wraps an option of the command line that is nested in a class; users know only its value.
     from_command_line = re.match(r"NestedArg\(key='[^']*', val=(.*)\)$", found)
     value = str(literal(from_command_line[1])) if from_command_line else found
-    return "null" if value == "None" else value
+    return "null" if value == "None" else value  # as YAML writes it
 
 
 def explain_odd_name(mistake: Mistake) -> tuple[str, str] | None:
-    """A name that none can have."""
+    """Explain a name that no option can have."""
     if match := re.match(r"Spaces not allowed in keys: \"(.+)\"", mistake.text):
+        # jsonargparse's message has only the last part of the name.
         return full_name(mistake.files, match[1]), "there is no such option, for names have no spaces"
     return None
 
 
 def explain_unknown(mistake: Mistake) -> tuple[str, str] | None:
-    """An option that is not there."""
+    """Explain an option that does not exist."""
     if match := re.match(r"unrecognized arguments: (\S+)", mistake.text):
         if not match[1].startswith("--"):
             return match[1], "is neither an option (--name VALUE) nor the value of one"
@@ -252,6 +300,7 @@ def explain_unknown(mistake: Mistake) -> tuple[str, str] | None:
         unknown = ".".join(part for part in match.groups() if part)
     else:
         return None
+    # A parser without options is that of a base class: the class_path is missing, so no name could be right.
     known = [action.dest for action in options_of(mistake.parser) if is_setting(action)]
     if not known:
         return mistake.key(), f"has no class_path; expected {describe_values(mistake.action)}"
@@ -266,38 +315,39 @@ def explain_unknown(mistake: Mistake) -> tuple[str, str] | None:
 
 
 def is_setting(action: argparse.Action) -> bool:
-    """Whether an option belongs into a configuration file."""
+    """Whether an option belongs in a configuration file, unlike ``--help``, ``--config`` and ``--print_config``."""
     return not re.search(r"(^|\.)help$|^config$|^print_|^subcommand$", action.dest)
 
 
 def nearest_option(unknown: str, known: Iterable[str]) -> str | None:
-    """Return the option of that name under another heading, else the one most like it."""
+    """Return the option of the same name in another group, else the most similar one."""
     elsewhere = [name for name in known if name.endswith("." + unknown.rpartition(".")[2])]
     return elsewhere[0] if elsewhere else nearest(unknown, [n for n in known if not unknown.startswith(n + ".")])
 
 
 def first_unknown(key: str, options: Iterable[str]) -> str:
-    """Return the shortest beginning of a dotted key that no option has: ``modle`` of ``modle.inner_steps``."""
+    """Return the shortest prefix of a dotted key that no option has: ``modle`` of ``modle.inner_steps``."""
     parts = key.split(".")
     beginnings = [".".join(parts[:length]) for length in range(1, len(parts))]
     return next((b for b in beginnings if not any(f"{option}.".startswith(f"{b}.") for option in options)), key)
 
 
 def explain_missing(mistake: Mistake) -> tuple[str, str] | None:
-    """An option that must be there."""
+    """Explain a required option that was not given."""
     if not (match := re.match(r"the following arguments are required: (.*)", mistake.text)):
         return None
     if mistake.keys:
         missing = match[1].split(", ")[0]
         values = describe_values(option(mistake.parser, missing))
         return mistake.key(missing), f"not given, but {mistake.owner} needs it; expected {values}"
+    # At the top level these are model and data, which a configuration file names.
     names = [name.rpartition(".")[2] for name in match[1].split(", ")]
     options = " and ".join(f"--{name} CLASS" for name in names)
     return " and ".join(names), f"not given; use --config FILE, such as metalit:omniglot/maml, or {options}"
 
 
 def explain_no_class(mistake: Mistake) -> tuple[str, str] | None:
-    """Settings of a class that do not stand where they must."""
+    """Explain settings of a class that lack ``class_path``, or stand beside it instead of under ``init_args``."""
     value = literal(mistake.value)
     if not isinstance(value, dict) or not mistake.text.startswith("Not a valid subclass of"):
         return None
@@ -308,9 +358,9 @@ def explain_no_class(mistake: Mistake) -> tuple[str, str] | None:
 
 
 def explain_class(mistake: Mistake) -> tuple[str, str] | None:
-    """A class that does not exist, or does not fit."""
+    """Explain a class that does not exist or is of the wrong kind."""
     match = next((match for pattern in WRONG_CLASS if (match := re.search(pattern, mistake.text))), None)
-    if match is None or "cannot import" in mistake.text:  # that is a module of the user's own, and says what is wrong
+    if match is None or "cannot import" in mistake.text:  # import_problem's message, complete as it is
         return None
     found, spec = match.groupdict(), literal(mistake.value)
     given = spec.get("class_path") if isinstance(spec, dict) else None
@@ -327,7 +377,7 @@ def explain_class(mistake: Mistake) -> tuple[str, str] | None:
 
 
 def explain_command(mistake: Mistake) -> tuple[str, str] | None:
-    """A command line that argparse itself does not understand."""
+    """Explain a command line that argparse itself rejects."""
     if match := re.match(r"expected \"subcommand\" to be one of \{(.*)\}", mistake.text):
         return "command", f"not given; expected {any_of(match[1].split(','))}, then --config FILE"
     if match := re.match(r"argument subcommand: invalid choice: '(.+)' \(choose from (.*)\)", mistake.text):
@@ -340,25 +390,27 @@ def explain_command(mistake: Mistake) -> tuple[str, str] | None:
 
 
 def arguments(parser: argparse.ArgumentParser) -> list[str]:
-    """Return the command line that a parser, or the parser of all commands around it, was given."""
+    """Return the command line that was given to a parser, or to the parser of all commands around it."""
     return list(getattr(getattr(parser, "parent_parser", parser), "args", None) or [])
 
 
 def is_argument(parser: argparse.ArgumentParser, key: str) -> bool:
-    """Whether an option stands on the command line."""
+    """Whether an option was given on the command line."""
     names = [argument.removeprefix("--").partition("=")[0] for argument in arguments(parser)]
+    # --model MAML on the command line sets model.class_path.
     key = key.removesuffix(".class_path")
+    # jsonargparse accepts the path with and without init_args.
     return any(name.replace("init_args.", "").removesuffix(".help") == key for name in names)
 
 
 def bare_option(parser: argparse.ArgumentParser, name: str) -> str:
-    """Return the argument without a value that argparse calls ``name``, though it may be longer: ``--model.x``."""
+    """Return the argument without a value that argparse shortens to ``name``: ``--model.x`` for ``--model``."""
     pairs = pairwise([*arguments(parser), "--"])
     return next((a for a, then in pairs if f"{a}.".startswith(f"{name}.") and then.startswith("--")), name)
 
 
 def explain_value(mistake: Mistake) -> tuple[str, str]:
-    """A value of a wrong type, or anything else in jsonargparse's own words."""
+    """Explain a value of the wrong type; for anything else, return jsonargparse's own words."""
     if mistake.is_value and mistake.value is not None:
         return mistake.key(), f"found {mistake.value}, expected {describe_values(mistake.action)}"
     text = re.sub(r"^Parser key \"[^\"]+\":\s*", "", mistake.text)
@@ -366,7 +418,7 @@ def explain_value(mistake: Mistake) -> tuple[str, str]:
 
 
 def literal(text: str | None) -> Any:
-    """Return the value whose ``repr`` this is, else the text."""
+    """Return the value whose ``repr`` is given, or the text itself if it is none."""
     try:
         return ast.literal_eval(text or "")
     except (ValueError, SyntaxError):

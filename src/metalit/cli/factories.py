@@ -1,4 +1,4 @@
-"""Functions that make a network, where an option takes a network."""
+"""Functions that return a network, accepted where an option takes a network."""
 
 import inspect
 import pkgutil
@@ -16,25 +16,28 @@ from metalit.errors import SettingError
 
 
 def accept_factories(value: Any) -> None:
-    """Let jsonargparse take the functions that a value names, which it refuses if they do not say what they return.
+    """Let jsonargparse accept the functions that a value names, even those without a return annotation.
 
     Args:
-        value: of an option that takes a network: a path, settings with a ``class_path``, or a list of those.
+        value: of an option that takes a network: an import path, settings with a ``class_path``, or a list of those.
 
     Raises:
-        TypeError: it names an object with neither a signature nor a name, such as a ``functools.partial``.
+        TypeError: the value names a ``functools.partial``, which has no annotations to complete.
     """
     for path in paths(value):
         found = object_at(path)
+        # A class method or a decorated function: the annotation belongs on the function underneath.
         function = inspect.unwrap(getattr(found, "__func__", found)) if callable(found) else None
         if isinstance(found, partial):
             raise TypeError(f"found {path}, a functools.partial; expected a class or a function, written with def")
         if inspect.isfunction(function) and not says_class(function):
+            # jsonargparse takes a function for a class only if it is annotated to return one, and most factories are
+            # not. check_made verifies the claim once the function has returned.
             function.__annotations__["return"] = nn.Module
 
 
 def check_made(class_path: str, made: Any) -> None:
-    """Refuse what a function returned if it is no network.
+    """Refuse what a function returned unless it is a network.
 
     Raises:
         SettingError: with the function and what it returned.
@@ -56,7 +59,7 @@ def paths(value: Any) -> Iterator[str]:
 
 
 def object_at(path: str) -> Any:
-    """Return what is at an import path; None if there is nothing, which jsonargparse reports."""
+    """Return the object at an import path; None if there is none, which jsonargparse reports."""
     try:
         return resolve_name(path)
     except (ImportError, AttributeError, ValueError):
@@ -64,35 +67,41 @@ def object_at(path: str) -> Any:
 
 
 def import_problem(path: str) -> str | None:
-    """Say why a module that is there cannot be imported; None if it can, or is not there, which jsonargparse reports.
+    """Return why a module that exists cannot be imported.
 
     Args:
         path: of a class or a function in the module.
+
+    Returns:
+        The reason; None if the import succeeds, or if the module does not exist, which jsonargparse reports.
     """
     module = path.rpartition(".")[0]
     try:
         resolve_name(path)
     except ModuleNotFoundError as error:
+        # The path itself leads nowhere; any other missing module is one that the user's own module imports.
         if error.name is not None and f"{module}.".startswith(f"{error.name}."):
             return None
         return described(module, error)
-    except Exception as error:  # a module may fail in any way
+    except Exception as error:  # an import executes the module, so it may raise anything
         return described(module, error)
     return None
 
 
 def described(module: str, error: Exception) -> str | None:
-    """Say in which line of which file an import fails; None if it is only that the name is not in the module."""
+    """Return the file and the line in which an import fails; None if the module lacks only the name."""
+    # Python's own import machinery appears as "<frozen importlib...>"; the last frame left is the user's line.
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
     if isinstance(error, SyntaxError):
-        return f"cannot import {module}: {error}"  # which says where
+        return f"cannot import {module}: {error}"  # its message has the file and the line
+    # Raised by resolve_name itself: the module is fine, and jsonargparse says that the name is missing.
     if Path(frames[-1].filename) == Path(pkgutil.__file__):
         return None
     return f"cannot import {module}: {error} ({frames[-1].filename}, line {frames[-1].lineno})"
 
 
 def says_class(function: Callable[..., Any]) -> bool:
-    """Whether a function says of which class the object is that it returns."""
+    """Whether a function's return annotation is a class, as jsonargparse requires."""
     try:
         returned = inspect.signature(function, eval_str=True).return_annotation
     except (
@@ -100,6 +109,6 @@ def says_class(function: Callable[..., Any]) -> bool:
         AttributeError,
         TypeError,
         SyntaxError,
-    ):  # a type that is imported for type checkers only
+    ):  # the annotation is imported under TYPE_CHECKING only
         return False
     return inspect.isclass(returned) and returned not in (inspect.Signature.empty, Any, object)

@@ -1,4 +1,4 @@
-"""What Lightning and torch say that nobody who uses metalit needs to hear."""
+"""Messages of Lightning and torch that are of no use to users of metalit."""
 
 import logging
 import threading
@@ -6,30 +6,30 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-NO_NEWS = (  # messages of Lightning that tell its users nothing of their run
+NO_NEWS = (  # messages of Lightning that say nothing about the run
     "Tip: For seamless cloud",  # advertising
-    "`weights_only` was not set, defaulting to",  # said at every saving; loading has it set
+    "`weights_only` was not set, defaulting to",  # logged at every save; when loading, it is set
 )
 PACKAGES = (
     "lightning.pytorch",
     "pytorch_lightning",
-)  # some of Lightning speaks under the name imported first
-# Lightning's loggers that say it
+)  # parts of Lightning log under the name imported first
+# Lightning's loggers that emit these messages
 TALKATIVE = ("utilities.rank_zero", "trainer.connectors.checkpoint_connector")
-NO_USE = (  # warnings that nobody who uses metalit can act on, by the beginning of their text
-    ".isinstance.treespec, LeafSpec.. is deprecated",  # Lightning's own code
-    "LightningCLI's args parameter is intended to run from within Python",  # as ``main`` does
-    "The '.*' does not have many workers",  # episodes are cheap to make: workers slow them down
-    "Experiment logs directory .* exists and is not empty",  # what is there was given another name before
-    "Checkpoint directory .* exists and is not empty",  # likewise
-    "It is recommended to use `self.log",  # what is logged has been gathered from all ranks before
-    "The `srun` command is available on your system but is not used",  # as on a login node, on purpose
+NO_USE = (  # warnings that users of metalit cannot act on: regular expressions for the start of the text
+    ".isinstance.treespec, LeafSpec.. is deprecated",  # from Lightning's own code
+    "LightningCLI's args parameter is intended to run from within Python",  # main passes args on purpose
+    "The '.*' does not have many workers",  # episodes are cheap to build: workers slow them down
+    "Experiment logs directory .* exists and is not empty",  # existing files have been renamed before
+    "Checkpoint directory .* exists and is not empty",  # the same
+    "It is recommended to use `self.log",  # metrics are gathered from all ranks before logging
+    "The `srun` command is available on your system but is not used",  # intended, as on a login node
 )
 
 
 @contextmanager
 def without_noise() -> Iterator[None]:
-    """Keep from the user what tells nothing or cannot be acted on."""
+    """Suppress the messages and warnings listed above, and restore logging and warnings afterwards."""
     loggers = [logging.getLogger(f"{package}.{name}") for package in PACKAGES for name in TALKATIVE]
     for logger in loggers:
         logger.addFilter(is_news)
@@ -46,11 +46,14 @@ def without_noise() -> Iterator[None]:
 
 
 def say_in_main_thread(failure: threading.ExceptHookArgs) -> None:
-    """Say nothing of a full disk here: TensorBoard, which writes in a thread, raises it again in the main thread."""
+    """Print an uncaught exception of a thread, unless it is an ``OSError``.
+
+    TensorBoard writes in a thread; on a full disk it raises the error again in the main thread, which reports it.
+    """
     if not isinstance(failure.exc_value, OSError):
         threading.__excepthook__(failure)
 
 
 def is_news(record: logging.LogRecord) -> bool:
-    """Whether a message tells something of the run."""
+    """Whether a message says something about the run."""
     return not any(part in record.getMessage() for part in NO_NEWS)

@@ -1,4 +1,4 @@
-"""The parser of options: full names only, every value checked, mistakes in one sentence, help of readable length."""
+"""The option parser: full names only, every value checked, one-sentence mistakes, help of readable length."""
 
 import argparse
 import math
@@ -24,7 +24,7 @@ CKPT_PATH_HELP = (
     "last does not exist yet."
 )
 
-# Lightning divides by the trainer's without a look, and NumPy knows no negative seed
+# Lightning divides by these settings of the trainer without a check, and NumPy accepts no negative seed.
 LEAST = {
     "seed_everything": 0,
     "trainer.accumulate_grad_batches": 1,
@@ -34,7 +34,7 @@ LEAST = {
 
 
 class ArgumentParser(HookedParser):
-    """See the module.
+    """Lightning's parser without abbreviations, with checks that jsonargparse lacks and with short messages and help.
 
     Attributes:
         help_of: the group whose options the help lists, such as ``trainer``; if None, all but the trainer's.
@@ -43,6 +43,7 @@ class ArgumentParser(HookedParser):
     help_of: str | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # argparse accepts any unambiguous prefix of an option's name, so a truncated name would pass.
         super().__init__(*args, **{"allow_abbrev": False, **kwargs})
 
     def format_help(self, formatter: argparse.HelpFormatter | None = None) -> str:
@@ -66,13 +67,18 @@ class ArgumentParser(HookedParser):
                 option.help = text
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Explain the mistake and exit with code 2; a parser of a class tells the parser around it instead."""
+        """Explain the mistake and exit with code 2.
+
+        Raises:
+            ParsingError: this is the parser of a class, which leaves the explanation to the parser around it.
+            SystemExit: otherwise.
+        """
         if not self.exit_on_error:
             raise ParsingError(message, self) from ex
         fail(explain(message, ex, self))
 
     def add_class_arguments(self, *args: Any, **kwargs: Any) -> list[str]:
-        """Add a class's options; where any network fits, name metalit's in the help and not the 700 that are loaded."""
+        """Add a class's options; where any network fits, the help lists metalit's and not all 700 that are loaded."""
         added = super().add_class_arguments(*args, **kwargs)
         for action in options_of(self):
             if takes_network(action):
@@ -82,16 +88,17 @@ class ArgumentParser(HookedParser):
     def add_function_arguments(
         self, *args: Any, linked_targets: Collection[str] | None = None, **kwargs: Any
     ) -> list[str]:
-        """Add a function's options; jsonargparse names targets of links too, which its own method does not take."""
+        """Add a function's options; drop ``linked_targets``, which jsonargparse passes but its own method rejects."""
         return list(super().add_function_arguments(*args, **kwargs))
 
     def prepare_parameter(self, param: Any) -> None:
-        """Have a parameter without a type or a default be required, and take any value."""
+        """Make a parameter with neither type nor default a required option that takes any value."""
+        # jsonargparse would make it an option that defaults to null.
         if param.annotation is Parameter.empty and param.default is Parameter.empty:
             param.annotation = Any
 
     def add_method_arguments(self, *args: Any, **kwargs: Any) -> list[str]:
-        """Add a command's options, without what Lightning has in it for its cloud and for a second table of results."""
+        """Add a command's options, with metalit's help for ``--ckpt_path`` and Lightning's table of results off."""
         added = super().add_method_arguments(*args, **kwargs)
         for action in options_of(self):
             if action.dest == "ckpt_path":
@@ -101,10 +108,11 @@ class ArgumentParser(HookedParser):
         return list(added)
 
     def instantiate(self, namespace: Namespace, *args: Any, **kwargs: Any) -> Namespace:
-        """Make what the options name, and see that each network is one.
+        """Build the objects that the options name, and check that each network is one.
 
-        What makes an object later becomes a ``partial`` that does not hold the parser.
+        An option that is built later becomes a ``partial`` that holds no reference to the parser.
         """
+        # For all classes: an error then carries the class that raised it, from which explain_error finds the key.
         kwargs.setdefault("instantiators", [(make, object, True)])
         made: Namespace = super().instantiate(namespace, *args, **kwargs)
         for action in filter(takes_network, options_of(self)):
@@ -115,8 +123,17 @@ class ArgumentParser(HookedParser):
         return made
 
     def check_value(self, option: argparse.Action, value: Any, key: str) -> Any:
-        """Check numbers and null too, and what stands for a whole group: jsonargparse takes them whatever they are."""
+        """Check import paths, numbers, null and the values of whole groups, which jsonargparse accepts unchecked.
+
+        Returns:
+            The value; with the full path of metalit's own class if several loaded classes share its name.
+
+        Raises:
+            TypeError: the value cannot be used; with the wording of jsonargparse's own errors, so that ``explain`` can
+                parse it.
+        """
         is_of_classes = any(classes_in(type_of(option)))
+        # Before jsonargparse, which would report an error inside the user's module as a class that does not exist.
         for path in paths(value) if is_of_classes else ():
             if (reason := import_problem(path)) is not None:
                 raise TypeError(f'Parser key "{key}": {reason}')
@@ -133,25 +150,33 @@ class ArgumentParser(HookedParser):
                 found = "null" if path is None else path
                 raise TypeError(f'Parser key "{key}.class_path": found {found}, expected {describe_values(option)}')
         is_settings = isinstance(value, dict | Namespace | str) or (value is None and type_of(option) is not None)
+        # A group of options, such as trainer or engine, has no type that jsonargparse could check.
         if key in (self.groups or {}) and not is_settings:
             raise TypeError(f'Parser key "{key}": Expected settings. Got value: {value!r}')
         return value
 
 
 def without_parser(value: Any) -> Any:
-    """Return jsonargparse's ``partial`` of a class as one of the class alone, which can be copied and pickled."""
+    """Turn jsonargparse's ``partial`` of a class into one of the class alone, which can be copied and pickled."""
     if isinstance(value, partial) and value.func.__module__.startswith("jsonargparse."):
+        # Positional arguments: jsonargparse's own state, which leads to the parser, and the class.
         _, cls = value.args
         return partial(cls, **value.keywords)
     return value
 
 
 def with_path_of_own(action: argparse.Action, value: Any) -> Any:
-    """Give the path of metalit's own class where several have the name that a value has, or its ``class_path``."""
+    """Replace a bare class name that several loaded classes share by the path of metalit's own class.
+
+    Args:
+        action: the option.
+        value: a class name, or settings with a ``class_path``; any other value is returned as it is.
+    """
     name = value.get("class_path") if isinstance(value, dict | Namespace) else value
     hint = type_of(action)
     if not isinstance(name, str) or not name.isidentifier() or hint is None:
         return value
+    # jsonargparse refuses a bare name that several loaded classes share.
     found = {cls for base in set(classes_in(hint)) for cls in subclasses(base) if cls.__name__ == name}
     own = [cls for cls in found if cls.__module__.startswith("metalit.")]
     if len(found) < 2 or len(own) != 1:
@@ -164,24 +189,31 @@ def with_path_of_own(action: argparse.Action, value: Any) -> Any:
 
 
 def unusable(value: Any, least: int | None) -> str | None:
-    """Say what is wrong with a number that no option can use, or that is below the least an option can."""
+    """Return what is wrong with a number that no option can use, or that is below the option's minimum.
+
+    Args:
+        value: of an option, of any type.
+        least: the minimum, or None.
+    """
     if isinstance(value, float) and math.isnan(value):
         return "found nan, expected a number"
     if not isinstance(value, int):
         return None
+    # Integers of YAML and Python have any size, those of torch and NumPy at most 64 bits.
     if not -(2**63) <= value < 2**64:
         return f"found {value}, which takes more than 64 bits"
     return None if least is None or value >= least else f"found {value}, expected at least {least}"
 
 
 def add_links(parser: LightningArgumentParser) -> None:
-    """Have the ways of the model and of its network follow those of the data."""
+    """Make the ways of the model and of its network follow those of the data."""
     parser.link_arguments("data.init_args.ways", "model.init_args.network.init_args.ways")
+    # Memory-based learners have the argument too: they receive labels as a code of that length.
     parser.link_arguments("data.init_args.ways", "model.init_args.ways")
 
 
 def model_and_data_parser() -> ArgumentParser:
-    """Return a parser of a model and its data alone, which raises ``ParsingError`` after a mistake."""
+    """Return a parser of a model and its data alone; it raises ``ParsingError`` instead of exiting."""
     parser = ArgumentParser(exit_on_error=False)
     parser.add_lightning_class_args(MetaLearner, "model", subclass_mode=True)
     parser.add_lightning_class_args(EpisodicDataModule, "data", subclass_mode=True)
@@ -195,11 +227,11 @@ def takes_network(action: argparse.Action) -> bool:
 
 
 def name_networks(action: argparse.Action) -> str:
-    """Say which networks an option takes."""
+    """Return the part of an option's help that lists the networks it takes."""
     return f", any network: {any_of([*known_classes(action), 'your own'])}"
 
 
 def fail(message: str) -> NoReturn:
-    """Print one message, on one line, and exit with code 2."""
+    """Print a message on one line and exit with code 2."""
     sys.stderr.write(f"error: {' '.join(message.split())}\n")
     raise SystemExit(2)

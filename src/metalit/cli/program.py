@@ -1,11 +1,11 @@
-"""The program that was started: how the user calls it, and from where it imports the user's own modules."""
+"""The running program: the name by which the user calls it, and the import of the user's own modules."""
 
 import sys
 from pathlib import Path
 
 
 def program_name() -> str:
-    """Return how the user calls metalit, for messages that name a command."""
+    """Return the command by which the user calls metalit, for messages that show a command."""
     program = Path(sys.argv[0])
     if program.stem == "metalit":
         return "metalit"
@@ -13,10 +13,10 @@ def program_name() -> str:
 
 
 def import_from_working_directory() -> None:
-    """Have the script ``metalit`` find modules in the working directory, as ``python -m metalit`` does.
+    """Let the script ``metalit`` import modules from the working directory, as ``python -m metalit`` does.
 
-    Python itself puts the folder of the script in front, which holds programs and no modules. Not if it was told
-    (PYTHONSAFEPATH) to import nothing from where it happens to be.
+    For a script Python puts the script's own folder first in ``sys.path``, here a folder of programs without modules.
+    Nothing changes under ``PYTHONSAFEPATH``, which forbids imports from the working directory.
     """
     here = str(Path.cwd())
     if program_name() == "metalit" and not sys.flags.safe_path and here not in sys.path:

@@ -1,4 +1,4 @@
-"""The configuration files that metalit comes with: ``metalit:omniglot/maml`` is ``configs/omniglot/maml.yaml``."""
+"""The configuration files shipped with metalit: ``metalit:omniglot/maml`` is ``configs/omniglot/maml.yaml``."""
 
 from pathlib import Path
 
@@ -9,30 +9,31 @@ PACKAGE = Path(__file__).parents[1]
 
 
 def folder() -> Path:
-    """Return where they are: within an installed package, or beside ``src`` in a checkout."""
+    """Return the folder of the shipped files: inside an installed package, or beside ``src`` in a checkout."""
     installed = PACKAGE / "configs"
     return installed if installed.is_dir() else PACKAGE.parents[1] / "configs"
 
 
 def names() -> list[str]:
-    """Return all names, without the prefix: ``omniglot/maml``."""
+    """Return all names without the prefix: ``omniglot/maml``."""
     return sorted(path.relative_to(folder()).with_suffix("").as_posix() for path in folder().glob("*/*.yaml"))
 
 
 def config_path(name: str) -> Path:
-    """Return the path of a configuration file, which may be one that metalit comes with.
+    """Return the path of a configuration file, shipped or the user's own.
 
     Args:
         name: a path, or ``metalit:`` and one of ``names()``, with or without ``.yaml``.
 
     Raises:
-        ValueError: metalit comes with no such file; lists those of the same data set, or all data sets.
+        ValueError: no shipped file has this name; lists those of the same data set, or all data sets.
     """
     if not name.startswith(PREFIX):
         return Path(name)
     asked, known = name.removeprefix(PREFIX).removesuffix(".yaml"), names()
     if asked in known:
         return folder() / f"{asked}.yaml"
+    # A bare "metalit:" or "metalit:omniglot" is how users list the names, so the message must have them.
     group, groups = asked.partition("/")[0], sorted({each.partition("/")[0] for each in known})
     same = [each for each in known if each.startswith(f"{group}/")]
     near = nearest(asked, known) if asked else None

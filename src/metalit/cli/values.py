@@ -1,4 +1,4 @@
-"""What values an option takes, in words, and the valid name nearest to a misspelt one."""
+"""Descriptions of the values that an option takes, and the valid name nearest to a misspelt one."""
 
 import argparse
 import difflib
@@ -13,8 +13,8 @@ from torch import nn
 from metalit import networks
 from metalit.private import type_of
 
-MOST_CLASSES = 15  # of others' classes a longer list helps nobody
-SHOWN_CLASSES = 8  # of a list that would not fit a line
+MOST_CLASSES = 15  # a longer list of classes of other libraries is not shown
+SHOWN_CLASSES = 8  # of a list that does not fit on one line
 SIMPLE_TYPES: dict[Any, str] = {
     int: "a whole number",
     PositiveInt: "a whole number above 0",
@@ -24,16 +24,17 @@ SIMPLE_TYPES: dict[Any, str] = {
     types.NoneType: "null",
     Any: "any value",
 }
-FOR_PROGRAMS = ("Tensor", "Path", "PathLike")  # alternatives that nobody writes into a configuration
+FOR_PROGRAMS = ("Tensor", "Path", "PathLike")  # alternatives that a configuration file cannot express
 
 
 def describe_values(action: argparse.Action | None) -> str:
-    """Say what values an option takes."""
+    """Return a description of the values that an option takes."""
     hint = type_of(action)
     if hint is None:
         return "its settings" if action is None or action.choices is None else any_of([str(c) for c in action.choices])
     known = known_classes(action)
     ours = all(base.__module__.startswith("metalit.") for base in classes_in(hint))
+    # metalit's own classes are always listed, those of other libraries only if they are few.
     if not known or (len(known) > MOST_CLASSES and not ours):
         return describe(hint)
     short = len(", ".join(known)) < 120
@@ -42,13 +43,14 @@ def describe_values(action: argparse.Action | None) -> str:
 
 
 def describe(hint: Any) -> str:
-    """Say in words what values a type has."""
+    """Return a type's values in words."""
     return any_of(list(alternatives(hint)))
 
 
 def alternatives(hint: Any) -> Iterator[str]:
-    """Yield each kind of value that a type has, in words."""
+    """Yield each kind of value that a type admits, in words."""
     origin, args = get_origin(hint), get_args(hint)
+    # PositiveInt is a class too, so it must be found here before the last branch names it.
     if hint in SIMPLE_TYPES:
         yield SIMPLE_TYPES[hint]
     elif origin is Literal:
@@ -67,13 +69,17 @@ def alternatives(hint: Any) -> Iterator[str]:
 
 
 def any_of(names: Sequence[str]) -> str:
-    """Join alternatives by commas and ``or``."""
+    """Join alternatives by commas and ``or``, each once."""
     names = list(dict.fromkeys(names))
     return " or ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)
 
 
 def known_classes(action: argparse.Action | None) -> list[str]:
-    """Return the names of the classes that an option takes: metalit's where the base is metalit's or any network."""
+    """Return the names of the concrete classes that an option takes.
+
+    For any network these are the networks that metalit exports; for a base class of metalit's, the subclasses in
+    metalit; else all subclasses that are loaded.
+    """
     found: set[type] = set()
     for base in set(classes_in(type_of(action))):
         if base is nn.Module:  # whole networks, not their parts
@@ -86,7 +92,7 @@ def known_classes(action: argparse.Action | None) -> list[str]:
 
 
 def classes_in(hint: Any) -> Iterator[type]:
-    """Yield the classes that a type is made of; of a callable, what it returns."""
+    """Yield the classes in a type; of a callable, those of its return type."""
     origin, args = get_origin(hint), get_args(hint)
     if args and origin is not Literal:
         for arg in args[-1:] if is_callable(hint) else args:
@@ -96,20 +102,21 @@ def classes_in(hint: Any) -> Iterator[type]:
 
 
 def is_callable(hint: Any) -> bool:
-    """Whether a type is that of a function or a class that makes something."""
+    """Whether a type is a ``Callable``: a function, or a class that is built later."""
     return get_origin(hint) is get_origin(Callable[[], None])
 
 
 def subclasses(base: type) -> Iterator[type]:
-    """Yield a class and all classes derived from it that are loaded."""
+    """Yield a class and all its subclasses that are loaded, at any depth."""
     yield base
+    # Called on type, since base may be a metaclass, whose own __subclasses__ needs an argument.
     derived: list[type] = type.__subclasses__(base)
     for cls in derived:
         yield from subclasses(cls)
 
 
 def nearest(name: str, names: Iterable[str]) -> str | None:
-    """Return the name most like a misspelt one, whatever the case, if any is like it."""
+    """Return the most similar of the names, ignoring case, or None if none is similar."""
     lower = {known.lower(): known for known in names}
     close = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.6)
     return lower[close[0]] if close else None

@@ -1,4 +1,4 @@
-"""Running on a cluster: SLURM, or this machine as if it were one.
+"""Running on a cluster: SLURM, or this machine in its place.
 
 The rule of this room: a job is an ordinary command, checked and written into a script; nothing here trains.
 """

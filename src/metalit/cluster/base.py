@@ -1,4 +1,4 @@
-"""What a cluster is, and what a job on one is."""
+"""The interface of a cluster, and the record of a job on one."""
 
 import json
 import shlex
@@ -17,18 +17,18 @@ RECORD = "job.json"
 SCRIPT = "job.sh"
 CONFIG = "job.yaml"
 CODE = "code"  # folder with the copy of the code
-EXIT_CODE = "job.exit"  # written by the script: a cluster without accounting soon forgets how a job ended
-ENDED_BY_SIGTERM = 128 + signal.SIGTERM  # asked to stop, before it could save or while it waited for the others
+EXIT_CODE = "job.exit"  # written by the script: without accounting, SLURM soon forgets how a job ended
+ENDED_BY_SIGTERM = 128 + signal.SIGTERM  # stopped before it could save, or while it waited for other processes
 
 
 class Task(NamedTuple):
     """One run of a job.
 
     Attributes:
-        name: what tells it from the job's other runs; empty if it is the only one.
+        name: distinguishes the run from the others of the job; empty if it is the only one.
         folder: the run folder.
-        id: by what the cluster knows it.
-        log: the file with what it says.
+        id: the cluster's identifier of the run.
+        log: the file with the run's output.
     """
 
     name: str
@@ -44,14 +44,14 @@ class Task(NamedTuple):
 
 
 class Job(NamedTuple):
-    """What was submitted in one go.
+    """Everything submitted in one go.
 
     Attributes:
-        cluster: the import path of the cluster's class.
-        id: by what the cluster knows it.
-        folder: where its script and its code are.
-        tasks: its runs.
-        about: for the reader: the command, when, on which machine, the version of the code.
+        cluster: import path of the cluster's class.
+        id: the cluster's identifier of the job.
+        folder: the folder with the script and the code.
+        tasks: the runs.
+        about: facts for the reader: command, time, machine, version of the code.
     """
 
     cluster: str
@@ -61,10 +61,11 @@ class Job(NamedTuple):
     about: Mapping[str, Any]
 
     def write(self) -> None:
-        """Write the record of the job, and that of each run into its own folder."""
+        """Write the job's record, and the record of each run into the run's own folder."""
         self._write(self.folder)
         for task in self.tasks:
             if task.folder != self.folder:
+                # So that status, logs and cancel accept the folder of one run of a sweep.
                 self._replace(id=task.id, tasks=(task,))._write(task.folder)
 
     def _write(self, folder: Path) -> None:
@@ -80,11 +81,11 @@ class Job(NamedTuple):
 
 
 def read_job(folder: Path) -> Job:
-    """Return the job of a run folder, or of the folder of a sweep.
+    """Return the job of a run folder, or of a sweep's folder.
 
     Raises:
-        FileNotFoundError: nothing was submitted there.
-        ValueError: its record is damaged.
+        FileNotFoundError: no job was submitted in this folder.
+        UserError: the record is damaged.
     """
     path = folder / RECORD
     if not path.is_file():
@@ -106,7 +107,7 @@ def class_path(cluster: "Cluster") -> str:
 
 
 def cluster_of(job: Job) -> type["Cluster"]:
-    """Return the class of the cluster that a job was submitted to.
+    """Return the class of the cluster to which a job was submitted.
 
     Raises:
         UserError: it cannot be imported here.
@@ -121,19 +122,24 @@ def cluster_of(job: Job) -> type["Cluster"]:
 
 
 class State(NamedTuple):
-    """How a task is: in SLURM's words (``PENDING``, ``RUNNING``, ``COMPLETED``, ...), and whether it has ended."""
+    """State of a task.
+
+    Attributes:
+        word: the state in SLURM's words: ``PENDING``, ``RUNNING``, ``COMPLETED``, ...
+        over: whether the task has ended.
+    """
 
     word: str
     over: bool
 
 
 class Cluster(ABC):
-    """Something that runs a job's script, once for each of its tasks.
+    """A place that runs a job's script, once for each task.
 
     Attributes:
-        task: the number of the task, from 0, as the script finds it.
-        python: the command that runs Python there; None is the one that submits.
-        setup: lines of shell that come before: modules, a virtual environment, variables.
+        task: shell expression for the number of the task, counted from 0.
+        python: command that runs Python there; None for the Python that submits.
+        setup: lines of shell that come first: modules, a virtual environment, variables.
     """
 
     task: ClassVar[str]
@@ -142,10 +148,13 @@ class Cluster(ABC):
 
     @abstractmethod
     def settle(self, trainer: Any) -> None:
-        """Set those of the trainer's options that follow from the cluster's.
+        """Set the options of the trainer that follow from the cluster's settings.
+
+        Args:
+            trainer: the trainer's options, changed in place.
 
         Raises:
-            ValueError: they contradict each other.
+            SettingError: the trainer's options contradict the cluster's settings.
         """
 
     @abstractmethod
@@ -153,58 +162,75 @@ class Cluster(ABC):
         """Return the first lines of the script, which the cluster reads.
 
         Args:
-            name: of the job.
+            name: name of the job.
             logs: folder of the logs.
-            tasks: how many, or None for a single run.
+            tasks: number of tasks, or None for a single run.
         """
 
     @abstractmethod
     def launcher(self) -> str:
-        """Return what stands before a command in the script; empty, or ending with a space."""
+        """Return the prefix of a command in the script: empty, or ending with a space."""
 
     @abstractmethod
     def check(self) -> None:
-        """Refuse to submit from a machine where that cannot be done.
+        """Refuse to submit from a machine on which the cluster cannot be used.
 
         Raises:
-            ValueError: with what is missing.
+            UserError: with what is missing.
         """
 
     @abstractmethod
     def start(self, folder: Path, tasks: int | None) -> str:
         """Submit the script in ``folder``, and return the job's id.
 
+        Args:
+            folder: the job's folder.
+            tasks: number of tasks, or None for a single run.
+
         Raises:
-            ValueError: the cluster refuses it.
+            UserError: the cluster refuses the job.
         """
 
     @abstractmethod
     def log(self, folder: Path, job_id: str, task: int | None) -> Path:
-        """Return the log of a task."""
+        """Return the log of a task.
+
+        Args:
+            folder: the job's folder.
+            job_id: the job's id, as ``start`` returned it.
+            task: number of the task, or None for a single run.
+        """
 
     @staticmethod
     @abstractmethod
     def states(job: Job) -> list[State]:
-        """Return how each task of a job is."""
+        """Return the state of each task of a job."""
 
     @staticmethod
     @abstractmethod
     def cancel(job: Job) -> None:
-        """End a job: each run is asked to, and made to if it does not."""
+        """End a job: signal each run to stop, and kill those that do not."""
 
     def python_command(self) -> str:
         """Return the command that runs Python."""
+        # The user's command may have several words, such as "apptainer exec IMAGE python", so only our path is quoted.
         return self.python or shlex.quote(sys.executable)
 
 
 def state_from_exit_code(code: int | None, unknown: str) -> State:
-    """Return how a task ended, as far as its exit code tells; else the word ``unknown``."""
+    """Return the final state of a task from its exit code.
+
+    Args:
+        code: the exit code, or None if there is none.
+        unknown: the word for a task whose exit code does not tell how it ended.
+    """
+    # Neither success nor failure: killed without an exit code, or stopped on request before it was done.
     if code in (None, STOPPED_EARLY, ENDED_BY_SIGTERM):
         return State(unknown, over=True)
     return State("COMPLETED" if code == 0 else "FAILED", over=True)
 
 
 def say(text: str) -> None:
-    """Print a line, as it is and at once."""
+    """Print a line unchanged, and flush it."""
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()

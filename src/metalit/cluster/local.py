@@ -1,4 +1,4 @@
-"""The same path without SLURM: the job's script in processes of this machine that outlive the terminal."""
+"""A job without SLURM: its script in processes of this machine that outlive the terminal."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ from metalit.errors import UserError, at_least
 from metalit.locks import lock_while_open
 from metalit.runs.preemption import STOPPED_EARLY
 
-PATIENCE = 30.0  # seconds that a run has for saving before it is killed
+PATIENCE = 30.0  # seconds that a run has to save before it is killed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,9 +24,9 @@ class Local(Cluster):
     """This machine.
 
     Args:
-        parallel: how many runs of a sweep run at a time.
+        parallel: number of runs of a sweep that run at the same time.
         setup: lines of shell that come first: a virtual environment, variables.
-        python: command that runs Python; if not given, the Python that submits, by its full path.
+        python: command that runs Python; if not given, the full path of the Python that submits.
     """
 
     task: ClassVar[str] = "$1"
@@ -36,39 +36,47 @@ class Local(Cluster):
     python: str | None = None
 
     def __post_init__(self) -> None:
-        """Check what types do not tell."""
+        """Check the values that types cannot express.
+
+        Raises:
+            SettingError: ``parallel`` is below 1.
+        """
         at_least(1, parallel=self.parallel)
 
     def settle(self, trainer: Any) -> None:
-        """Leave everything as it is: here the trainer starts its processes itself."""
+        """Change nothing: here the trainer starts its processes itself."""
 
     def header(self, name: str, logs: Path, tasks: int | None) -> list[str]:
-        """Return nothing: there is nobody to read it."""
+        """Return no lines: there is no scheduler to read them."""
         return []
 
     def launcher(self) -> str:
-        """Return nothing."""
+        """Return an empty prefix."""
         return ""
 
     def check(self) -> None:
-        """Refuse a system without the processes and locks that this needs.
+        """Refuse a system without POSIX processes and locks.
 
         Raises:
-            ValueError: it is Windows.
+            UserError: the system is Windows.
         """
         if not hasattr(os, "posix_spawn"):
             raise UserError("cluster is Local, which needs Linux or macOS; run the command without submit")
 
     def start(self, folder: Path, tasks: int | None) -> str:
-        """Start a supervisor in a session of its own; its number is the job's id, and that of its process group."""
+        """Start a supervisor in its own session; its process id is the job's id and the id of its process group.
+
+        Raises:
+            BlockingIOError: a process of an earlier job in this folder is still alive.
+        """
         lock = os.open(folder / supervisor.LOCK, os.O_RDWR | os.O_CREAT)
         try:
             lock_while_open(lock)
             (folder / supervisor.CANCELLED).unlink(missing_ok=True)
-            os.set_inheritable(lock, True)  # held for as long as a process of the job lives
+            os.set_inheritable(lock, True)  # locked as long as any process of the job lives
             numbers = ["-"] if tasks is None else [str(number) for number in range(tasks)]
             arguments = [str(folder / SCRIPT), str(lock), str(self.parallel), *numbers]
-            # isolated: the standard library is all it needs, and what it may import
+            # -I, isolated: modules of the working directory cannot shadow the standard library, which is all it needs.
             command = [sys.executable, "-I", str(Path(supervisor.__file__)), *arguments]
             out = str(folder / "logs" / "supervisor.log")
             redirected = [
@@ -76,34 +84,40 @@ class Local(Cluster):
                 (os.POSIX_SPAWN_OPEN, 1, out, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644),
                 (os.POSIX_SPAWN_DUP2, 1, 2),
             ]
+            # setsid: a new session, so that closing the terminal does not end the job, and cancel can signal the whole
+            # group.
             return str(os.posix_spawn(sys.executable, command, os.environ, file_actions=redirected, setsid=True))
         finally:
+            # The lock belongs to the open file, which the supervisor and its children have inherited.
             os.close(lock)
 
     def log(self, folder: Path, job_id: str, task: int | None) -> Path:
-        """Return the file that the supervisor writes."""
+        """Return the file to which the supervisor writes the task's output."""
         return supervisor.log_file(folder, int(job_id), "-" if task is None else str(task))
 
     @staticmethod
     def states(job: Job) -> list[State]:
-        """Return the states from the logs and exit codes, and from whether any process of the job lives."""
+        """Return the states from the logs, the exit codes, and whether any process of the job lives."""
         alive = is_alive(job)
         return [state(task.exit_code(), started=task.log.exists(), alive=alive) for task in job.tasks]
 
     @staticmethod
     def cancel(job: Job) -> None:
-        """Ask all processes to end, and kill them if they do not.
+        """Signal all processes of the job to end, and kill those that do not.
 
         Raises:
-            ValueError: it is one run of a sweep.
+            UserError: the job is one run of a sweep, or runs on another machine.
         """
         group, _, number = job.id.partition("_")
         if number:
             raise UserError(
                 f"{job.tasks[0].folder} is one run of a sweep, which here is cancelled as a whole: cancel {job.folder}"
             )
+        # Before the signal: a task that has just been stopped early would miss it and be started again.
         (job.folder / supervisor.CANCELLED).touch()
         for number_of_signal, seconds in ((signal.SIGTERM, PATIENCE), (signal.SIGKILL, PATIENCE)):
+            # Checked before each signal: once the job has ended, its number may belong to a process group of another
+            # program.
             if is_alive(job):
                 os.killpg(int(group), number_of_signal)
             end = time.monotonic() + seconds
@@ -112,23 +126,26 @@ class Local(Cluster):
 
 
 def state(code: int | None, *, started: bool, alive: bool) -> State:
-    """Return how a task is.
+    """Return the state of a task.
 
     Args:
-        code: exit code of its last start, if that has ended.
-        started: whether it was ever started.
-        alive: whether the job is.
+        code: exit code of its last start, or None if that has not ended.
+        started: whether the task was ever started.
+        alive: whether the job is alive.
     """
+    # Stopped early in a job that lives: the supervisor is about to start it again.
     if alive and code in (None, STOPPED_EARLY):
         return State("RUNNING" if started else "PENDING", over=False)
     return state_from_exit_code(code, "CANCELLED")
 
 
 def is_alive(job: Job) -> bool:
-    """Whether any process of the job lives: they hold a lock, whereas a number may be another process's by now.
+    """Whether any process of the job is alive.
+
+    The processes hold a lock; a process id would not do, since the system may have given it to another process.
 
     Raises:
-        ValueError: it is on another machine.
+        UserError: the job is on another machine.
     """
     host = job.about["host"]
     if host != socket.gethostname():

@@ -1,4 +1,4 @@
-"""SLURM, by its own documented form: a script for ``sbatch`` in which ``srun`` starts one process per device."""
+"""SLURM in its documented form: a script for ``sbatch`` in which ``srun`` starts one process per device."""
 
 import re
 import shlex
@@ -12,7 +12,8 @@ from typing import Any, ClassVar
 from metalit.cluster.base import SCRIPT, Cluster, Job, State, state_from_exit_code
 from metalit.errors import SettingError, UserError, at_least
 
-START = 120  # seconds: SLURM may send the signal a minute early, and a run may take another to start
+START = 120  # seconds: SLURM may send the signal one minute early, and a run may take another to start
+# Final states. A job in any other state, such as REQUEUED or SUSPENDED, may run again.
 OVER = {
     "BOOT_FAIL",
     "CANCELLED",
@@ -29,25 +30,26 @@ OVER = {
 
 @dataclass(frozen=True, kw_only=True)
 class Slurm(Cluster):
-    """A SLURM cluster. What is not given is left to the cluster's own defaults.
+    """A SLURM cluster. Settings that are not given are left to the cluster's defaults.
 
     Args:
         partition: queue to submit to.
-        account: whom the time is charged to.
+        account: account to charge.
         qos: quality of service.
-        nodes: machines; also the trainer's ``num_nodes``.
-        devices: processes on each machine; also the trainer's ``devices``.
+        nodes: number of machines; also sets the trainer's ``num_nodes``.
+        devices: number of processes on each machine; also sets the trainer's ``devices``.
         gpus: whether each process has a GPU of its own.
-        cpus_per_task: cores of each process; its loader workers need some too.
-        memory: memory of each machine, such as ``32G``.
-        time: longest time of one start, such as ``"12:00:00"``, in quotes; a run that needs longer goes on by itself.
+        cpus_per_task: cores per process, loader workers included.
+        memory: memory per machine, such as ``32G``.
+        time: time limit of one start, in quotes, such as ``"12:00:00"``; a longer run is queued again and resumes,
+            unless ``requeue`` is false.
         constraint: features that the machines must have.
-        grace: seconds before the end of ``time`` at which the run is told to save and stop; ``time`` must leave two
-            minutes more.
-        requeue: whether a job that was stopped, by the time limit or by a more urgent one, is queued again.
-        max_parallel: how many runs of a sweep may run at a time.
+        grace: seconds before the end of ``time`` at which the run receives the signal to save and stop; ``time`` must
+            be at least two minutes longer.
+        requeue: whether a job is queued again after it was stopped by the time limit or by a more urgent job.
+        max_parallel: number of runs of a sweep that may run at the same time.
         setup: lines of shell that come first: modules, a virtual environment, variables.
-        python: command that runs Python there; if not given, the Python that submits, by its full path.
+        python: command that runs Python on the cluster; if not given, the full path of the Python that submits.
         extra: further options of sbatch, such as ``--exclusive``.
     """
 
@@ -71,9 +73,14 @@ class Slurm(Cluster):
     extra: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        """Check what types do not tell."""
+        """Check the values that types cannot express.
+
+        Raises:
+            SettingError: a number is too small, or ``time`` is not a time limit that leaves room for ``grace``.
+        """
         at_least(1, nodes=self.nodes, devices=self.devices, cpus_per_task=self.cpus_per_task)
         at_least(1, grace=self.grace, max_parallel=self.max_parallel)
+        # YAML reads an unquoted 12:00:00 as 43200, a number in base 60, which sbatch would take for minutes.
         if isinstance(self.time, int):
             raise SettingError(
                 "time", self.time, "a time in quotes, such as '12:00:00', else YAML makes a number of it"
@@ -88,7 +95,12 @@ class Slurm(Cluster):
             )
 
     def settle(self, trainer: Any) -> None:
-        """Set devices and nodes, which SLURM and the trainer must agree on."""
+        """Set devices and nodes, on which SLURM and the trainer must agree.
+
+        Raises:
+            SettingError: the trainer's devices, nodes or accelerator contradict the cluster's.
+        """
+        # A value that leaves the number open is replaced; any other is the user's, and must agree with the cluster's.
         for name, value, default in (
             ("devices", self.devices, ("auto", -1, "-1")),
             ("num_nodes", self.nodes, (1,)),
@@ -103,7 +115,7 @@ class Slurm(Cluster):
                 )
             trainer[name] = value
         if self.gpus and trainer.accelerator == "auto":
-            trainer.accelerator = "gpu"  # so that a node without its GPUs is an error, not a slow run
+            trainer.accelerator = "gpu"  # else a node without its GPUs would run slowly instead of failing
         elif trainer.accelerator in ("gpu", "cuda") and not self.gpus:
             raise SettingError(
                 "trainer.accelerator",
@@ -112,25 +124,25 @@ class Slurm(Cluster):
             )
 
     def header(self, name: str, logs: Path, tasks: int | None) -> list[str]:
-        """Return the lines for sbatch."""
+        """Return the ``#SBATCH`` lines and the variables that ``srun`` and the run read."""
         log = str(logs / ("%j.log" if tasks is None else "%A_%a.log"))
         limit = "" if self.max_parallel is None else f"%{self.max_parallel}"
         options = {
-            "job-name": f"{name}.metalit",  # Lightning takes jobs named bash or interactive for none at all
-            "output": str(logs).replace("%", "%%") + log.removeprefix(str(logs)),
-            "open-mode": "append",  # one log, however often the job is started
+            "job-name": f"{name}.metalit",  # Lightning ignores SLURM in jobs named bash or interactive
+            "output": str(logs).replace("%", "%%") + log.removeprefix(str(logs)),  # "%" starts a pattern
+            "open-mode": "append",  # one log, even if the job is started again
             "array": None if tasks is None else f"0-{tasks - 1}{limit}",
             "partition": self.partition,
             "account": self.account,
             "qos": self.qos,
             "nodes": self.nodes,
-            "ntasks-per-node": self.devices,
+            "ntasks-per-node": self.devices,  # Lightning refuses to start if the trainer's devices differ
             "gpus-per-node": self.devices if self.gpus else None,
             "cpus-per-task": self.cpus_per_task,
             "mem": self.memory,
             "time": self.time,
             "constraint": self.constraint,
-            "signal": f"USR1@{self.grace}",  # to the processes of srun, not to the script
+            "signal": f"USR1@{self.grace}",  # without "B:" it reaches the processes of srun, not the script
         }
         given = [f"--{key}={shlex.quote(str(value))}" for key, value in options.items() if value is not None]
         given += ["--requeue" if self.requeue else "--no-requeue", *self.extra]
@@ -143,11 +155,17 @@ class Slurm(Cluster):
         ]
 
     def launcher(self) -> str:
-        """Return the call of srun; what it starts ignores the signal before the time limit until Python listens."""
+        """Return the call of ``srun``."""
+        # SLURM may send the signal while the run starts. Python would die of it before the run has installed its
+        # handler, so bash ignores it, and exec passes that on.
         return """srun bash -c 'trap "" USR1; exec "$0" "$@"' """
 
     def check(self) -> None:
-        """Look for sbatch."""
+        """Refuse a machine without ``sbatch``.
+
+        Raises:
+            UserError: there is no ``sbatch``.
+        """
         if shutil.which("sbatch") is None:
             raise UserError(
                 "there is no sbatch on this machine: submit from a login node of the SLURM cluster, look at the script "
@@ -155,21 +173,25 @@ class Slurm(Cluster):
             )
 
     def start(self, folder: Path, tasks: int | None) -> str:
-        """Call sbatch."""
+        """Submit the script with ``sbatch``, and return the job's id.
+
+        Raises:
+            UserError: ``sbatch`` refuses the job.
+        """
         done = subprocess.run(
             ["sbatch", "--parsable", str(folder / SCRIPT)], capture_output=True, text=True, check=False
         )
         if done.returncode:
             raise UserError(f"sbatch refuses the job: {done.stderr.strip()}")
-        return done.stdout.strip().partition(";")[0]  # with the name of the cluster behind it, if there are several
+        return done.stdout.strip().partition(";")[0]  # "ID;CLUSTER" where there are several clusters
 
     def log(self, folder: Path, job_id: str, task: int | None) -> Path:
-        """Return the file that ``header`` asks for."""
+        """Return the file to which ``header`` directs the output."""
         return folder / "logs" / (f"{job_id}.log" if task is None else f"{job_id}_{task}.log")
 
     @staticmethod
     def states(job: Job) -> list[State]:
-        """Ask squeue; for what it has forgotten the accounting, if there is one; else what the script has left."""
+        """Return the states from ``squeue``, else from the accounting, else from the script's exit codes."""
         words = ask_squeue(job.id)
         if any(task.id not in words for task in job.tasks):
             words = {**ask_sacct(job.id), **words}
@@ -182,21 +204,25 @@ class Slurm(Cluster):
 
     @staticmethod
     def cancel(job: Job) -> None:
-        """Call scancel."""
+        """End the job with ``scancel``.
+
+        Raises:
+            UserError: ``scancel`` fails.
+        """
         done = subprocess.run(["scancel", job.id], capture_output=True, text=True, check=False)
         if done.returncode:
             raise UserError(f"scancel {job.id}: {done.stderr.strip()}")
 
 
 def seconds(time: str) -> int | None:
-    """Return a time limit of sbatch in seconds; None for no limit.
+    """Return a time limit of ``sbatch`` in seconds; None for no limit.
 
     Args:
         time: ``minutes``, ``minutes:seconds``, ``hours:minutes:seconds``, ``days-hours``, ``days-hours:minutes`` or
             ``days-hours:minutes:seconds``, or ``UNLIMITED``.
 
     Raises:
-        ValueError: it is none of these.
+        SettingError: it has none of these forms.
     """
     if time.upper() in ("UNLIMITED", "INFINITE"):
         return None
@@ -209,6 +235,7 @@ def seconds(time: str) -> int | None:
         )
     days, *given = match.groups()
     numbers = [int(number) for number in given if number is not None]
+    # With days or with three numbers the first one is hours; otherwise it is minutes.
     if days is not None or len(numbers) == 3:
         hours, minutes, rest = (*numbers, 0, 0)[:3]
     else:
@@ -217,28 +244,31 @@ def seconds(time: str) -> int | None:
 
 
 def ask_squeue(job_id: str) -> dict[str, str]:
-    """Return the states of a job's tasks by their ids, as far as the controller remembers them.
+    """Return the states of a job's tasks by id, as long as the controller remembers them.
 
     Raises:
-        ValueError: the controller does not answer.
+        UserError: there is no ``squeue``, or the controller does not answer.
     """
     if shutil.which("squeue") is None:
         raise UserError(f"job {job_id} is in SLURM, but there is no squeue on this machine: ask from a login node")
+    # One line per task, and ended tasks too, for the few minutes that the controller remembers them.
     command = ["squeue", "--noheader", "--array", "--states=all", f"--jobs={job_id}", "--format=%i %T"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
+    # An invalid id is a job that the controller has forgotten, which is no error.
     if done.returncode and "Invalid job id" not in done.stderr:
         raise UserError(f"SLURM does not say how job {job_id} is: {done.stderr.strip()}")
     return dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
 
 
 def ask_sacct(job_id: str) -> dict[str, str]:
-    """Return the states of a job's tasks from the accounting; nothing where there is none."""
+    """Return the states of a job's tasks from the accounting; empty where there is none."""
     if shutil.which("sacct") is None:
         return {}
     command = [
         "sacct",
         "--noheader",
         "--parsable2",
+        # Jobs only: each step of a job, such as the one of srun, has a line of its own otherwise.
         "--allocations",
         f"--jobs={job_id}",
         "--format=JobID,State",

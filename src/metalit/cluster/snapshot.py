@@ -1,4 +1,4 @@
-"""A copy of the code, so that what is edited while a job waits does not change the job."""
+"""A copy of the code, so that edits made while a job waits in the queue do not change the job."""
 
 import os
 import shutil
@@ -13,20 +13,20 @@ from metalit.cluster.base import RECORD
 from metalit.errors import UserError
 from metalit.runs.versions import CHANGED
 
-LARGEST = 50 * 2**20  # bytes in all: code is small, and each job has its own copy
-RUNS = "runs"  # where run folders are, unless told otherwise
-PACKAGE = Path("src") / "metalit"  # where the copy of metalit's own code is, in the snapshot
+LARGEST = 50 * 2**20  # bytes in total: code is small, and each job has its own copy
+RUNS = "runs"  # default parent of run folders
+PACKAGE = Path("src") / "metalit"  # place of metalit's own source in the copy
 
 
 class Code(NamedTuple):
     """The code that a run needs.
 
     Attributes:
-        root: the folder that is copied: the git repository around the working directory, or the latter itself.
-        files: what is copied, relative to ``root``.
-        package: metalit's own source, if it is edited elsewhere; None if it is in ``files``, or installed.
-        commit: what is checked out; None without git.
-        changed: whether there were changes not committed; None without git.
+        root: the folder that is copied: the git repository of the working directory, or the working directory itself.
+        files: the files to copy, relative to ``root``.
+        package: metalit's own source, if it is a checkout elsewhere; None if it is in ``files`` or installed.
+        commit: the commit that is checked out; None without git.
+        changed: whether there are uncommitted changes; None without git.
     """
 
     root: Path
@@ -39,44 +39,48 @@ class Code(NamedTuple):
         """Copy the files into a new folder."""
         for file in self.files:
             copy_file(self.root / file, folder / file)
+        # A checkout of metalit elsewhere may be edited as well while the job waits.
         for file in source_files(self.package):
             assert self.package is not None
             copy_file(file, folder / PACKAGE / file.relative_to(self.package))
 
     def program(self) -> Path | None:
-        """Return the copy of the program that this process runs, or None if that is not among the files."""
+        """Return the path of the running program in the copy, or None if the program is not copied."""
         script = Path(sys.argv[0]).resolve()
         is_copied = script.is_relative_to(self.root) and script.relative_to(self.root) in self.files
         return script.relative_to(self.root) if is_copied else None
 
     def version(self) -> str | None:
-        """Return the commit, marked ``-dirty`` if there were changes; None without git."""
+        """Return the commit, marked ``-dirty`` if there are uncommitted changes; None without git."""
         return self.commit and self.commit + (CHANGED if self.changed else "")
 
     def import_paths(self) -> list[Path]:
-        """Return where modules are in a copy: as seen from the working directory, at the top, and in ``src``."""
+        """Return the import paths in the copy: the working directory and its ``src``, then the top and its ``src``."""
         here = Path.cwd().resolve().relative_to(self.root)
         return list(dict.fromkeys([here, here / "src", Path(), Path("src")]))
 
 
 def find_code(here: Path, run_dir: Path) -> Code:
-    """Return the code that a run started in ``here`` needs.
+    """Return the code needed by a run that is started in ``here``.
 
     Args:
         here: the working directory.
-        run_dir: where it is to run. Run folders are left out: what runs have left is not code.
+        run_dir: the run folder. Run folders are left out of the copy: the output of runs is not code.
 
     Raises:
-        ValueError: it is far more than code.
+        UserError: the files are too large to be code.
     """
     here, run_dir = here.resolve(), run_dir.resolve()
     top = git(here, "rev-parse", "--show-toplevel")
     root = here if top is None else Path(top)
     names = [Path(name) for name in (python_files(here) if top is None else git_files(root))]
+    # The default place of run folders, the folder of this run, and every folder with the record of a job.
     of_runs = {here / RUNS, root / RUNS, run_dir, *(root / folder for folder in job_folders(root, names))}
+    # The root and its parents do not count as run folders: else --run_dir . would leave out everything.
     files = [name for name in names if not of_runs.intersection((root / name).parents) - {root, *root.parents}]
     package = Path(metalit.__file__).resolve().parent
     is_copied = package.is_relative_to(root) and (package / "__init__.py").relative_to(root) in files
+    # An installed package is not copied: the job imports it from its environment.
     is_installed = {"site-packages", "dist-packages"} & set(package.parts)
     code = Code(
         root=root,
@@ -90,16 +94,16 @@ def find_code(here: Path, run_dir: Path) -> Code:
 
 
 def job_folders(root: Path, names: Iterable[Path]) -> set[Path]:
-    """Return the folders of jobs among those of the files ``names``."""
+    """Return the folders of jobs that contain some of the files ``names``."""
     folders = {folder for name in names for folder in name.parents}
     return {folder for folder in folders if (root / folder / RECORD).exists()}
 
 
 def check_size(code: Code) -> None:
-    """Refuse a snapshot that would hold data.
+    """Refuse a copy that would contain data.
 
     Raises:
-        ValueError: with the largest files.
+        UserError: with the largest files.
     """
     sizes = {file: (code.root / file).stat().st_size for file in code.files}
     total = sum(sizes.values())
@@ -115,7 +119,7 @@ def check_size(code: Code) -> None:
 
 
 def git(folder: Path, *command: str) -> str | None:
-    """Return what git says, or None if it fails: no git, no repository, nothing committed."""
+    """Return the output of a git command, or None if it fails: no git, no repository, no commit."""
     if shutil.which("git") is None:
         return None
     done = subprocess.run(["git", "-C", str(folder), *command], capture_output=True, text=True, check=False)
@@ -123,27 +127,29 @@ def git(folder: Path, *command: str) -> str | None:
 
 
 def git_files(root: Path) -> Iterator[str]:
-    """Yield the files of a repository, those of submodules and those not added yet too, but none that are ignored."""
+    """Yield the files of a repository, including submodules and untracked files, without ignored ones."""
     for which in (("--recurse-submodules",), ("--others", "--exclude-standard")):
+        # With -z names are not quoted, and a NUL ends each.
         listed = git(root, "ls-files", "-z", *which) or ""
+        # A file that was deleted without git is still listed.
         yield from (name for name in listed.split("\0") if name and (root / name).is_file())
 
 
 def python_files(root: Path) -> Iterator[str]:
-    """Yield the Python files below a folder that is no repository; not those of environments and hidden folders."""
+    """Yield the Python files below a folder that is no repository, without hidden folders and virtual environments."""
     for folder, inner, names in os.walk(root):
         inner[:] = [name for name in inner if name[0] != "." and not (Path(folder) / name / "pyvenv.cfg").exists()]
         yield from (str((Path(folder) / name).relative_to(root)) for name in names if name.endswith(".py"))
 
 
 def source_files(package: Path | None) -> Iterable[Path]:
-    """Return the files of a package, without what Python has made of them."""
+    """Return the files of a package, without compiled bytecode."""
     if package is None:
         return []
     return [path for path in sorted(package.rglob("*")) if path.is_file() and "__pycache__" not in path.parts]
 
 
 def copy_file(source: Path, target: Path) -> None:
-    """Copy a file, of a link what it leads to."""
+    """Copy a file; for a link, copy the file it points to."""
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy2(source, target)

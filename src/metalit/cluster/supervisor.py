@@ -1,6 +1,6 @@
-"""Runs the tasks of a local job, some at a time, each again and again as long as it was stopped early.
+"""Runs the tasks of a local job, a few at a time, and starts each again as long as it was stopped early.
 
-A program of its own that uses nothing but the standard library: ``supervisor.py SCRIPT LOCK PARALLEL TASK...``.
+A program of its own that imports the standard library alone: ``supervisor.py SCRIPT LOCK PARALLEL TASK...``.
 """
 
 import os
@@ -12,24 +12,25 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 LOCK = "job.alive"
-CANCELLED = "job.cancelled"  # a file, which whoever cancels makes first: a signal may come after the task's end
-STOPPED_EARLY = 75  # as in metalit.runs.preemption, which cannot be imported here
+CANCELLED = "job.cancelled"  # a file, created before the signal is sent: the signal may arrive after a task has ended
+STOPPED_EARLY = 75  # as in metalit.runs.preemption, which is not imported: see the module's docstring
 
 
 def log_file(folder: Path, job_id: int, task: str) -> Path:
-    """Return the log of a task; of the only one if it is ``-``."""
+    """Return the log of a task; ``-`` is the only task of a job."""
     return folder / "logs" / (f"{job_id}.log" if task == "-" else f"{job_id}_{task}.log")
 
 
 def run(script: Path, lock: int, task: str) -> None:
-    """Run one task to its end.
+    """Run one task until it ends for good.
 
     Args:
-        script: what to run.
-        lock: file that is locked as long as a process has it open; this one's children have it too.
-        task: its argument.
+        script: the job's script.
+        lock: descriptor of a file that stays locked as long as any process has it open; the children inherit it.
+        task: the script's argument: the number of the task, or ``-``.
     """
     code = STOPPED_EARLY
+    # The exit code asks for another start, as SLURM's requeueing gives it. After a cancellation no start may follow.
     while code == STOPPED_EARLY and not (script.parent / CANCELLED).exists():
         with log_file(script.parent, os.getpid(), task).open("ab") as log:
             code = subprocess.run(
@@ -43,11 +44,19 @@ def run(script: Path, lock: int, task: str) -> None:
 
 
 def main(script: str, lock: str, parallel: str, tasks: Sequence[str]) -> None:
-    """Run all tasks."""
+    """Run all tasks.
+
+    Args:
+        script: path of the job's script.
+        lock: descriptor of the locked file.
+        parallel: number of tasks that run at the same time.
+        tasks: the script's argument for each task.
+    """
     cancelled = Path(script).parent / CANCELLED
-    signal.signal(signal.SIGTERM, lambda *_: cancelled.touch())  # the tasks, which are told too, may save
+    signal.signal(signal.SIGTERM, lambda *_: cancelled.touch())  # do not exit: the tasks receive it too, and save
     with ThreadPoolExecutor(int(parallel)) as pool:
         futures = [pool.submit(run, Path(script), int(lock), task) for task in tasks]
+    # Raise what a thread has raised; otherwise it would be lost.
     for future in futures:
         future.result()
 

@@ -1,7 +1,7 @@
 """The commands that are not Lightning's: submit, status, logs, cancel and collect.
 
-The rule of this room: a command reads its options with ``cli`` and acts by ``cluster`` or ``evaluation``; neither of
-them knows it.
+The rule of this room: a command reads its options with ``cli`` and acts through ``cluster`` or ``evaluation``, neither
+of which imports it.
 """
 
 from collections.abc import Callable, Mapping, Sequence

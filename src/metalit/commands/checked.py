@@ -1,4 +1,4 @@
-"""The options of the runs of a job, checked before anything is submitted."""
+"""The options of a job's runs, checked before anything is submitted."""
 
 import logging
 from collections.abc import Sequence
@@ -14,13 +14,13 @@ LAST = Path("checkpoints") / "last.ckpt"
 
 
 class Run(NamedTuple):
-    """A run that may be submitted.
+    """A run that has been checked and can be submitted.
 
     Attributes:
-        name: of the point of a sweep; empty without one.
+        name: name of the sweep's point; empty without a sweep.
         folder: the run folder, absolute.
         config: all settings, as YAML.
-        checkpoint: where it starts from, as the user names it.
+        checkpoint: the checkpoint to start from, as the user gave it.
     """
 
     name: str
@@ -30,34 +30,44 @@ class Run(NamedTuple):
 
 
 class CheckedOptions(MetalitCLI):
-    """The options of a run, checked to the last: model, data and callbacks are made, and nothing runs."""
+    """The options of a run, checked by building model, data and callbacks without running anything.
+
+    Args:
+        args: an ordinary command.
+        cluster: the cluster to submit to.
+    """
 
     def __init__(self, args: Sequence[str], cluster: Cluster) -> None:
         self.cluster = cluster
-        logging.disable(logging.INFO)  # what there is to say of the run is for the run to say
+        logging.disable(logging.INFO)  # Lightning's messages about the run belong in the run's log
         try:
             super().__init__(args)
         finally:
             logging.disable(logging.NOTSET)
 
     def before_instantiate_classes(self) -> None:
-        """Note what the user names, before it is resolved; and let the cluster set what it decides."""
+        """Keep the user's checkpoint and folder before they are resolved; let the cluster set what it decides."""
         config = self.config[self.subcommand]
+        # The script names last and best as they are: which file they mean is known only when the job starts.
         self.checkpoint, self.folder = config.ckpt_path, config.run_dir or config.trainer.default_root_dir
         super().before_instantiate_classes()
         self.cluster.settle(config.trainer)
 
     def instantiate_classes(self) -> None:
-        """Make all but the trainer, which needs the job's devices, and loggers, which may need the network."""
+        """Build everything but the trainer, which needs the job's devices, and loggers, which may need the network."""
         config = self.config.clone()
         config[self.subcommand].trainer.logger = False
         self.parser.instantiate(config)
 
     def run_command(self, command: str) -> None:
-        """Leave that to the job."""
+        """Do nothing: the job runs the command."""
 
     def run(self, name: str) -> Run:
-        """Return the run that the options describe."""
+        """Return the run that the options describe.
+
+        Args:
+            name: name of the sweep's point; empty without a sweep.
+        """
         config = self.config[self.subcommand].clone()
         folder = Path(config.run_dir).absolute()
         for key in OF_ONE_RUN:
@@ -69,13 +79,13 @@ class CheckedOptions(MetalitCLI):
 def check_runs(
     command: Sequence[str], cluster: Cluster, points: Sequence[Point] | None, sweep_folder: Path
 ) -> tuple[Path, list[Run]]:
-    """Return the job's folder, and its runs: one, or one for each point of a sweep, in folders within the job's.
+    """Return the job's folder and its runs: one, or one for each point of a sweep, in folders inside the job's.
 
     Args:
         command: an ordinary command.
-        cluster: where it is to run.
-        points: of the sweep, or None without one.
-        sweep_folder: the folder of the sweep if the command names none.
+        cluster: the cluster to submit to.
+        points: points of the sweep, or None without one.
+        sweep_folder: folder of the sweep if the command names none.
 
     Raises:
         SystemExit: with code 2 after a mistake in the options.
@@ -83,19 +93,23 @@ def check_runs(
     if points is None:
         run = CheckedOptions(command, cluster).run("")
         return run.folder, [run]
+    # Only a full parse shows whether the command, or a config file that it names, sets the folder.
     folder = Path(CheckedOptions(command_of(command, points[0]), cluster).folder or sweep_folder).absolute()
     runs = []
     for point in points:
+        # Given last, so that it overrides the command's own --run_dir, which names the folder of the sweep.
         own = ["--run_dir", str(folder / point.name)]
         runs.append(CheckedOptions([*command_of(command, point), *own], cluster).run(point.name))
     return folder, runs
 
 
 def check_start(run: Run) -> None:
-    """Refuse a training from elsewhere in the folder of another: once started again it would go on with the other.
+    """Refuse to start a new training in the folder of an old one.
+
+    The job's script resumes from ``last`` whenever it starts, so it would resume the old training.
 
     Raises:
-        ValueError: with what can be done.
+        UserError: with the ways out.
     """
     last = run.folder / LAST
     if not last.exists() or run.checkpoint == "last" or (run.checkpoint and Path(run.checkpoint).absolute() == last):

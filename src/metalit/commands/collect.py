@@ -1,4 +1,4 @@
-"""``collect``: the results of a sweep's runs as one table, and over seeds as another."""
+"""``collect``: the results of a sweep's runs in one table, and over seeds in another."""
 
 import csv
 import math
@@ -21,7 +21,7 @@ from metalit.metrics import Summary, primary_metric
 
 RUNS_FILE = "sweep.csv"
 SETTINGS_FILE = "sweep-over-seeds.csv"
-SEEDS = ("seed_everything", "seed", "data.seed")  # as the names of points have them
+SEEDS = ("seed_everything", "seed", "data.seed")  # all the names that sweeps.short_name may give them
 NOTHING = Summary(math.nan, math.nan, math.nan)
 
 
@@ -30,9 +30,9 @@ class Run(NamedTuple):
 
     Attributes:
         folder: the run folder.
-        overrides: the options in which it differs from others, from its name.
-        state: ``finished``, or what is missing.
-        results: what its ``results.json`` holds, if it is there.
+        overrides: the options in which the run differs from the others, read from the folder's name.
+        state: ``finished``, or how far the run has come.
+        results: content of its ``results.json``, if there is one.
     """
 
     folder: Path
@@ -42,7 +42,7 @@ class Run(NamedTuple):
 
     @property
     def setting(self) -> dict[str, str]:
-        """All overrides but the seeds."""
+        """All overrides except the seeds."""
         return {key: value for key, value in self.overrides.items() if key not in SEEDS}
 
     @property
@@ -52,15 +52,15 @@ class Run(NamedTuple):
 
 
 class OverSeeds(NamedTuple):
-    """What the finished runs of one setting say together.
+    """Summary of the finished runs of one setting.
 
     Attributes:
         setting: the overrides without seeds.
-        runs: how many there are.
-        finished: how many have a result.
-        mean: over the runs, of their means over episodes, with the interval over seeds.
-        difference: to the first setting, run by run of the same seed; None for the first, or if there is none.
-        over: what the difference's interval is over: ``n seeds``, or ``n episodes`` of a single run; or why there is
+        runs: number of runs.
+        finished: number of runs with a result.
+        mean: mean over runs of their means over episodes, with the interval over seeds.
+        difference: difference to the first setting, paired by seed; None for the first setting, or without pairs.
+        over: what the difference's interval is over: ``n seeds``, or ``n episodes`` of a single pair; or why there is
             no difference.
     """
 
@@ -73,7 +73,7 @@ class OverSeeds(NamedTuple):
 
 
 def collect_command(args: Sequence[str]) -> None:
-    """Run the command ``collect``.
+    """Run the command ``collect``: print the tables, and write them into the sweep's folder.
 
     Raises:
         FileNotFoundError: there is no such folder, or no run in it.
@@ -101,10 +101,10 @@ def collect_command(args: Sequence[str]) -> None:
 
 
 def collect(folder: Path) -> list[Run]:
-    """Return all runs of a sweep, those without results too.
+    """Return all runs of a sweep, including those without results.
 
     Args:
-        folder: of the sweep: with a record of what was submitted, or simply with run folders in it.
+        folder: folder of the sweep, with the record of a job, or any folder with run folders in it.
 
     Raises:
         FileNotFoundError: there is no such folder, or no run in it.
@@ -118,23 +118,29 @@ def collect(folder: Path) -> list[Run]:
 
 
 def run_folders(folder: Path) -> list[Path]:
-    """Return the folders of a sweep's runs: those that were submitted, in order, then others that have results."""
+    """Return the run folders of a sweep: those submitted, in order, then others that have a config or results."""
     submitted: list[Path] = []
     with suppress(FileNotFoundError):  # runs may have been started by hand
-        # by name, for the sweep may have been moved
+        # by name: the record's paths are wrong if the sweep was moved
         submitted = [folder / task.name for task in read_job(folder).tasks if task.name]
     there = [path.parent for name in ("config.yaml", "results.json") for path in folder.glob(f"*/{name}")]
     return list(dict.fromkeys([*submitted, *sorted(there, key=natural_order)]))
 
 
 def natural_order(path: Path) -> list[tuple[int, str]]:
-    """Order names by the numbers in them: 2 before 10."""
+    """Return a sort key that orders names by the numbers in them: 2 before 10."""
     parts = re.findall(r"\d+|\D+", path.name)
+    # Pairs of one shape, since numbers and text cannot be compared.
     return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
 
 
 def read_run(folder: Path) -> Run:
-    """Return what there is of a run."""
+    """Return a run as its folder shows it.
+
+    Args:
+        folder: the run folder; a name of the form ``option=value,option=value`` gives the overrides.
+    """
+    # sweeps.point_names has named the folder; any other name stands in a column "run".
     pairs = [part.partition("=") for part in folder.name.split(",")]
     overrides = (
         {key: value for key, sign, value in pairs} if all(sign for _, sign, _ in pairs) else {"run": folder.name}
@@ -149,24 +155,27 @@ def read_run(folder: Path) -> Run:
 
 
 def state(folder: Path) -> str:
-    """Say how far a run without results has come."""
+    """Return how far a run without results has come."""
     exit_code = folder / EXIT_CODE
     code = exit_code.read_text(encoding="utf-8").strip() if exit_code.exists() else ""
     if code not in ("", "0"):
         return f"ended with exit code {code}"
+    # Without job.exit the job's script has not ended, was killed, or was not used: which one does not show here.
     if (folder / "checkpoints" / "last.ckpt").exists():
         return "trained, not tested" if code else "training or stopped"
     return "no checkpoint yet" if folder.exists() else "not started"
 
 
 def over_seeds(runs: Sequence[Run], metric: str) -> list[OverSeeds]:
-    """Put the runs of equal setting together.
+    """Summarise the runs of each setting over seeds.
 
     Args:
-        runs: of a sweep.
-        metric: such as ``accuracy``.
+        runs: runs of a sweep.
+        metric: metric to summarise, such as ``accuracy``.
     """
+    # Results of one split only, that of the first run: a validated run must not be averaged with tested ones.
     split = next((run.results["split"] for run in runs if run.results is not None), None)
+    # In order of appearance: the others are compared with the first.
     settings = list({tuple(run.setting.items()): run.setting for run in runs}.values())
     groups = [[run for run in runs if run.setting == setting] for setting in settings]
     rows = []
@@ -178,7 +187,7 @@ def over_seeds(runs: Sequence[Run], metric: str) -> list[OverSeeds]:
 
 
 def mean_of(run: Run, metric: str, split: str | None) -> float | None:
-    """Return a run's mean over the episodes of a split, if it has one."""
+    """Return a run's mean over the episodes of a split, or None if it has none."""
     if run.results is None or run.results["split"] != split:
         return None
     mean: float | None = run.results["metrics"].get(metric, {}).get("mean")
@@ -186,14 +195,22 @@ def mean_of(run: Run, metric: str, split: str | None) -> float | None:
 
 
 def compare(group: Sequence[Run], first: Sequence[Run], metric: str) -> tuple[Summary | None, str]:
-    """Return the difference of a setting to the first, over pairs of one seed, and what its interval is over."""
+    """Return the difference of a setting to the first, over pairs of equal seeds, and what its interval is over.
+
+    Args:
+        group: runs of the setting.
+        first: runs of the first setting.
+        metric: metric to compare.
+    """
     pairs = [(a, b) for a in group for b in first if a.seeds == b.seeds and a.results and b.results]
     if not pairs:
         return None, "no runs of the same seed"
     try:
+        # Episode by episode: most of the spread between episodes is common to both runs and cancels.
         differences = [paired_difference(a.folder, b.folder, metric) for a, b in pairs]
     except (ValueError, FileNotFoundError):
         return None, "other episodes"
+    # A single pair shows no spread over seeds, so its interval is over episodes.
     if len(pairs) > 1:
         return over_runs([difference.mean for difference in differences]), f"{len(pairs)} seeds"
     assert pairs[0][0].results is not None
@@ -201,10 +218,11 @@ def compare(group: Sequence[Run], first: Sequence[Run], metric: str) -> tuple[Su
 
 
 def over_runs(values: Sequence[float]) -> Summary:
-    """Summarise one value per run: with few of them the interval is Student's, not the normal one.
+    """Summarise one value per run, with Student's interval.
 
     Returns:
-        The mean, t s/√n with the quantile t of n-1 degrees of freedom, and s; nan where there are too few runs.
+        The mean, the half width t s/√n of the 95 % interval, with the quantile t of n-1 degrees of freedom, and s; nan
+        where there are too few runs.
     """
     n = len(values)
     if n == 0:
@@ -215,11 +233,13 @@ def over_runs(values: Sequence[float]) -> Summary:
     from scipy.special import stdtrit  # not at the top: no other command needs it
 
     std = statistics.stdev(values)
+    # The normal quantile 1.96 is too small for few runs: with 3 of them its interval would cover the mean in only 81 %
+    # of all cases. Student's is 4.30 there.
     return Summary(mean, float(stdtrit(n - 1, 0.975)) * std / math.sqrt(n), std)
 
 
 def runs_table(runs: Sequence[Run], metric: str | None) -> Table:
-    """Lay out a row for each run."""
+    """Return a table with one row per run."""
     names = columns(run.overrides for run in runs)
     table = Table(title="Runs: mean over episodes ± 95 % interval over episodes")
     for name in names:
@@ -239,7 +259,7 @@ def runs_table(runs: Sequence[Run], metric: str | None) -> Table:
 
 
 def settings_table(settings: Sequence[OverSeeds], metric: str) -> Table:
-    """Lay out a row for each setting."""
+    """Return a table with one row per setting."""
     names = columns(row.setting for row in settings)
     table = Table(title=f"{metric}: mean over runs ± 95 % interval of that mean over seeds (Student's t)")
     for name in names:
@@ -257,24 +277,24 @@ def settings_table(settings: Sequence[OverSeeds], metric: str) -> Table:
 
 
 def columns(rows: Iterable[Mapping[str, str]]) -> list[str]:
-    """Return all keys, in order."""
+    """Return all keys of the rows, in order of appearance."""
     return list(dict.fromkeys(key for row in rows for key in row))
 
 
 def with_interval(mean: float | None, ci95: float | None, sign: str = "") -> str:
-    """Return ``mean ± interval``; a dash for what cannot be said."""
+    """Return ``mean ± interval``, or a dash if there is no mean."""
     return "–" if mean is None or math.isnan(mean) else f"{number(mean, sign)} ± {number(ci95)}"
 
 
 def number(value: float | None, sign: str = "") -> str:
-    """Return a number with four decimals, unless they would be zeros."""
+    """Return a number with four decimals, or in scientific notation if those would be zeros; a dash for nan."""
     if value is None or math.isnan(value):
         return "–"
     return f"{value:{sign}.4f}" if value == 0 or abs(value) >= 0.0005 else f"{value:{sign}.1e}"
 
 
 def write_runs(folder: Path, runs: Sequence[Run]) -> Path:
-    """Write a line for each run with all its metrics, and return the file."""
+    """Write one line per run with all its metrics, and return the file."""
     names = columns(run.overrides for run in runs)
     metrics = columns(run.results["metrics"] for run in runs if run.results is not None)
     header = [*names, "state", "split", "episodes", *(n for name in metrics for n in (name, f"{name}_ci95"))]
@@ -289,7 +309,7 @@ def write_runs(folder: Path, runs: Sequence[Run]) -> Path:
 
 
 def write_settings(folder: Path, settings: Sequence[OverSeeds], metric: str) -> Path:
-    """Write a line for each setting, and return the file."""
+    """Write one line per setting, and return the file."""
     names = columns(row.setting for row in settings)
     of_means = [metric, f"{metric}_ci95_over_seeds", f"{metric}_std_over_seeds"]
     header = [
@@ -310,12 +330,12 @@ def write_settings(folder: Path, settings: Sequence[OverSeeds], metric: str) -> 
 
 
 def finite(numbers: Iterable[float]) -> list[float | None]:
-    """Return numbers, with an empty cell for each that is none."""
+    """Return the numbers, with None, an empty cell, for each that is not finite."""
     return [number if math.isfinite(number) else None for number in numbers]
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> Path:
-    """Write a table."""
+    """Write a table as CSV, and return the file."""
     with path.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([header, *rows])
     return path

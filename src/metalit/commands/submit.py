@@ -1,4 +1,4 @@
-"""``submit``: check an ordinary command here, and have it run on a cluster."""
+"""``submit``: check an ordinary command on this machine, and submit it to a cluster."""
 
 import shlex
 import shutil
@@ -39,15 +39,15 @@ from metalit.locks import lock_while_open
 from metalit.runs import keep_old, new_folder
 
 COMMANDS = ("fit", "validate", "test", "predict")
-FLAGS = ("--test", "--dry_run", "--dry-run")  # may stand without a value
-LOCK = "job.lock"  # held while a job is submitted into the folder
+FLAGS = ("--test", "--dry_run", "--dry-run")  # may be given without a value
+LOCK = "job.lock"  # locked while a job is submitted into the folder
 
 
 def submit(args: Sequence[str]) -> None:
     """Run the command ``submit``.
 
     Raises:
-        ValueError: the job cannot be submitted as asked.
+        UserError: the job cannot be submitted as requested.
     """
     own, command = split(args)
     parser = submit_parser()
@@ -56,12 +56,14 @@ def submit(args: Sequence[str]) -> None:
         raise UserError(f"command: not given; expected {any_of(COMMANDS)} and its options after those of submit")
     if options.test and command[0] != "fit":
         raise UserError(f"test: is true, but the command is {command[0]}; only a training can be followed by a test")
+    # Everything is checked before anything is written or queued: a mistake shows now, not when the job starts.
     points = None if options.sweep is None else sweeps.read_sweep(options.sweep)
     folder, runs = check_runs(command, options.cluster, points, sweep_folder(options.sweep))
     check_folders(folder, runs, command[0])
     code = find_code(Path.cwd(), folder)
     work = Work(
         command=command[0],
+        # The same for all points: a sweep may not set ckpt_path.
         checkpoint=runs[0].checkpoint,
         then_test=options.test,
         folder=folder,
@@ -75,6 +77,7 @@ def submit(args: Sequence[str]) -> None:
     if options.dry_run:
         say(f"{script}\n# This would be {folder / SCRIPT}. Nothing was written, nothing submitted.")
         return
+    # After the dry run, which needs no SLURM.
     options.cluster.check()
     about = {
         "command": shlex.join([*program_name().split(), "submit", *args]),
@@ -88,7 +91,7 @@ def submit(args: Sequence[str]) -> None:
 
 
 def split(args: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return submit's own options and the command that follows them; flags get the value that they stand for."""
+    """Return submit's own options and the command after them; a flag without a value becomes ``--flag=true``."""
     own: list[str] = []
     rest = list(args)
     while rest and rest[0] not in COMMANDS:
@@ -96,13 +99,14 @@ def split(args: Sequence[str]) -> tuple[list[str], list[str]]:
         if word in FLAGS and (not rest or rest[0] not in ("true", "false")):
             word += "=true"
         own.append(word)
+        # The word after an option is its value, even if it is the name of a command.
         if word.startswith("--") and "=" not in word and rest:
             own.append(rest.pop(0))
     return own, rest
 
 
 def sweep_folder(file: str | None) -> Path:
-    """Return the folder of a sweep that is not told its own; W&B and SLURM show the name."""
+    """Return a new folder for a sweep without ``--run_dir``, named by its file: W&B and SLURM show the name."""
     time = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     return new_folder(Path(RUNS) / f"{Path((file or '').removeprefix(PREFIX)).stem}-{time}")
 
@@ -126,10 +130,10 @@ def submit_parser() -> ArgumentParser:
 
 
 def read_options(parser: ArgumentParser, args: Sequence[str]) -> Any:
-    """Return submit's own options, with the cluster made.
+    """Return submit's own options, with the cluster object built.
 
     Raises:
-        ValueError: they describe no cluster.
+        UserError: no cluster is given, or its settings cannot be used.
     """
     options = parser.parse_args([*cluster_files(args)])
     if options.cluster is None:
@@ -139,6 +143,7 @@ def read_options(parser: ArgumentParser, args: Sequence[str]) -> Any:
     try:
         return parser.instantiate(options)
     except ValueError as error:
+        # The cluster class names its setting alone ("time"); users know the option as cluster.time.
         cause = innermost(error)
         if isinstance(cause, SettingError):
             raise SettingError(f"cluster.{cause.name}", cause.value, cause.expected) from None
@@ -146,12 +151,13 @@ def read_options(parser: ArgumentParser, args: Sequence[str]) -> Any:
 
 
 def cluster_files(args: Sequence[str]) -> Iterator[str]:
-    """Yield submit's own options, with the paths of the files of settings that ``--cluster`` names.
+    """Yield submit's own options, with each configuration file of ``--cluster`` as a path.
 
     Raises:
-        ValueError: there is no such file, or it is not one of settings.
+        UserError: there is no such file, or it is not a configuration file.
     """
     for before, word in pairwise(["", *args]):
+        # Any other word after --cluster is the name of a class.
         if before != "--cluster" or not (word.startswith(PREFIX) or Path(word).suffix in (".yaml", ".yml")):
             yield word
             continue
@@ -164,10 +170,10 @@ def cluster_files(args: Sequence[str]) -> Iterator[str]:
 
 @contextmanager
 def only_submission(folder: Path) -> Iterator[None]:
-    """Keep others from submitting into the same folder at the same moment.
+    """Prevent a second submission into the same folder while this one runs.
 
     Raises:
-        ValueError: another one does.
+        UserError: another submission is running.
     """
     with (folder / LOCK).open("w") as lock:
         try:
@@ -178,23 +184,34 @@ def only_submission(folder: Path) -> Iterator[None]:
 
 
 def queue(cluster: Cluster, script: str, work: Work, runs: Sequence[Run], code: Code, about: dict[str, Any]) -> Job:
-    """Write what the job needs, submit it, and return its record.
+    """Write the job's files, submit it, and return its record.
+
+    Args:
+        cluster: the cluster to submit to.
+        script: text of the job's script.
+        work: what the script does.
+        runs: the runs, in the order of the tasks.
+        code: the code to copy.
+        about: facts about the submission for the record.
 
     Raises:
-        ValueError: a folder is in use, or the cluster refuses the job.
+        UserError: a folder is in use, or the cluster refuses the job.
     """
     folder, count = work.folder, None if work.points is None else len(runs)
     is_new = not folder.exists()
     (folder / "logs").mkdir(parents=True, exist_ok=True)
     with only_submission(folder):
+        # Once more, now that no other submission can come between the check and the writing.
         check_folders(folder, runs, work.command)
         try:
             write(script, folder, runs, code)
             job_id = cluster.start(folder, count)
         except (ValueError, OSError):
+            # A refused job leaves nothing behind; a folder that existed before is kept, with the results in it.
             if is_new:
                 shutil.rmtree(folder)
             raise
+        # Numbers of the tasks, with which SLURM names those of a job array: 4711_0, 4711_1, ...
         numbers = [None] if count is None else list(range(count))
         tasks = [
             Task(
@@ -205,6 +222,7 @@ def queue(cluster: Cluster, script: str, work: Work, runs: Sequence[Run], code: 
             )
             for run, number in zip(runs, numbers, strict=True)
         ]
+        # Only now that the job is accepted: until then the old record still describes the last job.
         for used in {folder, *(run.folder for run in runs)}:
             keep_old(used / RECORD)
         job = Job(class_path(cluster), job_id, folder, tuple(tasks), about)
@@ -213,10 +231,10 @@ def queue(cluster: Cluster, script: str, work: Work, runs: Sequence[Run], code: 
 
 
 def check_folders(folder: Path, runs: Sequence[Run], command: str) -> None:
-    """Refuse folders that are in use, or hold what the runs would wrongly go on with.
+    """Refuse folders that are in use, or that hold a checkpoint from which the runs would resume by mistake.
 
     Raises:
-        ValueError: with what can be done.
+        UserError: with the ways out.
     """
     check_free(folder)
     for run in runs:
@@ -226,10 +244,10 @@ def check_folders(folder: Path, runs: Sequence[Run], command: str) -> None:
 
 
 def check_free(folder: Path) -> None:
-    """Refuse a folder with a job that has not ended: two jobs would take up each other's checkpoints.
+    """Refuse a folder whose job has not ended: two jobs would resume from each other's checkpoints.
 
     Raises:
-        ValueError: with the job.
+        UserError: with the job.
     """
     if not (folder / RECORD).exists():
         return
@@ -243,20 +261,21 @@ def check_free(folder: Path) -> None:
 
 
 def write(script: str, folder: Path, runs: Sequence[Run], code: Code) -> None:
-    """Write the script, the copy of the code, and the settings of each run; what is there gets a number."""
+    """Write the script, the copy of the code and each run's settings; existing files are kept under a number."""
     for name in (SCRIPT, CODE):
         keep_old(folder / name)
     (folder / SCRIPT).write_text(script, encoding="utf-8")
     code.copy(folder / CODE)
     for run in runs:
         run.folder.mkdir(parents=True, exist_ok=True)
+        # Left by an earlier job: status would report it as the end of this one.
         (run.folder / EXIT_CODE).unlink(missing_ok=True)
         keep_old(run.folder / CONFIG)
         (run.folder / CONFIG).write_text(run.config, encoding="utf-8")
 
 
 def describe(job: Job) -> None:
-    """Say what was submitted, and how to look after it."""
+    """Print what was submitted, and the commands to look after it."""
     program, folder = program_name(), shlex.quote(str(job.folder))
     count = f", {len(job.tasks)} runs" if job.tasks[0].name else ""
     logs = job.tasks[0].log if len(job.tasks) == 1 else job.folder / "logs"

@@ -1,4 +1,4 @@
-"""Sweeps: a file that describes many runs of one command, each by the options in which it differs."""
+"""Sweeps: a file that describes many runs of one command by the options in which they differ."""
 
 import json
 import re
@@ -17,7 +17,7 @@ from metalit.errors import SettingError, UserError
 
 SEED = "seed_everything"
 PARTS = ("list", "grid", "seeds")
-OF_A_POINT = ("run_dir", "ckpt_path")  # each point has its own folder, and goes on with its own checkpoint
+OF_A_POINT = ("run_dir", "ckpt_path")  # each point has its own folder and its own checkpoint
 LONGEST_NAME = 200  # bytes; file systems allow 255
 Options: TypeAlias = Mapping[str, Any]
 
@@ -26,8 +26,8 @@ class Point(NamedTuple):
     """One run of a sweep.
 
     Attributes:
-        name: readable, a file name, unique in the sweep: ``seed_everything=0,inner_steps=5``.
-        arguments: what the run's command line has behind the common one: ``("--seed_everything", "0", ...)``.
+        name: readable, valid as a file name, unique in the sweep: ``seed_everything=0,inner_steps=5``.
+        arguments: command-line arguments of this run beside the common ones: ``("--seed_everything", "0", ...)``.
     """
 
     name: str
@@ -35,14 +35,14 @@ class Point(NamedTuple):
 
 
 def read_sweep(file: str | Path) -> list[Point]:
-    """Return the points of a sweep: every entry of its list with every combination of its grid and every seed.
+    """Return the points of a sweep: each entry of its list with each combination of its grid and each seed.
 
     Args:
-        file: the name of a YAML file, as ``--config`` takes it, with one or more of ``list`` (of options), ``grid``
-            (lists of values by option) and ``seeds`` (how many: 0, 1, 2, ...).
+        file: name of a YAML file, in the form that ``--config`` takes, with one or more of ``list`` (options of each
+            entry), ``grid`` (lists of values by option) and ``seeds`` (their number: 0, 1, 2, ...).
 
     Raises:
-        ValueError: the file is not a sweep; says where it is wrong.
+        UserError: the file is not a sweep; says where it is wrong.
     """
     try:
         check_config_file(path := config_path(str(file)))
@@ -61,13 +61,17 @@ def read_sweep(file: str | Path) -> list[Point]:
 
 
 def command_of(command: Sequence[str], point: Point) -> list[str]:
-    """Return a point's command line: the common one with the point's configuration before its options, which win.
+    """Return a point's command line.
+
+    The point's configuration file comes right after the command's own, so that the options of the command override it;
+    the point's other options come last and override everything.
 
     Args:
-        command: the common one, such as ``("fit", "--config", "FILE", "--trainer.max_steps", "100")``.
-        point: one of a sweep.
+        command: the common command, such as ``("fit", "--config", "FILE", "--trainer.max_steps", "100")``.
+        point: a point of the sweep.
     """
     config = point.arguments[:2] if point.arguments[:1] == ("--config",) else ()
+    # Behind the last --config, or behind the command's name if it has none.
     after = [place + 2 for place, word in enumerate(command) if word in ("-c", "--config")]
     after += [place + 1 for place, word in enumerate(command) if word.startswith("--config=")]
     place = max(after, default=1)
@@ -75,10 +79,10 @@ def command_of(command: Sequence[str], point: Point) -> list[str]:
 
 
 def read_list(sweep: Options) -> list[Options]:
-    """Return the entries of ``list``; one that changes nothing if there is none.
+    """Return the entries of ``list``; without one, a single entry without options.
 
     Raises:
-        ValueError: something is wrong with it, or with the names of the parts beside it.
+        UserError: the list, or the name of a part beside it, is wrong.
     """
     for key in sweep:
         if key not in PARTS:
@@ -99,10 +103,10 @@ def read_list(sweep: Options) -> list[Options]:
 
 
 def read_grid(sweep: Options) -> list[tuple[tuple[str, Any], ...]]:
-    """Return the combinations of ``grid``, the last option changing fastest; the empty one if there is no grid.
+    """Return the combinations of ``grid``, the last option changing fastest; without one, a single empty combination.
 
     Raises:
-        ValueError: something is wrong with it.
+        UserError: the grid is wrong.
     """
     grid = sweep.get("grid", {})
     if not isinstance(grid, dict) or (not grid and "grid" in sweep):
@@ -118,14 +122,15 @@ def read_grid(sweep: Options) -> list[tuple[tuple[str, Any], ...]]:
 
 
 def read_seeds(sweep: Options) -> list[Options]:
-    """Return the seeds as options; one that changes nothing if none are asked for.
+    """Return the seeds as options; without ``seeds``, a single entry without options.
 
     Raises:
-        ValueError: something is wrong with them.
+        UserError: the number of seeds is wrong, or another part sets the seed too.
     """
     if "seeds" not in sweep:
         return [{}]
     count = sweep["seeds"]
+    # bool is a subclass of int: "seeds: true" would pass as 1.
     if not isinstance(count, int) or isinstance(count, bool) or count < 1:
         raise SettingError("seeds", found(count), "how many there are to be, such as 4 for 0, 1, 2 and 3")
     if any(SEED in options for options in (*sweep.get("list", ()), sweep.get("grid", {}))):
@@ -134,10 +139,10 @@ def read_seeds(sweep: Options) -> list[Options]:
 
 
 def check_option(where: str, key: Any, value: Any) -> None:
-    """Refuse what cannot be an option and its value.
+    """Refuse anything that cannot be an option and its value.
 
     Raises:
-        ValueError: with the reason.
+        UserError: with the reason.
     """
     if not isinstance(key, str) or not re.fullmatch(r"[A-Za-z_][\w.]*", key):
         raise UserError(f"{where} has {key!r}, which is no option; they are written as data.shots")
@@ -153,20 +158,22 @@ def check_option(where: str, key: Any, value: Any) -> None:
 
 
 def point_arguments(options: Options) -> tuple[str, ...]:
-    """Return options as a command line has them; a configuration file first, so that the others win over it."""
+    """Return options as command-line arguments, the configuration file first, so that the others override it."""
     order = sorted(options, key=lambda key: key != "config")
     return tuple(word for key in order for word in (f"--{key}", argument(options[key])))
 
 
 def argument(value: Any) -> str:
-    """Return a value as a command line has it."""
+    """Return a value as a command-line argument."""
+    # JSON is YAML, which the option parser reads; str is for dates and the like, which JSON lacks.
     return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def point_names(points: Sequence[Options]) -> list[str]:
-    """Name points by the options in which they differ, each option by as little of its name as tells it apart."""
+    """Name points by the options in which they differ, each option by the shortest part that is unambiguous."""
     keys = list(dict.fromkeys(key for options in points for key in options))
     same = [key for key in keys if all(key in options and options[key] == points[0][key] for options in points)]
+    # A single point differs from none, but needs a name.
     keys = [key for key in keys if key not in same or len(points) == 1]
     short = {key: short_name(key, keys) for key in keys}
     names = [
@@ -176,25 +183,25 @@ def point_names(points: Sequence[Options]) -> list[str]:
     count = Counter(names)
     numbered: Counter[str] = Counter()
     for index, name in enumerate(names):
-        if count[name] > 1:  # a cut or replaced character was the difference
+        if count[name] > 1:  # they differ only in a character that was cut off or replaced
             numbered[name] += 1
             names[index] = f"{name}~{numbered[name]}"
     return names
 
 
 def short_name(key: str, keys: Sequence[str]) -> str:
-    """Return the shortest end of a dotted name that no other has."""
+    """Return the shortest end of a dotted name that no other name shares."""
     parts = key.split(".")
     ends = (".".join(parts[-length:]) for length in range(1, len(parts)))
     return next((end for end in ends if not any(f".{k}".endswith(f".{end}") for k in keys if k != key)), key)
 
 
 def file_name(key: str, value: Any) -> str:
-    """Return a value as a part of a file name; of a configuration file, its own name and its folder's."""
+    """Return a value as part of a file name; for a configuration file, its name and its folder's."""
     text = "-".join(Path(value.removeprefix(PREFIX)).with_suffix("").parts[-2:]) if key == "config" else argument(value)
     return re.sub(r"[^\w.+-]+", "-", text.strip("[]"), flags=re.ASCII).rstrip("-") or "none"
 
 
 def found(value: Any) -> str:
-    """Return what was found, in words where YAML has nothing to show."""
+    """Return the value found, as ``empty`` where YAML has nothing to show."""
     return {"[]": "empty", "{}": "empty", "None": "empty"}.get(str(value), str(value))

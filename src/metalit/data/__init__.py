@@ -1,7 +1,7 @@
 """Data sets as Lightning data modules that serve episodes.
 
-The rule of this room: episode i is a pure function of (seed, split, i), made in ``stream.py`` and nowhere else; nothing
-here knows a method.
+The rule of this room: episode i is a pure function of (seed, split, i), its random numbers come from ``stream.py``
+alone, and nothing here knows a method.
 """
 
 from metalit.data.glyphs import Glyphs

@@ -1,4 +1,4 @@
-"""Image completion: an episode is one image, and its examples are pixels."""
+"""Image completion as regression: a task is one image, and its examples are pixels."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from metalit.functional.examples import to_unit_interval
 
 
 class PixelStream:
-    """Random pixels of random images, as numbers: ``x`` which pixel, ``y`` which image, ``[count, n]`` each."""
+    """Random pixels of random images, as indices: ``x`` of the pixel and ``y`` of the image, ``[count, n]`` each."""
 
     def __init__(self, images: int, pixels: int, *, split: Split, seed: int, shots: int, queries: int) -> None:
         if shots + queries > pixels:
@@ -28,9 +28,10 @@ class PixelStream:
         self.split, self.seed, self.shots, self.queries = split, seed, shots, queries
 
     def __call__(self, first: int, count: int) -> Episode:
-        """Return episodes ``first .. first+count-1``: each an image, support and query without a common pixel."""
+        """Return episodes ``first .. first+count-1``, one image each; support and query share no pixel."""
         words = random_words(self.seed, self.split, first, count, 1 + self.pixels)
         image = (uniform(words[:, :1]) * self.images).astype(np.int64)
+        # sorting one random word per pixel gives a random order, of which the first are shots and queries
         chosen = np.argsort(words[:, 1:], axis=-1)[:, : self.shots + self.queries]
         x, y = torch.from_numpy(chosen), torch.from_numpy(np.broadcast_to(image, chosen.shape).copy())
         k = self.shots
@@ -38,15 +39,15 @@ class PixelStream:
 
 
 class ImageCompletion(EpisodicDataModule):
-    """The images of a data set as functions from place to colour, to be completed from a few pixels.
+    """The images of a data set as functions from position to pixel value, to be completed from a few pixels.
 
-    An input is a place in [-1, 1]^2, across and down; a target is the pixel's value there, one number for each channel,
-    in [0, 1]. Images of the three splits are of different classes.
+    An input is a position in [-1, 1]^2, horizontal then vertical; a target is the value of the pixel there, one number
+    in [0, 1] per channel. The images of the three splits are of different classes.
 
     Args:
-        images: the data set whose images they are; its own episodes have no part in it.
-        shots: pixels that are seen, in validation and test.
-        queries: other pixels that are to be predicted; all others are the number of pixels less ``shots``.
+        images: the data set that supplies the images; its settings of episodes are not used.
+        shots: support pixels, in validation and test.
+        queries: query pixels; for all remaining pixels, give the number of pixels minus ``shots``.
         **episodes: the settings of ``EpisodicDataModule``.
     """
 
@@ -56,7 +57,7 @@ class ImageCompletion(EpisodicDataModule):
         self.stores: dict[Split, ClassStore] = {}
 
     def prepare_data(self) -> None:
-        """Fetch and process the images in one process per machine, before the others start."""
+        """Download and process the images in one process per machine, before the others start."""
         self.images.prepare_data()
 
     def make_stream(self, split: Split) -> EpisodeStream:
@@ -73,7 +74,7 @@ class ImageCompletion(EpisodicDataModule):
         )
 
     def finish(self, episode: Episode, split: Split) -> Episode:
-        """Replace numbers of pixels by places, ``[B, n, 2]``, and numbers of images by values, ``[B, n, channels]``."""
+        """Replace pixel indices by positions ``[B, n, 2]`` and image indices by pixel values ``[B, n, channels]``."""
         device = episode.support.x.device
         if self.images.store_on_accelerator and self.stores[split].device != device:
             self.stores[split] = self.stores[split].to(device)
@@ -81,8 +82,10 @@ class ImageCompletion(EpisodicDataModule):
         height, width = items.shape[-2:]
 
         def gather(part: Labelled) -> Labelled:
+            # pixels are numbered row by row
             across, down = part.x % width, torch.div(part.x, width, rounding_mode="floor")
             places = torch.stack([2 * across / (width - 1) - 1, 2 * down / (height - 1) - 1], dim=-1)
+            # gathered where the store lies: only the chosen pixels travel to the learner's device
             pixel, image = part.x.to(items.device), part.y.to(items.device)
             values = to_unit_interval(items.flatten(2)[image, :, pixel])
             return Labelled(places.to(values.dtype), values.to(device, non_blocking=True))
@@ -90,5 +93,5 @@ class ImageCompletion(EpisodicDataModule):
         return Episode(gather(episode.support), gather(episode.query), episode.index)
 
     def setting(self) -> dict[str, Any]:
-        """Return what a reader of a test result must know about its episodes."""
+        """Return the settings to state with a test result: the data set of the images, and those of the base class."""
         return {"images": type(self.images).__name__, **super().setting()}

@@ -1,4 +1,4 @@
-"""learn2learn's tasksets as a metalit data module, and metalit's stores as learn2learn data sets.
+"""A data module over learn2learn tasksets, and metalit's class stores as learn2learn data sets.
 
 Legend: B tasks in a meta-batch, N ways, K shots per class.
 """
@@ -27,16 +27,18 @@ from metalit.learn2learn_compat import import_learn2learn
 
 @contextmanager
 def random_state(word: int) -> Iterator[None]:
-    """Let ``word`` decide what Python's, NumPy's and torch's (CPU) global generators give inside, and only there.
+    """Seed the global generators of Python, NumPy and torch (CPU) with ``word`` and restore their states on exit.
 
     Args:
         word: in [0, 2^64).
     """
-    # ruff's NPY002 advises against NumPy's global generator; learn2learn's transforms may use it.
+    # NPY002 discourages NumPy's global generator, but learn2learn's transforms may use it.
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
     with torch.random.fork_rng(devices=[]):
         random.seed(word)
+        # NumPy takes seeds of 32 bits
         np.random.seed([word & 0xFFFFFFFF, word >> 32])  # noqa: NPY002
+        # not torch.manual_seed, which would seed the generators of all devices too, and nothing restores those
         torch.default_generator.manual_seed(word)
         try:
             yield
@@ -46,25 +48,25 @@ def random_state(word: int) -> Iterator[None]:
 
 
 class TasksetStream:
-    """The tasks of one learn2learn taskset as episodes that depend on (seed, split, i) alone.
+    """The tasks of a learn2learn taskset as episodes that depend on (seed, split, i) alone.
 
-    A learn2learn task is one pile of labelled rows in arbitrary order; here it becomes support and query. If the
+    A learn2learn task is a set of labelled rows in arbitrary order, which is split into support and query here. If the
     taskset has a fixed number of tasks (``num_tasks`` is not -1), episode i is task i modulo that number.
 
     Args:
         taskset: a ``learn2learn.data.Taskset``.
-        split: which split's random stream to use.
+        split: the split, which selects the random stream.
         seed: the stream's seed.
         ways: N, labels in a task.
         shots: K, support examples per label.
         queries: query examples per label.
 
     Raises:
-        ValueError: a taskset whose classes are named by strings.
+        UserError: the taskset names its classes by strings.
     """
 
     def __init__(self, taskset: Any, *, split: Split, seed: int, ways: int, shots: int, queries: int) -> None:
-        # learn2learn puts labels through Python sets, whose order of strings is another one in each process.
+        # learn2learn passes labels through Python sets, whose order of strings differs from process to process.
         if any(isinstance(label, str) for label in taskset.dataset.labels):
             raise UserError(
                 f"the {split} taskset names its classes by strings, such as {taskset.dataset.labels[0]!r}, and its "
@@ -79,14 +81,15 @@ class TasksetStream:
         return tree_map(lambda *leaves: torch.stack(leaves), *tasks)  # type: ignore[no-any-return]
 
     def sample(self, i: int) -> tuple[Tensor, Tensor]:
-        """Return the i-th task as learn2learn makes it: data ``[rows, *features]`` and labels ``[rows]``."""
+        """Return the i-th task as learn2learn samples it: data ``[rows, *features]`` and labels ``[rows]``."""
         word = self._word(i, 0)
         if self.taskset.num_tasks == -1:
             with random_state(word):
                 data, labels = self.taskset.sample()
             return data, labels
         task = i % self.taskset.num_tasks
-        # learn2learn draws a task's description when the task is first looked at, so from the history of the run.
+        # learn2learn draws the description of a task at its first access, so it would depend on the history of the run.
+        # The description follows from the task alone; what transforms draw is new for each episode.
         with random_state(self._word(task, 1)):
             self.taskset.sampled_descriptions[task] = self.taskset.sample_task_description()
         with random_state(word):
@@ -94,7 +97,7 @@ class TasksetStream:
         return data, labels
 
     def arrange(self, i: int, data: Tensor, labels: Tensor) -> Episode:
-        """Split the i-th task, without the axis B, into support and query, each sorted by label."""
+        """Split the i-th task, which has no axis B, into support and query, each sorted by label."""
         found, rows = torch.unique(labels, return_counts=True)
         if found.tolist() != list(range(self.ways)):
             raise UserError(
@@ -122,26 +125,26 @@ class TasksetStream:
 
 
 class LearnToLearnTasksets(EpisodicDataModule):
-    """Any learn2learn tasksets as episodes: an own function's, or those of ``learn2learn.vision.benchmarks``.
+    """Episodes from any learn2learn tasksets: your own, or those of ``learn2learn.vision.benchmarks``.
 
-    A benchmark may draw its class split from Python's generator; ``split_seed`` and not ``seed`` decides that draw, so
-    that testing on other episodes never tests on training classes.
+    A benchmark may draw its class split from Python's generator. ``split_seed`` decides that draw, not ``seed``, so
+    that a test on other episodes never uses training classes.
 
     Args:
         tasksets: three ``learn2learn.data.Taskset`` (training, validation, test), or a function that returns them, or
             its import path, such as ``learn2learn.vision.benchmarks.get_tasksets``. Each task needs the labels
             0..ways-1 and at least shots + queries examples of each, drawn without replacement: otherwise a support
-            example can be a query as well.
+            example could also be a query.
         options: arguments of that function, by name.
         ways: N, labels in a task, in validation and test.
         train_ways: N in training; ``ways`` if not given.
-        split_seed: random state in which the function is called.
+        split_seed: seed of the random state in which the function is called.
         **episodes: the settings of ``EpisodicDataModule``.
 
     Raises:
         ImportError: learn2learn is not installed.
-        ValueError: ``tasksets`` cannot be imported, does not take ``options`` or does not give three tasksets, a task
-            does not fit the settings, or ``ways`` is below 2.
+        UserError: ``tasksets`` cannot be imported, does not accept ``options`` or does not return three tasksets, a
+            task does not match the settings, or ``ways`` is below 2.
 
     References:
         Arnold et al. 2020, learn2learn: A Library for Meta-Learning Research, arXiv:2008.12284.
@@ -169,11 +172,13 @@ class LearnToLearnTasksets(EpisodicDataModule):
         self._tasksets: dict[Split, Any] = {}
 
     def prepare_data(self) -> None:
-        """Make the tasksets in one process first: learn2learn's benchmarks download their files as they are made."""
+        """Create the tasksets in one process per machine first."""
+        # learn2learn's benchmarks download their files when they are created
         self.tasksets()
 
     def tasksets(self) -> dict[Split, Any]:
-        """Return the taskset of each split; all three are made at once, since they share out the classes."""
+        """Return the taskset of each split."""
+        # created together and once, since one draw divides the classes among the three
         if not self._tasksets:
             made = self._call(self.source) if callable(self.source) else self.source
             taskset_class = import_learn2learn("data").Taskset
@@ -197,16 +202,16 @@ class LearnToLearnTasksets(EpisodicDataModule):
             shots=self.train_shots if train else self.shots,
             queries=self.train_queries if train else self.queries,
         )
-        stream(0, 1)  # a task that does not fit is explained here, and not out of a worker's traceback
+        stream(0, 1)  # a task that does not match is reported here, not in the traceback of a worker
         return stream
 
     def finish(self, episode: Episode, split: Split) -> Episode:
-        """Turn uint8 images into floats in [0, 1]; leave other data as the taskset made them."""
+        """Convert uint8 images to floats in [0, 1]; leave other data unchanged."""
         support, query = (Labelled(to_unit_interval(part.x), part.y) for part in (episode.support, episode.query))
         return Episode(support, query, episode.index)
 
     def setting(self) -> dict[str, Any]:
-        """Return what a reader of a test result must know about its episodes."""
+        """Return the settings to state with a test result: ways, tasksets, split seed and those of the base class."""
         return {
             "ways": self.ways,
             "tasksets": self.source_name,
@@ -215,6 +220,7 @@ class LearnToLearnTasksets(EpisodicDataModule):
         }
 
     def _call(self, function: Callable[..., Any]) -> Any:
+        # checked before the call, whose own TypeErrors are no mistake in the options
         try:
             signature(function).bind(**self.options)
         except TypeError as error:
@@ -227,11 +233,11 @@ class LearnToLearnTasksets(EpisodicDataModule):
 
 
 class StoreDataset(Dataset[tuple[Tensor, int]]):
-    """The examples of a class store, one by one, as (float input, integer label).
+    """The examples of a class store as a map-style dataset of (float input, integer label).
 
     Attributes:
-        labels_to_indices: the examples of each class; with ``indices_to_labels`` what ``learn2learn.data.MetaDataset``
-            otherwise finds out by reading every example.
+        labels_to_indices: the examples of each class. ``learn2learn.data.MetaDataset`` reads every example unless it
+            receives this and ``indices_to_labels``.
         indices_to_labels: the class of each example.
     """
 
@@ -251,13 +257,14 @@ class StoreDataset(Dataset[tuple[Tensor, int]]):
 
 
 def as_learn2learn_dataset(store: ClassStore) -> StoreDataset:
-    """Let a learn2learn loop read a metalit split.
+    """Return a dataset through which learn2learn can read a metalit split.
 
     Args:
         store: a split's examples, from ``load`` of any ``ClassificationDataModule``.
 
     Returns:
-        What ``learn2learn.data.MetaDataset(dataset, dataset.labels_to_indices, dataset.indices_to_labels)`` wraps.
+        A dataset to wrap as ``learn2learn.data.MetaDataset(dataset, dataset.labels_to_indices,
+        dataset.indices_to_labels)``.
     """
     return StoreDataset(store)
 

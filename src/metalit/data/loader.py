@@ -1,4 +1,4 @@
-"""From a stream of episodes to a DataLoader that knows its exact position."""
+"""DataLoaders over streams of episodes; the training loader knows its exact position."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ Span = tuple[int, int]  # (first episode, how many)
 
 
 class EpisodeDataset(Dataset[Episode]):
-    """Looks up a span of episodes; runs in the workers."""
+    """Maps a span to its episodes; runs in the workers."""
 
     def __init__(self, stream: EpisodeStream) -> None:
         self.stream = stream
@@ -29,12 +29,12 @@ class EpisodeDataset(Dataset[Episode]):
 
 @dataclass
 class Position:
-    """Where a training stands in its stream; all that a resume needs, whatever the world size.
+    """The position of training in its stream; all a resume needs, with any world size.
 
     Attributes:
-        episodes: how many episodes all ranks together have handed out.
-        epoch_start: how many of them before the running epoch.
-        epoch: Lightning's number of the running epoch, if it has told.
+        episodes: number of episodes consumed by all ranks together.
+        epoch_start: number of episodes consumed before the current epoch.
+        epoch: Lightning's number of the current epoch; None until Lightning sets it.
     """
 
     episodes: int = 0
@@ -42,31 +42,32 @@ class Position:
     epoch: int | None = None
 
     def begin_epoch(self, epoch: int | None = None) -> None:
-        """Let the next episode be the first of an epoch."""
+        """Start an epoch at the next episode."""
         self.epoch_start, self.epoch = self.episodes, epoch
 
     def state_dict(self) -> dict[str, int | None]:
-        """Return the position."""
+        """Return the position as a plain dictionary, for a checkpoint."""
         return asdict(self)
 
     def load_state_dict(self, state: Mapping[str, int | None]) -> None:
-        """Take up a position."""
+        """Restore a position."""
+        # only the entries that are there: checkpoints of an older form have no epoch
         for name, value in state.items():
             setattr(self, name, value)
 
 
-class TrainSpans(SequentialSampler):  # what Lightning's overfit_batches leaves in place
-    """The episodes of one epoch after another: 0, 1, 2, ... without end over the whole training.
+class TrainSpans(SequentialSampler):  # because Lightning's overfit_batches replaces every other sampler
+    """Spans of training episodes: 0, 1, 2, ... over all epochs, without end.
 
-    One step takes ``tasks_per_batch`` consecutive episodes on each rank, rank after rank.
+    Each step takes ``tasks_per_batch`` consecutive episodes per rank, in the order of the ranks.
 
     Args:
-        episodes_per_epoch: episodes after which an epoch ends, over all ranks.
+        episodes_per_epoch: episodes in an epoch, over all ranks.
         tasks_per_batch: B, tasks in one step on one rank.
-        rank: this process.
-        world_size: how many processes share the work.
-        position: where the training stands, the only state; the beginning of the stream if not given.
-        repeats: begin each epoch with the same episode, for ``overfit_batches``.
+        rank: rank of this process.
+        world_size: number of ranks.
+        position: the position of training, which is the only state; the beginning of the stream if not given.
+        repeats: start each epoch at the same episode, for ``overfit_batches``.
     """
 
     def __init__(
@@ -85,26 +86,30 @@ class TrainSpans(SequentialSampler):  # what Lightning's overfit_batches leaves 
 
     @property
     def step(self) -> int:
-        """How many episodes one step consumes on all ranks together."""
+        """Number of episodes that one step consumes on all ranks together."""
         return self.tasks_per_batch * self.world_size
 
     def __len__(self) -> int:
+        # rounded up: the last step of an epoch takes a full meta-batch, and the stream loses no episode
         return -(-self.episodes_per_epoch // self.step)
 
     def set_epoch(self, epoch: int) -> None:
-        """Begin an epoch where Lightning does, which also ends one before its last episode (``limit_train_batches``).
+        """Start an epoch when Lightning does, even before the current one is complete (``limit_train_batches``).
 
-        A resume in mid-epoch tells the number that the position holds, and changes nothing.
+        A resume in mid-epoch sets the number that the position already holds, which changes nothing.
         """
         if self.position.epoch is None:
             self.position.epoch = epoch
         elif self.position.epoch != epoch:
+            # overfit_batches: back to the first episode, so that every epoch has the same ones
             if self.repeats:
                 self.position.episodes = self.position.epoch_start
             self.position.begin_epoch(epoch)
 
     def __iter__(self) -> Iterator[Span]:  # type: ignore[override]  # spans in place of numbers
         now = self.position
+        # A complete epoch is followed by the next, also in a training loop without Lightning's ``set_epoch``. After a
+        # resume within an epoch, the rest of it comes first.
         if now.episodes - now.epoch_start >= self.episodes_per_epoch:
             now.begin_epoch()
         for first in range(now.episodes, now.epoch_start + self.episodes_per_epoch, self.step):
@@ -112,16 +117,16 @@ class TrainSpans(SequentialSampler):  # what Lightning's overfit_batches leaves 
 
 
 class EvaluationSpans(SequentialSampler):
-    """Episodes ``0 .. episodes-1``, each exactly once over all ranks; the last batch may be smaller.
+    """Spans of the episodes ``0 .. episodes-1``, each exactly once over all ranks; the last one may be shorter.
 
     Raises:
-        ValueError: fewer episodes than ranks.
+        UserError: fewer episodes than ranks.
     """
 
     def __init__(self, episodes: int, tasks_per_batch: int, rank: int = 0, world_size: int = 1) -> None:
         if episodes < world_size:
             raise UserError(f"there are {episodes} episodes for {world_size} processes; give at least one for each")
-        # Lightning refuses a rank that has nothing to do
+        # Smaller batches if there are few episodes: Lightning refuses a rank without a batch.
         tasks_per_batch = min(tasks_per_batch, episodes // world_size)
         starts = range(0, episodes, tasks_per_batch)
         self.spans = [(first, min(tasks_per_batch, episodes - first)) for first in starts][rank::world_size]
@@ -134,32 +139,36 @@ class EvaluationSpans(SequentialSampler):
 
 
 class TrainLoader(DataLoader[Episode]):
-    """A DataLoader whose ``state_dict`` is the exact position, so that a resumed run trains on the next episode."""
+    """A DataLoader whose ``state_dict`` is the exact position: a resumed run trains on the very next episode."""
 
     def __init__(self, stream: EpisodeStream, spans: TrainSpans, **options: Any) -> None:
         super().__init__(EpisodeDataset(stream), batch_size=None, sampler=spans, **options)
         self.spans = spans
 
     def __iter__(self) -> Iterator[Episode]:  # type: ignore[override]  # a generator serves as the iterator
+        # Counted here and not in the sampler, which runs ahead of training when workers prefetch.
         for episode in super().__iter__():
             self.spans.position.episodes += self.spans.step
             yield episode
 
     def state_dict(self) -> dict[str, int | None]:
-        """Return how many episodes were handed out, and where the running epoch began."""
+        """Return the position in the stream."""
         return self.spans.position.state_dict()
 
     def load_state_dict(self, state: Mapping[str, int | None]) -> None:
-        """Go on after the episodes that ``state`` says were handed out, whatever the world size was then."""
+        """Resume from the position in ``state``, which may come from another world size."""
         self.spans.position.load_state_dict(state)
 
 
 def leave_signals_to_the_main_process(_: int) -> None:
-    """Keep a worker alive when all processes of a job are told to stop: the main one needs it until it has."""
+    """Keep a worker alive when a signal to stop reaches all processes of a job."""
+    # The main process finishes its step before it stops and needs its workers until then; a cluster may send the
+    # signal to the whole job.
     if sys.platform != "linux":
         return
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2))
 
+    # SIGTERM from the parent still ends a worker: a DataLoader terminates workers that do not end by themselves
     def end_when_the_main_process_says_so() -> None:
         while signal.sigwaitinfo([signal.SIGTERM]).si_pid != os.getppid():
             pass
@@ -169,8 +178,6 @@ def leave_signals_to_the_main_process(_: int) -> None:
 
 
 def evaluation_loader(stream: EpisodeStream, spans: EvaluationSpans, **options: Any) -> DataLoader[Episode]:
-    """Return a loader of fixed validation or test episodes.
-
-    A plain ``DataLoader``, since Lightning builds any subclass anew for ``predict``.
-    """
+    """Return a loader of fixed validation or test episodes."""
+    # a plain DataLoader, because Lightning re-instantiates any subclass for ``predict``
     return DataLoader(EpisodeDataset(stream), batch_size=None, sampler=spans, **options)

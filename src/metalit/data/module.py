@@ -1,4 +1,4 @@
-"""The data module base: settings of the episodes, loaders, and the gather of examples on the device."""
+"""The base classes of data modules: settings of episodes, loaders, and the gathering of examples on the device."""
 
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -40,10 +40,10 @@ SPLITS_OF_FUNCTION: dict[str, tuple[Split, ...]] = {
 
 
 class EpisodicDataModule(L.LightningDataModule, ABC):
-    """Episodes for training, validation and test. A subclass says what one stream of episodes is.
+    """Episodes for training, validation and test. A subclass defines the stream of episodes of a split.
 
-    Training goes through its stream once: another ``fit`` with the same data module, or another loader, goes on where
-    the last one stopped. A checkpoint holds that place, so a resumed training sees the very next episode.
+    Training reads its stream once: another ``fit`` with the same data module, or a new loader, continues where the last
+    one stopped. Checkpoints hold this position, so a resumed run trains on the very next episode.
 
     Args:
         shots: K, support examples per class (or per task, in regression).
@@ -51,15 +51,15 @@ class EpisodicDataModule(L.LightningDataModule, ABC):
         train_shots: K in training; ``shots`` if not given.
         train_queries: query examples in training; ``queries`` if not given.
         tasks_per_batch: B, tasks in one meta-batch on one device.
-        eval_tasks_per_batch: tasks evaluated at once; changes speed and memory only.
+        eval_tasks_per_batch: tasks evaluated at once; affects speed and memory only.
         episodes_per_epoch: training episodes in one epoch, over all devices.
-        val_episodes: how many fixed episodes validation uses.
-        test_episodes: how many fixed episodes the test uses, at least 600 for a figure to publish.
+        val_episodes: number of fixed validation episodes.
+        test_episodes: number of fixed test episodes, at least 600 for a published result.
         seed: seed of the episode streams.
-        num_workers: processes that prepare episodes; 0 does it in the main process.
+        num_workers: worker processes that prepare episodes; 0 prepares them in the main process.
 
     Raises:
-        ValueError: a count below its minimum.
+        SettingError: a number is out of range.
     """
 
     def __init__(
@@ -88,29 +88,34 @@ class EpisodicDataModule(L.LightningDataModule, ABC):
         at_least(1, tasks_per_batch=tasks_per_batch, eval_tasks_per_batch=eval_tasks_per_batch)
         at_least(1, episodes_per_epoch=episodes_per_epoch, val_episodes=val_episodes, test_episodes=test_episodes)
         at_least(0, num_workers=num_workers, seed=seed)
-        check("seed", seed, seed < 2**64, "below 2^64")
+        check("seed", seed, seed < 2**64, "below 2^64")  # it is one word of Philox's key
         self.streams: dict[Split, EpisodeStream] = {}
         self.position = Position()
 
     @abstractmethod
     def make_stream(self, split: Split) -> EpisodeStream:
-        """Return the stream of episodes of one split; called once per split."""
+        """Return the stream of episodes of a split; called once per split."""
 
     def checked_stream(self, split: Split) -> EpisodeStream:
-        """Return ``make_stream(split)``; of a setting that it refuses, say which option of the data that is."""
+        """Return ``make_stream(split)``; an error about a setting names the option of the data module.
+
+        Raises:
+            SettingError: a setting that does not match the data, e.g. ``data.train_shots``.
+        """
         try:
             return self.make_stream(split)
         except SettingError as error:
+            # a stream has one number of shots and does not know whether it came from ``shots`` or ``train_shots``
             own = f"train_{error.name}"
             is_own = split == "train" and getattr(self, own, None) != getattr(self, error.name, None)
             raise SettingError(f"data.{own if is_own else error.name}", error.value, error.expected) from None
 
     def finish(self, episode: Episode, split: Split) -> Episode:
-        """Turn what the stream gave into what the learner sees; runs on the learner's device."""
+        """Return the episode as the learner sees it, given one from the stream; runs on the learner's device."""
         return episode
 
     def setting(self) -> dict[str, Any]:
-        """Return what a reader of a test result must know about its episodes."""
+        """Return the settings of the episodes to state with a test result."""
         return {
             "data": type(self).__name__,
             "shots": self.shots,
@@ -119,49 +124,52 @@ class EpisodicDataModule(L.LightningDataModule, ABC):
         }
 
     def episodes(self, split: Split, first: int = 0, count: int = 1) -> Episode:
-        """Return episodes ``first .. first+count-1`` of a split, ready for a learner (for notebooks and tests)."""
+        """Return episodes ``first .. first+count-1`` of a split as a learner sees them, for notebooks and tests."""
         if split not in self.streams:
             self.streams[split] = self.checked_stream(split)
         return self.finish(self.streams[split](first, count), split)
 
     def setup(self, stage: str) -> None:
-        """Make the streams that a stage needs, once."""
-        if stage == "fit":  # begins an epoch, unless a checkpoint that is loaded next says otherwise
+        """Create the streams that a stage needs, once."""
+        # A fit starts with a whole epoch, even if the last one stopped within an epoch. Lightning loads a checkpoint
+        # after this, whose position then replaces this one.
+        if stage == "fit":
             self.position.begin_epoch()
         for split in SPLITS_OF_FUNCTION[stage]:
             if split not in self.streams:
                 self.streams[split] = self.checked_stream(split)
 
     def train_dataloader(self) -> TrainLoader:
-        """Return the endless training stream, cut into epochs."""
+        """Return a loader of the endless training stream, divided into epochs."""
         sizes = self.episodes_per_epoch, self.tasks_per_batch
         repeats = self.trainer is not None and self.trainer.overfit_batches > 0  # type: ignore[attr-defined]  # a connector's
         spans = TrainSpans(*sizes, *self._rank_and_world_size(), self.position, repeats)
         return TrainLoader(self.streams["train"], spans, **self._loader_options())
 
     def val_dataloader(self) -> DataLoader[Episode]:
-        """Return the fixed validation episodes."""
+        """Return a loader of the fixed validation episodes."""
         return self._evaluation_loader("val", self.val_episodes)
 
     def test_dataloader(self) -> DataLoader[Episode]:
-        """Return the fixed test episodes."""
+        """Return a loader of the fixed test episodes."""
         return self._evaluation_loader("test", self.test_episodes)
 
     def predict_dataloader(self) -> DataLoader[Episode]:
-        """Return the fixed test episodes."""
+        """Return a loader of the fixed test episodes."""
         return self._evaluation_loader("test", self.test_episodes)
 
     def state_dict(self) -> dict[str, int | None]:
-        """Return where training stands in its stream."""
+        """Return the position of training in its stream."""
+        # here and not only in the loader: a loader that Lightning makes early, or makes again, misses its own state
         return self.position.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, int | None]) -> None:
-        """Go on where the training of a checkpoint stood; a test of it moves nothing."""
+        """Restore the position from a checkpoint if training; validating or testing one leaves it unchanged."""
         if self.trainer is None or self.trainer.state.fn == TrainerFn.FITTING:
             self.position.load_state_dict(state_dict)
 
     def on_after_batch_transfer(self, batch: Episode, dataloader_idx: int) -> Episode:
-        """Finish the episode on the device it has just reached."""
+        """Finish the episode on the learner's device, which it has just reached."""
         assert self.trainer is not None and self.trainer.state.stage is not None
         return self.finish(batch, SPLIT_OF_STAGE[self.trainer.state.stage])
 
@@ -175,7 +183,8 @@ class EpisodicDataModule(L.LightningDataModule, ABC):
             "persistent_workers": self.num_workers > 0,
             "worker_init_fn": leave_signals_to_the_main_process,
             "pin_memory": torch.cuda.is_available(),
-            # a loader draws a seed for its workers: from torch's generator, it would shift all that is drawn after it
+            # A loader draws a seed for its workers at each epoch. Drawn from torch's global generator, it would shift
+            # all later random numbers, and a resumed run would differ.
             "generator": torch.Generator().manual_seed(self.seed % 2**63),
         }
 
@@ -184,18 +193,18 @@ class EpisodicDataModule(L.LightningDataModule, ABC):
 
 
 class ClassificationDataModule(EpisodicDataModule, ABC):
-    """N-way K-shot classification over a class-indexed store. A data set writes ``load`` alone.
+    """N-way K-shot classification over a class-indexed store. A subclass implements ``load`` only.
 
-    The loader hands out row numbers; the examples themselves are gathered from the store where it lies: on the
-    accelerator (a batch that travels is then a few integers) or in host memory.
+    The loader returns row indices. The examples are gathered from the store where it lies: on the accelerator, in which
+    case a batch transfers a few integers only, or in host memory.
 
     Args:
-        root: folder in which the data set's files are, or are to be put.
+        root: folder that holds the data set's files, or to which they are downloaded.
         ways: N, classes in an episode, in validation and test.
         train_ways: N in training; ``ways`` if not given.
-        train_labels: ``episode`` labels a training episode's classes 0..N-1, as in evaluation; ``split`` by their
-            number among all classes of the training split, for methods that first learn to tell all of them apart.
-        store_on_accelerator: keep the whole store in the accelerator's memory; has no effect on a CPU.
+        train_labels: ``episode`` labels the classes of a training episode 0..N-1, as in evaluation; ``split`` uses
+            global class labels, for methods that first train a classifier of all training classes.
+        store_on_accelerator: keep the whole store in the accelerator's memory; no effect on a CPU.
         **episodes: the settings of ``EpisodicDataModule``.
     """
 
@@ -219,15 +228,15 @@ class ClassificationDataModule(EpisodicDataModule, ABC):
 
     @abstractmethod
     def load(self, split: Split) -> ClassStore:
-        """Return all examples of a split, class after class; splits share no class."""
+        """Return all examples of a split, sorted by class; splits must not share a class."""
 
     @property
     def train_classes(self) -> int:
-        """How many classes the training split has; known once its stream is made."""
+        """Number of classes in the training split; known once its stream exists."""
         return len(self.stores["train"].class_sizes)
 
     def make_stream(self, split: Split) -> ClassificationStream:
-        """Load the split's store and return the stream of its episodes."""
+        """Load the store of a split and return the stream of its episodes."""
         self.stores[split] = store = self.load(split)
         train = split == "train"
         return ClassificationStream(
@@ -241,18 +250,20 @@ class ClassificationDataModule(EpisodicDataModule, ABC):
         )
 
     def finish(self, episode: Episode, split: Split) -> Episode:
-        """Replace row numbers by examples, images as floats in [0, 1]."""
+        """Replace row indices by examples; uint8 images become floats in [0, 1]."""
         device = episode.support.x.device
+        # moved at the first episode, since only then the learner's device is known
         if self.store_on_accelerator and self.stores[split].device != device:
             self.stores[split] = self.stores[split].to(device)
         store = self.stores[split]
 
         def gather(part: Labelled) -> Labelled:
+            # images travel as uint8 and become floats on the device: a quarter of the bytes of float32
             x = tree_map(lambda leaf: leaf.to(device, non_blocking=True), store.take(part.x))
             return Labelled(to_unit_interval(x), part.y)
 
         return Episode(gather(episode.support), gather(episode.query), episode.index)
 
     def setting(self) -> dict[str, Any]:
-        """Return what a reader of a test result must know about its episodes."""
+        """Return the settings of the episodes to state with a test result: the ways and those of the base class."""
         return {"ways": self.ways, **super().setting()}

@@ -11,13 +11,14 @@ from metalit.episode import Episode, Labelled
 
 
 class SinusoidStream:
-    """Tasks with amplitude A ~ U[0.1, 5] and phase phi ~ U[0, pi]; inputs x ~ U[-5, 5]; no noise."""
+    """A stream of sinusoids with amplitude A ~ U[0.1, 5], phase phi ~ U[0, pi], inputs x ~ U[-5, 5] and no noise."""
 
     def __init__(self, *, split: Split, seed: int, shots: int, queries: int) -> None:
         self.split, self.seed, self.shots, self.queries = split, seed, shots, queries
 
     def __call__(self, first: int, count: int) -> Episode:
         """Return episodes ``first .. first+count-1``; ``x`` and ``y`` are ``[count, shots or queries, 1]``."""
+        # one word each for amplitude, phase and every input
         words = random_words(self.seed, self.split, first, count, 2 + self.shots + self.queries)
         amplitude = uniform(words[:, :1], 0.1, 5.0)
         phase = uniform(words[:, 1:2], 0.0, np.pi)
@@ -29,9 +30,9 @@ class SinusoidStream:
 
 
 class Sinusoid(EpisodicDataModule):
-    """Sinusoid regression; every episode is a new sinusoid, so the splits are three streams of one family.
+    """Sinusoid regression. Every episode is a new sinusoid; the splits are three streams of the same distribution.
 
-    Predicting 0 everywhere costs a mean squared error of E[A^2]/2 = 4.25.
+    Predicting 0 everywhere has a mean squared error of E[A^2]/2 = 4.25.
 
     Args:
         shots: support points per task.
@@ -43,7 +44,7 @@ class Sinusoid(EpisodicDataModule):
         super().__init__(shots=shots, queries=queries, **episodes)
 
     def make_stream(self, split: Split) -> SinusoidStream:
-        """Return the stream of sinusoids of one split."""
+        """Return the stream of sinusoids of a split."""
         train = split == "train"
         return SinusoidStream(
             split=split,

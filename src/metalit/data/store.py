@@ -1,4 +1,4 @@
-"""Class-indexed storage: every example of a split, class after class, in one tensor or one pytree of tensors."""
+"""Class-indexed storage: all examples of a split, sorted by class, in one tensor or one pytree of tensors."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,9 +19,9 @@ class ClassStore:
     """All examples of one split, sorted by class.
 
     Attributes:
-        items: ``[examples, *features]``, class after class; images as uint8 ``[examples, channels, height, width]``. Or
-            a pytree of such tensors, e.g. token ids and their mask.
-        class_sizes: ``[classes]`` int64, how many examples each class has; they sum to ``len(items)``.
+        items: ``[examples, *features]``, sorted by class; images as uint8 ``[examples, channels, height, width]``. Or a
+            pytree of such tensors, e.g. token ids and their mask.
+        class_sizes: ``[classes]`` int64, number of examples of each class; they sum to ``len(items)``.
         class_names: one name per class, unique over the splits of a data set.
     """
 
@@ -46,20 +46,20 @@ class ClassStore:
 
     @property
     def device(self) -> torch.device:
-        """Return where the items are."""
+        """Return the device of the items."""
         return tree_leaves(self.items)[0].device  # type: ignore[no-any-return]
 
     def take(self, rows: Tensor) -> Any:
-        """Gather ``[...]`` rows as ``[..., *features]``, on the device where the items are."""
+        """Return the rows ``[...]`` as ``[..., *features]``, on the device of the items."""
         rows = rows.to(self.device)
 
         def gathered(leaf: Tensor) -> Tensor:
-            # twenty times as fast for uint8 on a CPU as leaf[rows]
+            # twenty times as fast as leaf[rows] for uint8 on a CPU
             return leaf.index_select(0, rows.flatten()).reshape(*rows.shape, *leaf.shape[1:])
 
         return tree_map(gathered, self.items)
 
     def to(self, device: torch.device) -> "ClassStore":
-        """Return the same store with its items on ``device``."""
+        """Return a store with the same items on ``device``."""
         items = tree_map(lambda leaf: leaf.to(device), self.items)
         return ClassStore(items, self.class_sizes, self.class_names)

@@ -1,4 +1,4 @@
-"""The engine: a function of one task, run for a batch of tasks, with the gradient of the whole.
+"""The engine: run a function of one task for a batch of tasks, and differentiate the objective of all of them.
 
 The rule of this room: it sees tasks and objectives as functions, whatever the method, and decides only how they are
 computed: vectorised or looped, in chunks, compiled. No setting changes the numbers.

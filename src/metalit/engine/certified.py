@@ -1,8 +1,8 @@
-"""Which networks may be differentiated over ``vmap``: those all of whose classes the tests have tried with it.
+"""The list of layers that may be differentiated over ``vmap``, because tests cover them.
 
 Reverse mode over ``vmap`` is silently wrong for some layers (docs/guide/gradients.md). tests/test_layers.py compares it
-with a loop, in float64, for every class that is listed here, under its condition if it has one, and for every module
-that metalit defines.
+with a loop, in float64, for every class listed here, under its condition if it has one, and for every module that
+metalit defines. A network with any other module is differentiated inside ``vmap``.
 """
 
 from collections.abc import Callable
@@ -15,8 +15,10 @@ from torch.nn.modules.module import _has_any_global_hook
 
 Accepts = Callable[[Any], bool]
 
+# Tested classes, each with a condition on the module or None. Only exact types count: a subclass may compute anything.
 TESTED: dict[type[nn.Module], Accepts | None] = dict.fromkeys(
     (
+        # NonDynamicallyQuantizableLinear is the output projection of nn.MultiheadAttention
         nn.Linear, NonDynamicallyQuantizableLinear, nn.Bilinear, nn.Identity, nn.Flatten, nn.Unflatten,
         nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict,
         nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d,
@@ -45,19 +47,19 @@ TESTED: dict[type[nn.Module], Accepts | None] = dict.fromkeys(
     nn.Embedding: lambda module: not module.scale_grad_by_freq,
     nn.EmbeddingBag: lambda module: not module.scale_grad_by_freq,
 }  # fmt: skip
-_told: WeakSet[nn.Module] = WeakSet()
+_told: WeakSet[nn.Module] = WeakSet()  # learners already announced; weak, so that they can be garbage-collected
 
 
 def uncertified(learner: nn.Module) -> str | None:
-    """Return why a learner's gradients must be taken inside ``vmap``; None if over it is as right.
+    """Return why a learner's gradients must be taken inside ``vmap``, or None if they may be taken over it.
 
     Args:
-        learner: all modules that a task runs, and its ``objective``.
+        learner: a module with all modules that a task runs, and with the ``objective`` if there is one.
     """
     if _has_any_global_hook():  # type: ignore[no-untyped-call]
         return "a hook on all modules is not tested over it"
     for module in learner.modules():
-        # no task calls the learner's own forward, which Lightning replaces under DDP
+        # The learner itself is exempt from is_changed: no task calls its forward, and Lightning replaces it under DDP.
         tested = is_own(type(module).__module__) if module is learner else is_tested(module)
         if not tested:
             return f"{place(learner, module)} {untested(module)}"
@@ -68,7 +70,7 @@ def uncertified(learner: nn.Module) -> str | None:
 
 
 def is_tested(module: nn.Module) -> bool:
-    """Return whether a module itself, without its children, is as its class defines it, and that class is tested."""
+    """Return whether a module, without its children, is of a tested class and unmodified."""
     kind = type(module)
     if kind not in TESTED:
         return is_own(kind.__module__) and not is_changed(module)
@@ -77,7 +79,7 @@ def is_tested(module: nn.Module) -> bool:
 
 
 def is_changed(module: nn.Module) -> bool:
-    """Return whether a hook or an own ``forward`` makes a module something else than its class says."""
+    """Return whether a hook or a ``forward`` set on the instance may change what the module computes."""
     return bool(
         module._forward_hooks
         or module._forward_pre_hooks
@@ -88,12 +90,12 @@ def is_changed(module: nn.Module) -> bool:
 
 
 def is_own(module: str) -> bool:
-    """Return whether a Python module is one of metalit's."""
+    """Return whether a Python module, given by its dotted name, belongs to metalit."""
     return module.startswith("metalit.")
 
 
 def untested(module: nn.Module) -> str:
-    """Return what is not tested about a module."""
+    """Return why a module does not count as tested, as the predicate of a sentence."""
     if is_changed(module):
         return "has a hook or a forward of its own, which is not tested over it"
     if type(module) in TESTED:
@@ -102,18 +104,18 @@ def untested(module: nn.Module) -> str:
 
 
 def place(learner: nn.Module, module: nn.Module) -> str:
-    """Return a module's class and name."""
+    """Return a module's class, and its name in the learner in parentheses."""
     name = next(name for name, each in learner.named_modules() if each is module)
     return f"{type(module).__name__} ({name})" if name else type(module).__name__
 
 
 def announce(learner: nn.Module, reason: str | None) -> None:
-    """Log where a learner's gradients are taken, the first time that it is known."""
+    """Log whether a learner's gradients are taken inside or over vmap, once per learner."""
     if learner in _told:
         return
     _told.add(learner)
     from lightning.pytorch.utilities import (
-        rank_zero_info,  # seconds, which no one pays who has no learner of Lightning
+        rank_zero_info,  # imported here, since importing Lightning takes seconds and plain networks do not need it
     )
 
     if reason is None:

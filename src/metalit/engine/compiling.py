@@ -1,4 +1,4 @@
-"""torch's compiler for a task: what a machine lacks for it, and a backend that refuses numbers without a key."""
+"""``torch.compile`` for tasks: a check of what inductor needs, and a backend that refuses unkeyed random numbers."""
 
 import os
 import shutil
@@ -15,7 +15,8 @@ from torch.fx import GraphModule, Node
 from metalit.errors import UserError
 from metalit.tasks.draws import DRAWS
 
-# what draws, by the names under which a traced graph calls it
+# Names under which a traced graph calls random functions. The exceptions are in DRAWS but may remain in a graph: empty
+# tensors are not random, and attention is random only with dropout, which the task replaces during tracing.
 DRAWING = {
     function.__name__
     for function in DRAWS
@@ -24,7 +25,8 @@ DRAWING = {
 
 
 def missing_for_inductor() -> str | None:
-    """Return what this machine lacks of what torch's compiler needs, or None."""
+    """Return which requirement of inductor is missing on this machine, or None."""
+    # inductor generates C++ code and compiles it against Python's headers
     if not any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "clang++", "c++")):
         return "a C++ compiler"
     if not Path(sysconfig.get_paths()["include"], "Python.h").exists():
@@ -33,9 +35,13 @@ def missing_for_inductor() -> str | None:
 
 
 def keyed(backend: str) -> Callable[[GraphModule, list[Tensor]], Any]:
-    """Return a backend of ``torch.compile`` that refuses a graph in which torch's own generator is asked.
+    """Return a backend of ``torch.compile`` that refuses graphs with draws from torch's own generator.
 
-    The compiler hides some functions, ``torch.rand_like`` among them, from a task's context.
+    The compiler hides some functions, ``torch.rand_like`` among them, from the task's context. Their random numbers
+    would not come from the task's key.
+
+    Args:
+        backend: name of the backend that compiles the graph.
     """
     compiled = torch._dynamo.lookup_backend(backend)
 
@@ -53,5 +59,5 @@ def keyed(backend: str) -> Callable[[GraphModule, list[Tensor]], Any]:
 
 
 def called(node: Node) -> str:
-    """Return the name of the function or method that a node of a graph calls."""
+    """Return the name of the function or method that a graph node calls."""
     return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")

@@ -1,4 +1,4 @@
-"""The chain rule through a batch of tasks: an objective's derivative, and what pulls it back to the parameters."""
+"""The chain rule through a batch of tasks: differentiate the objective, then pull back to the parameters."""
 
 from collections.abc import Callable
 from functools import partial
@@ -17,17 +17,17 @@ from metalit.tasks.precision import at_least_float32, without_autocast
 
 Leaves = tuple[Tensor, ...]
 Pullback = Callable[[Leaves], Params]
-LeavesAndOutcome = tuple[Leaves, Outcome]  # has a name since torch.compile evaluates no subscript in an annotation
+LeavesAndOutcome = tuple[Leaves, Outcome]  # an alias, since torch.compile cannot trace a subscript in an annotation
 
 
 def float_leaves(outcome: Outcome) -> Leaves:
-    """Return the tensors of an outcome that have a derivative; running statistics have none."""
+    """Return the differentiable tensors of an outcome; running statistics are constants and not among them."""
     leaves = tree_leaves(outcome._replace(buffers={}))
     return tuple(leaf for leaf in leaves if leaf.is_floating_point())
 
 
 def with_float_leaves(outcome: Outcome, leaves: Leaves) -> Outcome:
-    """Return an outcome with other tensors in place of its ``float_leaves``."""
+    """Return the outcome with its ``float_leaves`` replaced."""
     own, spec = tree_flatten(outcome._replace(buffers={}))
     given = iter(leaves)
     replaced = [next(given) if leaf.is_floating_point() else leaf for leaf in own]
@@ -35,7 +35,7 @@ def with_float_leaves(outcome: Outcome, leaves: Leaves) -> Outcome:
 
 
 def differentiated(run: Callable[[Params], Outcome], parameters: Params) -> tuple[Outcome, Pullback]:
-    """Return (the outcome, what turns a derivative with respect to its float leaves into one of the parameters)."""
+    """Return (the outcome, its pullback from a derivative of the float leaves to one of the parameters)."""
 
     def leaves_and_outcome(parameters: Params) -> LeavesAndOutcome:
         outcome = run(parameters)
@@ -44,20 +44,21 @@ def differentiated(run: Callable[[Params], Outcome], parameters: Params) -> tupl
     leaves, pullback, outcome = vjp(leaves_and_outcome, parameters, has_aux=True)  # type: ignore[misc]
 
     def pull_back(cotangent: Leaves) -> Params:
-        with without_autocast(leaves[0].device):  # the forward pass has chosen the precisions
+        with without_autocast(leaves[0].device):  # the forward pass has already chosen the precision of each operation
             return pullback(cotangent)[0]  # type: ignore[no-any-return]
 
     return outcome, pull_back
 
 
 def derivative(objective: Objective, outcome: Outcome, scale: Tensor | None = None) -> tuple[Leaves, Tensor]:
-    """Return (an objective's derivative with respect to the float leaves of this rank's outcomes, its value).
+    """Return (the objective's derivative with respect to the float leaves of this rank's outcomes, its value).
 
     Args:
-        objective: what is differentiated.
-        outcome: that of all tasks of this rank.
-        scale: a number that the derivative is multiplied by; 1 if not given.
+        objective: the objective to differentiate.
+        outcome: the outcomes of all tasks of this rank.
+        scale: factor of the derivative; 1 if not given.
     """
+    # a mean over tasks needs no exchange: DDP's average of the ranks' gradients is the gradient over all tasks
     everyone = world_size() > 1 and objective.over_all_tasks
     seen: Outcome = gather_tasks(outcome._replace(buffers={})) if everyone else outcome
 
@@ -65,24 +66,26 @@ def derivative(objective: Objective, outcome: Outcome, scale: Tensor | None = No
         return objective.total(with_float_leaves(seen, leaves))
 
     cotangent, value = grad_and_value(total)(float_leaves(seen))
-    if everyone:  # DDP averages over the ranks what is to be summed
+    # Every rank differentiates the objective of all tasks and keeps the part of its own tasks. These parts have to be
+    # summed over the ranks, but DDP averages them.
+    if everyone:
         cotangent = tuple(world_size() * leaf for leaf in own_tasks(cotangent))
     return cotangent if scale is None else tuple(scaled(leaf, scale) for leaf in cotangent), value
 
 
 def scaled(leaf: Tensor, scale: Tensor) -> Tensor:
-    """Return a leaf times a scale, which may be larger than float16 can hold: 0 times infinity would be nan."""
+    """Return a leaf times a scale, which may exceed float16's range: cast to float16 it would turn 0 into NaN."""
     return (at_least_float32(leaf) * scale).to(leaf.dtype)
 
 
 def derivative_within_vmap(
     objective: Objective, outcome: Outcome, scale: Tensor | None = None
 ) -> tuple[Leaves, Tensor]:
-    """Return ``derivative`` of all tasks' outcomes, within ``vmap`` over the tasks: each task gets its own part.
+    """Return ``derivative`` from inside ``vmap`` over the tasks: the objective sees all, each task gets its own part.
 
     Args:
-        objective: what is differentiated; it may mix tasks.
-        outcome: that of one task.
+        objective: the objective to differentiate; it may mix tasks.
+        outcome: the outcome of one task.
         scale: as in ``derivative``.
     """
     leaves, spec = tree_flatten(outcome)
@@ -95,7 +98,9 @@ def derivative_within_vmap(
 
 
 class _OfAllTasks(torch.autograd.Function):
-    """A function of all tasks, called from within ``vmap`` over them, where each sees itself alone."""
+    """Call a function of all tasks from inside ``vmap`` over them, where code sees a single task."""
+
+    # only the vmap rule is ever called: it receives the tensors of all tasks at once
 
     @staticmethod
     def forward(*inputs: Any) -> Leaves:  # noqa: ARG004
@@ -112,7 +117,7 @@ class _OfAllTasks(torch.autograd.Function):
             for leaf, dim in zip(leaves, in_dims[1:], strict=True)
         ]
         cotangent, value = of_all(batched)
-        return (*cotangent, value), (*[0] * len(cotangent), None)
+        return (*cotangent, value), (*[0] * len(cotangent), None)  # a derivative per task, one value for all
 
 
 def mapped_with_gradient(
@@ -120,13 +125,13 @@ def mapped_with_gradient(
     pull_back: Callable[[Params, Leaves], Params],
     parameters: Params,
 ) -> Outcome:
-    """Return ``run(parameters)``, whose gradient in ordinary autograd is that of ``pull_back``.
+    """Return ``run(parameters)`` such that autograd uses ``pull_back`` as its backward pass.
 
     Args:
-        run: from the parameters to all tasks' outcomes.
-        pull_back: from parameters and a derivative with respect to the outcomes' float leaves to that with respect
-            to the parameters.
-        parameters: some of them require a gradient.
+        run: maps the parameters to all tasks' outcomes.
+        pull_back: maps the parameters and a derivative with respect to the outcomes' float leaves to the derivative
+            with respect to the parameters.
+        parameters: parameters by name, some of which require a gradient.
     """
     found: dict[str, Any] = {}
 
@@ -144,7 +149,7 @@ def mapped_with_gradient(
 
 
 class _WithPullback(torch.autograd.Function):
-    """A function with a given pullback, which computes it once more, as precisely as the first time."""
+    """A function with a given pullback, which runs the forward pass again under the same autocast setting."""
 
     @staticmethod
     def forward(ctx: Any, flat: Any, back: Any, *values: Tensor) -> Leaves:
@@ -154,6 +159,7 @@ class _WithPullback(torch.autograd.Function):
         constants = [leaf for leaf, moves in zip(leaves, differentiable, strict=True) if not moves]
         ctx.mark_non_differentiable(*constants)
         device = values[0].device.type
+        # backward may be called outside of the autocast that the forward pass ran under
         ctx.autocast = partial(
             torch.autocast,
             device,

@@ -1,7 +1,7 @@
-"""The engine: a function of one task, run for a batch of tasks, with the gradient of the whole.
+"""The engine: run a function of one task for a batch of tasks, and differentiate the objective of all of them.
 
-An algorithm supplies a *task*, a pure function ``task(meta, support, query) -> Outcome`` of one task. The engine maps
-it over the task axis and differentiates an objective of all outcomes with respect to the meta-parameters.
+An algorithm supplies a *task*, a pure function ``task(meta, support, query) -> Outcome``. The engine maps it over the
+task axis and differentiates an objective of all outcomes with respect to the meta-parameters.
 """
 
 import warnings
@@ -35,13 +35,20 @@ from metalit.outcome import Outcome
 from metalit.tasks.parameters import Params
 from metalit.tasks.task_context import TaskContext, without_writes
 
-ALWAYS_THERE = ("inductor", "aot_eager", "eager")  # of torch's backends, whose list takes seconds to load
+ALWAYS_THERE = ("inductor", "aot_eager", "eager")  # backends that need no look-up; listing torch's takes seconds
 Task = Callable[[Params, Labelled, Labelled], Outcome]
 MetaGradient = tuple[Params, Tensor, Outcome]
 
 
 class Tasks(NamedTuple):
-    """What is run: a function of one task, what it may read besides parameters, and B tasks."""
+    """The function of one task, the inputs it may read besides parameters, and B tasks to run it on.
+
+    Attributes:
+        task: the function of one task.
+        buffers: the networks' buffers by name, shared by all tasks.
+        keys: ``[B]`` int64, the seed of each task's random numbers.
+        episode: B tasks.
+    """
 
     task: Task
     buffers: Params
@@ -51,17 +58,17 @@ class Tasks(NamedTuple):
 
 @dataclass(frozen=True)
 class Engine:
-    """How the tasks of a meta-batch are computed. No setting changes the numbers, only speed and memory.
+    """Settings of how the tasks of a meta-batch are computed; they change speed and memory, never the numbers.
 
     Args:
-        mapping: ``vmap``: all tasks as one vectorised program; ``loop``: one after the other, for networks that vmap
-            cannot take, such as LSTM and GRU.
-        chunk_size: at most so many tasks at once: less memory, one more forward pass in training.
-        compile: compile meta-loss and meta-gradient together (``torch.compile``): the first step takes longer.
-            Without a C++ compiler it warns instead.
-        compile_backend: the backend of ``torch.compile``.
-        differentiate: take gradients ``inside`` vmap, right for every network, or ``over`` it, faster but wrong for
-            some; ``auto``: over it where every layer is tested with that.
+        mapping: ``vmap`` runs all tasks as one vectorised program, ``loop`` one by one, for networks that vmap does not
+            support, such as LSTM and GRU.
+        chunk_size: largest number of tasks computed at once; saves memory, costs one more forward pass in training.
+        compile: compile meta-loss and meta-gradient together with ``torch.compile``. The first step takes longer.
+            Without a C++ compiler it warns and does not compile.
+        compile_backend: backend of ``torch.compile``.
+        differentiate: take gradients ``inside`` vmap, which is correct for every network, or ``over`` it, which is
+            faster but wrong for some; ``auto`` chooses ``over`` if every layer is tested with it.
     """
 
     mapping: Literal["vmap", "loop"] = "vmap"
@@ -79,7 +86,7 @@ class Engine:
 
     @property
     def over_vmap(self) -> bool:
-        """Whether gradients are taken over vmap; ``auto`` that is not yet settled takes them inside it."""
+        """Whether gradients are taken over vmap; an unsettled ``auto`` counts as inside."""
         return self.mapping == "vmap" and self.differentiate == "over"
 
     @property
@@ -88,10 +95,10 @@ class Engine:
         return self.mapping == "vmap" and self.differentiate != "over"
 
     def settled(self, learner: nn.Module) -> "Engine":
-        """Return the engine with ``differentiate: auto`` decided for a learner, and log once which it is and why.
+        """Return the engine with ``differentiate: auto`` resolved for a learner, and log the choice and reason once.
 
         Args:
-            learner: all modules that a task runs, and its ``objective``.
+            learner: a module with all modules that a task runs, and with the ``objective`` if there is one.
         """
         if self.differentiate != "auto" or self.mapping == "loop":
             return self
@@ -100,20 +107,20 @@ class Engine:
         return differentiating(self, "over" if reason is None else "inside")
 
     def map(self, task: Task, parameters: Params, buffers: Params, keys: Tensor, episode: Episode) -> Outcome:
-        """Run every task of an episode; the outcomes have a gradient where the parameters require one.
+        """Run every task of an episode; the outcomes are differentiable if the parameters require a gradient.
 
         Args:
             task: the function of one task.
             parameters: meta-parameters by name.
             buffers: the networks' buffers by name.
-            keys: ``[B]`` int64, each task's source of randomness.
+            keys: ``[B]`` int64, the seed of each task's random numbers.
             episode: B tasks.
 
         Returns:
             The outcomes, each leaf with the task axis first.
 
         Raises:
-            CannotVectoriseError: the setting ``mapping: loop`` could run the tasks.
+            CannotVectoriseError: vmap cannot run the tasks, but ``mapping: loop`` can.
         """
         tasks = Tasks(task, buffers, keys, episode)
         with self._explained(tasks, parameters):
@@ -131,27 +138,27 @@ class Engine:
     ) -> MetaGradient:
         """Return (gradient of the objective with respect to ``parameters``, its value, the outcomes).
 
-        The chain rule in two phases: the objective's derivative with respect to every task's outcome, then that
-        derivative pulled back through the tasks. So an objective may mix tasks, chunks and ranks.
+        The chain rule is applied in two phases: differentiate the objective with respect to every task's outcome, then
+        pull that derivative back through the tasks. An objective may therefore mix tasks, chunks and ranks.
 
         Args:
             task: the function of one task.
-            objective: what is differentiated.
+            objective: the objective to differentiate.
             parameters: meta-parameters by name.
             buffers: the networks' buffers by name.
-            keys: ``[B]`` int64, each task's source of randomness.
+            keys: ``[B]`` int64, the seed of each task's random numbers.
             episode: B tasks.
-            scale: a number that the gradient is multiplied by, against underflow in float16; 1 if not given.
+            scale: factor of the gradient, against underflow in float16; 1 if not given.
 
         Raises:
-            CannotVectoriseError: the setting ``mapping: loop`` could run the tasks.
+            CannotVectoriseError: vmap cannot run the tasks, but ``mapping: loop`` can.
         """
         tasks = Tasks(task, buffers, keys, episode)
         with self._explained(tasks, parameters, gradient=True):
             return self._meta_gradient(tasks, objective, parameters, scale)
 
     def compiled_meta_gradient(self) -> Callable[..., MetaGradient]:
-        """Return ``meta_gradient``, compiled if the engine's setting says so."""
+        """Return ``meta_gradient``, compiled if ``compile`` is set."""
         if not self.compile:
             return self.meta_gradient
         missing = missing_for_inductor() if self.compile_backend == "inductor" else None
@@ -172,6 +179,7 @@ class Engine:
             scale: Tensor | None = None,
         ) -> MetaGradient:
             tasks = Tasks(task, buffers, keys, episode)
+            # the task's context cannot watch the buffers while it is compiled
             with self._explained(tasks, parameters, gradient=True), without_writes(buffers):
                 return compiled(tasks, objective, parameters, scale)
 
@@ -181,11 +189,14 @@ class Engine:
         if not (self.inside_vmap and torch.is_grad_enabled()):
             return self._map(tasks, parameters)
         if any(leaf.requires_grad for leaf in tree_leaves((tasks.buffers, tasks.episode))):
-            # a gradient with respect to data: autograd's own, which is right through a loop
+            # pull_back below returns the gradient of the parameters only. A gradient with respect to the data is left
+            # to autograd, which is correct through a loop.
             return replace(self, mapping="loop")._map(tasks, parameters)
         if not any(leaf.requires_grad for leaf in parameters.values()):
             return self._map(tasks, parameters)
 
+        # Plain autograd would differentiate over vmap. Its backward pass calls pull_back instead, which runs the tasks
+        # once more and differentiates inside vmap.
         def pull_back(parameters: Params, cotangent: Leaves) -> Params:
             with self._explained(tasks, parameters, gradient=True):
                 return self._pull_back(tasks, parameters, cotangent)
@@ -193,14 +204,14 @@ class Engine:
         return mapped_with_gradient(partial(self._map, tasks), pull_back, parameters)
 
     def _explained(self, tasks: Tasks, parameters: Params, *, gradient: bool = False) -> AbstractContextManager[None]:
-        """Return a context in which an error of torch is explained; see ``explained``."""
+        """Return a context that turns errors of torch into errors that name the remedy; see ``explained``."""
 
         def attempt(mapping: Literal["vmap", "loop"], chunk_size: int | None) -> None:
             engine = replace(self, mapping=mapping, chunk_size=chunk_size, compile=False)
-            few = engine._chunks(tasks)[0][0]
+            few = engine._chunks(tasks)[0][0]  # one chunk is enough to reproduce the error
             with torch.no_grad():
                 outcome = engine._map(few, parameters)
-            if gradient:
+            if gradient:  # a network whose forward pass runs may still lack a derivative
                 engine._pull_back(few, parameters, tree_map(torch.zeros_like, float_leaves(outcome)))
 
         return explained(partial(attempt, "loop", 1), partial(attempt, self.mapping, self.chunk_size))
@@ -213,7 +224,9 @@ class Engine:
         self, tasks: Tasks, objective: Objective, parameters: Params, scale: Tensor | None
     ) -> MetaGradient:
         chunked = self.chunk_size is not None and self.chunk_size < len(tasks.keys)
-        # the compiler cannot look across the tasks from within vmap; it computes a common forward pass once
+        # Chunks need two forward passes: the objective may mix tasks, so it is differentiated only when the outcomes of
+        # all chunks are known. The compiler takes this path too, since it cannot look across tasks from inside vmap; it
+        # computes the common forward pass once.
         if chunked or (self.inside_vmap and torch.compiler.is_compiling()):
             with torch.no_grad():
                 outcome = self._map(tasks, parameters)
@@ -226,7 +239,7 @@ class Engine:
         return pull_back(cotangent), value, outcome
 
     def _pull_back(self, tasks: Tasks, parameters: Params, cotangent: Leaves) -> Params:
-        """Return the gradient of the parameters, from each task run once more; one chunk's graph lives at a time."""
+        """Return the gradient of the parameters by running each task again, with the graph of one chunk at a time."""
         parts = (
             self._pull_back_at_once(part, parameters, part_cotangent)
             for part, part_cotangent in self._chunks(tasks, cotangent)
@@ -234,7 +247,7 @@ class Engine:
         return reduce(partial(tree_map, torch.add), parts)
 
     def _chunks(self, tasks: Tasks, *trees: Any) -> list[tuple[Any, ...]]:
-        """Cut tasks, and pytrees along with them, into chunks."""
+        """Split the tasks, and pytrees with the same task axis, into chunks."""
         size = self.chunk_size or len(tasks.keys)
         return [
             (tasks._replace(keys=keys, episode=episode), *rest)
@@ -244,13 +257,14 @@ class Engine:
     def _run(self, tasks: Tasks, parameters: Params, key: Tensor, episode: Episode) -> Outcome:
         """Run one task."""
         context = TaskContext(key, tasks.buffers, rows_by_vmap=self.over_vmap)
-        # the fused attention kernels have no second derivative
+        # fused attention kernels have no second derivative
         with sdpa_kernel(SDPBackend.MATH), context:
             outcome = tasks.task({**parameters, **tasks.buffers}, episode.support, episode.query)
         return outcome._replace(buffers=context.statistics())
 
     def _map_at_once(self, tasks: Tasks, parameters: Params) -> Outcome:
         one = partial(self._run, tasks, parameters)
+        # randomness is about torch's own generator, which no task reads: its numbers come from the key
         if self.mapping == "vmap":
             return vmap(one, randomness="different")(tasks.keys, tasks.episode)
         count = len(tasks.keys)
@@ -258,6 +272,7 @@ class Engine:
         return tree_map(lambda *leaves: torch.stack(leaves), *outcomes)  # type: ignore[no-any-return]
 
     def _pull_back_at_once(self, tasks: Tasks, parameters: Params, cotangent: Leaves) -> Params:
+        # over vmap or in a loop, one vjp covers the whole batch
         if not self.inside_vmap:
             return differentiated(partial(self._map_at_once, tasks), parameters)[1](cotangent)
 
@@ -270,6 +285,7 @@ class Engine:
     def _differentiate_inside(
         self, tasks: Tasks, objective: Objective, parameters: Params, scale: Tensor | None
     ) -> MetaGradient:
+        # both phases share one forward pass, since derivative_within_vmap sees the outcomes of all tasks
         def of_one(key: Tensor, episode: Episode) -> MetaGradient:
             run = partial(self._run, tasks, key=key, episode=episode)
             outcome, pull_back = differentiated(run, parameters)
@@ -283,17 +299,17 @@ class Engine:
 
 @cache
 def differentiating(engine: Engine, differentiate: Literal["inside", "over"]) -> Engine:
-    """Return an engine with another setting of ``differentiate``."""
+    """Return the engine with ``differentiate`` replaced; repeated calls return the same object."""
     return replace(engine, differentiate=differentiate)
 
 
 def summed(gradients: Params) -> Params:
-    """Return the sum over the tasks of their gradients."""
+    """Return the sum of per-task gradients over the tasks."""
     return {name: gradient.sum(dim=0) for name, gradient in gradients.items()}
 
 
 def split_tasks(tree: Any, size: int) -> list[Any]:
-    """Cut a pytree along its task axis into pytrees of at most ``size`` tasks."""
+    """Split a pytree along its task axis into pytrees of at most ``size`` tasks."""
     leaves = torch.utils._pytree.tree_leaves(tree)
     return [
         tree_map(lambda leaf, start=start: leaf[start : start + size], tree) for start in range(0, len(leaves[0]), size)
@@ -301,37 +317,38 @@ def split_tasks(tree: Any, size: int) -> list[Any]:
 
 
 class FinishedGradient(torch.autograd.Function):
-    """A scalar whose backward pass hands out a gradient that is already known.
+    """A scalar whose backward pass returns a gradient that has already been computed.
 
-    So a meta-gradient computed by ``torch.func`` enters Lightning's automatic optimisation like any other: loss
-    scaling, clipping, accumulation and the hooks of DDP all see it.
+    A meta-gradient computed by ``torch.func`` thus enters Lightning's automatic optimisation like any other gradient:
+    loss scaling, clipping, accumulation and the hooks of DDP all apply to it.
     """
 
     @staticmethod
     def forward(ctx: Any, value: Tensor, scale: Tensor | None, count: int, *tensors: Tensor) -> Tensor:
-        """Return ``value``; ``tensors`` are ``count`` gradients and then the ``count`` parameters they belong to."""
+        """Return ``value``; ``tensors`` are ``count`` gradients followed by their ``count`` parameters."""
         ctx.scale = scale
         ctx.save_for_backward(value, *tensors[:count])
         return value.clone()
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the stored gradients times the incoming one, less their own scale."""
+        """Return the stored gradients, divided by their own scale and multiplied by the incoming gradient."""
         value, *gradients = ctx.saved_tensors
         factor = grad_outputs[0] if ctx.scale is None else grad_outputs[0] / ctx.scale
-        # not finite if the value is not: DDP then carries it to every rank, and all of them stop at the same step
+        # A non-finite value makes the gradient non-finite too. DDP's average then carries it to every rank, so that all
+        # ranks stop at the same step without a message of their own.
         factor = factor + 0 * value
         return (None, None, None, *[None] * len(gradients), *[factor * g for g in gradients])
 
 
 def with_gradient(value: Tensor, gradient: Params, parameters: Params, scale: Tensor | None = None) -> Tensor:
-    """Return ``value`` such that ``backward`` adds ``gradient`` to ``parameters``.
+    """Return ``value`` with a backward pass that adds ``gradient`` to the gradients of ``parameters``.
 
     Args:
-        value: 0-d, the meta-loss.
-        gradient: its gradient, times ``scale``.
-        parameters: what the gradient belongs to.
-        scale: what the gradient has been multiplied by; 1 if not given.
+        value: the meta-loss, 0-d.
+        gradient: its gradient by name, multiplied by ``scale``.
+        parameters: the parameters by name.
+        scale: the factor already contained in ``gradient``; 1 if not given.
     """
     order = list(parameters)
     tensors = [gradient[name] for name in order] + [parameters[name] for name in order]

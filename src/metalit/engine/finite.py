@@ -1,4 +1,4 @@
-"""Stopping at a loss or a gradient that is not finite, before it changes any weight."""
+"""Stop training at a non-finite loss or gradient, before it changes any weight."""
 
 import math
 from collections.abc import Sequence
@@ -17,13 +17,13 @@ ADVICE = (
 
 
 class Batch(NamedTuple):
-    """What a batch leaves behind until its step is taken.
+    """The record of a training batch, kept until the optimiser step that uses it.
 
     Attributes:
-        tasks: ``[B]`` int64, their numbers in the training stream.
-        value: 0-d, the meta-loss.
-        losses: ``[B]``, each task's.
-        statistics: new running statistics, the mean over the tasks.
+        tasks: ``[B]`` int64, the tasks' indices in the training stream.
+        value: the meta-loss, 0-d.
+        losses: ``[B]``, the loss of each task.
+        statistics: new running statistics by buffer name, averaged over the tasks.
     """
 
     tasks: Tensor
@@ -33,7 +33,8 @@ class Batch(NamedTuple):
 
 
 def has_finite_gradient(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether all gradients that an optimiser is about to use are finite."""
+    """Return whether all gradients that an optimiser is about to use are finite."""
+    # the kernel below takes tensors of one dtype at a time
     by_type: dict[torch.dtype, list[Tensor]] = {}
     for group in optimizer.param_groups:
         for parameter in group["params"]:
@@ -44,34 +45,41 @@ def has_finite_gradient(optimizer: torch.optim.Optimizer) -> bool:
     device = next(iter(by_type.values()))[0].device
     found, unchanged = (make(1, dtype=torch.float32, device=device) for make in (torch.zeros, torch.ones))
     for gradients in by_type.values():
-        # GradScaler's own kernel: one pass over everything, a tenth of the time of any other way
+        # GradScaler's own kernel checks all gradients in one pass, in a tenth of the time of any alternative. It also
+        # multiplies them by the inverse scale, which is 1 here.
         torch._amp_foreach_non_finite_check_and_unscale_(gradients, found, unchanged)
     return not found.item()
 
 
 def stop_if_not_finite(batches: Sequence[Batch], step: int, scaler: Any | None) -> None:
-    """Say why a gradient is not finite; called by all ranks, since DDP gives all of them the same gradient.
+    """Raise an error that says where a non-finite gradient comes from.
+
+    All ranks must call it together; they do, since DDP gives all of them the same gradient.
 
     Args:
-        batches: what this rank's step was made of.
-        step: how many steps were taken before it.
-        scaler: the ``GradScaler`` of training in float16, which skips a step whose gradient overflows.
+        batches: the batches of this rank's step.
+        step: number of steps taken before this one.
+        scaler: the ``GradScaler`` of float16 training, which skips a step whose gradient overflows.
 
     Raises:
-        FloatingPointError: with step and tasks; not if all losses are finite and the scaler can still help.
+        FloatingPointError: with step and tasks. Not raised if all losses are finite and the scaler can still lower its
+            scale.
     """
+    # the task at fault may belong to another rank, and every rank's message should name it
     ranks = gather_objects([_describe(batch) for batch in batches])
     found = [batch for rank in ranks for batch in rank]
     value = next((value for value, _, _ in found if not math.isfinite(value)), None)
+    # an overflow of the scaled gradient is routine in float16, unless the scale has fallen below 1
     if value is None and scaler is not None and scaler.get_scale() >= 1:
         return
+    # name the tasks with a non-finite loss, or all tasks of the step if only the gradient is not finite
     tasks = [task for _, _, bad in found for task in bad] or [task for _, tasks, _ in found for task in tasks]
     what = "meta-gradient is not finite" if value is None else f"meta-loss is {value}"
     raise FloatingPointError(f"the {what} at step {step} (training episodes {spans(tasks)}): {ADVICE}")
 
 
 def spans(numbers: Sequence[int]) -> str:
-    """Write numbers in short: ``3, 5-8, 11``."""
+    """Return integers as a compact list of ranges: ``3, 5-8, 11``."""
     parts: list[list[int]] = []
     for number in sorted(numbers):
         if parts and number == parts[-1][-1] + 1:
@@ -82,7 +90,7 @@ def spans(numbers: Sequence[int]) -> str:
 
 
 def _describe(batch: Batch) -> tuple[float, list[int], list[int]]:
-    """Return (meta-loss, all tasks, tasks whose own loss is not finite)."""
+    """Return (the meta-loss, all tasks, the tasks with a non-finite loss)."""
     tasks = batch.tasks.tolist()
     finite = batch.losses.isfinite().tolist()
     return batch.value.item(), tasks, [task for task, good in zip(tasks, finite, strict=True) if not good]

@@ -1,4 +1,4 @@
-"""What torch cannot vectorise or compile gets an error that says what to do, in place of torch's own words."""
+"""Errors that say what to do if torch cannot vectorise, differentiate or compile a network."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,40 +8,40 @@ import torch
 from metalit.errors import SettingError, UserError
 
 Attempt = Callable[[], object]
-NO_DERIVATIVE = ("setup_context", "derivative for", "saved tensor hooks")  # in torch's messages
+NO_DERIVATIVE = ("setup_context", "derivative for", "saved tensor hooks")  # parts of torch's error messages
 
 
 class CannotVectoriseError(SettingError):
-    """``vmap`` cannot take a network or a method, of which one task alone runs."""
+    """``vmap`` does not support a network or method that runs for a single task."""
 
 
 class CannotDifferentiateError(UserError):
-    """``torch.func`` has no derivative of what a network calls."""
+    """``torch.func`` has no derivative of a function that a network calls."""
 
 
 class CannotCompileError(SettingError):
-    """``torch.compile`` cannot take a network or a method that runs uncompiled."""
+    """``torch.compile`` does not support a network or method that runs uncompiled."""
 
 
 @contextmanager
 def explained(one_alone: Attempt, vectorised: Attempt) -> Iterator[None]:
-    """Raise an error of torch as what it is: the task's own, one of ``vmap``, one of the compiler, or another.
+    """Find out whether an error of torch comes from the task, from ``vmap`` or from the compiler, and say so.
 
-    Which it is, two attempts tell; they cost nothing where there is no error.
+    After an error two attempts tell the cases apart; without an error nothing is run.
 
     Args:
-        one_alone: runs one task without ``vmap`` and without compiler.
-        vectorised: runs some tasks with ``vmap``, if that is what has failed, and without compiler.
+        one_alone: runs one task without ``vmap`` and without the compiler.
+        vectorised: runs some tasks with the mapping that failed, without the compiler.
 
     Raises:
-        CannotDifferentiateError: torch has no such derivative, by whichever way.
-        CannotVectoriseError: one task runs alone, but not vectorised.
-        CannotCompileError: both run, uncompiled.
+        CannotDifferentiateError: torch lacks the derivative, with or without ``vmap``.
+        CannotVectoriseError: one task runs alone, but the tasks do not run vectorised.
+        CannotCompileError: both attempts succeed uncompiled.
     """
     try:
         yield
     except torch.OutOfMemoryError:
-        raise
+        raise  # a RuntimeError too, but one that torch explains itself and that further attempts might repeat
     except RuntimeError as error:
         try:
             one_alone()
@@ -50,7 +50,7 @@ def explained(one_alone: Attempt, vectorised: Attempt) -> Iterator[None]:
                 raise CannotDifferentiateError(
                     f"this network calls a function that torch cannot differentiate so: {first_line(cause)}"
                 ) from cause
-            raise
+            raise  # the task's own error, which needs no vmap to appear
         try:
             vectorised()
         except RuntimeError as cause:
@@ -61,7 +61,7 @@ def explained(one_alone: Attempt, vectorised: Attempt) -> Iterator[None]:
                 f"says: {first_line(cause)}",
             ) from cause
         from torch._dynamo.exc import (
-            TorchDynamoException,  # takes seconds, and errors of the compiler are rare
+            TorchDynamoException,  # imported here, since the import takes seconds and compiler errors are rare
         )
 
         if isinstance(error, TorchDynamoException):
@@ -75,6 +75,6 @@ def explained(one_alone: Attempt, vectorised: Attempt) -> Iterator[None]:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message that says something, 300 characters at most."""
+    """Return the first non-empty line of an error's message, cut to 300 characters; its class if there is none."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0][:300] if lines else type(error).__name__

@@ -1,6 +1,6 @@
-"""What an evaluation leaves: result files, predictions, tables and figures, and the callbacks that write them.
+"""Output of an evaluation: result files, predictions, tables and figures, and the callbacks that write them.
 
-The rule of this room: it reads evaluations and writes files; no number is computed that ``metrics`` has not.
+The rule of this room: it reads evaluations and writes files; metrics are computed in ``metrics`` alone.
 """
 
 from metalit.evaluation.confusion import ConfusionWriter

@@ -1,4 +1,4 @@
-"""Which classes a test takes for which others, over the data set's own classes."""
+"""Confusion counts of a test over the classes of the data set."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -19,20 +19,21 @@ COLUMNS = ["true", "predicted", "queries", "taken", "rate"]
 
 
 class ConfusionWriter(L.Callback):
-    """Writes ``confusion.csv`` after a ``test`` of classification: one line per pair of classes that occurred.
+    """Writes ``confusion.csv`` after a ``test`` of classification: one line per pair of true and predicted class.
 
-    Columns: ``true, predicted, queries, taken, rate``. The labels 0..N-1 of an episode are drawn anew each time, so a
-    table over labels would say nothing; this one is over the classes of the data set. One class can be taken for
-    another only where an episode has both, so ``queries`` counts the query examples of the true class in such episodes,
-    ``taken`` those that were taken for the other class, and ``rate`` is taken / queries. Pairs that were never taken
-    for one another are left out. Written for data modules with a ``ClassStore``; nothing in a ``fast_dev_run``.
+    Columns: ``true, predicted, queries, taken, rate``. The table is over the classes of the data set, because the
+    labels 0..N-1 are assigned to different classes in each episode. A class can be mistaken for another only in
+    episodes that contain both: ``queries`` counts the query examples of the true class in such episodes, ``taken``
+    those predicted as the other class, and ``rate`` is taken / queries. Correct predictions are included, as pairs of a
+    class with itself; pairs with ``taken`` = 0 are left out. The file is written for data modules with a
+    ``ClassStore``, but not in a ``fast_dev_run``.
     """
 
     def __init__(self) -> None:
-        self._labels: dict[int, tuple[Tensor, Tensor]] = {}  # by episode, true and predicted
+        self._labels: dict[int, tuple[Tensor, Tensor]] = {}  # by episode index: true and predicted labels
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Forget an earlier test."""
+        """Discard the labels of an earlier test."""
         self._labels = {}
 
     def on_test_batch_end(
@@ -44,8 +45,9 @@ class ConfusionWriter(L.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keep a batch's true and predicted labels in host memory: index ``[B]``, predictions ``[B, Q, N]``."""
+        """Keep the true and predicted labels of a batch: index ``[B]``, predictions ``[B, Q, N]``."""
         if isinstance(outputs, Mapping) and stream_of(trainer) is not None:
+            # in host memory, because they accumulate over the whole test
             predicted = outputs["predictions"].argmax(-1)
             labels = zip(batch.query.y.cpu(), predicted.cpu(), strict=True)
             self._labels |= dict(zip(outputs["index"].tolist(), labels, strict=True))
@@ -69,7 +71,7 @@ class ConfusionWriter(L.Callback):
 
 
 def stream_of(trainer: L.Trainer) -> ClassificationStream | None:
-    """Return the stream of the test episodes, if it is one over the classes of a store."""
+    """Return the test stream if it draws episodes from the classes of a store, else None."""
     datamodule = getattr(trainer, "datamodule", None)
     stream = datamodule.streams.get("test") if isinstance(datamodule, ClassificationDataModule) else None
     return stream if isinstance(stream, ClassificationStream) else None
@@ -78,11 +80,11 @@ def stream_of(trainer: L.Trainer) -> ClassificationStream | None:
 def count_confusions(
     stream: ClassificationStream, labels: Mapping[int, tuple[Tensor, Tensor]]
 ) -> tuple[Integers, Integers]:
-    """Count, over episodes, how often each class was taken for each other one, and how often it could have been.
+    """Count over episodes how often each class was predicted as each class, and how often it could have been.
 
     Args:
-        stream: the episodes' stream, which knows their classes.
-        labels: by episode, the true and the predicted labels of its queries, each ``[Q]`` in 0..N-1.
+        stream: the stream of the episodes, which knows their classes.
+        labels: by episode index, the true and the predicted labels of its queries, each ``[Q]`` in 0..N-1.
 
     Returns:
         ``(queries, taken)``, each ``[classes, classes]``, true class first.
@@ -90,15 +92,16 @@ def count_confusions(
     classes = len(stream.class_sizes)
     queries, taken = np.zeros((2, classes, classes), dtype=np.int64)
     for index, (true, predicted) in labels.items():
-        class_of_label = stream.classes(index)
+        class_of_label = stream.classes(index)  # recomputed: episode i is a function of (seed, split, i)
         true_class = class_of_label[true.numpy()]
+        # np.add.at, because += would count a pair that repeats within the episode once
         np.add.at(queries, (true_class[:, None], class_of_label[None, :]), 1)
         np.add.at(taken, (true_class, class_of_label[predicted.numpy()]), 1)
     return queries, taken
 
 
 def write_confusion(path: Path, names: Sequence[str], queries: Integers, taken: Integers) -> None:
-    """Write the pairs of classes that occurred, in the order of the classes."""
+    """Write the pairs with ``taken`` > 0 as CSV, in the order of the classes."""
     rows = (
         [names[true], names[predicted], queries[true, predicted], taken[true, predicted],
          f"{taken[true, predicted] / queries[true, predicted]:.4f}"]

@@ -1,4 +1,4 @@
-"""One episode of images on a sheet: what was learned from, and what was made of the queries."""
+"""Sheets of images: one episode with its support images and predictions, or generated images of some tasks."""
 
 import numpy as np
 import numpy.typing as npt
@@ -12,9 +12,9 @@ from metalit.episode import Episode
 
 RIGHT, WRONG = "#009E73", "#D62728"
 MOST_WAYS, MOST_SHOTS, MOST_QUERIES = 10, 5, 8  # more would be too small to see
-CELL = 0.85  # inches of an image with its margin
-GAP = 0.12  # between images, as a part of an image's width
-LABEL = 0.22  # height of the line of text below a query image, likewise
+CELL = 0.85  # size of an image with its margin, in inches
+GAP = 0.12  # space between images, as a fraction of an image's width
+LABEL = 0.22  # height of the text line below a query image, as the same fraction
 
 
 def is_sheet_possible(episode: Episode) -> bool:
@@ -24,14 +24,15 @@ def is_sheet_possible(episode: Episode) -> bool:
 
 
 def episode_sheet(episode: Episode, logits: Tensor) -> Figure:
-    """Draw one episode: a row per class, its support images left, its query images right.
+    """Draw one episode: one row per class, with its support images on the left and its query images on the right.
 
-    A query image is framed green if it is recognised, else red, with the class that it was taken for and the true one.
-    At most 10 classes, 5 support and 8 query images per class are shown.
+    A query image has a green frame if its prediction is correct; otherwise a red one, with the predicted and the true
+    class below it. At most 10 classes, 5 support images and 8 query images per class are shown.
 
     Args:
-        episode: a meta-batch of images; its first task is drawn. Support ``[B, S, C, H, W]``, labels ``[B, S]``.
-        logits: ``[B, Q, N]`` predictions for the query images.
+        episode: a meta-batch of images, of which the first task is drawn. Support ``[B, S, C, H, W]``, labels
+            ``[B, S]``.
+        logits: ``[B, Q, N]`` logits of the query images.
     """
     (support_x, support_y), (query_x, query_y) = (
         (part.x[0].cpu(), part.y[0].cpu()) for part in (episode.support, episode.query)
@@ -40,6 +41,7 @@ def episode_sheet(episode: Episode, logits: Tensor) -> Figure:
     ways = min(int(support_y.max()) + 1, MOST_WAYS)
     shots = min(int(support_y.bincount().max()), MOST_SHOTS)
     queries = min(int(query_y.bincount().max()), MOST_QUERIES)
+    # one range for the whole sheet: images scaled one by one would not be comparable
     low, high = (f(torch.cat([support_x.flatten(), query_x.flatten()])).item() for f in (torch.min, torch.max))
     figure, axes = _sheet(ways, shots + queries)
     for way in range(ways):
@@ -48,6 +50,7 @@ def episode_sheet(episode: Episode, logits: Tensor) -> Figure:
         for column, image in enumerate(support_x[support_y == way][:shots]):
             _draw_image(axes, _pixels(image, low, high), column * (1 + GAP), top)
         of_class = query_y == way
+        # strict=False: only the images are cut to the number shown
         for column, (image, label) in enumerate(zip(query_x[of_class][:queries], predicted[of_class], strict=False)):
             left = _query_left(shots) + column * (1 + GAP)
             _draw_image(axes, _pixels(image, low, high), left, top)
@@ -57,13 +60,13 @@ def episode_sheet(episode: Episode, logits: Tensor) -> Figure:
 
 
 def sample_sheet(support: Tensor, samples: Tensor) -> Figure:
-    """Draw what was generated for some tasks: a row per task, support images left, generated images right.
+    """Draw generated images: one row per task, with support images on the left and generated images on the right.
 
-    At most 5 images of a support set and 8 generated ones are shown.
+    At most 5 support images and 8 generated images per task are shown.
 
     Args:
-        support: ``[B, S, C, H, W]``.
-        samples: ``[B, n, C, H, W]``.
+        support: ``[B, S, C, H, W]``, the support images.
+        samples: ``[B, n, C, H, W]``, the generated images.
     """
     support, samples = support[:, :MOST_SHOTS].cpu(), samples[:, :MOST_QUERIES].cpu()
     low, high = (
@@ -101,7 +104,7 @@ def _sheet(rows: int, columns: int) -> tuple[Figure, Axes]:
 def _pixels(image: Tensor, low: float, high: float) -> npt.NDArray[np.float32]:
     scaled = (image.float() - low) / max(high - low, 1e-12)
     if len(image) == 1:
-        scaled = (1 - scaled).expand(3, -1, -1)  # strokes are 1: dark on light, as they were drawn
+        scaled = (1 - scaled).expand(3, -1, -1)  # strokes are 1 in the data; show them dark on light, as drawn
     return scaled.permute(1, 2, 0).numpy()
 
 

@@ -1,4 +1,4 @@
-"""The Lightning callback that draws figures into the run folder."""
+"""The Lightning callback that writes figures into the run folder."""
 
 from pathlib import Path
 from typing import Any, cast
@@ -23,19 +23,19 @@ from metalit.runs.training_log import TrainingLog
 
 
 class Figures(L.Callback):
-    """Draws figures into the run folder (``default_root_dir``).
+    """Writes figures into the run folder (``default_root_dir``).
 
-    At each validation in ``fit``: ``samples.png`` of a method that generates images, for TensorBoard too, which keeps
-    those of all validations. After ``fit``: ``learning_curves.png``, from the CSV logger's metrics. After ``test``:
-    ``adaptation_curve.png`` for a method that adapts in steps; ``adaptation.png`` for regression with one input and
-    one output; ``episode.png`` for classification of images. Nothing is drawn in a ``fast_dev_run``.
+    At each validation during ``fit``: ``samples.png`` for algorithms that generate images, also sent to TensorBoard,
+    which keeps the figures of all validations. After ``fit``: ``learning_curves.png``, from the CSV logger's metrics.
+    After ``test``: ``adaptation_curve.png`` for algorithms that adapt in steps; ``adaptation.png`` for regression with
+    one input and one output; ``episode.png`` for classification of images. Nothing is drawn in a ``fast_dev_run``.
 
     Args:
-        tasks: tasks shown in ``adaptation.png`` and ``samples.png``, at least 1.
-        dpi: resolution, in dots per inch.
+        tasks: number of tasks shown in ``adaptation.png`` and ``samples.png``, at least 1.
+        dpi: resolution in dots per inch, at least 1.
 
     Raises:
-        ValueError: an argument below 1.
+        SettingError: an argument is below 1.
     """
 
     def __init__(self, tasks: int = 4, dpi: int = 150) -> None:
@@ -43,11 +43,12 @@ class Figures(L.Callback):
         self.tasks, self.dpi = tasks, dpi
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Draw what the learner generates for the first validation tasks."""
+        """Draw generated images for the first validation tasks."""
         folder, datamodule = writable_run_folder(trainer), getattr(trainer, "datamodule", None)
         if folder is None or trainer.state.fn != "fit" or trainer.sanity_checking:
             return
         if isinstance(pl_module, GeneratingLearner) and isinstance(datamodule, EpisodicDataModule):
+            # the same tasks at each validation, whose figures TensorBoard keeps side by side
             episode = datamodule.episodes("val", 0, self.tasks)
             if is_sheet_possible(episode):
                 support = move_data_to_device(episode.support, pl_module.device)
@@ -58,18 +59,18 @@ class Figures(L.Callback):
                         logger.experiment.add_figure("val/samples", figure, trainer.global_step)
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Draw the learning curves, if a CSV logger wrote down what to draw."""
+        """Draw the learning curves from the metrics of the CSV logger, if there is one."""
         loggers = [logger for logger in trainer.loggers if isinstance(logger, CSVLogger)]
         folder = writable_run_folder(trainer)
         if folder is None or not loggers:
             return
-        loggers[0].save()  # it holds back its last rows until fit is over
+        loggers[0].save()  # Lightning flushes the last rows only after this hook
         log = TrainingLog.read(Path(loggers[0].log_dir) / "metrics.csv")
         if log.has("loss"):
             self._save(folder / "learning_curves.png", learning_curves(log))
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Draw what adaptation does."""
+        """Draw the adaptation curve, and test episodes with their predictions."""
         folder = writable_run_folder(trainer)
         if folder is None:
             return
@@ -84,7 +85,7 @@ class Figures(L.Callback):
         if evaluation is None or not evaluation.values:
             return
         primary = primary_metric(evaluation.values)
-        # in regression the loss is the squared error again
+        # in regression the loss would show the squared error twice
         names = [primary, "loss"] if primary == "accuracy" else [primary]
         by_step = {name: [summarise(column) for column in evaluation.values[name].unbind(dim=1)] for name in names}
         if len(by_step[primary]) > 1:
@@ -114,7 +115,7 @@ def _is_curve(episode: Episode) -> bool:
 
 @torch.no_grad()
 def _predictions(trainer: L.Trainer, learner: EvaluatedLearner, episode: Episode) -> Tensor:
-    precision = trainer.precision_plugin  # outside a step nobody else applies it
+    precision = trainer.precision_plugin  # Lightning applies it within its steps only, and this is a hook
     episode = precision.convert_input(move_data_to_device(episode, learner.device))
     with precision.forward_context():
         return learner.evaluate(episode).predictions

@@ -1,4 +1,4 @@
-"""Figures of training and of adaptation. Each function returns a Matplotlib figure and touches no global state."""
+"""Figures of training and adaptation; each function returns a Matplotlib figure and changes no global state."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,20 +15,21 @@ from metalit.episode import Episode
 from metalit.metrics.episode_metrics import Summary
 from metalit.runs.training_log import Curve, TrainingLog
 
-# Okabe and Ito's colours, told apart by colour-blind readers too
+# from the palette of Okabe and Ito, which colour-blind readers can distinguish too
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#555555"
-LOG_RANGE = 50.0  # positive values that span more than this factor are shown on a logarithmic axis
-SMOOTHED = 60  # a curve with more points than this is shown with its running mean
-SHOWN_STEPS = 5  # curves of adaptation in one picture, the first and the last step among them
-COLUMN, ROW = 5.2, 3.4  # inches of one panel
+LOG_RANGE = 50.0  # positive values that span more than this factor get a logarithmic axis
+SMOOTHED = 60  # a curve with more points than this is drawn with its running mean
+SHOWN_STEPS = 5  # adaptation curves per panel, including the first and the last step
+COLUMN, ROW = 5.2, 3.4  # size of a panel in inches
 
 Array = npt.NDArray[Any]
 
 
 def learning_curves(log: TrainingLog) -> Figure:
-    """Draw training and validation curves against the training step, one panel for each metric of the log.
+    """Draw training and validation curves over the training step, with one panel per metric.
 
-    The band is the 95 % interval of validation; a noisy training curve is shown with its running mean.
+    The band is the 95 % interval of the validation metric. A training curve with more than 60 points is drawn with its
+    running mean.
     """
     names = [name for name in ("loss", "accuracy", "mse") if log.has(name)]
     figure, panels = _panels(len(names))
@@ -51,16 +52,16 @@ def learning_curves(log: TrainingLog) -> Figure:
 
 
 def adaptation_curve(summaries: Mapping[str, Sequence[Summary]]) -> Figure:
-    """Draw each metric's mean and 95 % interval against the step of adaptation, 0 being before it.
+    """Draw the mean and 95 % interval of each metric over the adaptation step.
 
     Args:
-        summaries: by metric, one summary per step, from step 0 on.
+        summaries: by metric, one summary per step, starting with step 0, before adaptation.
     """
     figure, panels = _panels(len(summaries))
     for axes, (name, by_step) in zip(panels, summaries.items(), strict=True):
         steps, means = np.arange(len(by_step)), np.array([summary.mean for summary in by_step])
-        intervals = np.nan_to_num([summary.ci95 for summary in by_step])
-        many = len(steps) > 20
+        intervals = np.nan_to_num([summary.ci95 for summary in by_step])  # nan for a single episode: no bar
+        many = len(steps) > 20  # error bars and markers would overlap
         axes.fill_between(steps, means - intervals, means + intervals, color=BLUE, alpha=0.2, linewidth=0)
         axes.errorbar(
             steps, means, None if many else intervals, color=BLUE, marker="" if many else "o", ms=4, capsize=3
@@ -82,11 +83,11 @@ def adaptation_curve(summaries: Mapping[str, Sequence[Summary]]) -> Figure:
 
 
 def adaptation(episode: Episode, predictions: Tensor) -> Figure:
-    """Draw how each task's regression curve moves from before adaptation to after its last step.
+    """Draw each task's regression curve before adaptation, after some of the steps, and after the last.
 
     Args:
         episode: B tasks with one input and one output: support ``[B, S, 1]``, query ``[B, Q, 1]``.
-        predictions: ``[B, T, Q, 1]`` at the query inputs.
+        predictions: ``[B, T, Q, 1]`` at the query inputs, for each of T stages of adaptation.
     """
     (support_x, support_y), (query_x, query_y) = (
         (part.x.cpu()[..., 0], part.y.cpu()[..., 0]) for part in (episode.support, episode.query)
@@ -94,10 +95,11 @@ def adaptation(episode: Episode, predictions: Tensor) -> Figure:
     curves = predictions.float().cpu()[..., 0]
     figure, panels = _panels(len(curves))
     stages = curves.shape[1]
+    # evenly spaced stages; round may give the same one twice, hence the set
     shown = sorted({round(float(stage)) for stage in np.linspace(0, stages - 1, min(stages, SHOWN_STEPS))})
     colours = matplotlib.colormaps["viridis"](np.linspace(0.1, 0.85, len(shown)))[::-1]
     for task, axes in enumerate(panels):
-        order = query_x[task].argsort()
+        order = query_x[task].argsort()  # query inputs come in any order; a line needs them sorted
         x = query_x[task][order]
         axes.plot(x, query_y[task][order], ".", color="#AAAAAA", ms=6, label="query", zorder=1)
         for stage, colour in zip(shown, colours, strict=True):
@@ -152,7 +154,7 @@ def _training_curve(axes: Axes, curve: Curve) -> None:
 def _validation_curve(axes: Axes, curve: Curve, interval: Curve) -> None:
     marker = "o" if len(curve.steps) <= SMOOTHED else ""
     axes.plot(curve.steps, curve.values, color=BLUE, lw=1.8, marker=marker, ms=3.5, label="validation")
-    if len(interval.steps) == len(curve.steps):
+    if len(interval.steps) == len(curve.steps):  # not if some intervals are nan, as with a single episode
         low, high = curve.values - interval.values, curve.values + interval.values
         label = "95 % interval"
         axes.fill_between(curve.steps, low, high, color=BLUE, alpha=0.2, linewidth=0, label=label)

@@ -1,4 +1,4 @@
-"""What evaluation asks of a learner; every ``MetaLearner`` gives it."""
+"""The interface that evaluation needs of a learner; every ``MetaLearner`` has it."""
 
 from typing import Any, Protocol, runtime_checkable
 
@@ -11,31 +11,31 @@ from metalit.outcome import Outcome
 
 
 class EvaluatedLearner(Protocol):
-    """The side of a meta-learner that evaluation sees.
+    """The part of a meta-learner that evaluation uses.
 
     Attributes:
-        last_evaluation: the values of the last evaluation epoch; ``None`` before the first.
+        last_evaluation: the values of the last evaluation epoch; None before the first.
     """
 
     last_evaluation: Evaluation | None
 
     @property
     def device(self) -> torch.device | str:
-        """Where the learner computes."""
+        """The device of the learner's parameters."""
         ...
 
     def setting(self) -> dict[str, Any]:
-        """Return what a reader of a result must know about the method."""
+        """Return the settings of the algorithm that a reader of its results must know."""
         ...
 
     def evaluate(self, episode: Episode) -> Outcome:
-        """Return the tasks' outcome at each stage of adaptation: loss ``[B, T]``, predictions ``[B, T, ...]``."""
+        """Return the outcome of each task at each stage of adaptation: loss ``[B, T]``, predictions ``[B, T, ...]``."""
         ...
 
 
 @runtime_checkable
 class GeneratingLearner(Protocol):
-    """A learner that generates examples of a task."""
+    """A learner that generates examples for a task."""
 
     def generated_examples(self, support: Labelled) -> Tensor:
         """Return generated examples ``[B, n, ...]`` for support sets ``[B, S, ...]``."""

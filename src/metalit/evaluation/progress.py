@@ -1,4 +1,4 @@
-"""A progress bar for steps that take less than a millisecond."""
+"""A progress bar for training steps that may take less than a millisecond."""
 
 import sys
 from collections.abc import Mapping
@@ -15,17 +15,18 @@ from metalit.errors import positive
 
 
 class EpisodeProgressBar(TQDMProgressBar):
-    """Shows loss, accuracy (or squared error) and episodes per second, over all ranks.
+    """Shows loss, accuracy (or squared error), and episodes per second over all ranks.
 
-    Redrawing takes longer than a small inner loop, so the bar is drawn by time and not by batch. Where the output
-    is not a terminal, as in the log file of a job, it prints lines instead.
+    Drawing the bar takes longer than a small inner loop, so it is redrawn after a time instead of after each batch.
+    If the output is not a terminal, such as the log file of a job, lines are printed instead.
 
     Args:
-        refresh_seconds: seconds between two drawings of the bar, > 0.
-        line_seconds: seconds between two lines where there is no terminal, > 0; one more line ends the training.
+        refresh_seconds: seconds between two updates of the bar, > 0.
+        line_seconds: seconds between two lines if there is no terminal, > 0; a last line is printed at the end of
+            training.
 
     Raises:
-        ValueError: an argument that is not positive.
+        SettingError: an argument is not positive and finite.
     """
 
     BAR_FORMAT = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
@@ -48,18 +49,19 @@ class EpisodeProgressBar(TQDMProgressBar):
         return self._enabled and self._terminal
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Find out whether there is a terminal."""
+        """Detect whether the output is a terminal or a notebook."""
         super().setup(trainer, pl_module, stage)
         self._terminal = sys.stdout.isatty() or "ipykernel" in sys.modules
         self._due = monotonic() + (0.0 if self._terminal else self.line_seconds)
 
     def on_train_start(self, *args: Any) -> None:
-        """Make the bar and start to count."""
+        """Create the bar and start measuring the speed."""
         super().on_train_start(*args)
         self._since, self._batches_then = monotonic(), self._batches
 
     def on_train_epoch_start(self, trainer: L.Trainer, *args: Any) -> None:
-        """Start the bar again, to be drawn when it is due: an epoch may be shorter than that."""
+        """Reset the bar for the next epoch without drawing it."""
+        # Lightning's method, which draws, is not called: an epoch may be shorter than the time between two drawings
         self._epoch, self._total = trainer.current_epoch, _batches_of_epoch(trainer)
         bar = self.train_progress_bar
         if not bar.disable:
@@ -74,7 +76,8 @@ class EpisodeProgressBar(TQDMProgressBar):
         batch: Episode,
         batch_idx: int,
     ) -> None:
-        """Count, and draw if it is time; everything before the first ``return`` is paid at every step."""
+        """Count the batch, and draw the bar if an update is due."""
+        # everything before the first return runs at every step, so it must be cheap
         self._batches += 1
         self._batch_idx = batch_idx
         now = monotonic()
@@ -89,7 +92,7 @@ class EpisodeProgressBar(TQDMProgressBar):
             self._show_training(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Leave the bar as it is: it is drawn when due."""
+        """Do nothing: the bar is drawn only when an update is due."""
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Show the last state of training."""
@@ -98,44 +101,45 @@ class EpisodeProgressBar(TQDMProgressBar):
         super().on_train_end(trainer, pl_module)
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Stop the clock of training."""
+        """Pause the clock of the training speed."""
         super().on_validation_start(trainer, pl_module)
         self._evaluating_since = monotonic()
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Let the clock of training go on."""
-        if self._train_progress_bar is not None:
+        """Resume the clock of the training speed."""
+        if self._train_progress_bar is not None:  # Lightning redraws this bar, whose count is as old as its last update
             self._train_progress_bar.n = self._batch_idx + 1
         super().on_validation_end(trainer, pl_module)
         self._since += monotonic() - self._evaluating_since
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Make the bar."""
+        """Create the bar of the test and start its clock."""
         super().on_test_start(trainer, pl_module)
         self._evaluating_since = monotonic()
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Make the bar."""
+        """Create the bar of the prediction and start its clock."""
         super().on_predict_start(trainer, pl_module)
         self._evaluating_since = monotonic()
 
     def on_validation_batch_end(self, *args: Any, **kwargs: Any) -> None:
-        """Draw if it is time."""
+        """Update the bar or print a line of the validation if one is due."""
         super().on_validation_batch_end(*args, **kwargs)
         self._line_if_due(self.validation_description, args[4], self.total_val_batches_current_dataloader)
 
     def on_test_batch_end(self, *args: Any, **kwargs: Any) -> None:
-        """Draw if it is time."""
+        """Update the bar or print a line of the test if one is due."""
         super().on_test_batch_end(*args, **kwargs)
         self._line_if_due(self.test_description, args[4], self.total_test_batches_current_dataloader)
 
     def on_predict_batch_end(self, *args: Any, **kwargs: Any) -> None:
-        """Draw if it is time."""
+        """Update the bar or print a line of the prediction if one is due."""
         super().on_predict_batch_end(*args, **kwargs)
         self._line_if_due(self.predict_description, args[4], self.total_predict_batches_current_dataloader)
 
     def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
-        """Return what is shown beside the bar, as text: the last training and validation values and the speed."""
+        """Return the text beside the bar, by name: the last training and validation metrics and the speed."""
+        # a metric appears once it is logged; before the first logged loss, the step's own is shown
         logged = trainer.callback_metrics
         shown = {}
         for name in ("train/loss", "train/accuracy", "train/mse", "val/accuracy", "val/mse"):
@@ -171,19 +175,20 @@ class EpisodeProgressBar(TQDMProgressBar):
             _write_line(f"Epoch {self._epoch}, {done}/{self._total}: {values}")
 
     def _line_if_due(self, stage: str, batch_idx: int, total: float) -> None:
-        # a short validation must not take the turn of the training's line
+        # a short validation must not print a line in place of the training's next one
         lasting = monotonic() - self._evaluating_since >= self.line_seconds
         if lasting and self._enabled and not self._terminal and self._is_due():
             _write_line(f"{stage}, {batch_idx + 1}/{total}")
 
 
 def _batches_of_epoch(trainer: L.Trainer) -> float:
-    """Return how many batches the epoch that starts or goes on will have had; fewer where ``max_steps`` ends it."""
+    """Return the number of batches in the starting or resumed epoch, limited by ``max_steps``."""
     if trainer.max_steps < 0:
         return trainer.num_training_batches
     whole = trainer.num_training_batches
     ready = trainer.fit_loop.epoch_loop.batch_progress.current.ready
-    done = ready if ready < whole else 0  # the count is still that of the epoch before unless one goes on
+    # in a new epoch Lightning has not yet reset the count, which then still equals that of the whole epoch before
+    done = ready if ready < whole else 0
     return min(whole, done + (trainer.max_steps - trainer.global_step) * trainer.accumulate_grad_batches)
 
 
@@ -193,4 +198,4 @@ def _text(name: str, value: float) -> str:
 
 def _write_line(line: str) -> None:
     sys.stdout.write(line + "\n")
-    sys.stdout.flush()  # somebody may be following the log
+    sys.stdout.flush()  # so that a log file can be followed live

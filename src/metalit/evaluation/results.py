@@ -1,4 +1,4 @@
-"""Result files: a summary to read, and every episode's values to compare two methods on the same episodes."""
+"""Result files: a summary to read, and per-episode values to compare two algorithms on the same episodes."""
 
 import csv
 import json
@@ -23,7 +23,7 @@ EPISODE_SETTINGS = (
     "shots",
     "queries",
     "data_seed",
-)  # with the split: what makes episode i what it is
+)  # together with the split, these determine episode i
 
 Results: TypeAlias = dict[str, Any]
 
@@ -35,20 +35,21 @@ def build_results(
     checkpoint: str | None,
     versions: Mapping[str, str],
 ) -> Results:
-    """Summarise an evaluation in the form of ``results.json``.
+    """Summarise an evaluation in the format of ``results.json``.
 
     Args:
         split: ``val`` or ``test``.
         evaluation: the values of at least one episode.
-        setting: what a reader must know to judge or repeat the result.
-        checkpoint: file of the evaluated weights; ``None`` if they came from memory.
+        setting: the settings that a reader needs in order to judge or reproduce the result.
+        checkpoint: file of the evaluated weights; None if they came from memory.
         versions: versions of the software used.
 
     Returns:
         ``{"split", "episodes", "metrics": {name: {"mean", "ci95", "std"}}, "setting", "checkpoint", "versions"}``.
-        Each metric is the one after the last step of adaptation. For a method that adapts in steps, the metric before
-        the first is ``<name>_before_adaptation``, and ``"by_step": {name: [{"step", "mean", "ci95", "std"}]}`` has
-        all of them. A number that is not finite, such as the interval of a single episode, is ``None``.
+        Each metric is taken after the last adaptation step. For algorithms that adapt in steps,
+        ``<name>_before_adaptation`` is the metric before the first step, and
+        ``"by_step": {name: [{"step", "mean", "ci95", "std"}]}`` holds all steps. Numbers that are not finite, such as
+        the interval of a single episode, become None.
     """
     metrics, by_step = {}, {}
     for name, values in evaluation.values.items():
@@ -69,13 +70,13 @@ def build_results(
 
 
 def write_results(folder: Path, results: Results, evaluation: Evaluation) -> Path:
-    """Write ``results.json`` and ``episodes.csv``; results already there are kept under a number (results-1.json).
+    """Write ``results.json`` and ``episodes.csv``; existing results are renamed with a number (results-1.json).
 
-    ``episodes.csv`` has the columns ``episode``, each metric's name and, for a method that adapts in steps,
-    ``<name>_step<k>`` from 0 (before adaptation) to the last.
+    ``episodes.csv`` has the column ``episode``, one column per metric and, for algorithms that adapt in steps, the
+    columns ``<name>_step<k>`` from 0 (before adaptation) to the last step.
 
     Args:
-        folder: where to write; made if it is not there.
+        folder: where to write; created if it does not exist.
         results: from ``build_results``.
         evaluation: the values that ``results`` summarises.
 
@@ -83,7 +84,7 @@ def write_results(folder: Path, results: Results, evaluation: Evaluation) -> Pat
         Path of ``results.json``.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    # both files are complete before either name changes: whoever looks sees whole files
+    # both files are complete before either gets its final name, so a reader never sees half a file
     new_results, new_episodes = (folder / f".{name}.{os.getpid()}" for name in (RESULTS_FILE, EPISODES_FILE))
     new_results.write_text(json.dumps(results, indent=2, allow_nan=False, default=str) + "\n")
     with new_episodes.open("w", newline="") as file:
@@ -97,7 +98,7 @@ def read_results(folder: Path) -> Results:
     """Read the ``results.json`` of a run folder.
 
     Raises:
-        FileNotFoundError: the folder has none.
+        FileNotFoundError: the folder has no such file.
     """
     results: Results = json.loads(_existing(folder, RESULTS_FILE).read_text())
     return results
@@ -107,10 +108,10 @@ def read_episodes(folder: Path) -> dict[str, Tensor]:
     """Read the ``episodes.csv`` of a run folder.
 
     Returns:
-        By column: ``episode`` is ``[n]`` int64, all others are ``[n]`` float64.
+        By column: ``episode`` as ``[n]`` int64, all others as ``[n]`` float64.
 
     Raises:
-        FileNotFoundError: the folder has none.
+        FileNotFoundError: the folder has no such file.
     """
     with _existing(folder, EPISODES_FILE).open(newline="") as file:
         header, *rows = csv.reader(file)
@@ -120,18 +121,19 @@ def read_episodes(folder: Path) -> dict[str, Tensor]:
 
 
 def paired_difference(folder_a: Path, folder_b: Path, metric: str) -> Summary:
-    """Summarise the per-episode difference ``a - b`` of two runs that were evaluated on the same episodes.
+    """Summarise the per-episode difference ``a - b`` of two runs evaluated on the same episodes.
 
-    The interval is that of the difference: most of the spread between episodes is common to both and cancels.
+    The interval is that of the difference, in which most of the variation between episodes cancels because it is common
+    to both runs.
 
     Args:
-        folder_a: run folder of one method.
+        folder_a: run folder of one algorithm.
         folder_b: run folder of the other.
         metric: a column of ``episodes.csv``, such as ``accuracy`` or ``accuracy_step1``.
 
     Raises:
         FileNotFoundError: a folder has no results.
-        ValueError: the episodes are not the same, or a folder has no such metric.
+        UserError: the episodes differ, or a folder has no such metric.
     """
     a, b = read_results(folder_a), read_results(folder_b)
     for name, ours, theirs in _what_makes_episodes(a, b):
@@ -154,7 +156,7 @@ def paired_difference(folder_a: Path, folder_b: Path, metric: str) -> Summary:
 
 
 def _as_dict(summary: Summary) -> dict[str, float | None]:
-    # JSON has no nan: a reader in another language would choke on the whole file
+    # JSON has no nan, and a strict parser would reject the whole file
     return {name: value if math.isfinite(value) else None for name, value in summary._asdict().items()}
 
 
@@ -174,6 +176,7 @@ def _keep_previous(folder: Path) -> None:
         paths = [folder / RESULTS_FILE, folder / EPISODES_FILE]
         return [(path, path.with_stem(f"{path.stem}-{number}")) for path in paths]
 
+    # both files get the same number, so that each pair stays together
     number = 1
     while any(kept.exists() for _, kept in pair(number)):
         number += 1

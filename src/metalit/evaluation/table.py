@@ -1,4 +1,4 @@
-"""Results as a table for the terminal."""
+"""Results as a table in the terminal."""
 
 from rich.table import Table
 from rich.text import Text
@@ -10,9 +10,10 @@ Numbers = dict[str, float | None]
 
 
 def results_table(results: Results) -> Table:
-    """Lay out results: each metric's mean ± 95 % interval, and the primary metric after each step of adaptation.
+    """Return a table with the mean ± 95 % interval of each metric, and the primary metric after each adaptation step.
 
-    Accuracies are in [0, 1], with four digits. The last section states the setting: no figure means much without it.
+    Accuracies are in [0, 1], with four digits. The last section lists the setting, without which the numbers mean
+    little.
 
     Args:
         results: from ``build_results`` or ``read_results``.
@@ -22,7 +23,7 @@ def results_table(results: Results) -> Table:
     table.add_column("mean ± 95 % interval", justify="right")
     by_step = results.get("by_step", {})
     for name, numbers in results["metrics"].items():
-        if name.removesuffix("_before_adaptation") == name:
+        if name.removesuffix("_before_adaptation") == name:  # the section by step has the others
             table.add_row(name, _mean_and_interval(name, numbers))
     if by_step:
         table.add_section()
@@ -47,5 +48,5 @@ def _mean_and_interval(name: str, numbers: Numbers) -> str:
 def _number(name: str, value: float | None) -> str:
     if value is None:
         return "–"
-    # a squared error may be tiny; an accuracy is read against others in the same four digits
+    # squared errors may be tiny; accuracies are compared in the same four digits
     return f"{value:.4f}" if name.startswith("accuracy") or abs(value) >= 0.01 or value == 0 else f"{value:.2e}"

@@ -1,4 +1,4 @@
-"""Lightning callbacks that write what an evaluation found into the run folder."""
+"""Lightning callbacks that write results and predictions into the run folder."""
 
 import csv
 from collections.abc import Iterable, Mapping
@@ -21,9 +21,9 @@ PREDICTIONS_FILE = "predictions.csv"
 
 
 class ResultsWriter(L.Callback):
-    """Writes ``results.json`` and ``episodes.csv`` after ``test`` (and after ``validate``), and prints the table.
+    """Writes ``results.json`` and ``episodes.csv`` after ``test`` and ``validate``, and prints the results as a table.
 
-    Files go into the run folder (``default_root_dir``); results already there are kept under a number. Nothing is
+    The files go into the run folder (``default_root_dir``); existing results are renamed with a number. Nothing is
     written in a ``fast_dev_run``.
 
     Args:
@@ -35,16 +35,17 @@ class ResultsWriter(L.Callback):
         self._printed: list[Table | str] = []
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write the results of the test."""
+        """Write the test results."""
         self._write("test", trainer, cast(EvaluatedLearner, pl_module))
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write the results of a validation on its own; those within ``fit`` are in the log."""
-        if trainer.state.fn == TrainerFn.VALIDATING:
+        """Write the results of ``validate``."""
+        if trainer.state.fn == TrainerFn.VALIDATING:  # validations within fit are in the log
             self._write("val", trainer, cast(EvaluatedLearner, pl_module))
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Print the table, now that no progress bar is left on the terminal's last line."""
+        """Print the table and the paths of the files."""
+        # not in on_test_end: a progress bar is still on the terminal's last line there
         console = Console()
         for item in self._printed:
             console.print(item, soft_wrap=isinstance(item, str), highlight=False)
@@ -66,18 +67,18 @@ class ResultsWriter(L.Callback):
 
 
 class PredictionWriter(L.Callback):
-    """Writes ``predictions.csv`` in ``predict``: one line per query example, into the run folder.
+    """Writes ``predictions.csv`` into the run folder during ``predict``, with one line per query example.
 
     Columns: ``episode, query, target, prediction`` and, in classification, the ``probability`` of the prediction. In
-    regression with several outputs ``target`` and ``prediction`` are numbered: ``target_0, target_1, ...``. With
-    several processes all predictions are gathered first. Nothing is written in a ``fast_dev_run``.
+    regression with several outputs, targets and predictions are numbered: ``target_0, target_1, ...``. The predictions
+    of all ranks are gathered first. Nothing is written in a ``fast_dev_run``.
     """
 
     def __init__(self) -> None:
         self._episodes: dict[int, tuple[Tensor, Tensor]] = {}
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Forget earlier predictions."""
+        """Discard earlier predictions."""
         self._episodes = {}
 
     def on_predict_batch_end(
@@ -89,14 +90,15 @@ class PredictionWriter(L.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keep a batch of predictions in host memory: index ``[B]``, predictions and targets ``[B, Q, ...]``."""
+        """Keep a batch of predictions: index ``[B]``, predictions and targets ``[B, Q, ...]``."""
+        # in host memory, because they accumulate until the end
         index = outputs["index"].tolist()
         predictions, targets = (outputs[name].detach().cpu() for name in ("predictions", "targets"))
         self._episodes |= dict(zip(index, zip(predictions, targets, strict=True), strict=True))
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write all predictions, ordered by episode."""
-        episodes = self._gathered(trainer)
+        """Write the predictions of all ranks, ordered by episode."""
+        episodes = self._gathered(trainer)  # on every rank, before rank zero goes on alone
         folder = writable_run_folder(trainer)
         if folder is None or not episodes:
             return
@@ -116,7 +118,7 @@ class PredictionWriter(L.Callback):
 
 
 def _data_setting(trainer: L.Trainer) -> dict[str, Any]:
-    datamodule = getattr(trainer, "datamodule", None)  # loaders may be given without one
+    datamodule = getattr(trainer, "datamodule", None)  # None if the user passes loaders instead
     return {} if datamodule is None else dict(datamodule.setting())
 
 

@@ -1,4 +1,4 @@
-"""The dual of Crammer and Singer's multi-class support vector machine, by an interior-point method."""
+"""Crammer and Singer's multi-class support vector machine, solved in the dual by an interior-point method."""
 
 import torch
 from torch import Tensor
@@ -6,8 +6,8 @@ from torch import Tensor
 from metalit.functional.ridge import identity_like, solve
 from metalit.tasks.precision import full_precision
 
-CENTRING = 0.1  # what share of the complementarity an iteration leaves
-TO_THE_BOUNDARY = 0.99  # how far a step may go
+CENTRING = 0.1  # the centring parameter: the target duality gap of an iteration, relative to the current one
+TO_THE_BOUNDARY = 0.99  # fraction of the step to the boundary: slack and dual variables stay strictly positive
 
 
 @full_precision
@@ -16,38 +16,51 @@ def crammer_singer(kernel: Tensor, members: Tensor, cost: float, iterations: int
 
         minimise  1/2 tr(A' K A) - <A, Y>    over A [n, N],    A <= cost Y,    rows of A sum to 0
 
-    Class k's weights are then x' A_k. A primal-dual interior-point method: every system takes the same number of
-    iterations, in float64. The derivative with respect to K is that of the solution, by the implicit function theorem
-    at the last point of the central path, not that of the iterations; it has no second derivative.
+    With the support embeddings x, the weights of class k are x' A_k. The solver is a primal-dual interior-point method
+    in float64 with a fixed number of iterations. The derivative with respect to K is that of the solution, by the
+    implicit function theorem at the last point of the central path. The iterations are not differentiated, and there is
+    no second derivative.
 
     Args:
         kernel: K ``[n, n]``, positive definite.
-        members: Y ``[n, N]``, one-hot labels of 0 and 1.
+        members: Y ``[n, N]``, one-hot labels.
         cost: C, > 0.
-        iterations: >= 1; each makes the duality gap about ten times smaller. After 15 it is 1e-11, and 1e-7 where the
-            eigenvalues of K are in the tens of thousands.
+        iterations: number of iterations, >= 1. Each reduces the duality gap about tenfold: after 15 it is 1e-11, or
+            1e-7 if the eigenvalues of K are in the tens of thousands.
 
     Returns:
-        ``[n, N]`` in the dtype of ``kernel``.
+        A ``[n, N]`` in the dtype of ``kernel``.
     """
     exact, targets = kernel.double(), members.double()
-    fixed, bound = exact.detach(), cost * targets
+    fixed, bound = exact.detach(), cost * targets  # the iterations run on constants and keep no graph
     found, dual = feasible(bound), torch.ones_like(bound)
     slack = bound - found
+    # Each iteration is a Newton step on the perturbed optimality conditions, with slack = bound - A and slack * dual =
+    # gap. The number of iterations is fixed, so that tasks can be solved side by side and compiled.
     for _ in range(iterations):
         gap = CENTRING * (slack * dual).mean()
         step = newton(fixed, dual / slack, targets - fixed @ found - gap / slack)
         dual_step = (gap + dual * step) / slack - dual
         rate = torch.minimum(longest(slack, -step), longest(dual, dual_step))
         found, slack, dual = found + rate * step, slack - rate * step, dual + rate * dual_step
-    # one more Newton step on the conditions of optimality, in which K alone is not a constant
+    # One more Newton step on the optimality conditions, in which only K is not a constant: the derivative of this step
+    # is the one that the implicit function theorem gives.
     return (found + newton(fixed, dual / slack, targets - exact @ found - dual)).to(kernel.dtype)
 
 
 def newton(kernel: Tensor, weights: Tensor, b: Tensor) -> Tensor:
-    """Solve  K X + W * X + v 1' = b  for X ``[n, N]`` whose rows sum to 0, and v ``[n]``; W ``[n, N]`` is positive.
+    """Solve  K X + W * X + v 1' = b  for X ``[n, N]`` whose rows sum to 0, and v ``[n]``.
 
-    As one system with v among the unknowns, in which W stands on the diagonal: there it may grow without bounds.
+    X and v are solved for together, as one linear system. W is added to its diagonal, where even very large entries
+    are harmless.
+
+    Args:
+        kernel: K ``[n, n]``.
+        weights: W ``[n, N]``, > 0.
+        b: the right-hand side, ``[n, N]``.
+
+    Returns:
+        X ``[n, N]``.
     """
     n, ways = b.shape
     size = n * ways
@@ -60,12 +73,14 @@ def newton(kernel: Tensor, weights: Tensor, b: Tensor) -> Tensor:
 
 
 def feasible(bound: Tensor) -> Tensor:
-    """Return a point well below the bounds whose rows sum to 0."""
+    """Return a strictly feasible starting point: below the bounds, and with rows that sum to 0."""
+    # An interior-point method has to start inside the bounds. These are C for the example's own class and 0 for the
+    # others, so C/2 for the former is balanced by equal negative values for the latter.
     others = bound.shape[-1] - 1
     return bound / 2 - (bound.sum(dim=-1, keepdim=True) - bound) / (2 * others)
 
 
 def longest(position: Tensor, step: Tensor) -> Tensor:
-    """Return the longest step, at most 1, by which positive numbers stay positive, 0-d."""
+    """Return a step size, at most 1, that keeps ``position`` positive: 0.99 of the largest such one, 0-d."""
     ratio = torch.where(step < 0, -position / step, torch.inf)
     return (TO_THE_BOUNDARY * ratio.min()).clamp(max=1.0)

@@ -1,4 +1,4 @@
-"""Distances between embeddings."""
+"""Distances and similarities between embeddings, and sums and means by class."""
 
 import torch
 import torch.nn.functional as F
@@ -18,12 +18,13 @@ def squared_euclidean(a: Tensor, b: Tensor) -> Tensor:
     Returns:
         ``[n, m]``, ||a_i - b_j||^2.
     """
+    # the expansion |a|^2 - 2 a'b + |b|^2 would lose digits to cancellation between close embeddings
     return (a.unsqueeze(-2) - b.unsqueeze(-3)).square().sum(dim=-1)
 
 
 @full_precision
 def cosines(a: Tensor, b: Tensor) -> Tensor:
-    """Return the cosine of every pair of ``[n, D]`` and ``[m, D]`` vectors, ``[n, m]``; 0 for a vector of zeros."""
+    """Return the cosines of all pairs of ``[n, D]`` and ``[m, D]`` vectors, ``[n, m]``; 0 for a zero vector."""
     return F.normalize(a, dim=-1) @ F.normalize(b, dim=-1).mT
 
 
@@ -59,5 +60,6 @@ def class_means(x: Tensor, y: Tensor, ways: int) -> Tensor:
 
 
 def membership(y: Tensor, ways: int, like: Tensor) -> Tensor:
-    """Return which labels ``[n]`` belong to which class, ``[ways, n]`` of 0 and 1 in the dtype of ``like``."""
+    """Return the labels ``[n]`` one-hot with the classes first, ``[ways, n]`` in the dtype of ``like``."""
+    # by comparison, since F.one_hot reads the labels' values, which vmap forbids where a gradient is taken
     return (y.unsqueeze(0) == torch.arange(ways, device=y.device).unsqueeze(1)).to(like.dtype)

@@ -1,4 +1,4 @@
-"""The loss of one task's predictions."""
+"""The loss of a task's predictions."""
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -9,7 +9,7 @@ from metalit.tasks.precision import full_precision
 
 @full_precision
 def task_loss(predictions: Tensor, targets: Tensor) -> Tensor:
-    """Return the mean loss over a task's examples: cross-entropy for class labels, squared error for numbers.
+    """Return the mean loss over a task's examples: cross-entropy for class labels, squared error for floats.
 
     Args:
         predictions: ``[n, N]`` logits, or ``[n, outputs]`` values.
@@ -19,8 +19,9 @@ def task_loss(predictions: Tensor, targets: Tensor) -> Tensor:
         0-d loss, in nats (classification) or squared units of ``targets`` (regression).
 
     Raises:
-        ValueError: values and targets of different shapes, of which torch would compare each with each.
+        UserError: regression targets and predictions differ in shape.
     """
+    # the targets' dtype alone decides between regression and classification
     if targets.is_floating_point():
         check_targets(predictions, targets)
         return F.mse_loss(predictions, targets)
@@ -28,11 +29,12 @@ def task_loss(predictions: Tensor, targets: Tensor) -> Tensor:
 
 
 def check_targets(predictions: Tensor, targets: Tensor) -> None:
-    """Refuse regression targets of another shape than the predictions.
+    """Raise an error if regression targets and predictions differ in shape.
 
     Raises:
-        ValueError: the shapes differ.
+        UserError: the shapes differ.
     """
+    # torch would broadcast [n] against [n, 1] to [n, n] and average over all pairs
     if predictions.shape != targets.shape:
         raise UserError(
             f"the targets have shape {list(targets.shape)}, but the predictions {list(predictions.shape)}: give both "

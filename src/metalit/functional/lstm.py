@@ -1,4 +1,4 @@
-"""The step of a long short-term memory."""
+"""One step of a long short-term memory (LSTM)."""
 
 from collections.abc import Sequence
 
@@ -8,11 +8,11 @@ from torch import Tensor
 def lstm_step(gates: Sequence[Tensor], cell: Tensor) -> tuple[Tensor, Tensor]:
     """Return output and cell state after one step (Hochreiter and Schmidhuber 1997; Gers et al. 2000).
 
-    The kernel of ``torch.nn.LSTMCell`` computes the same, but has no second derivative and no rule for ``vmap``.
+    ``torch.nn.LSTMCell`` computes the same, but its kernel has no second derivative and no ``vmap`` rule.
 
     Args:
-        gates: input gate, forget gate, candidate and output gate, each ``[..., H]`` before its sigmoid or tanh.
-        cell: the last cell state, ``[..., H]``.
+        gates: pre-activations of input gate, forget gate, candidate and output gate, ``[..., H]`` each.
+        cell: the previous cell state, ``[..., H]``.
     """
     input_gate, forget_gate, candidate, output_gate = gates
     cell = forget_gate.sigmoid() * cell + input_gate.sigmoid() * candidate.tanh()

@@ -1,10 +1,10 @@
 """N + 1 classes, the last being "fake", from N logits (Salimans et al. 2016, https://arxiv.org/abs/1606.03498, sec. 5).
 
-Adding a number to all logits of a softmax changes nothing, so that of the fake class can be held at 0:
+A softmax does not change when a constant is added to all logits, so the logit of the fake class can be fixed at 0:
 
     p(k | x) = exp(l_k) / (Z + 1) for k <= N,   p(N + 1 | x) = 1 / (Z + 1),   Z = sum over k of exp(l_k)
 
-So log p(k | x) = log p(k | x, k <= N) + log p(k <= N | x), the first being the usual log-softmax of N classes.
+Hence log p(k | x) = log p(k | x, k <= N) + log p(k <= N | x); the first term is the usual log-softmax over N classes.
 """
 
 import torch.nn.functional as F
@@ -21,7 +21,7 @@ def label_loss(logits: Tensor, labels: Tensor, weight: float = 1.0) -> Tensor:
     Args:
         logits: ``[n, N]``.
         labels: ``[n]`` int64, 0..N-1.
-        weight: of knowing that the examples are real; with 1 it is -log p(label | x), in nats.
+        weight: weight of the term for real versus fake; with 1 the loss is -log p(label | x), in nats.
     """
     return task_loss(logits, labels) + weight * real_loss(logits)
 
@@ -29,6 +29,7 @@ def label_loss(logits: Tensor, labels: Tensor, weight: float = 1.0) -> Tensor:
 @full_precision
 def real_loss(logits: Tensor) -> Tensor:
     """Return the mean of -log p(k <= N | x) for logits ``[n, N]``, in nats, 0-d."""
+    # p(k <= N | x) = Z / (Z + 1) = sigmoid(log Z); softplus computes its negative log without overflow
     return F.softplus(-logits.logsumexp(dim=-1)).mean()
 
 

@@ -8,10 +8,10 @@ from metalit.tasks.precision import full_precision
 
 @full_precision
 def ridge_regression(x: Tensor, y: Tensor, strength: Tensor | float) -> Tensor:
-    """Return W, which minimises ||x W - y||^2 + strength ||W||^2.
+    """Return the minimiser W of ||x W - y||^2 + strength ||W||^2.
 
-    By (x'x + strength I) W = x'y, or where that is the smaller system by W = x'(xx' + strength I)^-1 y. Both are
-    solved in float64.
+    It solves the smaller of two systems: (x'x + strength I) W = x'y, or W = x'(xx' + strength I)^-1 y. Both are solved
+    in float64.
 
     Args:
         x: ``[n, D]``.
@@ -19,8 +19,9 @@ def ridge_regression(x: Tensor, y: Tensor, strength: Tensor | float) -> Tensor:
         strength: lambda, > 0.
 
     Returns:
-        ``[D, N]`` in the dtype of ``x``.
+        W ``[D, N]`` in the dtype of ``x``.
     """
+    # few-shot tasks have few examples of long embeddings, so the dual is usually much smaller
     n, features = x.shape[-2:]
     form = ridge_primal if features <= n else ridge_dual
     exact = strength.double() if isinstance(strength, Tensor) else strength
@@ -28,21 +29,22 @@ def ridge_regression(x: Tensor, y: Tensor, strength: Tensor | float) -> Tensor:
 
 
 def ridge_primal(x: Tensor, y: Tensor, strength: Tensor | float) -> Tensor:
-    """Return W ``[D, N]`` by a system of D equations."""
+    """Return W ``[D, N]`` from a system of D equations."""
     return solve(x.mT @ x + strength * identity_like(x.mT), x.mT @ y)
 
 
 def ridge_dual(x: Tensor, y: Tensor, strength: Tensor | float) -> Tensor:
-    """Return W ``[D, N]`` by a system of n equations (Woodbury's identity)."""
+    """Return W ``[D, N]`` from a system of n equations (Woodbury's identity)."""
     return x.mT @ solve(x @ x.mT + strength * identity_like(x), y)
 
 
 def identity_like(x: Tensor) -> Tensor:
-    """Return the identity with as many rows as ``x``, of its dtype and on its device."""
+    """Return the identity matrix with as many rows as ``x``, in its dtype and on its device."""
     return torch.eye(x.shape[-2], dtype=x.dtype, device=x.device)
 
 
 def solve(matrix: Tensor, b: Tensor) -> Tensor:
-    """Return X with ``matrix X = b``; not a number where the matrix is singular or is none itself."""
-    solution: Tensor = torch.linalg.solve_ex(matrix, b)[0]  # torch.linalg.solve would wait for the device, and raise
+    """Return X with ``matrix X = b``; non-finite if the matrix is singular or contains NaN."""
+    # torch.linalg.solve would wait for the device to check the result, and raise for a singular matrix
+    solution: Tensor = torch.linalg.solve_ex(matrix, b)[0]
     return solution

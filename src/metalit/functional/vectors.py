@@ -1,4 +1,4 @@
-"""Parameters as vectors of one space: all tensors of a mapping taken together."""
+"""Vector operations on parameters: all tensors of a mapping are taken together as one vector."""
 
 import torch
 from torch import Tensor
@@ -7,7 +7,7 @@ from metalit.tasks.parameters import Params
 
 
 def inner_product(one: Params, other: Params) -> Tensor:
-    """Return the sum of products of all entries, 0-d."""
+    """Return the inner product over all entries, 0-d."""
     return torch.stack([(value * other[name]).sum() for name, value in one.items()]).sum()
 
 
@@ -17,5 +17,5 @@ def norm(vector: Params) -> Tensor:
 
 
 def combine(one: Params, factor: Tensor | float, other: Params) -> Params:
-    """Return one + factor * other."""
+    """Return one + factor * other, by name."""
     return {name: value + factor * other[name] for name, value in one.items()}

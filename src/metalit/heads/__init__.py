@@ -1,6 +1,6 @@
-"""Heads: how a task's support set becomes a classifier of embeddings, and what embeddings are compared by.
+"""Heads, which turn a task's support set into a classifier of embeddings, and the similarities they use.
 
-The rule of this room: a head sees embeddings and the labels of the support set, and not the network that embeds.
+The rule of this room: a head sees embeddings and support labels, never the encoder that produced the embeddings.
 """
 
 from metalit.heads.attention import FullContext, SupportAttention

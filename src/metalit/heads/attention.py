@@ -1,4 +1,4 @@
-"""Attention over the support examples (Vinyals et al. 2016)."""
+"""Attention over the support examples, as in matching networks (Vinyals et al. 2016)."""
 
 import torch
 from torch import Tensor, nn
@@ -14,21 +14,21 @@ from metalit.tasks.task_context import uniform_like
 
 
 class FullContext(nn.Module):
-    """Embeds support examples by an LSTM in both directions, and queries by an LSTM that attends to them.
+    """Full-context embeddings: support and query embeddings that depend on the whole support set.
 
         support, in random order:  g_i = x_i + forward LSTM_i + backward LSTM_i
         query, ``steps`` times:    r = sum_i softmax_i(h . g_i) g_i;    h = LSTM([q, r], h) + q;    from h = 0
 
-    The first look, with h = 0, sees the mean of the support set (Vinyals et al. 2016, equations 3 to 6).
+    With h = 0, the first read returns the mean of the support set (Vinyals et al. 2016, equations 3 to 6).
 
-    The order is random in training and in evaluation always the same, but predictions do depend on it.
+    The support set is read in a random order in training and in a fixed one in evaluation. Predictions depend on it.
 
     Args:
         features: D, length of an embedding, >= 1.
-        steps: how often a query looks at the support set, >= 1.
+        steps: how many times a query attends to the support set, >= 1.
 
     Raises:
-        ValueError: a number below 1.
+        SettingError: a number is below 1.
     """
 
     def __init__(self, features: int, steps: int = 5) -> None:
@@ -36,27 +36,31 @@ class FullContext(nn.Module):
         at_least(1, features=features, steps=steps)
         self.steps = steps
         self.there, self.back = LSTMCell(features, features), LSTMCell(features, features)
+        # its input is [q, r]: the query's embedding and the last read
         self.reader = LSTMCell(2 * features, features)
 
     def forward(self, support: Labelled, query: Tensor) -> tuple[Labelled, Tensor]:
-        """Return both sets embedded in view of the support set.
+        """Return the full-context embeddings of both sets.
 
         Args:
-            support: ``x [S, D]`` and labels ``y [S]``; they are returned in another order.
+            support: ``x [S, D]`` and labels ``y [S]``, returned in the order in which they were read.
             query: ``[Q, D]``.
         """
         support = self.embed_support(support)
         return support, self.embed_queries(support.x, query)
 
     def embed_support(self, support: Labelled) -> Labelled:
-        """Return the support set ``x [S, D]``, ``y [S]`` after every example has seen the others, in another order."""
+        """Return the full-context support set ``x [S, D]``, ``y [S]``, in the order in which it was read."""
+        # An episode holds its support set sorted by class, so in that order the LSTMs could tell a class by position.
+        # The order is drawn by the task's key, so it does not depend on how tasks are mapped, nor on a resume.
         order = uniform_like(torch.zeros_like(support.x[:, 0])).argsort()
         support = Labelled(support.x[order], support.y[order])
+        # the backward LSTM reads from the end; its outputs are flipped back so that they line up with the examples
         context = support.x + run(self.there, support.x) + run(self.back, support.x.flip(0)).flip(0)
         return Labelled(context, support.y)
 
     def embed_queries(self, context: Tensor, query: Tensor) -> Tensor:
-        """Return queries ``[Q, D]`` after they have looked at the embedded support set ``[S, D]``."""
+        """Return the full-context queries ``[Q, D]``, which attend to the embedded support set ``[S, D]``."""
         hidden, cell = torch.zeros_like(query), torch.zeros_like(query)
         for _ in range(self.steps):
             read = (hidden @ context.T).softmax(dim=-1) @ context
@@ -67,6 +71,7 @@ class FullContext(nn.Module):
 
 def run(lstm: LSTMCell, sequence: Tensor) -> Tensor:
     """Return the outputs ``[S, D]`` of an LSTM over a sequence ``[S, D]``."""
+    # a loop over a cell of linear layers: torch's fused LSTM kernels cannot be vectorised over tasks
     hidden, cell = torch.zeros_like(sequence[:1]), torch.zeros_like(sequence[:1])
     outputs = []
     for step in sequence.unsqueeze(1):
@@ -76,13 +81,13 @@ def run(lstm: LSTMCell, sequence: Tensor) -> Tensor:
 
 
 class SupportAttention(Head):
-    """A query has the labels of the support examples, each as likely as a softmax of the similarities says.
+    """Attention of a query over the support examples; a class's probability is the attention on its examples.
 
         p(y | q) = sum over support examples i of class y of  softmax_i(similarity(q, x_i))
 
     Args:
-        similarity: what queries and support examples are compared by.
-        full_context: embeds both sets in view of the support set before they are compared; left out if not given.
+        similarity: compares queries with support examples.
+        full_context: turns both sets into full-context embeddings before they are compared; omitted if not given.
     """
 
     def __init__(self, similarity: Similarity, full_context: FullContext | None = None) -> None:
@@ -90,13 +95,13 @@ class SupportAttention(Head):
         self.similarity, self.full_context = similarity, full_context
 
     def fit(self, support: Labelled, ways: int) -> tuple[Tensor, Tensor]:
-        """Return the support embeddings ``[S, D]``, and which of them is of which class, ``[N, S]`` of 0 and 1."""
+        """Return the support embeddings ``[S, D]`` and their one-hot class membership ``[N, S]``."""
         if self.full_context is not None:
             support = self.full_context.embed_support(support)
         return support.x, membership(support.y, ways, support.x)
 
     def classify(self, fitted: tuple[Tensor, Tensor], query: Tensor) -> Tensor:
-        """Return the logarithms of the probabilities, ``[Q, N]``."""
+        """Return log-probabilities ``[Q, N]``, which serve as logits."""
         support, members = fitted
         if self.full_context is not None:
             query = self.full_context.embed_queries(support, query)
@@ -106,14 +111,14 @@ class SupportAttention(Head):
 
 @full_precision
 def log_class_probabilities(similarities: Tensor, members: Tensor) -> Tensor:
-    """Return the logarithm of the attention that each class receives.
+    """Return the log of the attention that each class receives.
 
     Args:
         similarities: ``[Q, S]``.
-        members: which support example is of which class, ``[N, S]`` of 0 and 1.
+        members: one-hot class membership of the support examples, ``[N, S]``.
 
     Returns:
-        ``[Q, N]``; the logarithm of the sum is taken without leaving logarithms, so that nothing underflows.
+        ``[Q, N]``, computed by log-sum-exp so that the attention on distant examples does not underflow.
     """
     attention = similarities.log_softmax(dim=-1).unsqueeze(-2)
     return attention.masked_fill(members == 0, -float("inf")).logsumexp(dim=-1)

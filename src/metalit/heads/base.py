@@ -1,4 +1,4 @@
-"""A head: how a task's embedded support set classifies embedded queries."""
+"""The base class of heads, which classify embedded queries by an embedded support set."""
 
 from abc import ABC, abstractmethod
 from typing import Any
@@ -9,18 +9,20 @@ from metalit.episode import Labelled
 
 
 class Head(nn.Module, ABC):
-    """A classifier fitted to a support set in one go, differentiable in the embeddings. It may have parameters.
+    """A classifier of embeddings that is fitted to a support set.
 
-    ``fit`` does all that the support set costs, once; ``classify`` can then be called for any number of queries.
+    The logits are differentiable with respect to the embeddings. A head may have meta-parameters of its own.
+
+    ``fit`` does all the work on the support set; ``classify`` can then be called for any number of query sets.
     """
 
     @abstractmethod
     def fit(self, support: Labelled, ways: int) -> Any:
-        """Return the classifier of one task, a pytree of tensors.
+        """Return the classifier of one task as a pytree of tensors.
 
         Args:
-            support: embeddings ``x [S, D]``, or maps ``[S, C, H, W]`` where a head says so, and labels ``y [S]`` in
-                0..N-1, each at least once.
+            support: embeddings ``x [S, D]``, or feature maps ``[S, C, H, W]`` for a head that documents it, and labels
+                ``y [S]`` in 0..N-1, each occurring at least once.
             ways: N.
         """
 
@@ -29,17 +31,17 @@ class Head(nn.Module, ABC):
         """Return logits ``[Q, N]``.
 
         Args:
-            fitted: what ``fit`` returned.
-            query: embeddings ``[Q, D]``, or maps.
+            fitted: the return value of ``fit``.
+            query: embeddings ``[Q, D]``, or feature maps.
         """
 
     def forward(self, support: Labelled, query: Tensor, ways: int) -> Tensor:
-        """Fit and classify.
+        """Fit the support set and classify the queries.
 
         Args:
-            support: embeddings ``x [S, D]``, or maps ``[S, C, H, W]`` where a head says so, and labels ``y [S]`` in
-                0..N-1, each at least once.
-            query: embeddings ``[Q, D]``, or maps.
+            support: embeddings ``x [S, D]``, or feature maps ``[S, C, H, W]`` for a head that documents it, and labels
+                ``y [S]`` in 0..N-1, each occurring at least once.
+            query: embeddings ``[Q, D]``, or feature maps.
             ways: N.
 
         Returns:

@@ -1,4 +1,4 @@
-"""Class means, and what queries are compared with them by."""
+"""Heads that compare queries with class means (prototypes)."""
 
 from typing import Literal
 
@@ -18,7 +18,7 @@ class NearestClassMean(Head):
     """Compares a query with the mean of each class's support embeddings.
 
     Args:
-        similarity: what the query and the means are compared by.
+        similarity: compares queries with class means.
     """
 
     def __init__(self, similarity: Similarity) -> None:
@@ -30,7 +30,7 @@ class NearestClassMean(Head):
         return class_means(support.x, support.y, ways)
 
     def classify(self, fitted: Tensor, query: Tensor) -> Tensor:
-        """Return the similarity to each mean, ``[Q, N]``."""
+        """Return the similarity to each class mean, ``[Q, N]``."""
         return self.similarity(query, fitted)  # type: ignore[no-any-return]
 
 
@@ -38,18 +38,18 @@ Transform = Literal["UN", "L2N", "CL2N"]
 
 
 class NormalisedClassMean(Head):
-    """Compares a query with class means by the squared Euclidean distance, of transformed embeddings.
+    """The nearest class mean of SimpleShot: transformed embeddings and the squared Euclidean distance.
 
     Args:
         features: D, length of an embedding, >= 1.
-        transform: ``UN`` takes embeddings as they are, ``L2N`` divides each by its length, ``CL2N`` subtracts
-            ``centre`` before.
+        transform: ``UN`` leaves embeddings unchanged, ``L2N`` scales each to unit length, ``CL2N`` subtracts
+            ``centre`` and then scales to unit length.
 
     Attributes:
-        centre: ``[D]``, a buffer, zeros until somebody writes it: the mean of all training embeddings is meant.
+        centre: ``[D]``, a buffer of zeros that the method has to fill with the mean of all training embeddings.
 
     Raises:
-        ValueError: no features.
+        SettingError: ``features`` is below 1.
     """
 
     centre: Tensor
@@ -58,10 +58,13 @@ class NormalisedClassMean(Head):
         super().__init__()
         at_least(1, features=features)
         self.transform = transform
+        # a buffer, so that it is saved with the model; SimpleShot keeps a running mean here, the authors' code computes
+        # the mean after training
         self.register_buffer("centre", torch.zeros(features))
 
     def fit(self, support: Labelled, ways: int) -> Tensor:
-        """Return the class means of transformed embeddings, ``[N, D]``."""
+        """Return the class means of the transformed embeddings, ``[N, D]``."""
+        # the means are not normalised again, only the embeddings they average
         return class_means(self.transformed(support.x), support.y, ways)
 
     def classify(self, fitted: Tensor, query: Tensor) -> Tensor:
@@ -69,7 +72,7 @@ class NormalisedClassMean(Head):
         return -squared_euclidean(self.transformed(query), fitted)
 
     def transformed(self, x: Tensor) -> Tensor:
-        """Return embeddings ``[n, D]`` after the transformation."""
+        """Return the transformed embeddings ``[n, D]``."""
         if self.transform == "UN":
             return x
         return unit_length(x, self.centre if self.transform == "CL2N" else torch.zeros_like(self.centre))
@@ -77,16 +80,16 @@ class NormalisedClassMean(Head):
 
 @full_precision
 def unit_length(x: Tensor, centre: Tensor) -> Tensor:
-    """Return ``[n, D]`` less ``centre`` and brought to length 1."""
+    """Return ``[n, D]`` minus ``centre``, scaled to unit length."""
     return F.normalize(x - centre, dim=-1)
 
 
 class AdaptedClassMeans(Head):
-    """Compares a query with class means that a network has adapted to one another.
+    """Compares a query with class means that a set-to-set network has adapted to the task.
 
     Args:
-        adaptation: from a set ``[N, D]`` to a set ``[N, D]``, such as ``SetAttention``.
-        similarity: what queries and adapted means are compared by.
+        adaptation: maps a set ``[N, D]`` to a set ``[N, D]``, e.g. ``SetAttention``.
+        similarity: compares queries with adapted class means.
     """
 
     def __init__(self, adaptation: nn.Module, similarity: Similarity) -> None:
@@ -98,5 +101,6 @@ class AdaptedClassMeans(Head):
         return self.adaptation(class_means(support.x, support.y, ways))  # type: ignore[no-any-return]
 
     def classify(self, fitted: Tensor, query: Tensor) -> Tensor:
-        """Return the similarity to each adapted mean, ``[Q, N]``."""
+        """Return the similarity to each adapted class mean, ``[Q, N]``."""
+        # Queries are not adapted (as in the authors' code), so a prediction does not depend on the other queries.
         return self.similarity(query, fitted)  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""Linear classifiers by a solver: ridge regression and the support vector machine."""
+"""Linear classifiers fitted by a solver: ridge regression and the support vector machine."""
 
 import math
 
@@ -16,18 +16,18 @@ from metalit.tasks.precision import full_precision
 
 
 class RidgeRegression(Head):
-    """Fits one-hot labels by ridge regression, in closed form, and multiplies what it predicts by a factor.
+    """Ridge regression on one-hot labels, in closed form; its predictions times a scale are the logits.
 
         W = argmin ||X W - Y||^2 + strength ||W||^2,    logits = scale q W
 
     Args:
-        strength: lambda, > 0; its logarithm is what is learned, so that it stays positive.
-        scale: the factor, > 0; learned.
+        strength: lambda before training, > 0; learned through its logarithm, which keeps it positive.
+        scale: factor of the predictions before training, > 0; learned.
         intercept: append a 1 to every embedding.
         learn_strength: whether lambda is meta-learned.
 
     Raises:
-        ValueError: a number that is not positive.
+        SettingError: a number is not positive.
     """
 
     def __init__(
@@ -45,45 +45,51 @@ class RidgeRegression(Head):
 
     @full_precision
     def fit(self, support: Labelled, ways: int) -> Tensor:
-        """Return W, ``[D, N]``; with an intercept ``[D + 1, N]``."""
+        """Return W, ``[D, N]``, or ``[D + 1, N]`` with an intercept."""
+        # Lambda is that of the paper's equation 4. The authors' code divides X and Y by sqrt(S), which multiplies
+        # lambda by S. Their learned number that is added to all logits is left out, as the softmax ignores it.
         targets = membership(support.y, ways, support.x).mT
         return ridge_regression(self.extended(support.x), targets, self.log_strength.exp())
 
     @full_precision
     def classify(self, fitted: Tensor, query: Tensor) -> Tensor:
         """Return logits ``[Q, N]``."""
+        # W is fitted to targets of 0 and 1; the scale turns its predictions into logits
         return self.scale * self.extended(query) @ fitted
 
     def extended(self, x: Tensor) -> Tensor:
-        """Return embeddings ``[n, D]`` with a 1 appended where there is an intercept."""
+        """Return embeddings ``[n, D]``, with a 1 appended to each if the head has an intercept."""
+        # the intercept is thus one more weight and is regularised like the others
         return F.pad(x, (0, 1), value=1.0) if self.intercept else x
 
 
 class SupportVectorMachine(Head):
-    """Fits a multi-class linear support vector machine (Crammer and Singer 2001); a factor multiplies its scores.
+    """A multi-class linear support vector machine (Crammer and Singer 2001); its scores times a scale are the logits.
 
-    The kernel is X X' + I, so that the solution is unique. Each iteration solves one system of (N + 1) S equations, for
-    the N variables and the multiplier of each support example: it is for small support sets.
+    The kernel is X X' + I, which makes the solution unique. Each iteration of the solver solves one linear system of
+    (N + 1) S equations (N dual variables and one multiplier per support example), so support sets should be small.
 
     Args:
-        cost: C, of a margin that is violated; > 0.
-        scale: the factor, > 0; learned.
-        iterations: of the solver, >= 1.
+        cost: C, the penalty of margin violations, > 0.
+        scale: factor of the scores before training, > 0; learned.
+        iterations: iterations of the solver, >= 1.
 
     Raises:
-        ValueError: a number outside its range.
+        SettingError: a number is out of range.
     """
 
     def __init__(self, cost: float = 0.1, scale: float = 1.0, iterations: int = 15) -> None:
         super().__init__()
+        # fixed, not until convergence, so that tasks can be solved side by side; 15 leave a duality gap of about 1e-11
         at_least(1, iterations=iterations)
         self.cost, self.iterations = positive("cost", cost), iterations
         self.scale = nn.Parameter(torch.tensor(float(positive("scale", scale))))
 
     @full_precision
     def fit(self, support: Labelled, ways: int) -> Tensor:
-        """Return the weights of each class, ``[D, N]``."""
+        """Return the weight vector of each class, ``[D, N]``."""
         x, members = support.x, membership(support.y, ways, support.x).mT
+        # X X' alone is singular if S > D; the authors' code adds I as well
         coefficients = crammer_singer(x @ x.mT + identity_like(x), members, self.cost, self.iterations)
         weights: Tensor = x.mT @ coefficients
         return weights

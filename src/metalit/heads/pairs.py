@@ -1,4 +1,4 @@
-"""Pairs of a query and a support example, or a class, judged one by one."""
+"""Heads that score pairs of a query and a class, or of a query and a support example."""
 
 from typing import Literal
 
@@ -15,10 +15,10 @@ from metalit.tasks.precision import full_precision
 
 
 class LearnedRelation(Head):
-    """Lets a network compare a query's maps with the sum of each class's.
+    """A network that compares a query's feature maps with the summed feature maps of each class (Sung et al. 2018).
 
     Args:
-        relation: from pairs ``[n, 2 C, H, W]``, class and query along the channels, to logits ``[n]``.
+        relation: maps pairs ``[n, 2 C, H, W]``, class and query concatenated along the channels, to logits ``[n]``.
     """
 
     def __init__(self, relation: nn.Module) -> None:
@@ -26,21 +26,23 @@ class LearnedRelation(Head):
         self.relation = relation
 
     def fit(self, support: Labelled, ways: int) -> Tensor:
-        """Return the sum of each class's maps, ``[N, C, H, W]``.
+        """Return the summed feature maps of each class, ``[N, C, H, W]``.
 
         Raises:
-            ValueError: embeddings that are no maps.
+            UserError: the embeddings are not feature maps.
         """
         if support.x.dim() != 4:
             raise UserError(
                 f"a relation is between maps [n, C, H, W], but embeddings are {list(support.x.shape)}: "
                 "use a network that keeps its maps, such as ConvMaps"
             )
+        # the sum, not the mean, as in the authors' code: a trained model fits one number of shots only
         return class_sums(support.x, support.y, ways)
 
     def classify(self, fitted: Tensor, query: Tensor) -> Tensor:
-        """Return the logit of each query's relation to each class, ``[Q, N]``."""
+        """Return the relation logit of each query with each class, ``[Q, N]``."""
         ways = len(fitted)
+        # under autocast the class sums are float32, and cat would promote the half-precision queries with them
         left = fitted.to(query.dtype).unsqueeze(0).expand(len(query), -1, -1, -1, -1)
         right = query.unsqueeze(1).expand(-1, ways, -1, -1, -1)
         pairs = torch.cat([left, right], dim=2).flatten(0, 1)
@@ -48,11 +50,11 @@ class LearnedRelation(Head):
 
 
 class Verification(Head):
-    """Asks of a query and every support example whether they are of one class, and averages over a class's shots.
+    """Verification of each pair of a query and a support example, averaged over the shots of a class.
 
     Args:
-        similarity: the logit of two embeddings being of one class.
-        average: of a class's shots, their ``logits``, or their ``probabilities``, of which the logarithm is returned.
+        similarity: returns the logit that two embeddings belong to the same class.
+        average: what is averaged over the shots of a class: ``logits``, or ``probabilities``, whose log is returned.
     """
 
     def __init__(self, similarity: Similarity, average: Literal["logits", "probabilities"] = "logits") -> None:
@@ -60,11 +62,12 @@ class Verification(Head):
         self.similarity, self.average = similarity, average
 
     def fit(self, support: Labelled, ways: int) -> tuple[Tensor, Tensor]:
-        """Return the support embeddings ``[S, D]``, and which of them is of which class, ``[N, S]`` of 0 and 1."""
+        """Return the support embeddings ``[S, D]`` and their one-hot class membership ``[N, S]``."""
         return support.x, membership(support.y, ways, support.x)
 
     def classify(self, fitted: tuple[Tensor, Tensor], query: Tensor) -> Tensor:
         """Return scores ``[Q, N]``; the largest is the prediction."""
+        # Koch et al. 2015 do not say how to combine several shots, so it is a setting
         support, members = fitted
         pairs = self.similarity(query, support)
         average = mean_logit if self.average == "logits" else log_mean_probability
@@ -73,12 +76,13 @@ class Verification(Head):
 
 @full_precision
 def mean_logit(pairs: Tensor, members: Tensor) -> Tensor:
-    """Return the mean ``[Q, N]`` over the shots of a class, of logits ``[Q, S]``; ``members`` is ``[N, S]``."""
+    """Return logits ``[Q, S]`` averaged over the shots of each class, ``[Q, N]``; ``members`` is ``[N, S]``."""
     return pairs @ (members / members.sum(dim=-1, keepdim=True)).mT
 
 
 @full_precision
 def log_mean_probability(pairs: Tensor, members: Tensor) -> Tensor:
-    """Return the logarithm ``[Q, N]`` of the mean probability over the shots of a class, from logits ``[Q, S]``."""
+    """Return the log of the mean probability over the shots of each class, ``[Q, N]``, from logits ``[Q, S]``."""
+    # log sigmoid and log-sum-exp: the log of a mean of sigmoids is -inf once all of them underflow
     logs = F.logsigmoid(pairs).unsqueeze(-2)
     return logs.masked_fill(members == 0, -torch.inf).logsumexp(dim=-1) - members.sum(dim=-1).log()

@@ -1,4 +1,4 @@
-"""How alike two embeddings are."""
+"""Similarities of embeddings."""
 
 from abc import ABC, abstractmethod
 
@@ -11,11 +11,11 @@ from metalit.tasks.precision import full_precision
 
 
 class Similarity(nn.Module, ABC):
-    """A scaled measure of likeness between embeddings: larger is more alike, and a softmax over it is meant.
+    """A scaled similarity of embeddings: the larger, the more alike. It serves as a logit.
 
     Args:
-        scale: what the measure is multiplied by, > 0: the inverse temperature of the softmax.
-        learn_scale: whether the scale is meta-learned from there.
+        scale: factor of the similarity, > 0: the inverse temperature of the softmax.
+        learn_scale: whether the scale is meta-learned, starting from ``scale``.
     """
 
     def __init__(self, scale: float = 1.0, learn_scale: bool = False) -> None:
@@ -26,10 +26,10 @@ class Similarity(nn.Module, ABC):
 
     @abstractmethod
     def likeness(self, a: Tensor, b: Tensor) -> Tensor:
-        """Return the unscaled measure ``[n, m]`` of ``[n, D]`` and ``[m, D]``."""
+        """Return the unscaled similarity ``[n, m]`` of ``[n, D]`` and ``[m, D]``."""
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        """Return ``[n, m]``, the scaled similarity of every pair.
+        """Return the scaled similarity of every pair, ``[n, m]``.
 
         Args:
             a: ``[n, D]``.
@@ -39,7 +39,7 @@ class Similarity(nn.Module, ABC):
 
 
 class SquaredEuclidean(Similarity):
-    """The negative squared Euclidean distance, summed over dimensions."""
+    """The negative squared Euclidean distance, summed (not averaged) over dimensions."""
 
     def likeness(self, a: Tensor, b: Tensor) -> Tensor:
         """Return -||a_i - b_j||^2."""
@@ -49,7 +49,7 @@ class SquaredEuclidean(Similarity):
 class Cosine(Similarity):
     """The cosine of the angle between the embeddings, in [-1, 1] times the scale.
 
-    Unscaled it makes a softmax over few classes nearly flat: of 5, no probability can exceed 0.65.
+    With a scale of 1 the softmax over a few classes is nearly flat: with 5, no probability can exceed 0.65.
     """
 
     def likeness(self, a: Tensor, b: Tensor) -> Tensor:
@@ -58,21 +58,22 @@ class Cosine(Similarity):
 
 
 class WeightedL1(Similarity):
-    """A learned number less the weighted sum of absolute differences: a logit of two embeddings being of one class.
+    """A learned bias minus the weighted L1 distance: the logit that two embeddings belong to the same class.
 
-    Weights begin at 1/sqrt(D), the number at 1; both are free.
+    The weights start at 1/sqrt(D) and the bias at 1; both are unconstrained.
 
     Args:
         features: D, length of an embedding, >= 1.
 
     Raises:
-        ValueError: no features.
+        SettingError: ``features`` is below 1.
     """
 
     def __init__(self, features: int) -> None:
         super().__init__()
         at_least(1, features=features)
         self.weight = nn.Parameter(torch.full((features,), features**-0.5))
+        # The bias is not in Koch et al. 2015. Without it, non-negative weights could not give a pair more than 1/2.
         self.bias = nn.Parameter(torch.ones(()))
 
     def likeness(self, a: Tensor, b: Tensor) -> Tensor:
@@ -82,5 +83,5 @@ class WeightedL1(Similarity):
 
 @full_precision
 def weighted_l1(a: Tensor, b: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Return ``[n, m]`` of ``[n, D]`` and ``[m, D]``."""
+    """Return ``bias`` minus the weighted L1 distance of every pair, ``[n, m]``, of ``[n, D]`` and ``[m, D]``."""
     return bias - (a.unsqueeze(-2) - b.unsqueeze(-3)).abs() @ weight

@@ -1,6 +1,6 @@
-"""Metrics: per-episode values, gathered over batches and ranks, and their mean with its 95 % interval.
+"""Metrics: per-episode values gathered over batches and ranks, and their mean with its 95 % interval.
 
-The rule of this room: it sees predictions and targets, and nothing of how they were made or where they are written.
+The rule of this room: it sees predictions and targets, but not how they are computed or where they are written.
 """
 
 from metalit.metrics.episode_metrics import Summary, episode_metrics, primary_metric, summarise

@@ -1,4 +1,4 @@
-"""Per-episode values gathered over batches and over ranks, each episode once."""
+"""Per-episode values gathered over batches and ranks, with each episode counted once."""
 
 import functools
 from collections.abc import Callable
@@ -13,11 +13,12 @@ from metalit.tasks.precision import at_least_float32
 
 
 class Evaluation(NamedTuple):
-    """The values of n different episodes, ordered by episode index, in host memory.
+    """The values of n distinct episodes, ordered by episode index, in host memory.
 
     Attributes:
-        indices: ``[n]`` int64, which episodes of the stream, ascending.
-        values: by metric, ``[n, T]`` float64; T = 1 + adaptation steps, the last being final, or 1.
+        indices: ``[n]`` int64, the indices of the episodes in their stream, ascending.
+        values: by metric, ``[n, T]`` float64. T = 1 + adaptation steps for algorithms that adapt in steps, else 1; the
+            last entry is the final value.
     """
 
     indices: Tensor
@@ -25,16 +26,17 @@ class Evaluation(NamedTuple):
 
 
 class EpisodeValues(Metric):
-    """Keeps every episode's values, so that mean and interval are exact whatever the number of ranks.
+    """Keeps the values of every episode, so that mean and interval are exact for any number of ranks.
 
-    Averaging the intervals of ranks, or of batches of different size, would not be. The names of the values are those
-    of the first update. An episode that comes twice (a sampler that pads its last batch) is counted once.
+    An average over the intervals of ranks, or of batches of different size, would not be exact. The first update
+    determines the names of the values. An episode that occurs twice, as when a sampler pads its last batch, is counted
+    once.
 
     Args:
         **options: the options of ``torchmetrics.Metric``.
     """
 
-    full_state_update = False
+    full_state_update = False  # torchmetrics: an update does not need the state of the earlier ones
     indices: list[Tensor]
     table: list[Tensor]
 
@@ -45,11 +47,11 @@ class EpisodeValues(Metric):
         self.add_state("table", [], dist_reduce_fx="cat")
 
     def update(self, index: Tensor, values: dict[str, Tensor]) -> None:
-        """Note a batch of episodes.
+        """Add a batch of episodes.
 
         Args:
-            index: ``[B]`` int64, the episodes' indices in their stream.
-            values: by metric, ``[B, T]``; names and T as in the first update.
+            index: ``[B]`` int64, the indices of the episodes in their stream.
+            values: by metric, ``[B, T]``, with the names and T of the first update.
         """
         self.names = self.names or tuple(values)
         assert values.keys() == set(self.names), f"got {sorted(values)} after {sorted(self.names)}"
@@ -57,17 +59,18 @@ class EpisodeValues(Metric):
         self.table.append(torch.stack([at_least_float32(values[name]) for name in self.names], dim=1).detach())
 
     def compute(self) -> Evaluation:
-        """Return the values of all episodes that any rank has seen; no values if there was no episode at all."""
+        """Return the values of the episodes of all ranks, or no values if there was no episode."""
         if not self.names:
             return Evaluation(torch.empty(0, dtype=torch.int64), {})
         indices, order = dim_zero_cat(self.indices).cpu().sort(stable=True)
         table = dim_zero_cat(self.table).cpu().double()[order]
+        # the first of each run of equal indices; the sort is stable, so every rank keeps the same one
         first = torch.ones_like(indices, dtype=torch.bool)
         first[1:] = indices[1:] != indices[:-1]
         return Evaluation(indices[first], dict(zip(self.names, table[first].unbind(dim=1), strict=True)))
 
     def reset(self) -> None:
-        """Forget all episodes, and the names of their values."""
+        """Discard all episodes and the names of their values."""
         super().reset()
         self.names = ()
 
@@ -78,14 +81,15 @@ class EpisodeValues(Metric):
         should_sync: bool = True,
         distributed_available: Callable[[], bool] | None = None,
     ) -> None:
-        """Gather the values of all ranks; a rank that saw no episode takes part with none."""
+        """Gather the values of all ranks; a rank without episodes contributes none."""
         available = distributed_available or self.distributed_available_fn
         if should_sync and not self._is_synced and available is not None and available():
             self._agree_on_layout(process_group or self.process_group)
         super().sync(dist_sync_fn, process_group, should_sync, distributed_available)
 
     def _agree_on_layout(self, process_group: Any | None) -> None:
-        # torchmetrics lets an empty rank gather a float vector of length 0, which does not fit the others' shapes
+        # torchmetrics would contribute an empty float vector for a rank without episodes, which matches neither the
+        # shape nor the dtype of the other ranks; so that rank learns both from the others
         mine = (self.names, tuple(self.table[0].shape[1:]), self.table[0].dtype) if self.table else None
         layouts: list[Any] = [None] * torch.distributed.get_world_size(process_group)
         torch.distributed.all_gather_object(layouts, mine, group=process_group)
@@ -96,7 +100,7 @@ class EpisodeValues(Metric):
             self.table.append(torch.empty(0, *shape, dtype=dtype, device=self.device))
 
     def _wrap_compute(self, compute: Callable[..., Evaluation]) -> Callable[..., Evaluation]:
-        """Give back the axes that torchmetrics squeezes out of every result with a single element."""
+        """Restore the axes that torchmetrics squeezes out of results with a single element."""
         wrapped = super()._wrap_compute(compute)
 
         @functools.wraps(compute)

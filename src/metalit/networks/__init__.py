@@ -1,6 +1,6 @@
-"""Networks: the architectures.
+"""Network architectures.
 
-The rule of this room: a network sees inputs only, and knows nothing of episodes, methods or labels to predict.
+The rule of this room: a network sees inputs only, never episodes, methods or the labels to predict.
 """
 
 from metalit.networks.attentive_process import AttentiveProcess

@@ -1,4 +1,4 @@
-"""The network of an attentive neural process."""
+"""The network of an attentive neural process (Kim et al. 2019)."""
 
 import math
 
@@ -11,14 +11,14 @@ from metalit.networks.mlp import MLP
 
 
 class AttentiveProcess(nn.Module):
-    """An encoder of whole sets, and a predictor that looks at each point of the context (Kim et al. 2019).
+    """A latent encoder of a whole set and a predictor with cross-attention to the context (Kim et al. 2019).
 
     Args:
-        inputs: numbers in an input, e.g. 2 for the coordinates of a pixel.
-        outputs: numbers in a target, e.g. 1 for a grey value.
-        hidden: width of all layers, and length of the latent variable.
-        heads: heads of the attention; they share ``hidden``.
-        encoder_layers: linear layers of either encoder, >= 1.
+        inputs: length of an input, e.g. 2 for the coordinates of a pixel.
+        outputs: length of a target, e.g. 1 for a grey value.
+        hidden: width of all layers and length of the latent variable; a multiple of ``heads``.
+        heads: attention heads, which divide ``hidden`` among them.
+        encoder_layers: linear layers of each of the two encoders, >= 1.
         decoder_layers: linear layers of the decoder, >= 1.
 
     Attributes:
@@ -27,7 +27,7 @@ class AttentiveProcess(nn.Module):
         latents: length of the latent variable.
 
     Raises:
-        ValueError: a number below 1, or a width that the heads cannot share.
+        SettingError: a number is below 1, or ``hidden`` is not a multiple of ``heads``.
     """
 
     def __init__(
@@ -48,10 +48,11 @@ class AttentiveProcess(nn.Module):
 
 
 class LatentEncoder(nn.Module):
-    """Turns a set of labelled points into a Gaussian of the latent variable.
+    """Encodes a set of labelled points as a Gaussian of the latent variable.
 
     Shape:
-        ``[n, inputs]``, ``[n, outputs]`` and which of them count, ``[n]``, to mean and log std, ``[hidden]`` each.
+        inputs ``[n, inputs]``, targets ``[n, outputs]`` and a mask ``[n]`` of 0 and 1 to mean and log standard
+        deviation, ``[hidden]`` each.
     """
 
     def __init__(self, inputs: int, hidden: int, layers: int) -> None:
@@ -60,18 +61,18 @@ class LatentEncoder(nn.Module):
         self.whole = MLP(hidden, [hidden], 2 * hidden)
 
     def forward(self, x: Tensor, y: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the Gaussian, its std between 0.1 and 1."""
+        """Return mean and log standard deviation of the Gaussian; the standard deviation is between 0.1 and 1."""
         codes = self.points(torch.cat([x, y], dim=-1))
         mean, raw = self.whole(masked_mean(codes, counts)).chunk(2, dim=-1)
         return mean, (0.1 + 0.9 * raw.sigmoid()).log()
 
 
 class AttentivePredictor(nn.Module):
-    """Predicts from a context, of which each input sees the points that are like it, and from latent variables.
+    """Predicts Gaussians from latent variables and from each input's attention to the context.
 
     Shape:
-        context ``[C, inputs]`` and ``[C, outputs]``, which of it counts ``[C]``, latent variables ``[M, hidden]`` and
-        inputs ``[n, inputs]``, to the mean and the log standard deviation of Gaussians, ``[M, n, outputs]`` each.
+        context inputs ``[C, inputs]`` and targets ``[C, outputs]``, a mask ``[C]`` of 0 and 1, latent variables
+        ``[M, hidden]`` and inputs ``[n, inputs]`` to mean and log standard deviation, ``[M, n, outputs]`` each.
     """
 
     def __init__(
@@ -81,32 +82,36 @@ class AttentivePredictor(nn.Module):
         self.heads = heads
         self.encoder = MLP(inputs + outputs, [hidden] * (encoder_layers - 1), hidden)
         self.place = MLP(inputs, [hidden], hidden)
+        # heads share the width by one linear layer each for queries, keys and values, as in today's transformers
         self.query, self.key, self.value, self.join = (nn.Linear(hidden, hidden) for _ in range(4))
         self.decoder = MLP(inputs + 2 * hidden, [hidden] * (decoder_layers - 1), 2 * outputs)
 
     def forward(
         self, context_x: Tensor, context_y: Tensor, counts: Tensor, latent: Tensor, x: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Return the predicted Gaussians, for each latent variable."""
+        """Return mean and log standard deviation of the predicted Gaussians for each latent variable."""
         return self.decode(self.encode(context_x, context_y, counts), latent, x)
 
     def encode(self, context_x: Tensor, context_y: Tensor, counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return what inputs look at: places and codes of the context, ``[C, hidden]`` each, and which count."""
+        """Return keys and values of the context before projection, ``[C, hidden]`` each, and its mask ``[C]``."""
+        # keys see the inputs only, so that they can be compared with queries, whose targets are unknown
         return self.place(context_x), self.encoder(torch.cat([context_x, context_y], dim=-1)), counts
 
     def decode(self, context: tuple[Tensor, Tensor, Tensor], latent: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the Gaussians at ``[n, inputs]`` for latent variables ``[M, hidden]`` and an encoded context."""
+        """Return the Gaussians at ``[n, inputs]``, given latent variables ``[M, hidden]`` and an encoded context."""
+        # the attention does not depend on the latent variable, so all M draws share it
         seen = self.attend(self.place(x), *context)
         shape = (len(latent), len(x), -1)
         parts = [x.expand(shape), seen.expand(shape), latent.unsqueeze(1).expand(shape)]
         return bounded_gaussian(self.decoder(torch.cat(parts, dim=-1)))
 
     def attend(self, at: Tensor, places: Tensor, codes: Tensor, counts: Tensor) -> Tensor:
-        """Return what is seen of ``codes [C, hidden]`` at ``places [C, hidden]`` from ``at [n, hidden]``."""
+        """Return multi-head attention of ``at [n, hidden]`` to ``places [C, hidden]`` with values ``codes``."""
         query, key, value = (
             layer(part).reshape(len(part), self.heads, -1).transpose(0, 1)
             for layer, part in ((self.query, at), (self.key, places), (self.value, codes))
         )
         scores = query @ key.transpose(1, 2) / math.sqrt(key.shape[-1])
+        # masked, not removed: contexts of random size keep one shape, so that tasks can be batched
         weights = scores.masked_fill(counts == 0, -math.inf).softmax(dim=-1)
         return self.join((weights @ value).transpose(0, 1).flatten(1))  # type: ignore[no-any-return]

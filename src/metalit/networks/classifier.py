@@ -1,4 +1,4 @@
-"""An embedding with a linear head on top."""
+"""An encoder with a linear head."""
 
 from torch import Tensor, nn
 
@@ -7,20 +7,20 @@ from metalit.networks.embedding_length import embedding_length
 
 
 class Classifier(nn.Module):
-    """Logits over N ways: a linear head on any embedding.
+    """An encoder of any kind with a linear head that returns logits over N ways.
 
-    The parameters are named ``body.*`` and ``head.*``, so that a method can adapt one or the other.
+    The parameters are named ``body.*`` and ``head.*``, so that a method can adapt one part alone.
 
     Args:
-        body: the embedding, ``[n, ...]`` to ``[n, features]``.
+        body: the encoder, ``[n, ...]`` to ``[n, features]``.
         ways: N, outputs of the head; on the command line it follows ``data.ways``.
-        features: length of the embedding; ``body.features`` if not given.
+        features: length of an embedding; ``body.features`` if not given.
 
     Shape:
         ``[n, ...]`` to ``[n, N]``.
 
     Raises:
-        ValueError: ``features`` is neither given nor an attribute of the body, or a number is below 1.
+        UserError: ``features`` is neither given nor an attribute of the body, or a number is below 1.
     """
 
     def __init__(self, body: nn.Module, ways: int = 5, features: int | None = None) -> None:
@@ -31,5 +31,5 @@ class Classifier(nn.Module):
         self.head = nn.Linear(features, ways)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return logits."""
+        """Return logits ``[n, N]``."""
         return self.head(self.body(x))  # type: ignore[no-any-return]

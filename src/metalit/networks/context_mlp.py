@@ -1,4 +1,4 @@
-"""Fully connected network with context parameters beside its input."""
+"""A fully connected network with context parameters beside its input."""
 
 from collections.abc import Sequence
 
@@ -11,22 +11,22 @@ from metalit.networks.mlp import MLP
 
 
 class ContextMLP(nn.Module):
-    """An MLP whose input vectors are extended by context parameters, the same for all examples of a task.
+    """An MLP whose inputs are concatenated with context parameters, which all examples of a task share.
 
     Args:
-        inputs: length of an input vector, without the context parameters.
+        inputs: length of an input, without the context parameters.
         hidden: width of each hidden layer; 40, 40 for sinusoids (Zintgraf et al. 2019).
-        outputs: length of an output vector.
+        outputs: length of an output.
         context_size: number of context parameters; 5 for sinusoids.
 
     Attributes:
-        context_size: the same.
+        context_size: number of context parameters.
 
     Shape:
         inputs ``[n, inputs]`` and context parameters ``[context_size]`` to ``[n, outputs]``.
 
     Raises:
-        ValueError: a width below 1, or vectors of another length than announced.
+        SettingError: a width is below 1, or the data do not match ``inputs``.
     """
 
     def __init__(
@@ -38,6 +38,8 @@ class ContextMLP(nn.Module):
         self.mlp = MLP(inputs + context_size, hidden, outputs)
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
-        """Return one output vector per input vector."""
+        """Return one output per input."""
+        # The context acts as a shift of the first bias. A context of zero still has a gradient, as the first layer's
+        # weights are not zero.
         check_vectors(self, x, self.inputs)
         return self.mlp(torch.cat([x, context.expand(len(x), -1)], dim=-1))  # type: ignore[no-any-return]

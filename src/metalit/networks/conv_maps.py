@@ -1,4 +1,4 @@
-"""A convolutional embedding that keeps its maps (Sung et al. 2018)."""
+"""The convolutional encoder of relation networks, which returns feature maps (Sung et al. 2018)."""
 
 import torch
 from torch import Tensor, nn
@@ -9,20 +9,21 @@ from metalit.networks.normalisation import BatchNormMode, batch_norm_2d
 
 
 class ConvMaps(nn.Module):
-    """Four blocks of 3x3 convolution, batch normalisation and ReLU, of which the first two halve the image.
+    """Four blocks of 3x3 convolution, batch normalisation and ReLU; the first two also halve height and width.
 
-    The first two convolutions are without padding, the last two with it: an image of 28 pixels becomes maps of 5.
+    The first two convolutions have no padding, the last two do: images of 28 pixels become feature maps of 5.
 
     Args:
         channels: filters of each block.
         in_channels: channels of the images.
         image_size: height and width of the images, in pixels, at least 12.
-        batch_norm: which statistics normalise, see ``batch_norm_2d``; if not given, the method chooses.
-        channels_last: keep weights, and so maps, channels last in memory. Changes no number.
+        batch_norm: which statistics normalise (``batch``, ``running``, ``renorm`` or ``none``), see ``batch_norm_2d``;
+            if not given, the method chooses.
+        channels_last: use the channels-last memory format; results are the same.
 
     Attributes:
-        channels: of the maps.
-        size: height and width of the maps.
+        channels: channels of the feature maps.
+        size: height and width of the feature maps.
         batch_norm: as given.
         channels_last: as given.
 
@@ -30,7 +31,8 @@ class ConvMaps(nn.Module):
         ``[n, in_channels, image_size, image_size]`` to ``[n, channels, size, size]``.
 
     Raises:
-        ValueError: no channels, images too small, or images that are not as announced.
+        SettingError: ``channels`` is below 1, ``image_size`` is too small, or images do not match ``in_channels`` and
+            ``image_size``.
     """
 
     def __init__(
@@ -45,7 +47,9 @@ class ConvMaps(nn.Module):
         at_least(1, channels=channels, in_channels=in_channels)
         at_least(12, image_size=image_size)
         self.expected, self.channels = (in_channels, image_size), channels
+        # RelationNetwork builds a RelationModule of the same form from these
         self.batch_norm, self.channels_last = batch_norm, channels_last
+        # twice: two pixels fewer without padding, then halved by pooling
         self.size = ((image_size - 2) // 2 - 2) // 2
         self.blocks = nn.Sequential(
             *(
@@ -62,6 +66,6 @@ class ConvMaps(nn.Module):
             self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the maps."""
+        """Return feature maps ``[n, channels, size, size]``."""
         check_images(self, x, *self.expected)
         return self.blocks(x)  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""A classifier by the cosine."""
+"""A cosine classifier."""
 
 import torch
 from torch import Tensor, nn
@@ -8,18 +8,20 @@ from metalit.functional.distances import cosines
 
 
 class CosineLayer(nn.Module):
-    """Logits by the angle between an input and a learned direction of each class; lengths have no say.
+    """A layer whose logits are scaled cosines between an input and a learned direction of each class.
+
+    Neither the length of an input nor that of a direction matters.
 
     Args:
         features: length of an input, >= 1.
-        classes: C, >= 1.
-        scale: what the cosine is multiplied by, > 0.
+        classes: C, number of classes, >= 1.
+        scale: factor of the cosines, > 0.
 
     Shape:
         ``[n, features]`` to ``[n, C]``.
 
     Raises:
-        ValueError: a number outside its range.
+        SettingError: a number is out of range.
     """
 
     def __init__(self, features: int, classes: int, scale: float = 2.0) -> None:

@@ -1,4 +1,4 @@
-"""How long the embeddings of a network are."""
+"""The length of a network's embeddings."""
 
 from torch import nn
 
@@ -6,15 +6,15 @@ from metalit.errors import UserError, at_least
 
 
 def embedding_length(network: nn.Module, given: int | None, name: str) -> int:
-    """Return D of a network's embeddings ``[n, D]``: as given, or its attribute ``features``.
+    """Return the length D of a network's embeddings ``[n, D]``: ``given``, or else its attribute ``features``.
 
     Args:
-        network: the network.
+        network: the encoder.
         given: D, or None.
-        name: of the class that asks, for the message.
+        name: name of the calling class, for the error message.
 
     Raises:
-        ValueError: D is neither given nor an attribute, or is below 1.
+        UserError: D is neither given nor an attribute of the network, or it is below 1.
     """
     features = getattr(network, "features", None) if given is None else given
     if not isinstance(features, int):

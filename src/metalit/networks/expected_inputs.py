@@ -1,4 +1,4 @@
-"""Whether inputs are those that a network was made for."""
+"""Checks that the data have the shape a network was built for."""
 
 from torch import Tensor, nn
 
@@ -6,11 +6,13 @@ from metalit.errors import SettingError
 
 
 def check_images(network: nn.Module, x: Tensor, in_channels: int, image_size: int) -> None:
-    """Refuse images ``[n, C, H, W]`` that are not square, or of another size or other channels than announced.
+    """Check that images ``[n, C, H, W]`` are square and match the network's ``in_channels`` and ``image_size``.
 
     Raises:
-        SettingError: with the option of the network that does not fit.
+        SettingError: the images do not match; names the option of the network.
     """
+    # Without this, torch reports a mismatch of matrix shapes deep in the network, which names no option. If the last
+    # feature maps are averaged over space, a wrong image size would even pass unnoticed.
     channels, height, width = x.shape[1:]
     if channels != in_channels:
         expected = f"{channels}, the channels of the images"
@@ -21,10 +23,10 @@ def check_images(network: nn.Module, x: Tensor, in_channels: int, image_size: in
 
 
 def check_vectors(network: nn.Module, x: Tensor, inputs: int) -> None:
-    """Refuse vectors ``[n, inputs]`` of another length than announced.
+    """Check that vectors ``[n, inputs]`` match the network's ``inputs``.
 
     Raises:
-        SettingError: with both lengths.
+        SettingError: they do not; names both lengths.
     """
     if x.shape[-1] != inputs:
         raise SettingError("inputs", inputs, f"{x.shape[-1]}, the length of an input", owner=type(network))

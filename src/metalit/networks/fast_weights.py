@@ -1,4 +1,4 @@
-"""Networks that turn gradients into fast weights (Munkhdalai and Yu 2017), one coordinate like the other."""
+"""Networks that map gradients to fast weights coordinate by coordinate (Munkhdalai and Yu 2017)."""
 
 import torch
 from torch import Tensor, nn
@@ -7,18 +7,18 @@ from metalit.functional.preprocessing import log_and_sign
 from metalit.networks.lstm_cell import LSTMCell
 from metalit.networks.mlp import MLP
 
-P = 7.0  # of ``log_and_sign``
-SMALL = 0.01
+P = 7.0  # p of ``log_and_sign``, as in the authors' code
+SMALL = 0.01  # bound of a generator's initial output weights
 
 
 class WeightGenerator(nn.Module):
-    """A fast weight from one gradient: an MLP with two hidden layers, by which the fast weights are small at first.
+    """An MLP with two hidden layers that maps each coordinate of one gradient to a fast weight.
 
     Args:
         hidden: width of the MLP, >= 1.
 
     Shape:
-        gradients of any shape to as many fast weights.
+        gradients of any shape to fast weights of the same shape.
     """
 
     def __init__(self, hidden: int = 20) -> None:
@@ -27,13 +27,14 @@ class WeightGenerator(nn.Module):
         make_small(self.mlp.layers[-1])
 
     def forward(self, gradient: Tensor) -> Tensor:
-        """Return the fast weights."""
+        """Return fast weights in the shape of the gradient."""
+        # gradients differ by orders of magnitude: log and sign are inputs of order 1
         weights: Tensor = self.mlp(log_and_sign(gradient, P)).squeeze(-1)
         return weights
 
 
 class RecurrentWeightGenerator(nn.Module):
-    """A fast weight from several gradients, one after another: an LSTM and a linear layer.
+    """An LSTM with a linear layer that maps each coordinate of a sequence of gradients to a fast weight.
 
     Args:
         hidden: width of the LSTM, >= 1.
@@ -50,7 +51,8 @@ class RecurrentWeightGenerator(nn.Module):
         make_small(self.head)
 
     def forward(self, gradients: Tensor) -> Tensor:
-        """Return the fast weights."""
+        """Return fast weights ``[coordinates]``."""
+        # coordinates are the LSTM's batch: each has a state of its own, all share the weights
         hidden = cell = gradients.new_zeros(gradients.shape[1], self.width)
         for gradient in gradients:
             hidden, cell = self.lstm(log_and_sign(gradient, P), hidden, cell)
@@ -59,7 +61,8 @@ class RecurrentWeightGenerator(nn.Module):
 
 
 def make_small(layer: nn.Module) -> None:
-    """Let a linear layer begin with outputs near zero."""
+    """Initialise a linear layer with outputs near zero."""
+    # fast weights start small, so that the slow path prevails at first
     assert isinstance(layer, nn.Linear)
     with torch.no_grad():
         layer.weight.uniform_(-SMALL, SMALL)

@@ -1,4 +1,4 @@
-"""A generator of images that look like those of a set (Zhang et al. 2018; layers as in DCGAN, Radford et al. 2016)."""
+"""A set-conditioned image generator (Zhang et al. 2018), with layers as in DCGAN (Radford et al. 2016)."""
 
 import torch
 from torch import Tensor, nn
@@ -10,28 +10,29 @@ from metalit.tasks.task_context import normal_like
 
 
 class ImageGenerator(nn.Module):
-    """Describes a set of images by the mean of their features, and makes images of that description and of noise.
+    """Generates images from noise and the mean features of a set of images.
 
-    An image of the set goes through two strided convolutions and a linear layer; their mean over the set, with
-    noise, through a linear layer and two transposed convolutions.
+    Two strided convolutions and a linear layer encode each image of the set. A linear layer and two transposed
+    convolutions decode the mean of these features, concatenated with noise.
 
     Args:
         channels: filters of the hidden convolutions.
         features: length of the description of a set.
-        noise: length of the noise, standard normal numbers.
+        noise: number of standard normal noise variables.
         in_channels: channels of the images.
         image_size: height and width of the images, in pixels, at least 4.
-        low: the value of the darkest pixel.
-        high: the value of the brightest.
-        batch_norm: which statistics normalise, see ``batch_norm_2d``; those of a batch are over the images made at
-            once.
+        low: value of the darkest pixel.
+        high: value of the brightest pixel.
+        batch_norm: which statistics normalise (``batch``, ``running``, ``renorm`` or ``none``), see ``batch_norm_2d``;
+            a batch is the images generated at once.
 
     Shape:
-        ``[S, in_channels, image_size, image_size]``, a set, and a count n to ``[n, in_channels, image_size,
-        image_size]``, in (low, high). The order of the set does not matter.
+        a set ``[S, in_channels, image_size, image_size]`` and a count n to images ``[n, in_channels, image_size,
+        image_size]`` in (low, high). The order of the set does not matter.
 
     Raises:
-        ValueError: a number below its minimum, no range of pixels, or images that are not as announced.
+        SettingError: a number is below its minimum, ``low`` is not below ``high``, or images do not match
+            ``in_channels`` and ``image_size``.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class ImageGenerator(nn.Module):
         check("low", low, low < high, f"below high, which is {high}")
         self.expected, self.noise = (in_channels, image_size), noise
         self.low, self.high = low, high
-        size = -(-image_size // 4)  # what two halvings leave, and two doublings start from
+        size = -(-image_size // 4)  # after two halvings, rounded up
         self.encoder = nn.Sequential(
             nn.Conv2d(in_channels, channels, 3, stride=2, padding=1),
             nn.LeakyReLU(0.2),
@@ -73,11 +74,13 @@ class ImageGenerator(nn.Module):
         )
 
     def forward(self, images: Tensor, count: int) -> Tensor:
-        """Return ``count`` new images."""
+        """Return ``count`` generated images."""
         check_images(self, images, *self.expected)
         description = self.encoder(images).mean(dim=0, keepdim=True).expand(count, -1)
+        # drawn by the task's key, so the images do not depend on how tasks are mapped, and a resumed run repeats them
         noise = normal_like(images.new_zeros(count, self.noise)).to(description.dtype)
         maps = self.to_maps(torch.cat([description, noise], dim=1)).reshape(count, *self.maps)
+        # two doublings give a multiple of 4 pixels; the surplus is cut off
         size = self.expected[1]
         made = self.decoder(maps)[..., :size, :size]
         return self.low + (self.high - self.low) * made  # type: ignore[no-any-return]

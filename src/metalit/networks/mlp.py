@@ -1,4 +1,4 @@
-"""Fully connected network."""
+"""A fully connected network."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -13,18 +13,19 @@ class MLP(nn.Module):
     """Linear layers with ReLU between them.
 
     Args:
-        inputs: length of an input vector.
-        hidden: width of each hidden layer; 40, 40 for sinusoids (Finn et al. 2017, section 5.1).
-        outputs: length of an output vector.
+        inputs: length of an input.
+        hidden: width of each hidden layer; 40, 40 for sinusoids (Finn et al. 2017, section 5.1). Empty for a linear
+            network.
+        outputs: length of an output.
 
     Attributes:
-        features: the same as ``outputs``.
+        features: equal to ``outputs``, so that an MLP can be the body of a ``Classifier``.
 
     Shape:
         ``[n, inputs]`` to ``[n, outputs]``.
 
     Raises:
-        ValueError: a width below 1, or vectors of another length than announced.
+        SettingError: a width is below 1, or the data do not match ``inputs``.
     """
 
     def __init__(self, inputs: int = 1, hidden: Sequence[int] = (40, 40), outputs: int = 1) -> None:
@@ -40,6 +41,6 @@ class MLP(nn.Module):
         self.features = outputs
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return one output vector per input vector."""
+        """Return one output per input."""
         check_vectors(self, x, self.inputs)
         return self.layers(x)  # type: ignore[no-any-return]

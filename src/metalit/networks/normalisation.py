@@ -1,4 +1,4 @@
-"""Batch normalisation as one explicit setting, because it decides what a result can be compared with."""
+"""Batch normalisation as one explicit setting, since results of different modes cannot be compared."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -16,15 +16,17 @@ BatchNormMode = Literal["batch", "running", "renorm", "none"]
 
 
 class BatchNormOfMethod2d(nn.BatchNorm2d):
-    """Batch norm whose mode is left to the method: ``batch``, until one calls ``use_running_statistics``."""
+    """Batch norm whose mode is left to the method: ``batch`` unless the method calls ``use_running_statistics``."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels, track_running_stats=False)
 
 
+# called by metric- and memory-based methods, whose predictions must not depend on the other queries by default
 def use_running_statistics(network: nn.Module) -> None:
-    """Give running statistics to every batch norm of a network whose mode was left to the method."""
+    """Add running statistics to every batch norm of a network whose mode was left to the method."""
     for module in network.modules():
+        # torch registers these buffers as None without tracking; assigning tensors makes them part of the state dict
         if isinstance(module, BatchNormOfMethod2d) and not module.track_running_stats:
             module.track_running_stats = True
             module.running_mean = torch.zeros_like(module.weight.detach())
@@ -33,15 +35,15 @@ def use_running_statistics(network: nn.Module) -> None:
 
 
 def batch_norm_2d(channels: int, mode: BatchNormMode | None) -> nn.Module:
-    """Return the normalisation layer of one convolution.
+    """Return the normalisation layer that follows a convolution.
 
     Args:
-        channels: how many.
-        mode: ``batch`` normalises by the statistics of the examples at hand, in evaluation too: predictions for one
-            query image then depend on the other query images (*transductive*; MAML and its kin). ``running`` uses
-            statistics accumulated in training when evaluating (Prototypical Networks). ``renorm`` does so in training
-            too (``BatchRenorm2d``), for training tasks of few images. ``none`` leaves it out. Not given, the method
-            chooses: metric-based and memory-based ones ``running``, all others ``batch``.
+        channels: number of channels.
+        mode: ``batch`` normalises by the statistics of the current examples, in evaluation too: the prediction for a
+            query image then depends on the other query images (*transductive*, as in MAML and its variants).
+            ``running`` evaluates with running statistics accumulated in training (prototypical networks). ``renorm``
+            corrects towards them in training too (``BatchRenorm2d``), for training tasks of few images. ``none``
+            omits the layer. If None, the method chooses: ``running`` if it is metric- or memory-based, else ``batch``.
     """
     if mode is None:
         return BatchNormOfMethod2d(channels)
@@ -55,26 +57,26 @@ def batch_norm_2d(channels: int, mode: BatchNormMode | None) -> nn.Module:
 class BatchRenorm2d(nn.BatchNorm2d):
     """Batch renormalisation (Ioffe 2017, https://arxiv.org/abs/1702.03275, algorithm 1).
 
-    In training a task is normalised by its own statistics, which of a few images of a few classes are far from those
-    of all tasks: a network learns to make use of them, and misses them in evaluation. Here the normalised maps are
-    corrected, by factors that gradients do not see, to what the running statistics would have made of them,
+    In training, batch norm normalises a task by its own statistics. Those of a few images of a few classes are far from
+    the statistics over all tasks, so the network learns to rely on them and lacks them in evaluation. Batch
+    renormalisation corrects the normalised feature maps towards those that the running statistics would give,
 
         x_hat = (x - mean_task) / std_task * r + d,    r = std_task / std,    d = (mean_task - mean) / std,
 
-    with r in [1 / r_max, r_max] and d in [-d_max, d_max]. Both bounds open from 1 and 0, plain batch norm, in the first
-    batches.
+    with r in [1 / r_max, r_max] and d in [-d_max, d_max]; r and d are constants to the gradient. The bounds open
+    linearly from 1 and 0, which is plain batch norm, over the first batches.
 
     Args:
-        channels: how many.
-        r_max: >= 1.
-        d_max: >= 0.
-        opening: after how many batches the bounds are open; >= 1.
+        channels: number of channels.
+        r_max: bound of r, >= 1.
+        d_max: bound of d, >= 0.
+        opening: number of batches until the bounds are fully open, >= 1.
 
     Shape:
         ``[n, channels, height, width]`` to the same.
 
     Raises:
-        ValueError: a number outside its range.
+        SettingError: a number is out of range.
     """
 
     def __init__(self, channels: int, r_max: float = 3.0, d_max: float = 5.0, opening: int = 500) -> None:
@@ -84,27 +86,33 @@ class BatchRenorm2d(nn.BatchNorm2d):
         self.r_max, self.d_max, self.opening = r_max, d_max, opening
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise."""
+        """Return normalised feature maps."""
+        # evaluation is that of plain batch norm: r and d only correct the statistics of a task
         if not self.training:
             return super().forward(x)
         mean, variance = self.running_mean, self.running_var
         assert mean is not None
         assert variance is not None
         assert self.num_batches_tracked is not None
+        # detached, and with correction 0, which is the variance that batch norm itself normalises by
         task_variance, task_mean = torch.var_mean(at_least_float32(x.detach()), (0, 2, 3), correction=0)
         opened = (self.num_batches_tracked / self.opening).clamp(max=1)
         r_max, d_max = 1 + (self.r_max - 1) * opened, self.d_max * opened
         r = ((task_variance + self.eps) / (variance + self.eps)).sqrt().clamp(1 / r_max, r_max)
         d = ((task_mean - mean) / (variance + self.eps).sqrt()).clamp(-d_max, d_max)
+        # within a task this does nothing: the learner advances the count, once a step
         self.num_batches_tracked.add_(1)
+        # momentum None is torch's cumulative average
         momentum = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
         maps = F.batch_norm(x, mean, variance, training=True, momentum=momentum, eps=self.eps)
+        # The affine part stays outside the fused kernel, whose backward pass under vmap is wrong with it in torch 2.13
+        # (docs/guide/gradients.md). r and d are folded into it: weight * (maps * r + d) + bias.
         weight, bias = self.weight, self.bias
         return channel_affine(maps, (weight * r).to(maps.dtype), (weight * d + bias).to(maps.dtype))
 
 
 def batch_norm_mode(*networks: nn.Module) -> str:
-    """Return the mode of any networks, as it is written into a result; ``mixed`` if their layers differ."""
+    """Return the batch-norm mode of some networks as results state it; ``mixed`` if their layers differ."""
     modes = set()
     for module in (module for network in networks for module in network.modules()):
         if isinstance(module, BatchRenorm2d):
@@ -115,14 +123,14 @@ def batch_norm_mode(*networks: nn.Module) -> str:
 
 
 def batch_norms(network: nn.Module, patterns: Sequence[str]) -> dict[str, nn.Module]:
-    """Return the batch norms of a network, of whatever class and mode, whose dotted names match.
+    """Return the batch norms of a network, of any class and mode, whose dotted names match the patterns.
 
     Args:
-        network: any.
-        patterns: e.g. ``["*"]`` for all, or ``["blocks.0.*"]``; of none, none are returned.
+        network: any network.
+        patterns: e.g. ``["*"]`` for all, or ``["blocks.0.*"]``; no patterns match nothing.
 
     Raises:
-        ValueError: a pattern matches no batch norm.
+        UserError: a pattern matches no batch norm.
     """
     found = {
         name: module for name, module in network.named_modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)

@@ -1,4 +1,4 @@
-"""An encoder in which the examples of a set see one another."""
+"""The encoder and relation network of LEO (Rusu et al. 2019)."""
 
 import torch
 from torch import Tensor, nn
@@ -7,23 +7,23 @@ from metalit.errors import at_least, check
 
 
 class RelationEncoder(nn.Module):
-    """A linear code of each example, then a network over all pairs of codes (Rusu et al. 2019, section 2.2).
+    """A linear code of each example, then a relation network over all pairs of codes (Rusu et al. 2019, section 2.2).
 
         c_i = W dropout(x_i);    out_i = 1/n sum_j MLP([c_i, c_j])
 
-    No layer has a bias; the network has three layers of twice the code's length. The order of the examples does not
-    matter.
+    No layer has a bias. The relation network has three layers, twice as wide as a code. The order of the examples does
+    not matter.
 
     Args:
         features: length of an example, >= 1.
         latents: length of a code, >= 1.
-        dropout: share of each example's features that is dropped in training, in [0, 1).
+        dropout: probability of dropping a feature of an example in training, in [0, 1).
 
     Shape:
-        ``[n, features]`` to ``[n, 2 * latents]``; time and memory grow with n squared.
+        ``[n, features]`` to ``[n, 2 * latents]``; time and memory are quadratic in n.
 
     Raises:
-        ValueError: a length below 1, or a share outside [0, 1).
+        SettingError: a length is below 1, or ``dropout`` is outside [0, 1).
     """
 
     def __init__(self, features: int, latents: int, dropout: float = 0.0) -> None:
@@ -42,8 +42,9 @@ class RelationEncoder(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Encode a set of examples."""
+        """Return the encoded set, ``[n, 2 * latents]``."""
         codes = self.linear(self.dropout(x))
         n = len(codes)
+        # every ordered pair, an example with itself included
         pairs = torch.cat([codes.unsqueeze(1).expand(-1, n, -1), codes.unsqueeze(0).expand(n, -1, -1)], dim=-1)
         return self.relation(pairs).mean(dim=1)  # type: ignore[no-any-return]

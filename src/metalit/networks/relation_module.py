@@ -1,4 +1,4 @@
-"""A network that says how much two stacks of maps have to do with each other (Sung et al. 2018)."""
+"""The relation module of relation networks, which scores a pair of feature maps (Sung et al. 2018)."""
 
 import torch
 from torch import Tensor, nn
@@ -11,18 +11,18 @@ class RelationModule(nn.Module):
     """Two blocks of 3x3 convolution, batch normalisation, ReLU and 2x2 max-pooling, and two linear layers.
 
     Args:
-        channels: C, of the maps of one side; also the filters of each block.
-        size: height and width of the maps, at least 4.
+        channels: C, channels of the feature maps of either side, and filters of each block.
+        size: height and width of the feature maps, at least 4.
         hidden: width of the first linear layer.
-        batch_norm: which statistics normalise, see ``batch_norm_2d``; those of a batch are over all pairs of a task.
-            If not given, the method chooses.
-        channels_last: keep weights, and so maps, channels last in memory. Changes no number.
+        batch_norm: which statistics normalise (``batch``, ``running``, ``renorm`` or ``none``), see ``batch_norm_2d``;
+            a batch is all pairs of a task. If not given, the method chooses.
+        channels_last: use the channels-last memory format; results are the same.
 
     Shape:
-        ``[n, 2 * channels, size, size]`` to ``[n]``, the logit of the relation.
+        ``[n, 2 * channels, size, size]`` to relation logits ``[n]``.
 
     Raises:
-        ValueError: a number below its minimum.
+        SettingError: a number is below its minimum.
     """
 
     def __init__(
@@ -39,6 +39,7 @@ class RelationModule(nn.Module):
         self.blocks = nn.Sequential(
             *(
                 nn.Sequential(
+                    # padded, which the authors omit for larger images than Omniglot's
                     nn.Conv2d(inputs, channels, 3, padding=1),
                     batch_norm_2d(channels, batch_norm),
                     nn.ReLU(),
@@ -52,5 +53,6 @@ class RelationModule(nn.Module):
             self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, pairs: Tensor) -> Tensor:
-        """Return logits."""
+        """Return relation logits ``[n]``."""
+        # without the paper's sigmoid, which the loss applies; predictions are the logits, whose order is the same
         return self.head(self.blocks(pairs).flatten(1)).squeeze(-1)  # type: ignore[no-any-return]

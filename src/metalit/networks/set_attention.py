@@ -1,4 +1,4 @@
-"""One layer of self-attention over a set."""
+"""One layer of self-attention over a set, as in FEAT (Ye et al. 2020)."""
 
 import math
 
@@ -9,22 +9,22 @@ from metalit.errors import at_least, check
 
 
 class SetAttention(nn.Module):
-    """Scaled dot-product attention between the members of a set, added to them, and a layer norm (Vaswani et al. 2017).
+    """Scaled dot-product self-attention with a residual connection and a layer norm (Vaswani et al. 2017).
 
         out_i = LayerNorm(x_i + W sum_j softmax_j(q_i . k_j / sqrt(D)) v_j)
 
-    The order of the members does not matter. Each head has keys, queries and values of the full length.
+    The order of the members does not matter. Each head has queries, keys and values of the full length D.
 
     Args:
         features: D, length of a member, >= 1.
-        heads: how many attentions, >= 1.
-        dropout: share of what is added that is dropped in training, in [0, 1).
+        heads: number of attention heads, >= 1.
+        dropout: dropout probability of the attention's output before it is added, in [0, 1).
 
     Shape:
-        ``[n, D]`` to ``[n, D]``; with a mask ``[n, n]`` bool, true where member i may look at member j.
+        ``[n, D]`` to ``[n, D]``; the optional mask ``[n, n]`` is boolean, true where member i may attend to member j.
 
     Raises:
-        ValueError: a number outside its range.
+        SettingError: a number is out of range.
     """
 
     def __init__(self, features: int, heads: int = 1, dropout: float = 0.5) -> None:
@@ -32,6 +32,7 @@ class SetAttention(nn.Module):
         at_least(1, features=features, heads=heads)
         check("dropout", dropout, 0 <= dropout < 1, "a number in [0, 1)")
         self.heads = heads
+        # D per head, where nn.MultiheadAttention divides D among the heads
         self.queries, self.keys, self.values = (nn.Linear(features, heads * features, bias=False) for _ in range(3))
         for layer in (self.queries, self.keys, self.values):
             nn.init.normal_(layer.weight, std=features**-0.5)
@@ -40,7 +41,7 @@ class SetAttention(nn.Module):
         self.dropout, self.norm = nn.Dropout(dropout), nn.LayerNorm(features)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return the set after each member has looked at the others."""
+        """Return the set after self-attention, ``[n, D]``."""
         n, features = x.shape
 
         def split(values: Tensor) -> Tensor:  # [heads, n, D]

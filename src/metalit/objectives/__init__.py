@@ -1,4 +1,4 @@
-"""Objectives: how the outcomes of tasks become one meta-loss.
+"""Objectives: functions from the outcomes of all tasks to the meta-loss.
 
 The rule of this room: an objective sees outcomes, whatever method made them.
 """

@@ -1,4 +1,4 @@
-"""How per-task results become one meta-loss."""
+"""The interface of objectives, which turn per-task results into the meta-loss."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -12,17 +12,18 @@ from metalit.tasks.parameters import Params
 
 
 class LearnedTask(NamedTuple):
-    """One task that has been learned by gradient descent, for objectives that look at more than its query loss.
+    """A task after adaptation by gradient descent, for objectives that use more than its query loss.
 
     Attributes:
         path: the adapted parameters before the first and after each inner step.
         adapted: names of the parameters that adapt.
-        support: what it was learned from.
-        query: what it is judged on.
-        loss: ``loss(parameters, examples)``, the mean loss of adapted parameters, 0-d.
-        predict: ``predict(parameters, x)``, their predictions.
-        learn: ``learn(examples)``, the path of learning from other examples of the task.
-        resume: ``resume(parameters, examples, steps)``, the path of as many more inner steps from there.
+        support: the support set, from which the task was learned.
+        query: the query set, on which it is evaluated.
+        loss: ``loss(parameters, examples)`` returns the mean loss of adapted parameters, 0-d.
+        predict: ``predict(parameters, x)`` returns their predictions.
+        learn: ``learn(examples)`` adapts from the start to other examples of the task and returns the path.
+        resume: ``resume(parameters, examples, steps)`` takes further inner steps from given adapted parameters and
+            returns the path.
     """
 
     path: list[Params]
@@ -39,22 +40,24 @@ Measure = Callable[[LearnedTask], Params]
 
 
 def measure_nothing(_: LearnedTask) -> Params:
-    """Return nothing, as an objective does that looks at query losses alone."""
+    """Return no measurements, as for an objective that uses query losses only."""
     return {}
 
 
 class Objective(ABC):
-    """A pure function from the outcome of all tasks to the scalar that training minimises.
+    """A pure function from the outcomes of all tasks to the scalar that training minimises.
 
-    In two parts: ``measure`` looks at one task, where it is learned, and ``__call__`` at what was measured of all.
+    It has two parts: ``measure`` sees one task while it is learned, ``__call__`` sees the outcomes of all tasks with
+    what was measured.
 
     Attributes:
-        over_all_tasks: whether the objective compares tasks with one another, instead of being a mean of a term per
-            task. Where several processes train together it is then given the outcomes of all their tasks, not only
-            those of one process; running statistics are left out.
-        looks_at_adaptation: whether ``measure`` is of use, which takes a method that learns by gradient descent.
+        over_all_tasks: whether the objective compares tasks with one another, as opposed to being a mean of one term
+            per task. In distributed training it then receives the outcomes of the tasks of all ranks, without running
+            statistics.
+        looks_at_adaptation: whether ``measure`` is used, which requires a method that adapts by gradient descent.
     """
 
+    # False saves an exchange between ranks: DDP averages their gradients, which is correct for a mean over tasks
     over_all_tasks: ClassVar[bool] = False
     looks_at_adaptation: ClassVar[bool] = False
 
@@ -63,13 +66,13 @@ class Objective(ABC):
         """Return the 0-d meta-loss."""
 
     def measure(self, task: LearnedTask) -> Params:
-        """Return what ``__call__`` is to find in ``outcome.measured``, for one task: differentiable, by name."""
+        """Return differentiable tensors of one task by name; ``__call__`` receives them in ``outcome.measured``."""
         return {}
 
     def at_epoch(self, epoch: int) -> "Objective":
-        """Return the objective of an epoch of training, 0 being the first; the same in all unless it is annealed."""
+        """Return the objective of a training epoch, counted from 0; the same in all epochs unless it is annealed."""
         return self
 
     def total(self, outcome: Outcome) -> Tensor:
-        """Return the meta-loss with the method's own penalties."""
+        """Return the meta-loss plus the method's own penalties, 0-d."""
         return self(outcome) + sum(penalty.mean() for penalty in outcome.penalties.values())

@@ -1,4 +1,4 @@
-"""Meta-losses that compare the adapted parameters of tasks: alike for one task, unlike for others."""
+"""Contrastive meta-losses: adapted parameters should be similar within a task and differ between tasks."""
 
 from typing import Literal
 
@@ -19,19 +19,20 @@ Representation = Literal["displacement", "weights"]
 
 
 class ContrastiveAdaptation(Objective):
-    """The mean query loss + lambda times a hinge on distances between adapted parameters.
+    """The mean query loss plus lambda times a hinge loss on distances between adapted parameters.
 
-    Each task is learned twice, from its support set (a) and from its query set (b), which are disjoint and label the
-    classes alike. With the other tasks t' of the meta-batch, over all ranks,
+    Each task is learned twice, from its support set (a) and from its query set (b), which are disjoint and share the
+    class labels. With the other tasks t' of the meta-batch, over all ranks,
 
         max(0, margin + d(a_t, b_t) - d(a_t, a_t'))   is averaged over all pairs of tasks t != t'.
 
-    The distance d is 1 - cosine, which does not reward a larger inner rate. Costs a second adaptation.
+    The distance d is 1 - cosine, so that a larger inner learning rate is not rewarded. It costs a second adaptation.
 
     Args:
-        weight: lambda, >= 0; 0 is ``QueryLoss``.
-        margin: by how much tasks are to be farther apart than two samples of one; cosine distance, in 0..2.
-        of: what represents a task: the ``displacement`` theta' - theta, or the adapted ``weights`` theta'.
+        weight: lambda, >= 0; with 0 the objective is ``QueryLoss``.
+        margin: how much farther apart different tasks should be than two samples of one task; a cosine distance in
+            [0, 2].
+        of: representation of a task: its ``displacement`` theta' - theta, or its adapted ``weights`` theta'.
     """
 
     over_all_tasks = True
@@ -43,15 +44,16 @@ class ContrastiveAdaptation(Objective):
         self.margin = margin
 
     def measure(self, task: LearnedTask) -> Params:
-        """Return what represents the task, once from each set, ``[P]``."""
+        """Return the task's representations learned from the support set and from the query set, ``[P]`` each."""
         return {
             "from_support": representation(task, task.path, self.of),
             "from_query": representation(task, task.learn(task.query), self.of),
         }
 
     def __call__(self, outcome: Outcome) -> Tensor:
-        """Return the mean query loss and the weighted hinge."""
+        """Return the mean query loss plus the weighted hinge loss."""
         support, query = outcome.measured["from_support"], outcome.measured["from_query"]
+        # rows are tasks t, columns the other tasks t'; the diagonal compares a task with itself and is left out
         same = cosine_distances(support, query).diagonal()
         hinge = F.relu(self.margin + same.unsqueeze(1) - cosine_distances(support, support))
         return outcome.loss.mean() + self.weight * mean_off_diagonal(hinge)
@@ -60,13 +62,15 @@ class ContrastiveAdaptation(Objective):
 class ConML(Objective):
     """Contrastive meta-learning (Wu et al. 2024, https://arxiv.org/abs/2410.05975).
 
-    The mean query loss + lambda (D_in - D_out): D_in is the mean distance between what is learned from all examples of
-    a task and from random subsets of them, D_out the mean distance between the tasks of the meta-batch, over all ranks.
+    The mean query loss + lambda (D_in - D_out). D_in is the mean distance between the representations of a task learned
+    from all of its examples and from random subsets of them. D_out is the mean distance between the tasks of the
+    meta-batch, over all ranks.
 
     Args:
-        weight: lambda, >= 0; 0 is ``QueryLoss``.
-        subsets: random subsets per task, each as large as the support set; >= 1. Each costs an adaptation.
-        of: what represents a task: the adapted ``weights`` theta', as in the paper, or ``displacement`` theta' - theta.
+        weight: lambda, >= 0; with 0 the objective is ``QueryLoss``.
+        subsets: number of random subsets per task, each as large as the support set; >= 1. Each costs an adaptation.
+        of: representation of a task: its adapted ``weights`` theta', as in the paper, or its ``displacement``
+            theta' - theta.
     """
 
     over_all_tasks = True
@@ -78,7 +82,7 @@ class ConML(Objective):
         self.subsets = subsets
 
     def measure(self, task: LearnedTask) -> Params:
-        """Return what represents the task ``[P]``, and its mean distance to that of subsets."""
+        """Return the task's representation ``[P]``, and its mean distance to those of random subsets, 0-d."""
         everything = joined(task.support, task.query)
         whole = representation(task, task.learn(everything), self.of)
         parts = [
@@ -89,36 +93,37 @@ class ConML(Objective):
         return {"from_all": whole, "inner_distance": inner}
 
     def __call__(self, outcome: Outcome) -> Tensor:
-        """Return the mean query loss and the weighted difference of distances."""
+        """Return the mean query loss plus the weighted difference of distances."""
         whole, inner = outcome.measured["from_all"], outcome.measured["inner_distance"]
         outer = mean_off_diagonal(cosine_distances(whole, whole))
         return outcome.loss.mean() + self.weight * (inner.mean() - outer)
 
 
 def representation(task: LearnedTask, path: list[Params], of: Representation) -> Tensor:
-    """Return the adapted parameters of a path, or how far they moved, as one vector ``[P]``."""
+    """Return the adapted parameters at the end of a path, or their displacement, as one vector ``[P]``."""
     if of == "weights":
         return torch.cat([path[-1][name].flatten() for name in task.adapted])
     return torch.cat([(path[-1][name] - path[0][name]).flatten() for name in task.adapted])
 
 
 def random_subset(examples: Labelled, size: int) -> Labelled:
-    """Return ``size`` of the examples of one task, drawn without replacement."""
+    """Return ``size`` examples of one task, drawn without replacement."""
+    # drawn by the task's key, so that a resumed or distributed run draws the same subsets
     chosen = uniform_like(one_per_example(examples)).argsort()[:size]
     return selected(examples, chosen)  # type: ignore[no-any-return]
 
 
 @full_precision
 def cosine_distances(a: Tensor, b: Tensor) -> Tensor:
-    """Return 1 - cosine of every row of ``a [n, P]`` with every row of ``b [m, P]``, ``[n, m]`` in 0..2."""
+    """Return 1 - cosine of all pairs of rows of ``a`` ``[n, P]`` and ``b`` ``[m, P]``, ``[n, m]`` in [0, 2]."""
     return 1 - F.normalize(a, dim=-1) @ F.normalize(b, dim=-1).T
 
 
 def mean_off_diagonal(values: Tensor) -> Tensor:
-    """Return the mean of a square matrix without its diagonal.
+    """Return the mean of the off-diagonal entries of a square matrix, 0-d.
 
     Raises:
-        ValueError: there is nothing but the diagonal.
+        UserError: the matrix is 1 x 1, so that there are none.
     """
     tasks = len(values)
     if tasks < 2:

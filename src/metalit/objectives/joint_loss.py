@@ -1,4 +1,4 @@
-"""A meta-loss on support and query set together."""
+"""A meta-loss on both the support and the query set."""
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ class JointLoss(Objective):
     """The mean over tasks of w_S L_S(theta') + w_Q L_Q(theta'), both at the adapted parameters theta'.
 
     Args:
-        support_weight: w_S, >= 0; with 0 it is ``QueryLoss`` times w_Q.
+        support_weight: w_S, >= 0; with 0 the objective is ``QueryLoss`` times w_Q.
         query_weight: w_Q, >= 0.
     """
 
@@ -24,10 +24,10 @@ class JointLoss(Objective):
         self.query_weight = not_negative("query_weight", query_weight)
 
     def measure(self, task: LearnedTask) -> Params:
-        """Return the loss on the support set after adaptation."""
+        """Return the support loss after adaptation."""
         return {"support_loss": task.loss(task.path[-1], task.support)}
 
     def __call__(self, outcome: Outcome) -> Tensor:
-        """Return the mean of the weighted sum."""
+        """Return the mean weighted sum of support and query loss over tasks."""
         support = outcome.measured["support_loss"]
         return torch.mean(self.support_weight * support + self.query_weight * outcome.loss)

@@ -1,4 +1,4 @@
-"""The meta-loss of most papers."""
+"""The mean query loss, the meta-loss of most papers."""
 
 from torch import Tensor
 

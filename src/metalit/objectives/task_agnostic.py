@@ -1,4 +1,4 @@
-"""Meta-losses against a bias towards some tasks (Jamal and Qi 2019, https://arxiv.org/abs/1805.07722)."""
+"""Meta-losses that reduce a bias towards some tasks (Jamal and Qi 2019, https://arxiv.org/abs/1805.07722)."""
 
 from typing import Literal
 
@@ -24,11 +24,11 @@ Inequality = Literal["theil", "generalised_entropy", "atkinson", "gini", "varian
 class MaxMinEntropy(Objective):
     """The mean over tasks of L_Q + lambda (H(f_theta') - H(f_theta)), H the mean entropy of predictions in nats.
 
-    Predictions on the support inputs are to be undecided before adaptation and decided after it (section 3.1). For
-    classification.
+    Predictions on the support inputs should have high entropy before adaptation and low entropy after it (section 3.1).
+    For classification only.
 
     Args:
-        weight: lambda, >= 0; 0 is ``QueryLoss``.
+        weight: lambda, >= 0; with 0 the objective is ``QueryLoss``.
     """
 
     looks_at_adaptation = True
@@ -37,14 +37,18 @@ class MaxMinEntropy(Objective):
         self.weight = not_negative("weight", weight)
 
     def measure(self, task: LearnedTask) -> Params:
-        """Return the entropy before and after adaptation."""
+        """Return the mean entropy of predictions on the support inputs before and after adaptation, 0-d each.
+
+        Raises:
+            UserError: the labels are floats.
+        """
         if task.support.y.is_floating_point():
             raise UserError("the entropy of predictions needs classes, but the labels are floats: use TaskInequality")
         before, after = (mean_entropy(task.predict(path, task.support.x)) for path in (task.path[0], task.path[-1]))
         return {"entropy_before": before, "entropy_after": after}
 
     def __call__(self, outcome: Outcome) -> Tensor:
-        """Return the mean query loss and the weighted fall in entropy."""
+        """Return the mean query loss plus the weighted change in entropy."""
         before, after = outcome.measured["entropy_before"], outcome.measured["entropy_after"]
         return torch.mean(outcome.loss + self.weight * (after - before))
 
@@ -52,12 +56,16 @@ class MaxMinEntropy(Objective):
 class TaskInequality(Objective):
     """The mean query loss + lambda I(L_1(f_theta), ..., L_B(f_theta)), I the inequality of losses before adaptation.
 
-    I compares all tasks of a meta-batch, over all ranks; the losses are those on the support sets (section 3.2).
+    I compares all tasks of a meta-batch, over all ranks. The losses are those on the support sets (section 3.2).
 
     Args:
-        measure: how inequality is measured.
-        weight: lambda, >= 0; 0 is ``QueryLoss``. No measure changes with the scale of the losses.
-        parameter: alpha of ``generalised_entropy``, or epsilon > 0 of ``atkinson``; the others have none.
+        measure: the measure of inequality I.
+        weight: lambda, >= 0; with 0 the objective is ``QueryLoss``. All measures are invariant to the scale of the
+            losses.
+        parameter: alpha of ``generalised_entropy``, or epsilon > 0 of ``atkinson``; ignored by the other measures.
+
+    Raises:
+        SettingError: a number is out of its range.
     """
 
     over_all_tasks = True
@@ -70,19 +78,20 @@ class TaskInequality(Objective):
         check("parameter", parameter, is_right, "above 0, for it is the epsilon of atkinson")
 
     def measure(self, task: LearnedTask) -> Params:
-        """Return the loss on the support set before adaptation."""
+        """Return the support loss before adaptation."""
         return {"loss_before": task.loss(task.path[0], task.support)}
 
     def __call__(self, outcome: Outcome) -> Tensor:
-        """Return the mean query loss and the weighted inequality."""
+        """Return the mean query loss plus the weighted inequality."""
         return outcome.loss.mean() + self.weight * self.of(outcome.measured["loss_before"])
 
     def of(self, losses: Tensor) -> Tensor:
-        """Return the inequality of losses ``[M]``.
+        """Return the inequality of losses ``[M]``, 0-d.
 
         Raises:
-            ValueError: there is only one.
+            UserError: there is only one loss.
         """
+        # the inequality of a single loss is 0: the term would silently do nothing
         if len(losses) < 2:
             raise UserError("inequality is between tasks, but there is one: data.tasks_per_batch must be >= 2")
         match self.inequality:
@@ -95,6 +104,7 @@ class TaskInequality(Objective):
 
 @full_precision
 def mean_entropy(logits: Tensor) -> Tensor:
-    """Return the mean entropy of predictions, in nats; ``[n, N]`` logits to a 0-d number in 0..ln N."""
+    """Return the mean entropy of the predictions of logits ``[n, N]``, in nats, 0-d in [0, ln N]."""
     log_probability = torch.log_softmax(logits, dim=-1)
+    # from log-probabilities: p log p of a probability that underflows to 0 would be NaN
     return -(log_probability.exp() * log_probability).sum(dim=-1).mean()

@@ -1,6 +1,6 @@
-"""Runs: the folder of a run, its checkpoints and logs, and how it stops and goes on.
+"""Runs: the run folder with its checkpoints and logs, and how a run stops and resumes.
 
-The rule of this room: whatever happens to a process, what is on the disk is whole and the run can go on from it.
+The rule of this room: however a process ends, the files on disk are complete and the run resumes from them.
 """
 
 from metalit.runs.checkpoint_files import check_checkpoint, keep_old, resolve_checkpoint

@@ -1,4 +1,4 @@
-"""Checkpoint files: written whole or not at all, read without executing anything, and found by name."""
+"""Checkpoint files: written atomically, read without executing code, and found by name."""
 
 import os
 import pickle
@@ -16,15 +16,15 @@ from metalit.algorithms.pretrained import check_algorithm
 from metalit.errors import UserError
 
 KEYWORDS = ("best", "last")
-PREVIOUS = "previous"  # what last was before it was written anew
+PREVIOUS = "previous"  # the last.ckpt before the current one
 FOLDER = "checkpoints"  # within a run folder
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint beside its place and moves it there when it is complete and on the disk.
+    """Writes a checkpoint under a temporary name and renames it once it is complete and on disk.
 
-    However a process ends, a file of that name is complete: the new one or the one before. What ``last.ckpt`` was is
-    kept as ``previous.ckpt``, in case the disk loses what it has acknowledged.
+    However a process ends, the file under the final name is complete: either the new one or the one before. The old
+    ``last.ckpt`` is kept as ``previous.ckpt``, in case the disk loses data that it has acknowledged.
     """
 
     def save_checkpoint(
@@ -33,15 +33,17 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Write a checkpoint.
 
         Raises:
-            OSError: it could not be written, with the reason and what is left.
+            OSError: the file could not be written; the message gives the reason and the checkpoint that is left.
         """
         path = Path(path)
-        content = BytesIO()  # torch hides what the operating system says of a file that it writes itself
+        # through memory: when torch writes the file itself, it hides the operating system's error
+        content = BytesIO()
         torch.save(checkpoint, content)
         unfinished = path.with_name(f".{path.name}.unfinished")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_through(unfinished, content.getbuffer())
+            # a damaged last.ckpt must not replace a good previous.ckpt
             if path.stem == "last" and zipfile.is_zipfile(path):
                 path.replace(path.with_stem(PREVIOUS))
             unfinished.replace(path)
@@ -53,16 +55,16 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 def write_through(path: Path, content: memoryview) -> None:
-    """Write a file, and wait until the disk has it."""
+    """Write a file and wait until its content is on disk."""
     with path.open("wb") as file:
         file.write(content)
         file.flush()
-        os.fsync(file.fileno())
+        os.fsync(file.fileno())  # else a power cut after the rename could leave an empty file under the final name
 
 
 def flush_folder(folder: Path) -> None:
-    """Wait until the disk has the names of a folder's files."""
-    descriptor = os.open(folder, os.O_RDONLY)
+    """Wait until the names of a folder's files are on disk."""
+    descriptor = os.open(folder, os.O_RDONLY)  # POSIX: a rename is durable once the folder itself is flushed
     try:
         os.fsync(descriptor)
     finally:
@@ -70,21 +72,22 @@ def flush_folder(folder: Path) -> None:
 
 
 def remove_if_possible(path: Path) -> None:
-    """Remove a file if it is there and the disk lets us; an error on the way here tells more than this one would."""
+    """Remove a file if it exists, and ignore a failure to do so."""
     try:
         path.unlink(missing_ok=True)
-    except OSError:
+    except OSError:  # the error that led here says more than this one would
         return
 
 
 def what_is_left(path: Path) -> str:
-    """Say what a run can go on from after a failure to write ``path``."""
+    """Say which checkpoint is left to resume from after a failure to write ``path``."""
+    # last.ckpt may have been renamed to previous.ckpt already
     left = next((p for p in (path, path.with_stem("last"), path.with_stem(PREVIOUS)) if p.exists()), None)
     return "there is no earlier one" if left is None else f"{left} is as it was"
 
 
 def is_intact(path: Path) -> bool:
-    """Whether every byte of a checkpoint is as it was written, by the checksums in it."""
+    """Whether the checksums of a checkpoint, which is a zip archive, match its content."""
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.testzip() is None
@@ -93,23 +96,24 @@ def is_intact(path: Path) -> bool:
 
 
 def resolve_checkpoint(asked: str | None, run_dir: Path, *, fitting: bool) -> str | None:
-    """Return the checkpoint's path.
+    """Return the path of a checkpoint, or None to start from scratch.
 
-    A damaged ``last`` is replaced by the one before it, with a warning.
+    A missing or damaged ``last`` falls back to ``previous``, with a warning.
 
     Args:
-        asked: a path, or ``best`` or ``last`` for the run folder's own, or None.
+        asked: a path, or ``best`` or ``last`` for the run folder's own, or None for no checkpoint.
         run_dir: the run folder.
-        fitting: then a ``last`` that does not exist yet means a start from the beginning.
+        fitting: for training: a ``last`` that does not exist yet means a start from scratch, not an error.
 
     Raises:
         FileNotFoundError: there is no such checkpoint.
-        ValueError: the last one is damaged, and there is none before it.
+        UserError: ``last`` is damaged and there is no ``previous``.
     """
     if asked is None:
         return None
     path = run_dir / FOLDER / f"{asked}.ckpt" if asked in KEYWORDS else Path(asked)
     previous = path.with_stem(PREVIOUS)
+    # before the test for a missing file: a process killed between the two renames leaves no last.ckpt
     if asked == "last" and previous.is_file() and not is_intact(path):
         found = "is damaged" if path.exists() else "is missing"
         rank_zero_warn(f"{path} {found}: going on from {previous}, the one before it")
@@ -127,7 +131,7 @@ def resolve_checkpoint(asked: str | None, run_dir: Path, *, fitting: bool) -> st
 
 
 def what_to_do_without(last: Path) -> str:
-    """Say how to go on if ``last.ckpt`` is damaged and there is none before it."""
+    """Say how to continue if ``last.ckpt`` is damaged and there is no ``previous.ckpt``."""
     size, best = last.stat().st_size, last.with_stem("best")
     damage = "is damaged" if size else "is empty"
     if is_intact(best):
@@ -138,10 +142,10 @@ def what_to_do_without(last: Path) -> str:
 
 
 def check_checkpoint(path: str | None, model: nn.Module) -> None:
-    """Refuse a checkpoint that cannot be read safely, or is of another method or of other parameters than ``model``.
+    """Refuse a checkpoint that cannot be read safely or does not fit the algorithm and parameters of ``model``.
 
     Raises:
-        ValueError: with the methods, the first differences, or why it cannot be read.
+        ValueError: the message names the two algorithms, the first differences, or why the file cannot be read.
     """
     if path is None:
         return
@@ -166,22 +170,24 @@ def check_checkpoint(path: str | None, model: nn.Module) -> None:
 
 
 def read_checkpoint(path: str) -> dict[str, Any]:
-    """Return what is in a checkpoint, without executing anything that it may hold.
+    """Return the content of a checkpoint without executing any code in it.
 
     Raises:
-        ValueError: with why it cannot be read.
+        ValueError: the file cannot be read; the message says why.
     """
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        # a file without a state_dict fails here, with the message for foreign files
         return {**checkpoint, "state_dict": dict(checkpoint["state_dict"])}
     except pickle.UnpicklingError as error:
+        # torch raises the same error for damaged bytes and for objects that weights_only does not allow
         if not zipfile.is_zipfile(path) or not is_intact(Path(path)):
             raise _unreadable(path, error) from error
         raise UserError(
             f"ckpt_path is {path}, which holds more than tensors, numbers and text; reading it could execute anybody's "
             "code, so it is refused; ask its author for a file of its state_dict"
         ) from error
-    except Exception as error:  # the reader meets arbitrary bytes, and fails in as many ways
+    except Exception as error:  # arbitrary bytes can make the reader fail in any way
         raise _unreadable(path, error) from error
 
 
@@ -193,7 +199,7 @@ def _unreadable(path: str, error: Exception) -> ValueError:
 
 
 def keep_old(path: Path) -> None:
-    """Give an existing file a numbered name, so that a new one loses nothing."""
+    """Rename an existing file to a numbered name, so that a new file does not overwrite it."""
     if path.exists():
         number = 1
         while (kept := path.with_stem(f"{path.stem}-{number}")).exists():

@@ -1,4 +1,4 @@
-"""When a run saves its state, and how it takes up an earlier one."""
+"""The checkpoint callback: when a run saves its state, and how it restores an earlier one."""
 
 import shutil
 import time
@@ -17,29 +17,28 @@ from metalit.private import accumulates, set_logged_steps, skips_backward
 from metalit.runs.checkpoint_files import FOLDER, KEYWORDS, PREVIOUS, AtomicCheckpointIO, keep_old
 from metalit.runs.owed_validation import validates_next
 
-FAILED = "failed"  # the state at a loss or gradient that is not finite
-TRAINED = "trained_state"  # in a checkpoint: the weights before they were averaged when training ended
-AGREE_EVERY = 20  # batches from one agreement of several ranks on the time to the next; each costs a message
+FAILED = "failed"  # the state just before a loss or gradient that is not finite
+TRAINED = "trained_state"  # key in a checkpoint: the weights before averaging at the end of training
+AGREE_EVERY = 20  # batches after which several ranks agree again on whether a save is due; each time costs a message
 
 
 class RunCheckpoint(ModelCheckpoint):
-    """Keeps ``best.ckpt``, chosen on validation, and ``last.ckpt``, to go on from, in ``checkpoints`` of a run folder.
+    """Keeps ``best.ckpt``, chosen on validation, and ``last.ckpt``, to resume from, in a run folder's ``checkpoints``.
 
-    ``last.ckpt`` is written every so many minutes or steps, after each validation, after each epoch without one, and
-    when training stops, in the midst of an epoch too; the state that training stops with is validated, so that it may
-    be the best. Lightning's own ``save_last`` keeps up with improvements only. ``previous.ckpt`` is what ``last.ckpt``
-    was before. After a loss or gradient that is not finite, ``failed.ckpt`` is the state before it. Files of an
-    earlier training in the folder get a number.
+    ``last.ckpt`` is written every ``every_n_minutes`` or ``every_n_steps``, after each validation, after each epoch
+    without a validation, and when training stops, also within an epoch. The final state of a training is validated, so
+    it can become the best one. (Lightning's own ``save_last`` follows improvements only.) ``previous.ckpt`` is the
+    ``last.ckpt`` before the current one. After a loss or gradient that is not finite, ``failed.ckpt`` holds the state
+    just before it. Files of an earlier training in the same folder are renamed with a number.
 
     Args:
-        monitor: what is best: a metric that validation logs, such as ``val/accuracy``.
+        monitor: metric that decides which checkpoint is best, as logged in validation, such as ``val/accuracy``.
         mode: whether the smallest (``min``) or the largest (``max``) value is best.
-        every_n_minutes: save ``last.ckpt`` when so many minutes have passed since it was saved, > 0; never because of
-            the time if null.
-        every_n_steps: save ``last.ckpt`` after every so many steps, > 0; never because of their number if null.
+        every_n_minutes: minutes from one save of ``last.ckpt`` to the next, > 0; null for no saving by time.
+        every_n_steps: training steps from one save of ``last.ckpt`` to the next, > 0; null for no saving by steps.
 
     Raises:
-        ValueError: a time or a number of steps that is not above 0.
+        SettingError: ``every_n_minutes`` or ``every_n_steps`` is not above 0.
     """
 
     def __init__(
@@ -61,35 +60,37 @@ class RunCheckpoint(ModelCheckpoint):
         )
         self.every_n_minutes, self.every_n_steps = every_n_minutes, every_n_steps
         self._saved_step: int | None = None
-        self._folder: tuple[int, int] | None = None  # which one it is, should another come in its place
+        self._folder: tuple[int, int] | None = None  # identity of the folder, to notice if it is replaced
         self._saved_at = 0.0
         self._stepped = 0
         self._stopping = False
-        self._continues = False
-        self._resumed = False
+        self._continues = False  # whether the resumed checkpoint is from this very folder
+        self._resumed = False  # until the first batch after a resume
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Choose the folder, and have files written whole or not at all."""
+        """Set the folder, and make the strategy write checkpoints atomically."""
         self.dirpath = str(Path(trainer.default_root_dir).resolve() / FOLDER)
         super().setup(trainer, pl_module, stage)
-        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # and not what a user has chosen
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # the default; keep a plugin the user has chosen
             trainer.strategy.checkpoint_io = AtomicCheckpointIO()
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Note whether the files of the training that goes on are in this folder, which may have been moved."""
+        """Note whether the checkpoint lies in this run's folder, and restore the weights to train on."""
         self._saved_step = checkpoint["global_step"]
+        # by the path it is loaded from, not the one stored in it: the run folder may have been moved
         self._continues = Path(str(trainer.ckpt_path)).resolve().parent == Path(str(self.dirpath))
         self._resumed = True
+        # the state_dict holds the averaged weights, which are for evaluation; training resumes from its own
         if TRAINED in checkpoint and trainer.state.fn == TrainerFn.FITTING:
             pl_module.load_state_dict(checkpoint[TRAINED])
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the count of an earlier training in this folder."""
-        if self._continues:
+        """Restore the best score and paths if the checkpoint is from this folder; otherwise start without a best."""
+        if self._continues:  # set already: Lightning calls on_load_checkpoint first
             super().load_state_dict(moved(state_dict, str(self.dirpath)))
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Give what another training left in the folder a number."""
+        """Rename checkpoints that another training left in the folder."""
         super().on_train_start(trainer, pl_module)
         self._saved_at, self._stepped = time.monotonic(), trainer.global_step
         if trainer.is_global_zero and not self._continues and not is_quick_check(trainer):
@@ -100,45 +101,48 @@ class RunCheckpoint(ModelCheckpoint):
             self._folder = identity(str(self.dirpath))
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Save what was trained, so that whatever ends the validation ends nothing else."""
+        """Save the trained state, so that a process that ends during the validation loses no training."""
         if self._resumed:  # a resumed training may begin with a validation; see on_train_batch_start
+            # Lightning validates after a step before it counts that step for the loggers
             set_logged_steps(trainer, trainer.global_step - 1)
         if self._saved_step != trainer.global_step and may_go_on_from_here(trainer):
             self.save_now(trainer)
 
     def on_train_batch_start(self, trainer: L.Trainer, *args: Any) -> None:
-        """Let the loggers' count of steps go on where it was: Lightning forgets a step in some of its checkpoints."""
-        if self._resumed:
+        """Correct the loggers' step count after a resume."""
+        if self._resumed:  # in some checkpoints Lightning's own count is one step too low
             set_logged_steps(trainer, trainer.global_step)
             self._resumed = False
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save the state where a resumed run can take it up: right after a step."""
+        """Save right after an optimiser step, if a save is due, the epoch ends or training stops."""
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         if skips_backward(trainer):
             return  # see may_go_on_from_here
         if 0 <= trainer.max_steps <= trainer.global_step:
-            trainer.should_stop = True  # Lightning validates before it stops if it is told so, and only then
+            trainer.should_stop = True  # at max_steps alone, Lightning would end without validating the final state
         stops = trainer.should_stop and not self._stopping
         self._stopping = trainer.should_stop
-        stepped = trainer.global_step != self._stepped  # not amidst the batches whose gradients are accumulated
+        # no step was taken while gradients accumulate, and a checkpoint does not hold them
+        stepped = trainer.global_step != self._stepped
         self._stepped = trainer.global_step
-        # the end of the epoch is repeated when training is resumed, so it must not be in what is saved
+        # saved before the end of the epoch, because a resumed training repeats that end (see EpochEnd); if a
+        # validation comes first, it saves
         ends_epoch = trainer.is_last_batch and not validates_next(trainer)
         if stops or (stepped and (ends_epoch or self._is_due(trainer, batch_idx))):
             self.save_now(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Save what is best by now, then the last state, which knows it."""
+        """Save ``best.ckpt`` if the validation improved, then ``last.ckpt``, which records it."""
         self._check_monitors(trainer)
         super().on_validation_end(trainer, pl_module)
         if may_go_on_from_here(trainer):
             self.save_now(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Put averaged weights into the last state, and call it the best if there was no validation at all."""
+        """Put averaged weights into ``last.ckpt``, and copy it to ``best.ckpt`` if nothing was validated."""
         super().on_train_end(trainer, pl_module)
         best, last = (self.path(keyword) for keyword in KEYWORDS)
         callbacks = trainer.callbacks  # type: ignore[attr-defined]  # set by one of its connectors
@@ -149,34 +153,35 @@ class RunCheckpoint(ModelCheckpoint):
             shutil.copyfile(last, best)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """Save the state before a loss or gradient that is not finite, beside the last good one.
+        """Save ``failed.ckpt`` after a loss or gradient that is not finite.
 
         Raises:
-            OSError: a file could not be written because its folder is not there any more.
+            OSError: a file could not be written because the run folder was removed or moved.
         """
-        if isinstance(exception, OSError):
+        if isinstance(exception, OSError):  # replace a message about one file by the cause
             self._check_folder()
+        # last.ckpt stays as it is; the weights are still those before the failed step
         if isinstance(exception, FloatingPointError) and not is_quick_check(trainer):
             trainer.save_checkpoint(self.path(FAILED))
             rank_zero_info(f"The state before it is in {self.path(FAILED)}")
 
     def path(self, keyword: str) -> Path:
-        """Return where ``best``, ``last``, ``previous`` or ``failed`` is kept."""
+        """Return the path of ``best``, ``last``, ``previous`` or ``failed``."""
         assert self.dirpath is not None
         return Path(self.dirpath) / f"{keyword}.ckpt"
 
     def save_now(self, trainer: L.Trainer) -> None:
-        """Save ``last.ckpt``, and what was logged until now; all ranks together."""
+        """Save ``last.ckpt`` and flush the loggers; all ranks call this together."""
         if is_quick_check(trainer):
             return
         self._check_folder()
         for logger in trainer.loggers:
-            logger.save()  # so that metrics are never behind the state from which a run goes on
+            logger.save()  # first, so that the logged metrics are never behind the checkpoint
         trainer.save_checkpoint(self.path("last"))
         self._saved_step, self._saved_at = trainer.global_step, time.monotonic()
 
     def _check_folder(self) -> None:
-        # what writes next may make a new folder of that name, with nothing in it
+        # if the folder was removed or moved, the next write would create an empty one under its name
         if self._folder is not None and identity(str(self.dirpath)) != self._folder:
             folder = Path(str(self.dirpath)).parent
             self._folder = None
@@ -190,11 +195,12 @@ class RunCheckpoint(ModelCheckpoint):
             return True
         if self.every_n_minutes is None or (trainer.world_size > 1 and batch_idx % AGREE_EVERY):
             return False
+        # the ranks' clocks differ and saving needs all ranks, so one that is late decides for all
         is_late = time.monotonic() - self._saved_at >= 60 * self.every_n_minutes
         return is_late if trainer.world_size == 1 else trainer.strategy.reduce_boolean_decision(is_late, all=False)
 
     def _check_monitors(self, trainer: L.Trainer) -> None:
-        # Lightning would find out after the first epoch, which may take an hour
+        # checked after the sanity validation: Lightning itself would fail after the first epoch, which may take an hour
         if not trainer.sanity_checking:
             return
         logged = sorted(name for name in trainer.callback_metrics if not name.endswith(("_ci95", "_adaptation")))
@@ -203,13 +209,13 @@ class RunCheckpoint(ModelCheckpoint):
         for config in trainer.lr_scheduler_configs:
             monitors += [("model.lr_scheduler.monitor", str(config.monitor))] if config.reduce_on_plateau else []
         for option, monitor in monitors:
-            # a metric of training comes only later
+            # training metrics are not logged yet
             if not monitor.startswith("train/") and monitor not in trainer.callback_metrics:
                 raise SettingError(option, monitor, f"a metric that validation logs: {', '.join(logged)}")
 
 
 def moved(state: dict[str, Any], folder: str) -> dict[str, Any]:
-    """Return a checkpoint callback's state with the folder that its files are in now."""
+    """Return the state of a checkpoint callback with its paths changed to the folder its files are in now."""
 
     def here(path: str) -> str:
         return str(Path(folder) / Path(path).name) if path else path
@@ -220,7 +226,7 @@ def moved(state: dict[str, Any], folder: str) -> dict[str, Any]:
 
 
 def identity(folder: str) -> tuple[int, int] | None:
-    """Return what tells a folder from another of the same name; None if there is none."""
+    """Return a folder's device and inode, which differ for another folder of the same name; None if it is missing."""
     try:
         found = Path(folder).stat()
     except FileNotFoundError:
@@ -229,23 +235,25 @@ def identity(folder: str) -> tuple[int, int] | None:
 
 
 def save_averaged(trainer: L.Trainer, pl_module: L.LightningModule, path: Path) -> None:
-    """Put the averaged weights into a checkpoint, and keep beside them those with which a longer training goes on."""
+    """Put the averaged weights into a checkpoint, and keep the trained ones beside them for a longer training."""
     checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    # the file may hold averaged weights already; then TRAINED is there and must not be overwritten with them
     checkpoint.setdefault(TRAINED, checkpoint["state_dict"])
     checkpoint["state_dict"] = pl_module.state_dict()
     trainer.strategy.save_checkpoint(checkpoint, path)
 
 
 def may_go_on_from_here(trainer: L.Trainer) -> bool:
-    """Whether a validation is one within a training, and not amidst the batches whose gradients are accumulated.
+    """Whether a validation is part of a training, at a point from which that training can be resumed.
 
-    Nor in the epoch that ``StochasticWeightAveraging`` adds for the statistics of batch norm, without a step: a resumed
-    training does that epoch again.
+    This excludes validations between batches whose gradients are accumulated, and the extra epoch in which
+    ``StochasticWeightAveraging`` recomputes batch-norm statistics without a step: a resumed training repeats that
+    epoch.
     """
     fits = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
     return fits and not skips_backward(trainer) and not accumulates(trainer)
 
 
 def is_quick_check(trainer: L.Trainer) -> bool:
-    """Whether this is a ``fast_dev_run``, which leaves no files."""
+    """Whether this is a ``fast_dev_run``, which writes no files."""
     return bool(trainer.fast_dev_run)  # type: ignore[attr-defined]  # set outside its class

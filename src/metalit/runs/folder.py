@@ -1,4 +1,4 @@
-"""The folder of a run: a new one, and whether this process may write into it."""
+"""The run folder: choosing a new one, and claiming it for one training."""
 
 import os
 import socket
@@ -14,15 +14,16 @@ from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvir
 from metalit.errors import UserError
 from metalit.locks import lock_for_process
 
-RUN_DIR_VARIABLE = "METALIT_RUN_DIR"  # tells the processes that Lightning starts which folder the first one chose
+RUN_DIR_VARIABLE = "METALIT_RUN_DIR"  # passes the folder that the first process chose to those that Lightning starts
 LOCK = ".fit.lock"
-PATIENCE = timedelta(minutes=2)  # with the first process, to say which folder it chose
+PATIENCE = timedelta(minutes=2)  # how long the other ranks wait for the first to announce its folder
 
 
 def writable_run_folder(trainer: L.Trainer) -> Path | None:
-    """Return the run folder (``default_root_dir``), made if need be; ``None`` if this process is not to write there.
+    """Return the run folder (``default_root_dir``), created if needed; None if this process must not write.
 
-    Rank zero alone writes, and nobody in a ``fast_dev_run``: a single batch must not stand in for a result.
+    Only rank zero writes, and no rank in a ``fast_dev_run``: the result of a single batch must not look like a real
+    one.
     """
     if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]  # set outside its class
         return None
@@ -32,11 +33,12 @@ def writable_run_folder(trainer: L.Trainer) -> Path | None:
 
 
 def common_new_folder(parent: Path) -> Path:
-    """Return a folder for a new run, the same one in all processes of the run, whoever started them.
+    """Return a folder for a new run, the same in all processes of the run, whichever launcher started them.
 
-    Within a SLURM job it is named by job and step, so that the job finds it again when it is requeued; else by the
-    time.
+    Within a SLURM job it is named after the job and the step, so that a requeued job finds it again; otherwise after
+    the current time.
     """
+    # a rank that Lightning started with the environment of the first one
     if RUN_DIR_VARIABLE in os.environ and "LOCAL_RANK" in os.environ:
         return Path(os.environ[RUN_DIR_VARIABLE])
     job = SLURMEnvironment.job_id()
@@ -50,13 +52,14 @@ def common_new_folder(parent: Path) -> Path:
 
 
 def said_by_first_rank(text: str) -> str:
-    """Return the ``text`` of the first of the processes that torchrun started, by way of torchrun's own store.
+    """Return the ``text`` of rank zero to every process started by torchrun, through torchrun's own store.
 
     Raises:
-        ValueError: there is no such store.
+        UserError: torchrun offers no such store.
     """
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
         raise UserError("run_dir: these processes cannot agree on a new folder by themselves: give --run_dir")
+    # the store outlives a restart by torchrun, and the entry of the earlier attempt must not be read
     key = f"metalit/{RUN_DIR_VARIABLE}/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}"
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     store = torch.distributed.TCPStore(address, port, is_master=False, timeout=PATIENCE)  # type: ignore[attr-defined]
@@ -66,7 +69,7 @@ def said_by_first_rank(text: str) -> str:
 
 
 def new_folder(path: Path) -> Path:
-    """Return ``path``, or with a number behind it if it is there already: two runs may start in the same second."""
+    """Return ``path``, with a number appended if it exists: two runs may start in the same second."""
     number = 1
     while path.exists():
         number += 1
@@ -75,15 +78,17 @@ def new_folder(path: Path) -> Path:
 
 
 def check_writable(run_dir: Path) -> None:
-    """Refuse a run folder in which nothing can be written.
+    """Refuse a run folder that cannot be written to.
 
     Raises:
-        ValueError: with the folder that forbids it.
+        UserError: the message names the folder that prevents it.
     """
+    # the run folder itself may not exist yet; then its nearest existing parent decides
     nearest = next(folder for folder in (run_dir.absolute(), *run_dir.absolute().parents) if folder.exists())
     problem = None
     if not nearest.is_dir():
         problem = "is not a folder"
+    # the mode bits too: os.access allows root everything
     elif not (nearest.stat().st_mode & 0o222 and os.access(nearest, os.W_OK)):
         problem = "is read-only"
     if problem:
@@ -91,16 +96,19 @@ def check_writable(run_dir: Path) -> None:
 
 
 def claim(run_dir: Path) -> TextIO | None:
-    """Return an open file, which keeps a run folder to this process: two trainings must not write into one.
+    """Claim a run folder for this process and return the lock file: two trainings must not write into one folder.
 
-    The claim ends when the file is closed or the process ends, however it ends, and processes started from this one do
-    not share it. None on a file system without locks, or without room; and where the claim is of this same SLURM job,
-    which has been queued again: a machine that went down may leave it behind on a network file system.
+    The claim lasts until the file is closed or the process ends, for whatever reason; child processes do not share it.
+
+    Returns:
+        The open, locked file. None on a file system without locks or without free space, and where the claim belongs
+        to this same, requeued SLURM job: a node that went down may leave its lock behind on a network file system.
 
     Raises:
-        ValueError: another process has it; with its number and machine.
+        UserError: another process holds the claim; the message gives its process id and host.
     """
     run_dir.mkdir(parents=True, exist_ok=True)
+    # "a+" does not truncate: the file says who holds the claim
     file, job_id = (run_dir / LOCK).open("a+", encoding="utf-8"), SLURMEnvironment.job_id()
     job = "" if job_id is None else f" of job {job_id}"
     try:
@@ -108,7 +116,7 @@ def claim(run_dir: Path) -> TextIO | None:
         file.truncate(0)
         file.write(f"process {os.getpid()}{job} on {socket.gethostname()}")
         file.flush()
-    except (BlockingIOError, PermissionError):
+    except (BlockingIOError, PermissionError):  # POSIX allows either error for a lock that is held
         file.seek(0)
         holder = file.read() or "another process"
         file.close()

@@ -1,4 +1,4 @@
-"""The states of all random generators, so that a resumed run draws what the uninterrupted one would have drawn."""
+"""States of the global random generators: a resumed run draws the same numbers as an uninterrupted one."""
 
 import random
 from typing import Any
@@ -7,22 +7,23 @@ import lightning as L
 import numpy as np
 import torch
 
-KEY = "random_states"  # in a checkpoint
+KEY = "random_states"  # key in a checkpoint
 
 
 class RandomStates(L.Callback):
-    """Keeps the states of Python's, NumPy's and torch's generators in every checkpoint, each rank its own.
+    """Stores the states of the Python, NumPy and torch generators of each rank in every checkpoint.
 
-    metalit's own algorithms draw nothing from them once the first parameters are drawn: episodes and dropout are
-    functions of a seed and the episode's number. This is for what users add, such as an augmentation. A rank that the
-    run did not have before keeps the states it started with.
+    metalit's own algorithms draw nothing from these generators after the parameters are initialised: episodes and
+    dropout are functions of a seed and the episode index. The states are kept for users' own code, such as an
+    augmentation. If a run is resumed on more ranks, the additional ones keep the states they started with.
     """
 
     def __init__(self) -> None:
         self._restored: list[dict[str, Any]] = []
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Put the states of all ranks into the checkpoint."""
+        """Store the states of all ranks in the checkpoint."""
+        # gathered, because rank zero alone writes the file
         states: list[Any] = [random_states()]
         if trainer.world_size > 1:
             states = states * trainer.world_size
@@ -30,18 +31,19 @@ class RandomStates(L.Callback):
         checkpoint[KEY] = states
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Take the states out of a checkpoint; there are none if another program wrote it."""
+        """Read the states from a checkpoint; one written by another program has none."""
         self._restored = checkpoint.get(KEY, [])
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Restore this rank's states, now that nothing more is drawn in preparation."""
+        """Restore this rank's states; set-up, which may draw random numbers itself, is over."""
         if trainer.global_rank < len(self._restored):
             restore(self._restored[trainer.global_rank])
         self._restored = []
 
 
 def random_states() -> dict[str, Any]:
-    """Return the states of all generators of this process, made of nothing but tensors, numbers and text."""
+    """Return the states of this process's generators as tensors, numbers and text only."""
+    # nothing else, because checkpoints are read with weights_only=True; a NumPy array would be refused
     name, words, *position = np.random.get_state(legacy=True)  # noqa: NPY002  # what users draw from is what is to be kept
     return {
         "python": random.getstate(),
@@ -52,7 +54,7 @@ def random_states() -> dict[str, Any]:
 
 
 def restore(states: dict[str, Any]) -> None:
-    """Set the generators of this process to what ``random_states`` returned."""
+    """Set the generators of this process to states from ``random_states``."""
     random.setstate(states["python"])
     name, words, *position = states["numpy"]
     np.random.set_state((name, words.numpy().astype(np.uint32), *position))  # noqa: NPY002

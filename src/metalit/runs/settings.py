@@ -1,4 +1,4 @@
-"""Options win over the checkpoint: a resumed training takes up the states, and keeps the settings it was given."""
+"""Options override the checkpoint: a resumed training restores states, but uses the settings given now."""
 
 import inspect
 import warnings
@@ -15,46 +15,46 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from metalit.errors import UserError
 
-SETTINGS, STOPPED = "settings", "stopped"  # in a checkpoint
+SETTINGS, STOPPED = "settings", "stopped"  # keys in a checkpoint
 Settings = dict[str, Any]
 
 
 class GivenSettings(L.Callback):
-    """Keeps in a checkpoint what optimiser, schedule and callbacks were made with, so that options win over it.
+    """Stores the settings of optimiser, schedule and callbacks in checkpoints, so that options override them on resume.
 
-    Their states hold settings beside what training has made of them: a learning rate, a decay, a patience. When
-    training is resumed, a setting that differs from what was given then is put back; everything else is as the
-    checkpoint says. A schedule with another setting goes on as if it had been so from the beginning.
+    The states of these objects mix settings (a learning rate, a decay, a patience) with the progress of training. When
+    training is resumed, a setting that was changed since takes its new value; everything else is restored from the
+    checkpoint. A schedule with a changed setting continues as if it had had that setting from the beginning.
 
-    A checkpoint also says whether a callback has stopped the training. Such a training is at its end when it is
-    resumed, unless the callbacks or the limits of the training are different now.
+    A checkpoint also records whether a callback has stopped the training. Such a training counts as complete when it is
+    resumed, unless its callbacks or its limits have changed.
 
-    It comes before other callbacks, which may change their settings when training starts.
+    This callback must come before all others, which may change their settings when training starts.
     """
 
     def __init__(self) -> None:
-        self._given: Settings = {}
-        self._groups: list[list[Settings]] = []
-        self._checkpoint: Settings | None = None
+        self._given: Settings = {}  # the settings given now
+        self._groups: list[list[Settings]] = []  # per optimiser and parameter group: hyper-parameters given now
+        self._checkpoint: Settings | None = None  # the settings in the checkpoint, until training starts
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Note what the callbacks were made with."""
-        if not self._given:
+        """Record the settings of the callbacks."""
+        if not self._given:  # by the time of a second fit, callbacks may have changed their settings
             limits = [trainer.max_steps, trainer.max_epochs, trainer.min_steps, trainer.min_epochs]
             callbacks = trainer.callbacks  # type: ignore[attr-defined]  # set by one of its connectors
             settings = {each.state_key: settings_of(each) for each in callbacks if acts_on_training(each)}
             self._given = {"callbacks": settings, "limits": limits}
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Keep what was given then; an older checkpoint does not say."""
+        """Read the settings from the checkpoint; older checkpoints have none."""
         if SETTINGS in checkpoint:
             self._checkpoint = {key: checkpoint[key] for key in (SETTINGS, STOPPED)}
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Note what optimisers and schedules were made with, before they take up a state.
+        """Record the settings of optimisers and schedules, before their states are restored.
 
         Raises:
-            ValueError: the checkpoint is of other optimisers or schedules.
+            UserError: the checkpoint is from another class of optimiser or schedule.
         """
         self._groups = [[without_parameters(group) for group in each.param_groups] for each in trainer.optimizers]
         self._given["optimizers"] = [[base_rate_in(group) for group in groups] for groups in self._groups]
@@ -68,7 +68,7 @@ class GivenSettings(L.Callback):
             check_classes(self._given["classes"], self._checkpoint[SETTINGS]["classes"])
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Put back what is given differently now, or stop at once if there is nothing left to do."""
+        """Apply the changed settings, or stop at once if the training is complete."""
         checkpoint, self._checkpoint = self._checkpoint, None
         if checkpoint is None:
             return
@@ -80,63 +80,68 @@ class GivenSettings(L.Callback):
             give_to_groups(optimizer, new, old)
         for config, new, old in zip(
             trainer.lr_scheduler_configs, now["schedules"], then["schedules"], strict=False
-        ):  # weight averaging has a schedule of its own
+        ):  # not strict: weight averaging may add a schedule of its own
             groups = self._groups[trainer.optimizers.index(config.scheduler.optimizer)]
             give_to_schedule(config.scheduler, new, old, groups)
+        # a larger limit, or a changed or removed callback, lets a stopped training continue
         if checkpoint[STOPPED] and then["limits"] == now["limits"]:
             trainer.should_stop |= not differing(then["callbacks"], now["callbacks"])
         if trainer.should_stop:
             rank_zero_info("A callback has ended this training, and its settings are what they were: it is complete.")
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Put into the checkpoint what was given, and whether a callback has stopped the training."""
+        """Store the settings, and whether a callback has stopped the training."""
         checkpoint[SETTINGS] = self._given
+        # RunCheckpoint sets should_stop at max_steps too, which is not a callback's decision to stop
         checkpoint[STOPPED] = bool(trainer.should_stop) and not 0 <= trainer.max_steps <= trainer.global_step
 
 
 def acts_on_training(callback: L.Callback) -> bool:
-    """Whether a callback may decide how training goes on, rather than show or save it."""
+    """Whether a callback may influence training, rather than only display or save it."""
     shows = isinstance(callback, Checkpoint | ProgressBar | ModelSummary)
     return not shows and not type(callback).__module__.startswith("metalit.")
 
 
 def settings_of(callback: L.Callback) -> Settings:
-    """Return the attributes of a callback that its constructor has an argument for, as far as they are plain values."""
+    """Return the attributes of a callback that are named like constructor arguments and have plain values."""
+    # Lightning's callbacks keep some arguments under the same name, others with an underscore before it
     names = [name for given in inspect.signature(type(callback)).parameters for name in (given, f"_{given}")]
+    # the callback itself, which is not plain, stands for an attribute that does not exist
     return {name: vars(callback)[name] for name in names if is_plain(vars(callback).get(name, callback))}
 
 
 def is_plain(value: Any) -> bool:
-    """Whether a checkpoint can hold a value and it can be compared."""
+    """Whether a value can be stored in a checkpoint and compared."""
     if isinstance(value, list | tuple):
         return all(map(is_plain, value))
     return value is None or isinstance(value, bool | int | float | str)
 
 
 def without_parameters(group: Settings) -> Settings:
-    """Return the hyper-parameters of a group of parameters."""
+    """Return the hyper-parameters of a parameter group."""
     return {
         name: value.item() if isinstance(value, Tensor) else value for name, value in group.items() if name != "params"
     }
 
 
 def base_rate_in(group: Settings) -> Settings:
-    """Return hyper-parameters with the learning rate as it was given, before the first step of a schedule."""
+    """Return hyper-parameters with the learning rate that was given, before a schedule changed it."""
+    # a schedule keeps the given rate as initial_lr, and has set its own first rate as lr
     return {name: value for name, value in group.items() if name != "initial_lr"} | {
         "lr": group.get("initial_lr", group["lr"])
     }
 
 
 def class_names(objects: Sequence[Any]) -> list[str]:
-    """Return the names of the classes of optimisers, those within a ``JointOptimizer`` too, or of schedules."""
+    """Return the class names of schedules or optimisers, including those inside a ``JointOptimizer``."""
     return [type(each).__name__ for one in objects for each in getattr(one, "optimizers", [one])]
 
 
 def check_classes(now: dict[str, str], then: dict[str, str]) -> None:
-    """Refuse to go on with an optimiser or a schedule of another class than before.
+    """Refuse to resume with another class of optimiser or schedule.
 
     Raises:
-        ValueError: with both classes.
+        UserError: the classes differ; the message names both.
     """
     for option, name in now.items():
         if name != then[option]:
@@ -148,14 +153,15 @@ def check_classes(now: dict[str, str], then: dict[str, str]) -> None:
 
 
 def differing(now: Settings, then: Settings) -> Settings:
-    """Return the entries of ``now`` that are not the same in ``then``."""
+    """Return the entries of ``now`` that are missing or different in ``then``."""
     return {name: value for name, value in now.items() if name not in then or then[name] != value}
 
 
 def give_to_groups(optimizer: Optimizer, now: Sequence[Settings], then: Sequence[Settings]) -> None:
-    """Put changed hyper-parameters into an optimiser; a learning rate that was reduced stays so, in proportion."""
+    """Apply changed hyper-parameters to an optimiser; a reduced learning rate stays reduced by the same factor."""
     for group, new, old in zip(optimizer.param_groups, now, then, strict=True):
         changed = differing(new, old)
+        # the current rate differs from the given one if a schedule has changed it
         if "lr" in changed and old["lr"] and float(group["lr"]) != old["lr"]:
             changed["lr"] = float(group["lr"]) * new["lr"] / old["lr"]
         for name, value in changed.items():
@@ -166,27 +172,28 @@ def give_to_groups(optimizer: Optimizer, now: Sequence[Settings], then: Sequence
 
 
 def give_to_schedule(schedule: Any, now: Settings, then: Settings, groups: Sequence[Settings]) -> None:
-    """Put changed settings into a schedule that has taken up its state.
+    """Apply changed settings to a schedule whose state has been restored.
 
     Args:
-        schedule: of a learning rate.
-        now: its state when it was made with the settings of now.
-        then: its state when it was made with the settings of then.
-        groups: the hyper-parameters of its optimiser when it was made.
+        schedule: a learning-rate schedule.
+        now: its initial state with the settings given now.
+        then: its initial state with the settings given when the checkpoint was written.
+        groups: the initial hyper-parameters of its optimiser, per parameter group.
     """
     changed = differing(now, then)
-    if isinstance(schedule, ReduceLROnPlateau):
+    if isinstance(schedule, ReduceLROnPlateau):  # its history is that of a metric, which cannot be replayed
         vars(schedule).update(changed)
     elif changed:
+        # replay all steps from the initial state; most schedules compute a rate from the one before
         steps = steps_of(schedule)
         schedule.load_state_dict(deepcopy(now))
         for group, new in zip(schedule.optimizer.param_groups, groups, strict=True):
             group.update(new)
-        with warnings.catch_warnings(action="ignore"):  # there is no step of the optimiser between them
+        with warnings.catch_warnings(action="ignore"):  # torch warns if no optimiser step comes between them
             for _ in range(steps):
                 schedule.step()
 
 
 def steps_of(schedule: Any) -> int:
-    """Return how many steps a schedule has taken, or the first of several that are chained."""
+    """Return the number of steps a schedule has taken; for chained schedules, that of the first."""
     return int(vars(schedule)["last_epoch"]) if "last_epoch" in vars(schedule) else steps_of(schedule._schedulers[0])

@@ -1,4 +1,4 @@
-"""Reads the metrics that Lightning's CSV logger wrote, over all parts of a run that was resumed."""
+"""Reading the metrics of Lightning's CSV logger, over all parts of a resumed run."""
 
 import csv
 import math
@@ -29,7 +29,7 @@ class TrainingLog:
     """The metrics of a training run, by name.
 
     Args:
-        rows: what was logged at a time: ``step`` and some metrics.
+        rows: one dictionary per logged row: ``step`` and some metrics.
     """
 
     def __init__(self, rows: Iterable[Row]) -> None:
@@ -39,13 +39,14 @@ class TrainingLog:
     def read(cls, path: Path, since: float = 0.0) -> "TrainingLog":
         """Read ``metrics.csv`` and the parts before it, ``metrics-1.csv``, ``metrics-2.csv``, ...
 
-        A part that starts again at an earlier step replaces what was logged from that step on. It may start with the
-        validation of a step whose training is in the part before.
+        A part that restarts at an earlier step replaces all rows from that step on. A part may also begin with the
+        validation of a step whose training row is in the part before.
 
         Args:
-            path: of ``metrics.csv``, which need not be there yet.
-            since: seconds since 1970; parts that were last written before are those of another training.
+            path: path of ``metrics.csv``, which need not exist yet.
+            since: seconds since 1970; parts last modified before it belong to another training and are left out.
         """
+        # sorted as numbers: by name, metrics-10.csv would come before metrics-2.csv
         numbered = path.parent.glob(f"{path.stem}-*{path.suffix}")
         parts = sorted((int(number), part) for part in numbered if (number := part.stem.rpartition("-")[2]).isdigit())
         rows: list[Row] = []
@@ -55,7 +56,7 @@ class TrainingLog:
         return cls(rows)
 
     def curve(self, name: str) -> Curve:
-        """Return where ``name`` was logged with a finite value; an empty curve if nowhere."""
+        """Return the steps and values at which ``name`` was logged and finite; the curve may be empty."""
         points = [(row["step"], row[name]) for row in self.rows if math.isfinite(row.get(name, math.nan))]
         steps, values = np.array(points, dtype=np.float64).reshape(-1, 2).T
         return Curve(steps, values)
@@ -66,10 +67,11 @@ class TrainingLog:
 
 
 def _kept(rows: list[Row], new: list[Row]) -> list[Row]:
-    """Return the rows that are not logged again in ``new``."""
+    """Return the rows that ``new`` does not log again."""
     if not new:
         return rows
     first = new[0]["step"]
+    # a training row and a validation row of the same step have different metrics; only an overlap is a repetition
     again = {name for row in new if row["step"] == first for name in row} - {"step", "epoch"}
     return [row for row in rows if row["step"] < first or (row["step"] == first and not again & row.keys())]
 

@@ -1,4 +1,4 @@
-"""What code a run was made with."""
+"""Versions of the software and the code that a run used."""
 
 import os
 import platform
@@ -10,13 +10,13 @@ import torch
 
 import metalit
 
-COMMIT_VARIABLE = "METALIT_COMMIT"  # for a job that runs a copy of the code: what the copy was made of
-CHANGED = "-dirty"  # follows the name of a commit if files differed from it, as in ``git describe``
-PATIENCE = 5.0  # seconds for git, which may have to look through a large folder on a slow disk
+COMMIT_VARIABLE = "METALIT_COMMIT"  # for a job that runs a copy of the code: the commit that was copied
+CHANGED = "-dirty"  # suffix of a commit if files differed from it, as in ``git describe``
+PATIENCE = 5.0  # seconds allowed for git, which may have to scan a large folder on a slow disk
 
 
 def software_versions() -> dict[str, str]:
-    """Return the versions that a result depends on: metalit, torch, lightning and python."""
+    """Return the versions of metalit, torch, Lightning and Python, on which a result depends."""
     return {
         "metalit": metalit.__version__,
         "torch": str(torch.__version__),
@@ -26,14 +26,15 @@ def software_versions() -> dict[str, str]:
 
 
 def code_version(folder: Path) -> dict[str, str | bool]:
-    """Return the versions, the git ``commit`` and whether files differ from it (``dirty``).
+    """Return the software versions, the git ``commit`` and whether files differ from it (``dirty``).
 
-    The commit is what ``METALIT_COMMIT`` says, else that of ``folder``. It is left out where git does not tell: outside
-    a repository, without git, or if it takes too long.
+    The commit is taken from ``METALIT_COMMIT``, else from ``folder``. Both entries are left out if git gives no answer:
+    outside a repository, without git installed, or if git takes too long.
     """
     commit = os.environ.get(COMMIT_VARIABLE) or _git(folder, "rev-parse", "HEAD")
     if not commit:
         return {**software_versions()}
+    # METALIT_COMMIT says so by its suffix; then git is not asked
     dirty = commit.endswith(CHANGED) or (
         COMMIT_VARIABLE not in os.environ and _git(folder, "status", "--porcelain") != ""
     )
@@ -45,7 +46,8 @@ def _git(folder: Path, *command: str) -> str | None:
         done = subprocess.run(
             ["git", *command],
             cwd=folder,
-            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},  # many jobs may ask at the same moment
+            # many jobs may ask at once, and git status would lock the index
+            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
             capture_output=True,
             text=True,
             timeout=PATIENCE,

@@ -1,4 +1,4 @@
-"""What Weights & Biases shows of the files in a run folder."""
+"""The files of a run folder as Weights & Biases media, tables and summaries."""
 
 import csv
 import json
@@ -7,18 +7,18 @@ from typing import Any
 
 CONFUSION_FILE = "confusion.csv"
 RESULTS_FILE = "results.json"
-MOST_ROWS = 10_000  # that W&B takes in a table
+MOST_ROWS = 10_000  # the limit of a W&B table
 
 
 def times_of(folder: Path) -> dict[Path, int]:
-    """Return when (ns) each file for W&B was changed: figures, results and the confusion of classes."""
+    """Return the modification time (ns) of each file for W&B: figures, results and the confusion table."""
     paths = [*sorted(folder.glob("*.png")), folder / RESULTS_FILE, folder / CONFUSION_FILE]
     return {path: path.stat().st_mtime_ns for path in paths if path.is_file()}
 
 
 def media_of(path: Path) -> dict[str, Any]:
-    """Return the pictures and tables, by name, that W&B shows of one of these files."""
-    import wandb
+    """Return the images and tables, by name, that W&B shows for one of these files."""
+    import wandb  # an optional logger, and slow to import
 
     if path.suffix == ".png":
         return {f"figures/{path.stem}": wandb.Image(str(path))}
@@ -33,7 +33,7 @@ def media_of(path: Path) -> dict[str, Any]:
 
 
 def summary_of(path: Path) -> dict[str, Any]:
-    """Return the final results, by name, that ``results.json`` holds: means, intervals, and what they rest on."""
+    """Return the final results in ``results.json`` by name: means, intervals, episodes, checkpoint and setting."""
     results = json.loads(path.read_text(encoding="utf-8"))
     numbers: dict[str, Any] = {}
     for name, summary in results["metrics"].items():
@@ -43,18 +43,19 @@ def summary_of(path: Path) -> dict[str, Any]:
 
 
 def unsent_parts(folder: Path, run_id: str) -> list[Path]:
-    """Return what W&B has written of a run offline and not sent yet: one file for each time that it was opened."""
+    """Return the offline files of a run that are not sent yet, oldest first: one per time that the run was opened."""
     parts = sorted(folder.glob(f"wandb/offline-run-*-{run_id}/run-{run_id}.wandb"))
     return [part for part in parts if not part.with_suffix(".wandb.synced").exists()]
 
 
 def stage_of(results: dict[str, Any]) -> str:
-    """Return the prefix of a file's results: ``val/`` is for the curves of validation during training."""
+    """Return the prefix for the metrics of a result file: ``test`` or ``validate``."""
+    # not "val", which is the prefix of the validation curves during training
     return "test" if results["split"] == "test" else "validate"
 
 
 def read_confusion(path: Path) -> tuple[list[str], list[list[Any]]]:
-    """Return the columns and the rows of ``confusion.csv``, the most frequent where W&B cannot take all."""
+    """Return the header and the rows of ``confusion.csv``, limited to the most frequent pairs that W&B can take."""
     with path.open(newline="", encoding="utf-8") as file:
         header, *lines = csv.reader(file)
     rows: list[list[Any]] = [

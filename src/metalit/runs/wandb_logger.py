@@ -1,4 +1,4 @@
-"""The Weights & Biases logger of a run: a copy of its run folder, which the run itself never depends on."""
+"""The Weights & Biases logger: a copy of the run folder, on which the run itself never depends."""
 
 import os
 import secrets
@@ -17,30 +17,31 @@ from metalit.runs.training_log import TrainingLog
 from metalit.runs.versions import code_version
 from metalit.runs.wandb_files import RESULTS_FILE, media_of, summary_of, times_of, unsent_parts
 
-ID_FILE = "wandb.id"  # the run's id, ``_begun``, and the first row that sent parts do not have
-STEP = "trainer/global_step"  # Lightning's name for it, and the horizontal axis of every curve
-ROWS = 10  # numbers of a step: its training row, its validation row, and room for the figures of later tests
-# seconds for the server to open the run, and to take what is left at the end; the rest stays in the run folder
+ID_FILE = "wandb.id"  # holds the run id, ``_begun``, and the number of the first row that is not in a sent part
+STEP = "trainer/global_step"  # Lightning's name of the training step, and the horizontal axis of every curve
+ROWS = 10  # row numbers per step: its training row, its validation row, and space for the figures of later tests
+# seconds for the server to open the run, and to receive what is left at the end; the rest stays in the run folder
 LIMITS = {"init_timeout": 15, "finish_timeout": 300}
 
 
 class WandbLogger(OpenWandbLogger):
-    """Logs a run to Weights & Biases: one line of a config, ``logger: metalit.runs.WandbLogger``.
+    """Logs a run to Weights & Biases, enabled by one line of a config: ``logger: metalit.runs.WandbLogger``.
 
-    The run folder is the original, and this logger copies it: metrics as they come; settings and code version at the
-    beginning; figures, results and tables when a stage ends. Without an account or a server it is offline, and nothing
-    that goes wrong in W&B ends a run.
+    The run folder is the original, and this logger sends a copy: metrics as they are logged; settings and code version
+    at the start; figures, results and tables at the end of a stage. Without an account or a server it works offline,
+    and no failure of W&B ends a run.
 
-    A resumed run and its test go on under the id in ``wandb.id`` of the run folder. A row's number follows from its
-    step, so that one that is computed again is known, and what W&B lacks is sent again from ``metrics.csv``.
+    A resumed run and its test continue under the id in the run folder's ``wandb.id``. The number of a row follows from
+    its training step. A repeated step is therefore recognised, and rows that W&B lacks are sent again from
+    ``metrics.csv``.
 
     Args:
-        project: W&B project; ``WANDB_PROJECT`` if not given, else ``metalit``.
-        entity: W&B user or team; the account's default if not given.
-        name: the run's name; the last two parts of the run folder's path if not given.
-        group: runs to be shown together, such as a sweep; ``WANDB_RUN_GROUP`` if not given.
-        tags: tags beside the names of the algorithm and the data set.
-        notes: a text about the run.
+        project: W&B project; if not given, ``WANDB_PROJECT`` or else ``metalit``.
+        entity: W&B user or team; if not given, the account's default.
+        name: name of the run; if not given, the last two parts of the run folder's path.
+        group: name under which W&B groups runs, such as those of a sweep; if not given, ``WANDB_RUN_GROUP``.
+        tags: tags in addition to the names of the algorithm and the data set.
+        notes: a description of the run.
         save_dir: the run folder; metalit's command line fills it in.
     """
 
@@ -63,23 +64,23 @@ class WandbLogger(OpenWandbLogger):
         }
         super().__init__(name=name, project=project, save_dir=save_dir or ".", **options)
         self._anew = self._has_log = self._stopped = self._config_sent = False
-        self._begun = 0  # in seconds since 1970: what is older in the folder is of an earlier training
-        self._first = self._row = 0  # the numbers of the first row that W&B lacks, and of the last one logged
-        self._shown: dict[Path, int] = {}  # when (ns) the files that W&B has were changed
+        self._begun = 0  # seconds since 1970: older files in the folder belong to an earlier training
+        self._first = self._row = 0  # numbers of the first row that W&B lacks, and of the last row logged
+        self._shown: dict[Path, int] = {}  # modification times (ns) of the files that W&B has already
 
     def use_folder(self, run_dir: str | Path, *, anew: bool) -> None:
-        """Say which run this is; a CSV logger writes all of it to ``metrics.csv`` of the run folder.
+        """Set the run folder, in which a CSV logger writes all metrics to ``metrics.csv``.
 
         Args:
             run_dir: the run folder.
-            anew: a training from the beginning, and not the run that the folder may hold already.
+            anew: whether this is a training from scratch, rather than the run that the folder may already hold.
         """
         self.folder, self._anew, self._has_log = str(run_dir), anew, True
 
     @property
     @rank_zero_experiment
     def experiment(self) -> Any:
-        """The W&B run, opened when first asked for; something that takes any call where there is none."""
+        """The W&B run, opened on first access; a dummy that accepts any call if there is none."""
         if self.run is None and not self._stopped:
             with self._harmless():
                 self._open()
@@ -87,14 +88,14 @@ class WandbLogger(OpenWandbLogger):
 
     @rank_zero_only
     def log_hyperparams(self, params: Any) -> None:
-        """Log settings, beside those in the run folder's ``config.yaml``."""
+        """Log settings in addition to those in the run folder's ``config.yaml``."""
         with self._harmless():
             if self.experiment is self.run:
                 super().log_hyperparams(params)
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
-        """Log metrics of a training step, each once; those of a test become the run's results."""
+        """Log the metrics of a training step, each row once; test metrics go to the run's summary."""
         with self._harmless():
             if self.experiment is self.run:
                 self._send_config()
@@ -102,7 +103,7 @@ class WandbLogger(OpenWandbLogger):
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """Send what the stage left in the run folder, and close the run; a later stage opens it again."""
+        """Send the files that the stage wrote and close the run; a later stage opens it again."""
         if self.run is None:
             return
         with self._harmless():
@@ -115,7 +116,7 @@ class WandbLogger(OpenWandbLogger):
     def _harmless(self) -> Iterator[None]:
         try:
             yield
-        except Exception as error:  # whatever it is: the run is worth more than its copy
+        except Exception as error:  # of any kind: the run matters more than its copy
             self._stopped, self.run = True, None
             rank_zero_warn(f"W&B gets no more of this run ({error}); the run goes on, and metrics.csv has all of it")
 
@@ -135,30 +136,34 @@ class WandbLogger(OpenWandbLogger):
             self.run_id = os.environ.get("WANDB_RUN_ID") or secrets.token_hex(4)
             self._begun, self._first = int(time.time()) if self._anew else 0, 0
         log = TrainingLog.read(folder / "metrics.csv", self._begun).rows if self._has_log else []
+        # W&B cannot resume an offline run; a new part, filled from metrics.csv, replaces all that are not sent yet
         replaced = unsent_parts(folder, self.run_id) if self._has_log else []
-        if is_known and log and not replaced:  # then the server has all parts
+        if is_known and log and not replaced:  # all parts have been sent, so W&B has every row of the log
             self._first = max(number_of(row, int(row["step"])) for row in log) + 1
         self.run = run = self._init(folder, mode, reason)
         unfinished = path.with_name(f".{ID_FILE}.unfinished")
         unfinished.write_text(f"{self.run_id} {self._begun} {self._first}\n", encoding="utf-8")
         unfinished.replace(path)
+        # renamed, so that ``wandb sync`` sends the new part alone and no row twice
         for part in replaced:
             part.replace(part.with_suffix(".wandb.incomplete"))
         self._anew = self._config_sent = False
         self._shown = times_of(folder) if is_known and not replaced else {}
+        # curves over the training step, not over W&B's own row numbers
         run.define_metric(STEP)
         run.define_metric("*", step_metric=STEP, step_sync=True)
         run.config.update({"code": code_version(Path.cwd())}, allow_val_change=True)
         if run.settings.mode == "online":
-            self._first = int(run.step)  # which the server says
+            self._first = int(run.step)  # the server says which row comes next
         self._row = self._first
         for row in log:
             self._log_row({name: row[name] for name in row if name != "step"}, int(row["step"]))
         self._first = self._row
 
     def _init(self, folder: Path, mode: str, reason: str) -> Any:
-        import wandb  # takes a second, and most runs do without it
+        import wandb  # takes a second to import, and most runs do not use it
 
+        # W&B's own variables, such as WANDB_INIT_TIMEOUT, take precedence
         limits = {name: limit for name, limit in LIMITS.items() if f"WANDB_{name.upper()}" not in os.environ}
         options: dict[str, Any] = self.options | {
             "dir": str(folder),
@@ -168,13 +173,13 @@ class WandbLogger(OpenWandbLogger):
             "resume": None if mode == "offline" else "allow",
             "settings": {"quiet": True, "silent": mode == "offline", **limits},
         }
-        del options["anonymous"]  # W&B is about to drop it, and says so
+        del options["anonymous"]  # Lightning sets it, but W&B has deprecated it and warns
         try:
             run = wandb.init(**options)
         except wandb.Error as error:
             if mode == "offline":
                 raise
-            wandb.teardown()  # else it holds the id for the run that it could not open
+            wandb.teardown()  # otherwise W&B keeps the id reserved for the run that it could not open
             return self._init(folder, "offline", str(error))
         if mode == "offline":
             rank_zero_info(
@@ -190,7 +195,7 @@ class WandbLogger(OpenWandbLogger):
         row = {name: value for name, value in metrics.items() if name not in results}
         number = number_of(row, step)
         if row.keys() - {"epoch"} and number >= self._first:
-            # W&B merges what has the same number, and refuses what has a smaller one
+            # W&B merges rows with the same number, and rejects a row with a smaller number than the last
             self._row = max(self._row, number)
             self.experiment.log({**row, STEP: step}, step=self._row)
 
@@ -207,6 +212,7 @@ class WandbLogger(OpenWandbLogger):
     def _send_files(self) -> None:
         run, media = self.experiment, dict[str, Any]()
         for path, changed in times_of(Path(self.folder or ".").resolve()).items():
+            # W&B has it already, or it belongs to an earlier training in this folder
             if changed == self._shown.get(path) or changed < self._begun * 10**9:
                 continue
             media |= media_of(path)
@@ -217,16 +223,16 @@ class WandbLogger(OpenWandbLogger):
 
 
 def number_of(metrics: Mapping[str, Any], step: int) -> int:
-    """Return the number of the row of these metrics: a validation's comes after that of the step it follows."""
+    """Return the row number for the metrics of a step; the validation row follows the training row."""
     return ROWS * step + any(name.startswith("val/") for name in metrics)
 
 
 def choose_mode() -> tuple[str, str]:
-    """Return W&B's mode and, if it is ``offline``, why; no question is asked, and the user's choice comes first."""
+    """Return W&B's mode and, if it is ``offline``, the reason, without prompting; the user's choice comes first."""
     import wandb
 
     mode = str(wandb.setup().settings.mode)
-    if mode in ("offline", "dryrun"):  # W&B has two words for it
+    if mode in ("offline", "dryrun"):  # dryrun is W&B's other name for offline
         return "offline", "it was told to be"
     try:
         if mode != "online" or wandb.login(prompt=False, verify=False):

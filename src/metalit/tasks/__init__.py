@@ -1,4 +1,4 @@
-"""What runs while one task runs: PyTorch in a form that is pure, keyed and right under ``vmap``.
+"""The environment of a single task: PyTorch operations that are pure, seeded by a key and correct under ``vmap``.
 
 The rule of this room: it knows one task and its network, and nothing of methods, data or Lightning.
 """

@@ -1,6 +1,6 @@
-"""Random numbers of a task: each function of PyTorch that draws some, drawing from the task's key.
+"""Keyed random numbers: replacements for PyTorch's random functions that draw from the task's key.
 
-The first argument of each is the task's context, the others are those of the function that it stands for.
+Each takes the task's context as its first argument, followed by the arguments of the function it replaces.
 """
 
 import math
@@ -13,19 +13,19 @@ from torch import Tensor
 
 from metalit.errors import UserError
 
-ALPHA = 1.7580993408473766  # of SELU
+ALPHA = 1.7580993408473766  # SELU's alpha times its scale: SELU saturates at -ALPHA
 
 
 class Source(Protocol):
-    """What a task's random numbers come from."""
+    """A source of random bits: the task's context."""
 
     def bits(self, like: Tensor) -> Tensor:
-        """Return 32 random bits for each element, as int64, new at each call."""
+        """Return 32 fresh random bits per element of ``like``, as int64."""
 
 
 def uniform(task: Source, like: Tensor) -> Tensor:
     """Return float64 numbers uniform in (0, 1) in the shape of ``like``."""
-    return (task.bits(like) + 0.5) / 2**32
+    return (task.bits(like) + 0.5) / 2**32  # + 0.5 excludes 0, since normal and exponential_ take the logarithm
 
 
 def normal(task: Source, like: Tensor) -> Tensor:
@@ -35,29 +35,30 @@ def normal(task: Source, like: Tensor) -> Tensor:
 
 
 def keep(task: Source, like: Tensor, p: float) -> Tensor:
-    """Return which elements are kept, each with probability 1 - p."""
+    """Return a boolean mask in the shape of ``like``, True with probability 1 - p."""
     return task.bits(like) >= p * 2**32
 
 
 def scaled_mask(task: Source, like: Tensor, p: float) -> Tensor:
-    """Return a mask of 0 and 1/(1-p)."""
+    """Return a dropout mask with entries 0 and 1/(1-p)."""
+    # at p = 1 the mask is 0: 1/(1-p) would divide by zero
     return keep(task, like, p).to(like.dtype) / (1 - p) if p < 1 else torch.zeros_like(like)
 
 
 def result(input: Tensor, value: Tensor, inplace: bool) -> Tensor:
-    """Return a value, which an in-place function writes into its input too."""
+    """Return ``value``, written into ``input`` if the function is in place."""
     return input.copy_(value) if inplace else value
 
 
 def dropout(task: Source, input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
-    """Stand for ``F.dropout``."""
+    """Replace ``F.dropout``."""
     if not training or p == 0:
         return input
     return result(input, input * scaled_mask(task, input, p), inplace)
 
 
 def channels(input: Tensor) -> Tensor:
-    """Return a tensor with one element for each channel of ``[examples, channels, ...]``, to be broadcast."""
+    """Return a tensor with one element per channel of ``[examples, channels, ...]``, which broadcasts to the input."""
     if input.dim() <= 2:
         return input
     return input.flatten(2)[..., 0].reshape(*input.shape[:2], *[1] * (input.dim() - 2))
@@ -66,17 +67,17 @@ def channels(input: Tensor) -> Tensor:
 def channel_dropout(
     task: Source, input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
 ) -> Tensor:
-    """Stand for ``F.dropout2d`` and its kin, which drop whole channels ``[examples, channels, ...]``."""
+    """Replace ``F.dropout2d`` and the like, which drop whole channels of ``[examples, channels, ...]``."""
     if not training or p == 0:
         return input
     return result(input, input * scaled_mask(task, channels(input), p), inplace)
 
 
 def unbatched_channel_dropout(dims: int) -> Callable[..., Tensor]:
-    """Return ``channel_dropout`` for an input that may come without the axis of examples.
+    """Return ``channel_dropout`` for inputs with or without an axis of examples.
 
     Args:
-        dims: axes of an input with examples.
+        dims: number of axes of a batched input.
     """
 
     def drop(task: Source, input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
@@ -88,23 +89,33 @@ def unbatched_channel_dropout(dims: int) -> Callable[..., Tensor]:
 
 
 def alpha_dropout(task: Source, input: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False) -> Tensor:
-    """Stand for ``F.alpha_dropout`` (Klambauer et al. 2017): mean and variance stay."""
+    """Replace ``F.alpha_dropout`` (Klambauer et al. 2017), which preserves mean and variance."""
     return alpha_dropped(task, input, input, p, training, inplace)
 
 
 def feature_alpha_dropout(
     task: Source, input: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False
 ) -> Tensor:
-    """Stand for ``F.feature_alpha_dropout``, which drops whole channels."""
+    """Replace ``F.feature_alpha_dropout``, which drops whole channels."""
     return alpha_dropped(task, input, channels(input), p, training, inplace)
 
 
 def alpha_dropped(task: Source, input: Tensor, like: Tensor, p: float, training: bool, inplace: bool) -> Tensor:
-    """Replace what is dropped by SELU's negative saturation, then scale and shift."""
+    """Set dropped elements to SELU's negative saturation value, then scale and shift.
+
+    Args:
+        task: the task's context.
+        input: the activations.
+        like: one element for each independent draw; it broadcasts to ``input``.
+        p: probability that an element is dropped.
+        training: whether anything is dropped.
+        inplace: whether the result is written into ``input``.
+    """
     if not training or p == 0:
         return input
     if p == 1:
         return result(input, torch.zeros_like(input), inplace)
+    # the affine map that restores mean and variance (Klambauer et al. 2017)
     scale = 1 / math.sqrt((ALPHA**2 * p + 1) * (1 - p))
     kept = keep(task, like, p).to(input.dtype)
     value = input * (scale * kept) + ((kept - 1) * (ALPHA * scale) + ALPHA * scale * p)
@@ -112,7 +123,7 @@ def alpha_dropped(task: Source, input: Tensor, like: Tensor, p: float, training:
 
 
 def native_dropout(task: Source, input: Tensor, p: float, train: bool | None) -> tuple[Tensor, Tensor]:
-    """Stand for ``torch.native_dropout``."""
+    """Replace ``torch.native_dropout``."""
     if not train or p == 0:
         return input, torch.ones_like(input, dtype=torch.bool)
     kept = keep(task, input, p)
@@ -130,7 +141,8 @@ def attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Tensor:
-    """Stand for ``F.scaled_dot_product_attention``: with dropout, by its definition in PyTorch's documentation."""
+    """Replace ``F.scaled_dot_product_attention``: with dropout, by its definition in PyTorch's documentation."""
+    # torch draws the mask of attention's dropout inside the kernel, where no key can reach it
     if dropout_p == 0:
         return F.scaled_dot_product_attention(
             query, key, value, attn_mask, 0.0, is_causal, scale=scale, enable_gqa=enable_gqa
@@ -149,7 +161,11 @@ def attention(
 
 
 def factory(draw: Callable[[Source, Tensor], Tensor]) -> Callable[..., Tensor]:
-    """Return what stands for ``torch.rand`` or the like."""
+    """Return a replacement for ``torch.rand`` or the like.
+
+    Args:
+        draw: draws the values, given a tensor of their shape.
+    """
 
     def make(task: Source, *size: Any, dtype: torch.dtype | None = None, **options: Any) -> Tensor:
         refuse_generator(options)
@@ -160,7 +176,11 @@ def factory(draw: Callable[[Source, Tensor], Tensor]) -> Callable[..., Tensor]:
 
 
 def factory_like(draw: Callable[[Source, Tensor], Tensor]) -> Callable[..., Tensor]:
-    """Return what stands for ``torch.rand_like`` or the like."""
+    """Return a replacement for ``torch.rand_like`` or the like.
+
+    Args:
+        draw: draws the values, given a tensor of their shape.
+    """
 
     def make(task: Source, input: Tensor, dtype: torch.dtype | None = None, **options: Any) -> Tensor:
         refuse_generator(options)
@@ -170,47 +190,49 @@ def factory_like(draw: Callable[[Source, Tensor], Tensor]) -> Callable[..., Tens
 
 
 def bernoulli(task: Source, input: Tensor, p: float | None = None, **options: Any) -> Tensor:
-    """Stand for ``torch.bernoulli``."""
+    """Replace ``torch.bernoulli``."""
     refuse_generator(options)
     return (uniform(task, input) < (input if p is None else p)).to(input.dtype)
 
 
 def bernoulli_(task: Source, target: Tensor, p: float | Tensor = 0.5, **options: Any) -> Tensor:
-    """Stand for ``Tensor.bernoulli_``."""
+    """Replace ``Tensor.bernoulli_``."""
     refuse_generator(options)
     return target.copy_(uniform(task, target) < p)
 
 
 def uniform_(task: Source, target: Tensor, low: float = 0, high: float = 1, **options: Any) -> Tensor:
-    """Stand for ``Tensor.uniform_``."""
+    """Replace ``Tensor.uniform_``."""
     refuse_generator(options)
     return target.copy_(low + (high - low) * uniform(task, target))
 
 
 def normal_(task: Source, target: Tensor, mean: float = 0, std: float = 1, **options: Any) -> Tensor:
-    """Stand for ``Tensor.normal_``."""
+    """Replace ``Tensor.normal_``."""
     refuse_generator(options)
     return target.copy_(mean + std * normal(task, target))
 
 
 def exponential_(task: Source, target: Tensor, lambd: float = 1, **options: Any) -> Tensor:
-    """Stand for ``Tensor.exponential_``."""
+    """Replace ``Tensor.exponential_``."""
     refuse_generator(options)
     return target.copy_(-uniform(task, target).log() / lambd)
 
 
 def randperm(task: Source, n: int, **options: Any) -> Tensor:
-    """Stand for ``torch.randperm``."""
+    """Replace ``torch.randperm``."""
     refuse_generator(options)
     options = {"dtype": torch.int64, **options}
+    # sorting random numbers gives a uniform permutation without a loop, under vmap too
     return uniform(task, torch.empty(n, device=options.get("device"))).argsort().to(options["dtype"])
 
 
 def own_empty(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Return what stands for ``torch.empty`` or the like: a tensor that each task has of its own, to write into."""
+    """Return a replacement for ``torch.empty`` or the like that gives each task its own tensor to write into."""
 
     def empty(task: Any, *args: Any, **kwargs: Any) -> Tensor:
         values = make(*args, **kwargs)
+        # vmap cannot write a batched value into an unbatched tensor; adding 0 * key batches it
         fresh: Tensor = values.zero_() + (0 * task.key).to(values)
         return fresh
 
@@ -218,7 +240,7 @@ def own_empty(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 
 def refuse_generator(options: dict[str, Any]) -> None:
-    """Refuse numbers from a generator, which vectorised and repeated tasks would read in another order."""
+    """Refuse an explicit generator: vectorised, looped and recomputed tasks would read its numbers in another order."""
     if options.pop("generator", None) is not None:
         raise UserError(
             "the network draws random numbers from a generator of its own, but they must be the same wherever and "
@@ -227,7 +249,7 @@ def refuse_generator(options: dict[str, Any]) -> None:
 
 
 def refused(name: str) -> Callable[..., Any]:
-    """Return what stands for a function that draws in a way that has no keyed form."""
+    """Return a replacement that raises, for a random function without a keyed version."""
 
     def refuse(*_: Any, **__: Any) -> Any:
         raise UserError(
@@ -246,11 +268,12 @@ def rrelu(
     training: bool = False,
     inplace: bool = False,
 ) -> Tensor:
-    """Stand for ``F.rrelu``, a leaky ReLU of random slopes."""
+    """Replace ``F.rrelu``, a leaky ReLU with random slopes."""
     slope = (lower + (upper - lower) * uniform(task, input)).to(input.dtype) if training else (lower + upper) / 2
     return result(input, torch.where(input < 0, slope * input, input), inplace)
 
 
+# random functions without a keyed version, by the name the error shows
 REFUSED: dict[str, Any] = {
     "torch.normal": torch.normal,
     "torch.poisson": torch.poisson,
@@ -275,11 +298,12 @@ REFUSED: dict[str, Any] = {
     "F.fractional_max_pool3d": F.fractional_max_pool3d,
     "F.fractional_max_pool3d_with_indices": F.fractional_max_pool3d_with_indices,
 }
+# random functions and their replacements; functions absent here would read torch's global generator
 DRAWS: dict[Callable[..., Any], Callable[..., Any]] = {
     **dict.fromkeys((F.dropout, torch.dropout), dropout),
     **dict.fromkeys((torch.feature_dropout,), channel_dropout),
     F.dropout1d: unbatched_channel_dropout(3),
-    F.dropout2d: channel_dropout,
+    F.dropout2d: channel_dropout,  # torch too reads a 3-D input as [examples, channels, length], not as unbatched
     F.dropout3d: unbatched_channel_dropout(5),
     **dict.fromkeys((F.alpha_dropout, torch.alpha_dropout), alpha_dropout),
     **dict.fromkeys((F.feature_alpha_dropout, torch.feature_alpha_dropout), feature_alpha_dropout),
@@ -297,6 +321,7 @@ DRAWS: dict[Callable[..., Any], Callable[..., Any]] = {
     Tensor.uniform_: uniform_,
     Tensor.normal_: normal_,
     Tensor.exponential_: exponential_,
+    # not random themselves, but a network may fill them with draws, which differ between tasks
     torch.empty: own_empty(torch.empty),
     torch.empty_like: own_empty(torch.empty_like),
     Tensor.new_empty: own_empty(Tensor.new_empty),

@@ -1,7 +1,7 @@
-"""Batch norm whose running statistics belong to one task: accumulated on its support set, used for its queries.
+"""Batch norm with per-task running statistics: accumulated on the support set, applied to the queries.
 
-Two contexts for a network's forward pass, for networks whose layers are called in the same order each time. The
-statistics are values, named by the order of the calls.
+The two contexts wrap a network's forward pass. They identify a batch norm by its position in the sequence of calls, so
+the network must call its layers in the same order each time. The statistics are plain values, not buffers.
 """
 
 from collections.abc import Callable
@@ -17,25 +17,25 @@ from metalit.tasks.precision import at_least_float32
 
 
 class AccumulateStatistics(TorchFunctionMode):
-    """Every batch norm normalises by the batch at hand, and the running statistics advance.
+    """A context in which every batch norm uses batch statistics and updates the running statistics.
 
     Args:
-        running: the statistics so far; none, which stands for mean 0 and variance 1, at the start of a task.
-        momentum: weight of the batch at hand against what was before, in (0, 1].
+        running: the running statistics so far; empty at the start of a task, which stands for mean 0 and variance 1.
+        momentum: weight of the current batch in the running statistics, in (0, 1].
 
     Attributes:
-        advanced: the statistics after the forward pass.
+        advanced: the running statistics after the forward pass.
     """
 
     def __init__(self, running: Params, momentum: float) -> None:
         super().__init__()
         self.running, self.momentum = running, momentum
-        self.advanced: Params = {}
+        self.advanced: Params = {}  # a new dict, so that the caller's statistics are never changed in place
 
     def __torch_function__(
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Call ``function``, or ``batch_norm`` instead of torch's."""
+        """Call ``function``, with ``batch_norm`` in place of torch's."""
         return replaced(function, self.batch_norm)(*args, **(kwargs or {}))
 
     def batch_norm(
@@ -49,21 +49,23 @@ class AccumulateStatistics(TorchFunctionMode):
         momentum: float = 0.1,
         eps: float = 1e-5,
     ) -> Tensor:
-        """Replace ``F.batch_norm``."""
-        call = len(self.advanced) // 2
+        """Normalise by the batch, and record the updated running mean and variance of this call."""
+        call = len(self.advanced) // 2  # each earlier call left a mean and a variance
         before = statistics(self.running, call, input)
         dims = [0, *range(2, input.dim())]
+        # the unbiased variance, which torch's running variance is too; running statistics are constants of the gradient
         variance, mean = torch.var_mean(at_least_float32(input.detach()), dims)
         for name, old, new in zip(names(call), before, (mean, variance), strict=True):
             self.advanced[name] = (1 - self.momentum) * old + self.momentum * new
+        # a call of F.batch_norm, so that an enclosing TaskContext still applies the affine part outside the kernel
         return F.batch_norm(input, None, None, weight, bias, training=True, eps=eps)
 
 
 class FixedStatistics(TorchFunctionMode):
-    """Every batch norm normalises by statistics that were accumulated before, so examples do not see each other.
+    """A context in which every batch norm uses the accumulated statistics, so that queries do not see each other.
 
     Args:
-        running: from ``AccumulateStatistics``; none stands for mean 0 and variance 1.
+        running: the ``advanced`` statistics of ``AccumulateStatistics``; empty stands for mean 0 and variance 1.
     """
 
     def __init__(self, running: Params) -> None:
@@ -73,7 +75,7 @@ class FixedStatistics(TorchFunctionMode):
     def __torch_function__(
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Call ``function``, or ``batch_norm`` instead of torch's."""
+        """Call ``function``, with ``batch_norm`` in place of torch's."""
         return replaced(function, self.batch_norm)(*args, **(kwargs or {}))
 
     def batch_norm(
@@ -87,24 +89,24 @@ class FixedStatistics(TorchFunctionMode):
         momentum: float = 0.1,
         eps: float = 1e-5,
     ) -> Tensor:
-        """Replace ``F.batch_norm``."""
+        """Normalise by the accumulated statistics of this call."""
         mean, variance = statistics(self.running, self.calls, input)
         self.calls += 1
         return F.batch_norm(input, mean, variance, weight, bias, training=False, eps=eps)
 
 
 def replaced(function: Callable[..., Any], batch_norm: Callable[..., Tensor]) -> Callable[..., Any]:
-    """Return ``batch_norm`` in the place of torch's, and any other function as it is."""
+    """Return ``batch_norm`` in place of ``F.batch_norm``, and any other function unchanged."""
     return batch_norm if function is F.batch_norm else function
 
 
 def names(call: int) -> tuple[str, str]:
-    """Return the names of mean and variance of a forward pass's ``call``-th batch norm."""
+    """Return the names of the mean and variance of the ``call``-th batch norm in a forward pass."""
     return f"batch_norm/{call}/mean", f"batch_norm/{call}/variance"
 
 
 def statistics(running: Params, call: int, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and variance of the ``call``-th batch norm, ``[channels]``; before any batch 0 and 1."""
+    """Return mean and variance of the ``call``-th batch norm, ``[channels]`` each; 0 and 1 before the first batch."""
     mean, variance = names(call)
     if mean in running:
         return running[mean], running[variance]

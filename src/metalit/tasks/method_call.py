@@ -1,4 +1,4 @@
-"""``functional_call`` for any method of a module, where torch's knows ``forward`` alone, and free where it can be."""
+"""``functional_call`` for any method of a module, and without overhead when no tensor is replaced."""
 
 from itertools import chain
 from typing import Any
@@ -10,9 +10,10 @@ from metalit.tasks.parameters import Params
 
 
 def functional_call(module: nn.Module, parameters: Params, arguments: tuple[Any, ...]) -> Any:
-    """Call a module with other parameters and buffers, by name: ``torch.func.functional_call``.
+    """Call a module with the given parameters and buffers, by name.
 
-    That takes half a millisecond, as much as one image, and is left out where every tensor is the module's own.
+    ``torch.func.functional_call`` takes half a millisecond, as long as the forward pass of one image. If every tensor
+    is already the module's own, the module is called directly.
     """
     if not torch.compiler.is_compiling():
         own = dict(chain(module.named_parameters(), module.named_buffers()))
@@ -22,13 +23,14 @@ def functional_call(module: nn.Module, parameters: Params, arguments: tuple[Any,
 
 
 class Method(nn.Module):
-    """One method of a module, as a module of its own.
+    """A module whose ``forward`` is one method of another module.
 
-    Keep it in a tuple, or the parameters are registered twice.
+    ``torch.func.functional_call`` can call ``forward`` only. Store a ``Method`` in a tuple: as a plain attribute of a
+    learner it would register the module's parameters a second time.
 
     Args:
         module: the module.
-        name: of the method.
+        name: name of the method.
     """
 
     def __init__(self, module: nn.Module, name: str) -> None:
@@ -40,6 +42,6 @@ class Method(nn.Module):
         return getattr(self.module, self.name)(*arguments)
 
     def with_parameters(self, parameters: Params, *arguments: Any) -> Any:
-        """Call the method with other parameters and buffers, by their names in the module."""
+        """Call the method with the given parameters and buffers, by their names in the module."""
         given = {f"module.{name}": value for name, value in parameters.items()}
         return functional_call(self, given, arguments)

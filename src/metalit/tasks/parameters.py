@@ -11,27 +11,28 @@ Params = dict[str, Tensor]
 
 
 def scope(parameters: Mapping[str, Tensor], prefix: str) -> Params:
-    """Return the entries under ``prefix.``, without the prefix."""
+    """Return the entries whose names start with ``prefix.``, with the prefix removed."""
     start = len(prefix) + 1
     return {name[start:]: value for name, value in parameters.items() if name.startswith(prefix + ".")}
 
 
 def detached(parameters: Mapping[str, Tensor]) -> Params:
-    """Return the same values as constants, of which no gradient is taken."""
+    """Return the same values as constants, through which no gradient flows."""
     return {name: value.detach() for name, value in parameters.items()}
 
 
 def matching(names: Sequence[str], patterns: Sequence[str], kind: str = "parameter") -> list[str]:
-    """Return the names that match any of the shell-style patterns and none of those that begin with ``!``.
+    """Return the names that match one of the shell-style patterns and none of the patterns that start with ``!``.
 
     Args:
-        names: dotted names of parts of the network.
-        patterns: e.g. ``["head.*"]``, or ``["*", "!head.*"]`` for all others.
-        kind: of the parts, for the message.
+        names: dotted names of the network's parameters, or of other parts of it.
+        patterns: e.g. ``["head.*"]``, or ``["*", "!head.*"]`` for everything but the head.
+        kind: what the names stand for, used in error messages.
 
     Raises:
-        ValueError: a pattern matches no name, or nothing is left.
+        UserError: a pattern matches no name, or no name is left.
     """
+    # a misspelt pattern would otherwise silently select something else
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern.removeprefix("!")) for name in names):
             raise UserError(
@@ -51,12 +52,13 @@ def matching(names: Sequence[str], patterns: Sequence[str], kind: str = "paramet
 
 
 def select(network: nn.Module, patterns: Sequence[str]) -> dict[str, nn.Parameter]:
-    """Return a network's parameters whose names match, in the order of the network.
+    """Return the parameters of a network whose names match the patterns, in the order of the network.
 
-    The pattern ``*`` stands for all parameters that require a gradient.
+    The pattern ``*`` selects all parameters that require a gradient.
 
     Raises:
-        ValueError: a pattern matches no name, or a frozen parameter, or nothing is left.
+        UserError: a pattern matches no name, a pattern other than ``*`` matches a frozen parameter, or no parameter is
+            left.
     """
     parameters = dict(network.named_parameters())
     frozen = [name for name, parameter in parameters.items() if not parameter.requires_grad]
@@ -74,10 +76,10 @@ def select(network: nn.Module, patterns: Sequence[str]) -> dict[str, nn.Paramete
 
 
 class ParameterTable(nn.Module):
-    """Meta-parameters that belong to the parameters of a network, one tensor for each.
+    """Meta-parameters indexed by the names of a network's parameters, one tensor per name.
 
     Args:
-        values: the initial value for each dotted name.
+        values: initial values by dotted name.
     """
 
     def __init__(self, values: Mapping[str, Tensor]) -> None:
@@ -87,9 +89,9 @@ class ParameterTable(nn.Module):
             self.register_parameter(_key(name), nn.Parameter(value))
 
     def forward(self) -> Params:
-        """Return the present values by dotted name."""
+        """Return the current values by dotted name."""
         return {name: getattr(self, _key(name)) for name in self.names}
 
 
 def _key(name: str) -> str:
-    return name.replace(".", "/")  # torch allows no dot in the name of a parameter
+    return name.replace(".", "/")  # torch does not allow dots in parameter names

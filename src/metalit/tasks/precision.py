@@ -1,4 +1,4 @@
-"""What must not be rounded in mixed precision: computed without autocast, in at least float32."""
+"""Numerically sensitive computations under mixed precision: without autocast, in at least float32."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -14,28 +14,29 @@ R = TypeVar("R")
 
 
 def under_autocast(device: torch.device) -> bool:
-    """Return whether autocast acts on a device; never where torch has none, as on ``meta``."""
+    """Return whether autocast is enabled for a device; False for devices without autocast, such as ``meta``."""
+    # is_autocast_enabled raises for a device without autocast, hence the first condition
     return torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
 
 
 def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
-    """Return a context in which operations keep the precision of what they are given."""
+    """Return a context that disables autocast: operations keep the precision of their inputs."""
     if not under_autocast(device):
-        return nullcontext()  # entering autocast costs a small network a noticeable part of a step
+        return nullcontext()  # entering torch.autocast takes a noticeable share of a small network's step
     return torch.autocast(device.type, enabled=False)
 
 
 def at_least_float32(values: Tensor) -> Tensor:
-    """Return numbers of fewer bits as float32, all others as they are."""
+    """Return half-precision tensors as float32, and all others unchanged."""
     wider = values.is_floating_point() and values.dtype.itemsize < torch.float32.itemsize
     return values.float() if wider else values
 
 
 def full_precision(function: Callable[P, R]) -> Callable[P, R]:
-    """Decorate a function of tensors such that under autocast it computes in at least float32.
+    """Decorate a function of tensors so that it computes in at least float32 under autocast.
 
-    Sums of squares, means and losses over many numbers lose digits in half precision, and overflow at 65504 in
-    float16. Solvers, which need float64, convert within.
+    Sums of squares, means and losses over many numbers lose digits in half precision and overflow above 65504 in
+    float16. Solvers that need float64 convert inside the function.
     """
 
     @wraps(function)

@@ -1,4 +1,4 @@
-"""Update rules of the inner loop: how one step turns parameters and their gradient into new parameters.
+"""Update rules of the inner loop: they map parameters and their gradient to the parameters after one inner step.
 
 The rule of this room: an update rule sees gradients, and never the examples they come from.
 """

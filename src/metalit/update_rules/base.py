@@ -1,4 +1,4 @@
-"""Update rules of the inner loop, as values: two pure functions ``init`` and ``update``."""
+"""The interface of update rules, two pure functions ``init`` and ``forward``, and plain gradient descent."""
 
 from abc import ABC, abstractmethod
 from typing import Any
@@ -10,45 +10,46 @@ from metalit.tasks.parameters import Params
 
 
 class UpdateRule(nn.Module, ABC):
-    """How one inner step turns parameters and their gradient into new parameters.
+    """A rule that maps parameters and their gradient to the parameters after one inner step.
 
-    A module, so that a rule may have meta-learned parameters of its own; ``forward`` is the update.
+    It is a module, so that it may have meta-learned parameters; ``forward`` is the update. Its state is passed in and
+    returned, never stored, since many tasks use one rule at the same time.
     """
 
     @abstractmethod
     def init(self, parameters: Params) -> Any:
-        """Return the rule's state before the first step: any nest of tensors and numbers."""
+        """Return the state before the first inner step: any pytree of tensors and numbers."""
 
     @abstractmethod
     def forward(self, gradient: Params, state: Any, parameters: Params, loss: Tensor) -> tuple[Params, Any]:
-        """Return the parameters and the state after one step.
+        """Return the parameters and the state after one inner step.
 
         Args:
-            gradient: of the support loss.
-            state: what ``init`` or the last step returned.
-            parameters: where the gradient was taken.
-            loss: the support loss there, 0-d.
+            gradient: gradient of the support loss, by name.
+            state: the state returned by ``init`` or by the previous step.
+            parameters: the parameters at which the gradient was taken, by name.
+            loss: the support loss at these parameters, 0-d.
         """
 
 
 class SGD(UpdateRule):
-    """Gradient descent at one fixed rate: theta - lr * gradient.
+    """Gradient descent with one fixed learning rate: theta - lr * gradient.
 
     Args:
-        lr: the inner rate alpha, for a loss that is a *mean* over examples; > 0.
+        lr: inner learning rate alpha, for a loss that is a *mean* over examples; > 0.
 
     Raises:
-        ValueError: a rate that is not positive.
+        SettingError: the rate is not positive.
     """
 
     def __init__(self, lr: float) -> None:
         super().__init__()
-        self.lr = positive("inner_lr", lr)
+        self.lr = positive("inner_lr", lr)  # the name under which an algorithm's user sets it
 
     def init(self, parameters: Params) -> tuple[()]:
-        """Return no state."""
+        """Return the empty state; gradient descent has none."""
         return ()
 
     def forward(self, gradient: Params, state: tuple[()], parameters: Params, loss: Tensor) -> tuple[Params, tuple[()]]:
-        """Return theta - lr * gradient."""
+        """Return theta - lr * gradient, and the empty state."""
         return {name: value - self.lr * gradient[name] for name, value in parameters.items()}, state

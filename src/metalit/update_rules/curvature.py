@@ -1,4 +1,4 @@
-"""Gradient descent on a gradient that meta-learned matrices multiply along each of its axes."""
+"""The update rule of Meta-Curvature: the gradient is transformed by a meta-learned matrix along each of its axes."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,30 +11,30 @@ from metalit.update_rules.base import UpdateRule
 
 
 class Curvature(UpdateRule):
-    """Gradient descent at one fixed rate on a transformed gradient (Park and Oliva 2019).
+    """Gradient descent with one fixed learning rate on a transformed gradient (Park and Oliva 2019).
 
         weight of a convolution, gradient G [out, in, d]:  theta - lr * G x_out M_out x_in M_in x_filter M_filter
         weight of a linear layer,         G [out, in]:     theta - lr * G x_out M_out x_in M_in
         bias, scale or shift,             g [n]:           theta - lr * factors * g, elementwise
 
-    where d counts the places of a filter and G x_axis M is ``mode_product``. All M begin as identities and all factors
-    as ones; nothing constrains them afterwards.
+    where d is the number of positions in a filter and G x_axis M is ``mode_product``. All M are initialised to the
+    identity and all factors to one, which is plain gradient descent; training does not constrain them.
 
     Args:
-        parameters: what will adapt, by name; only shapes and types are used. Two axes are a linear layer's weight,
-            three and more a convolution's.
-        lr: the inner rate alpha, for a loss that is a *mean* over examples; > 0.
-        sets: number of sets of matrices, one for each inner step; a step beyond them takes the last. With 1, all
-            steps share it.
+        parameters: the parameters that adapt, by name; only shapes and dtypes are used. Two axes are a linear layer's
+            weight, three and more a convolution's.
+        lr: inner learning rate alpha, for a loss that is a *mean* over examples; > 0.
+        sets: number of sets of matrices, one per inner step; later steps use the last set. With 1, all steps share it.
 
     Raises:
-        ValueError: a rate that is not positive.
+        SettingError: the rate is not positive.
     """
 
     def __init__(self, parameters: Mapping[str, Tensor], lr: float, sets: int = 1) -> None:
         super().__init__()
         assert sets >= 1
         self.lr, self.sets = positive("inner_lr", lr), sets
+        # by the number of axes: weights have output and input channels, filters positions too, the others neither
         weights = {name: value for name, value in parameters.items() if value.dim() >= 2}
         filters = {name: value[0, 0] for name, value in weights.items() if value.dim() >= 3}
         others = {name: value for name, value in parameters.items() if value.dim() < 2}
@@ -44,14 +44,15 @@ class Curvature(UpdateRule):
         self.factors = ParameterTable({name: value.new_ones(sets, *value.shape) for name, value in others.items()})
 
     def init(self, parameters: Params) -> int:
-        """Return the number of steps taken."""
+        """Return the number of steps taken, 0."""
         return 0
 
     def forward(self, gradient: Params, state: int, parameters: Params, loss: Tensor) -> tuple[Params, int]:
-        """Return theta - lr * transformed gradient, by the matrices of this step."""
+        """Return theta - lr * transformed gradient, with the matrices of this step, and the number of steps taken."""
         step = min(state, self.sets - 1)
         tables = [table() for table in (self.output, self.input, self.filter)]
         factors: Params = self.factors()
+        # a linear layer's weight is in the first two tables only
         updated: Params = {}
         for name, value in parameters.items():
             if name in factors:
@@ -63,7 +64,7 @@ class Curvature(UpdateRule):
 
 
 def transformed(gradient: Tensor, matrices: Sequence[Tensor]) -> Tensor:
-    """Return a gradient ``[out, in, ...]`` times a matrix along each axis; all axes from the third count as one."""
+    """Return a gradient ``[out, in, ...]`` multiplied by a matrix along each axis; a filter's axes count as one."""
     flat = gradient.flatten(2) if gradient.dim() > 2 else gradient
     for axis, matrix in enumerate(matrices):
         flat = mode_product(flat, matrix, axis)
@@ -71,11 +72,12 @@ def transformed(gradient: Tensor, matrices: Sequence[Tensor]) -> Tensor:
 
 
 def mode_product(tensor: Tensor, matrix: Tensor, axis: int) -> Tensor:
-    """Multiply every fibre along one axis of length n by a matrix ``[n, n]``."""
+    """Return the mode product: every fibre along one axis of length n is multiplied by a matrix ``[n, n]``."""
     product: Tensor = torch.tensordot(matrix, tensor, dims=([1], [axis]))
+    # tensordot puts the matrix's axis first
     return product.movedim(0, axis)
 
 
 def identities(count: int, size: int, like: Tensor) -> Tensor:
-    """Return ``[count, size, size]`` identities of a tensor's type and device."""
+    """Return identity matrices ``[count, size, size]`` in the dtype and on the device of a tensor."""
     return torch.eye(size, dtype=like.dtype, device=like.device).repeat(count, 1, 1)

@@ -1,4 +1,4 @@
-"""Gradient descent with a meta-learned rate for every layer and every inner step."""
+"""Gradient descent with a meta-learned learning rate per layer and inner step."""
 
 from collections.abc import Mapping
 
@@ -10,18 +10,18 @@ from metalit.update_rules.base import UpdateRule
 
 
 class PerLayerPerStepSGD(UpdateRule):
-    """Gradient descent at one meta-learned rate for each tensor of parameters in each inner step.
+    """Gradient descent with a meta-learned learning rate for each parameter tensor and inner step.
 
-    theta_l <- theta_l - rates[l][i] * gradient_l in step i. The rates are free: they may become zero or negative. Steps
-    beyond those that have rates, as in a longer test, take the rates of the last.
+    theta_l <- theta_l - rates[l][i] * gradient_l in step i. The rates are unconstrained: they may become zero or
+    negative. Steps beyond the last one with its own rates, as in evaluation with more steps, use the last rates.
 
     Args:
-        parameters: what will adapt, by name; only shapes and types are used.
-        lr: all rates before training; > 0.
-        steps: how many steps have rates of their own; at least 1.
+        parameters: the parameters that adapt, by name; only names, dtypes and devices are used.
+        lr: initial value of all rates; > 0.
+        steps: number of steps with their own rates; >= 1.
 
     Raises:
-        ValueError: a rate that is not positive, or no step.
+        SettingError: the rate is not positive, or ``steps`` is below 1.
     """
 
     def __init__(self, parameters: Mapping[str, Tensor], lr: float, steps: int) -> None:
@@ -32,11 +32,11 @@ class PerLayerPerStepSGD(UpdateRule):
         self.rates = ParameterTable({name: value.detach().new_full((steps,), lr) for name, value in parameters.items()})
 
     def init(self, parameters: Params) -> int:
-        """Return the number of the first step, 0."""
+        """Return the index of the first step, 0."""
         return 0
 
     def forward(self, gradient: Params, state: int, parameters: Params, loss: Tensor) -> tuple[Params, int]:
-        """Return theta - rates * gradient, and the number of the next step."""
+        """Return theta - rates * gradient, with the rates of this step, and the index of the next step."""
         rates: Params = self.rates()
         step = min(state, self.steps - 1)
         return {name: value - rates[name][step] * gradient[name] for name, value in parameters.items()}, state + 1

@@ -1,4 +1,4 @@
-"""Gradient descent with meta-learned rates, one for every single parameter or for every dimension."""
+"""Gradient descent with meta-learned learning rates, one per scalar parameter (Meta-SGD) or per dimension."""
 
 from collections.abc import Mapping
 
@@ -11,12 +11,12 @@ from metalit.update_rules.base import UpdateRule
 
 
 class PerParameterSGD(UpdateRule):
-    """Gradient descent at meta-learned rates: theta - rates * gradient, elementwise.
+    """Gradient descent with meta-learned learning rates: theta - rates * gradient, elementwise.
 
-    The rates are free: they may become zero or negative, and so turn a direction off or around.
+    The rates are unconstrained: they may become zero, which stops a coordinate, or negative, which reverses it.
 
     Args:
-        rates: the rates before training of whatever may adapt, by name, in its shape or one that broadcasts to it.
+        rates: initial rates by parameter name, each in the parameter's shape or in one that broadcasts to it.
     """
 
     def __init__(self, rates: Mapping[str, Tensor]) -> None:
@@ -24,25 +24,25 @@ class PerParameterSGD(UpdateRule):
         self.rates = ParameterTable(rates)
 
     def init(self, parameters: Params) -> tuple[()]:
-        """Return no state."""
+        """Return the empty state; the rule has none."""
         return ()
 
     def forward(self, gradient: Params, state: tuple[()], parameters: Params, loss: Tensor) -> tuple[Params, tuple[()]]:
-        """Return theta - rates * gradient, for any of what may adapt."""
+        """Return theta - rates * gradient for the parameters given, and the empty state."""
         rates: Params = self.rates()
         return {name: value - rates[name] * gradient[name] for name, value in parameters.items()}, state
 
 
 def uniform_rates(parameters: Mapping[str, Tensor], low: float, high: float) -> Params:
-    """Return a rate for every single parameter, uniform between two numbers, or constant if these are equal.
+    """Return an initial rate per scalar parameter, drawn uniformly from [low, high], or constant if these are equal.
 
     Args:
-        parameters: what will adapt, by name; only shapes and types are used.
-        low: least rate; > 0.
-        high: greatest rate, >= ``low``.
+        parameters: the parameters that adapt, by name; only shapes and dtypes are used.
+        low: lower bound of the rates; > 0.
+        high: upper bound of the rates; >= ``low``.
 
     Raises:
-        ValueError: a rate that is not positive, or ``low`` above ``high``.
+        SettingError: a rate is not positive, or ``low`` exceeds ``high``.
     """
     positive("inner_lr", low), positive("inner_lr", high)
     check("inner_lr", [low, high], low <= high, "the lower bound first")

@@ -1,4 +1,4 @@
-"""Gradient descent with a learned correction of every coordinate."""
+"""Gradient descent with a meta-learned correction of each coordinate."""
 
 import torch
 from torch import Tensor, nn
@@ -8,27 +8,27 @@ from metalit.functional.preprocessing import log_and_sign
 from metalit.tasks.parameters import Params
 from metalit.update_rules.base import UpdateRule
 
-FEATURES = 7
+FEATURES = 7  # parameter, log magnitude and sign of gradient and of loss, progress, task embedding
 
 
 class ResidualUpdate(UpdateRule):
     """Gradient descent plus a correction by a small network g: theta - lr * gradient + beta * g(features).
 
-    g has one hidden layer and is the same for all coordinates of all layers. Of each coordinate it sees the parameter,
-    the gradient as size and sign (``log_and_sign``), the support loss as size and sign, 1 / (1 + steps taken), and the
-    task embedding: the size of the layer's mean absolute gradient. It returns one number, direction and size of the
-    correction. beta and g are meta-learned.
+    g has one hidden layer and is shared by all coordinates of all layers. For each coordinate its inputs are the
+    parameter, the gradient and the support loss, each as log magnitude and sign (``log_and_sign``), 1 / (1 + steps
+    taken), and the task embedding, which is the log magnitude of the layer's mean absolute gradient. Its output is one
+    number, the signed correction. beta and g are meta-learned.
 
     Args:
-        lr: the inner rate alpha, which is fixed; > 0.
-        beta: the scale of the correction before training; > 0.
-        hidden: units of g's hidden layer; at least 1.
-        initial_scale: standard deviation of the weights of g's last layer before training, >= 0. With 0 the rule begins
-            as gradient descent.
-        features_first_order: hold g's inputs constant when the meta-gradient is taken.
+        lr: fixed inner learning rate alpha; > 0.
+        beta: initial scale of the correction; > 0.
+        hidden: number of hidden units of g; >= 1.
+        initial_scale: standard deviation of the initial weights of g's last layer, >= 0. With 0 the rule starts as
+            plain gradient descent.
+        features_first_order: treat g's inputs as constants in the meta-gradient.
 
     Raises:
-        ValueError: a number out of its range.
+        SettingError: a number is out of its range.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class ResidualUpdate(UpdateRule):
         last = nn.Linear(hidden, 1)
         nn.init.normal_(last.weight, std=initial_scale)
         nn.init.zeros_(last.bias)
-        # smooth, since its derivative is itself differentiated where the features are not held constant
+        # tanh is smooth: its derivative is itself differentiated unless the features are held constant
         self.network = nn.Sequential(nn.Linear(FEATURES, hidden), nn.Tanh(), last)
         self.features_first_order = features_first_order
 
@@ -57,7 +57,10 @@ class ResidualUpdate(UpdateRule):
 
     def forward(self, gradient: Params, state: int, parameters: Params, loss: Tensor) -> tuple[Params, int]:
         """Return theta - lr * gradient + beta * g(features), and the number of steps taken."""
+        # the coordinates of all layers go through g as one matrix
         inputs = features(gradient, state, parameters, loss)
+        # The log magnitude of a small gradient has a derivative of up to exp(10) / 10, about 2200: second derivatives
+        # through the features are unstable.
         if self.features_first_order:
             inputs = inputs.detach()
         correction = self.beta * self.network(inputs).squeeze(-1)
@@ -70,7 +73,7 @@ class ResidualUpdate(UpdateRule):
 
 
 def features(gradient: Params, step: int, parameters: Params, loss: Tensor) -> Tensor:
-    """Return what g sees of each coordinate, ``[coordinates, FEATURES]``, layer after layer."""
+    """Return the inputs of g for each coordinate, ``[coordinates, FEATURES]``, layer by layer."""
     layers = list(parameters)
     theta = torch.cat([parameters[name].flatten() for name in layers])
     slopes = torch.cat([gradient[name].flatten() for name in layers])
@@ -78,5 +81,6 @@ def features(gradient: Params, step: int, parameters: Params, loss: Tensor) -> T
         [log_and_sign(gradient[name].abs().mean())[0].expand(gradient[name].numel()) for name in layers]
     )
     of_loss = [part.expand(theta.shape) for part in log_and_sign(loss).unbind(-1)]
+    # in this form the feature needs no total number of steps, which may differ in evaluation
     progress = torch.full_like(theta, 1 / (1 + step))
     return torch.stack([theta, *log_and_sign(slopes).unbind(-1), *of_loss, progress, embedding], dim=-1)

@@ -1,4 +1,4 @@
-"""Which class belongs to which split: lists that come with metalit, or the user's own."""
+"""Class splits: lists of classes that come with metalit, or the user's own."""
 
 from pathlib import Path
 
@@ -7,17 +7,17 @@ from metalit.errors import UserError
 
 
 def read_splits(data_set: str, splits: str) -> dict[Split, list[str]]:
-    """Return the classes of each split, as ``group/class``, from one text file per split, one class a line.
+    """Return the classes of each split, as ``group/class``, from one text file per split with one class per line.
 
-    A third part of a line, as the rotation in some lists of Omniglot, is left out.
+    A third part of a line, such as the rotation in some lists of Omniglot, is ignored.
 
     Args:
-        data_set: folder beside this file with the named splits of a data set.
-        splits: one of those names, or the path of a folder with ``train.txt``, ``val.txt`` and ``test.txt``.
+        data_set: name of the folder beside this file that holds the named splits of a data set.
+        splits: one of these names, or the path of a folder with ``train.txt``, ``val.txt`` and ``test.txt``.
 
     Raises:
         FileNotFoundError: a list is missing.
-        ValueError: a line is not of that form, or two splits share a class.
+        UserError: a line does not have this form, or two splits share a class.
     """
     here = Path(__file__).parent / data_set
     named = sorted(folder.name for folder in here.iterdir() if folder.is_dir())
@@ -27,6 +27,7 @@ def read_splits(data_set: str, splits: str) -> dict[Split, list[str]]:
     for split in SPLITS:
         classes[split] = _read_list(folder / f"{split}.txt", splits, named)
         for name in classes[split]:
+            # a class in two splits would be trained on and tested on
             if owner.setdefault(name, split) != split:
                 both = f"{owner[name]}.txt and {split}.txt of {folder}"
                 raise UserError(f"{name} is in both {both}: take it out of one")
@@ -42,4 +43,5 @@ def _read_list(file: Path, splits: str, named: list[str]) -> list[str]:
     lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
     if bad := [line for line in lines if line.count("/") not in (1, 2)]:
         raise UserError(f"{file} has the line {bad[0]!r}, expected group/class, as in Greek/character01")
+    # a dict drops the duplicates that lines with rotations leave, and keeps the order, which decides the episodes
     return list(dict.fromkeys("/".join(line.split("/")[:2]) for line in lines))
