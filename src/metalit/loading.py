@@ -108,7 +108,8 @@ def make(settings: dict[str, Any], path: Path) -> LoadedRun:
             message names the file.
     """
     # imported here: the command line imports metalit, so an import at the top would be circular
-    from metalit.cli.errors import ParsingError, explain, innermost
+    from metalit.cli.errors import innermost
+    from metalit.cli.mistakes import ParsingError, explain
     from metalit.cli.parser import model_and_data_parser
 
     parser = model_and_data_parser()

@@ -8,16 +8,8 @@ from jsonargparse import ArgumentParser, Namespace
 from lightning import Trainer
 
 from metalit.algorithms import MAML
-from metalit.cli.errors import (
-    causes,
-    explain_error,
-    found_value,
-    innermost,
-    key_of,
-    make,
-    nearest_option,
-    set_owner,
-)
+from metalit.cli.errors import explain_error, innermost, key_of, make, set_owner
+from metalit.cli.mistakes import causes, found_value, nearest_option
 from metalit.cli.values import describe, nearest
 from metalit.errors import SettingError
 from metalit.networks import MLP

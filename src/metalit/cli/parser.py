@@ -13,8 +13,9 @@ from lightning.pytorch.cli import LightningArgumentParser
 from torch import nn
 
 from metalit.algorithms import MetaLearner
-from metalit.cli.errors import ParsingError, explain, make
+from metalit.cli.errors import make
 from metalit.cli.factories import accept_factories, check_made, import_problem, paths
+from metalit.cli.mistakes import ParsingError, explain
 from metalit.cli.values import any_of, classes_in, describe_values, known_classes, subclasses
 from metalit.data import EpisodicDataModule
 from metalit.private import HookedParser, commands_of, options_of, type_of
