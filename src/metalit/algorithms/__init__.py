@@ -1,7 +1,7 @@
 """Meta-learning algorithms.
 
-The rule of this room: one final class a file, which says what happens on one task, as its paper does; what a family
-shares is in the family's ``base.py``, what all share in ``base.py`` here.
+The rule of this room: one final class per file, which describes a single task, as its paper does. Code shared by a
+family lives in the family's ``base.py``, code shared by all families in ``base.py`` here.
 """
 
 from metalit.algorithms import generative, gradient, memory, metric, probabilistic

@@ -1,4 +1,4 @@
-"""The meta-optimiser and its schedule, looked at before training begins: torch would fail an epoch later."""
+"""The meta-optimiser and its schedule, checked before training begins: torch would fail an epoch later."""
 
 import math
 import warnings
@@ -14,16 +14,16 @@ from torch.optim import lr_scheduler as schedules
 
 from metalit.errors import SettingError, UserError, check
 
-MONITOR = "val/loss"  # what a plateau is looked for in, if the schedule does not say
+MONITOR = "val/loss"  # the metric that a plateau schedule monitors by default
 
 
 class ReduceLROnPlateau(cli.ReduceLROnPlateau):
-    """Reduces the rate when a metric has stopped improving: torch's class, with the metric's name.
+    """Reduces the learning rate when a metric has stopped improving: torch's class, with the name of the metric.
 
     Args:
-        optimizer: whose rate is reduced.
+        optimizer: the optimiser whose learning rate is reduced.
         monitor: the metric, such as ``val/loss`` or ``train/loss``.
-        **settings: torch's, such as ``factor`` and ``patience``.
+        **settings: the settings of torch's class, such as ``factor`` and ``patience``.
     """
 
     def __init__(self, optimizer: Optimizer, monitor: str = MONITOR, **settings: Any) -> None:
@@ -37,23 +37,24 @@ def checked_optimizers(
     interval: str,
     validates_every: int = 1,
 ) -> OptimizerLRScheduler:
-    """Return what Lightning's ``configure_optimizers`` returns.
+    """Return the optimiser and its schedule in the form that Lightning's ``configure_optimizers`` returns.
 
     Args:
-        parameters: what is trained.
-        optimizer: makes the optimiser.
-        lr_scheduler: makes the schedule of its rate; the rate is constant if not given.
+        parameters: the parameters to train.
+        optimizer: builds the optimiser.
+        lr_scheduler: builds its learning-rate schedule; the rate is constant if None.
         interval: whether the schedule advances every ``epoch`` or every ``step``.
-        validates_every: epochs from one validation to the next, for ``ReduceLROnPlateau``, which looks at each once.
+        validates_every: epochs between validations; ``ReduceLROnPlateau`` advances once per validation.
 
     Raises:
-        ValueError: a rate that is not finite, or a schedule that cannot take a step, or one that looks at each step for
-            what only a validation measures.
+        UserError: the learning rate is not finite, the schedule cannot take a step, or it monitors a validation metric
+            at every step.
     """
     made = make_optimizer(optimizer, parameters, "optimizer")
     if lr_scheduler is None:
         return made
-    check_schedule(lr_scheduler, optimizer(parameters))  # an optimiser that is never used
+    # the trial step would change the learning rate, so it is taken with an optimiser of its own
+    check_schedule(lr_scheduler, optimizer(parameters))
     schedule = {"scheduler": (scheduler := lr_scheduler(made)), "interval": interval}
     if isinstance(scheduler, schedules.ReduceLROnPlateau):
         schedule |= what_to_look_at(scheduler, interval, validates_every)
@@ -61,10 +62,10 @@ def checked_optimizers(
 
 
 def what_to_look_at(scheduler: schedules.ReduceLROnPlateau, interval: str, validates_every: int) -> dict[str, Any]:
-    """Return which metric Lightning gives to a schedule that waits for a plateau, and how often.
+    """Return which metric Lightning passes to a plateau schedule, and how often.
 
     Raises:
-        ValueError: a metric of validation at each step.
+        SettingError: a validation metric is monitored at every step.
     """
     monitor = getattr(scheduler, "monitor", MONITOR)
     if not monitor.startswith("val/"):
@@ -72,20 +73,21 @@ def what_to_look_at(scheduler: schedules.ReduceLROnPlateau, interval: str, valid
     if interval == "step":
         expected = f"epoch, for only a validation measures {monitor}, which ReduceLROnPlateau waits for"
         raise SettingError("model.lr_scheduler_interval", interval, expected)
+    # between validations the metric does not change, which would count as epochs without improvement
     return {"monitor": monitor, "frequency": validates_every}
 
 
 def make_optimizer(make: OptimizerCallable, parameters: Sequence[nn.Parameter], option: str) -> Optimizer:
-    """Return an optimiser.
+    """Build an optimiser and check its learning rate.
 
     Args:
-        make: makes it.
-        parameters: what is trained.
-        option: of the learner, for the message.
+        make: builds the optimiser.
+        parameters: the parameters to train.
+        option: name of the learner's option, for the message.
 
     Raises:
-        UserError: torch refuses its settings.
-        SettingError: its rate is not finite, which torch takes.
+        UserError: torch refuses the settings.
+        SettingError: the learning rate is not finite, which torch accepts.
     """
     try:
         optimizer = make(parameters)
@@ -97,15 +99,16 @@ def make_optimizer(make: OptimizerCallable, parameters: Sequence[nn.Parameter], 
 
 
 def check_schedule(make: LRSchedulerCallable, optimizer: Optimizer) -> None:
-    """Make a schedule of no other use, and take a step of it: torch hardly looks at its settings.
+    """Build a throw-away schedule and take one step of it: torch hardly checks the settings of schedules.
 
     Raises:
-        UserError: it cannot be made, or cannot take a step.
+        UserError: the schedule cannot be built, or cannot take a step.
     """
     try:
         schedule = make(optimizer)
         if not isinstance(schedule, schedules.ReduceLROnPlateau):
-            with warnings.catch_warnings(action="ignore"):  # there is no step of an optimiser before it
+            # torch warns when the schedule steps before the optimiser has
+            with warnings.catch_warnings(action="ignore"):
                 schedule.step()
     except (TypeError, ValueError, ArithmeticError) as error:
         raise UserError(f"model.lr_scheduler cannot take a step ({error}); look at its settings") from error

@@ -1,4 +1,4 @@
-"""A task that has been learned: a function from inputs to predictions, a value of its own."""
+"""A learned task, as a function from inputs to predictions."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -20,21 +20,21 @@ Learner = TypeVar("Learner", bound="MetaLearner")
 
 
 class Predictor(Generic[Learner]):
-    """Predicts for ONE task. It has its own copy of the weights, can be pickled, and never changes.
+    """Predicts for ONE task. It owns a copy of the weights, can be pickled, and never changes.
 
-    It holds what learning the support set cost (adapted weights, class means, a fitted classifier), so a call costs
-    little more than the network's own forward pass. It always runs in evaluation mode.
+    The support set is learned once and the result kept (adapted weights, class means, a fitted classifier), so a call
+    costs little more than the network's forward pass. Predictions are always made in evaluation mode.
 
     Args:
-        learner: a copy in evaluation mode, which belongs to the predictor alone; see ``MetaLearner.adapt``.
-        support: as ``MetaLearner.adapt`` takes it.
+        learner: a copy in evaluation mode, owned by the predictor; see ``MetaLearner.adapt``.
+        support: the support set, as in ``MetaLearner.adapt``.
 
     Attributes:
-        classes: ``[N]``, the labels of the support set in ascending order: logit k is that of ``classes[k]``. None in
+        classes: ``[N]``, the labels of the support set in ascending order: logit k belongs to ``classes[k]``. None in
             regression.
 
     Raises:
-        ValueError: a support set that does not fit together, or that the learner cannot learn.
+        UserError: inputs and labels do not fit together, or the learner cannot learn such a task.
     """
 
     def __init__(self, learner: Learner, support: Labelled) -> None:
@@ -42,32 +42,35 @@ class Predictor(Generic[Learner]):
         trained, self._buffers = learner.meta()
         self.meta = trained | self._buffers
         support, self.classes = self._checked_support(support)
+        # an empty batch records structure, shapes and dtypes of the inputs without keeping the support set
         self._like = tree_map(lambda leaf: leaf.new_empty(0, *leaf.shape[1:]), support.x)
         ways = 0 if self.classes is None else len(self.classes)
         try:
             with torch.no_grad(), learner.context(self._buffers):
                 learner.check(self.meta, support, ways)
+            # a new context: random draws of the check must not shift those of learning
             with torch.no_grad(), learner.context(self._buffers) as task:
                 self.state = learner.learn(self.meta, support, ways)
-                self._draws = task.draws
+                self._draws = task.draws  # how many random draws learning took; see ``apply``
         except (
             RuntimeError,
             IndexError,
-        ) as error:  # torch's words for shapes and types that do not fit the network
+        ) as error:  # torch raises these for shapes and dtypes that do not fit the network
             raise UserError(
                 f"{type(learner).__name__} cannot learn from inputs {described(support.x)} with labels "
                 f"{described(support.y)}: {str(error).splitlines()[0]}"
             ) from error
-        # known layers draw and write nothing in evaluation, and the context costs as much time as an image
+        # in evaluation known layers neither draw random numbers nor write buffers, so the context, which costs as much
+        # time as one image, can be left out
         self._needs_context = uncertified(learner) is not None
 
     def __call__(self, x: Any) -> Tensor:
         """Return predictions for inputs ``[n, ...]``: logits ``[n, N]``, or values ``[n, outputs]``.
 
-        Images in uint8 are scaled to [0, 1], as the data modules do.
+        Images in uint8 are scaled to [0, 1], as in the data modules.
 
         Raises:
-            ValueError: inputs of another shape or dtype than those of the support set.
+            UserError: shape or dtype of the inputs differ from those of the support set.
         """
         return self.apply(self.learner.predict, x)
 
@@ -75,7 +78,7 @@ class Predictor(Generic[Learner]):
         """Return the most likely label of each input, ``[n]``: one of ``classes``.
 
         Raises:
-            ValueError: the task is regression, or the inputs are unlike those of the support set.
+            UserError: the task is regression, or shape or dtype of the inputs differ from those of the support set.
         """
         if self.classes is None:
             raise UserError("regression has no labels: call the predictor for its values")
@@ -83,12 +86,13 @@ class Predictor(Generic[Learner]):
 
     @torch.no_grad()
     def apply(self, question: Callable[[dict[str, Tensor], Any, Any], T], x: Any) -> T:
-        """Return what a method of ``learner`` answers: ``question(meta, state, x)``, e.g. ``learner.predict``."""
+        """Return ``question(meta, state, x)``, where ``question`` is a method of ``learner`` such as ``predict``."""
         x = self._checked_inputs(x)
         if not self._needs_context:
             return question(self.meta, self.state, x)
         with self.learner.context(self._buffers) as task:
-            task.draws = self._draws  # random numbers go on as in an evaluation, which learns and predicts in one go
+            # evaluation learns and predicts in one context: continue its count of draws, or the numbers would differ
+            task.draws = self._draws
             return question(self.meta, self.state, x)
 
     def _checked_support(self, support: Labelled) -> tuple[Labelled, Tensor | None]:
@@ -107,14 +111,16 @@ class Predictor(Generic[Learner]):
             return Labelled(x, y), None
         if y.dim() != 1:
             raise UserError(f"the class labels have shape {list(y.shape)}, but must be [{len(y)}]")
+        # any integers become 0..N-1, the labels that methods expect
         classes, y = torch.unique(y, return_inverse=True)
         return Labelled(x, y), classes
 
     def _copy(self, examples: Any) -> Any:
-        """Return a copy on the learner's device."""
+        """Return a copy of the examples on the learner's device."""
         for leaf in tree_leaves(examples):
             if not isinstance(leaf, Tensor):
                 raise UserError(f"the examples hold a {type(leaf).__name__}, but must be tensors")
+        # copied even on the same device: the caller may overwrite the examples, but a predictor never changes
         return tree_map(lambda leaf: leaf.detach().to(self.learner.device, copy=True), examples)
 
     @property
@@ -132,7 +138,8 @@ class Predictor(Generic[Learner]):
 
     def _checked_inputs(self, x: Any) -> Any:
         if isinstance(x, dict) and isinstance(self._like, dict) and x.keys() == self._like.keys():
-            x = {name: x[name] for name in self._like}  # in their order, as the network may see them
+            # a network may depend on the order of the entries: restore that of the support set
+            x = {name: x[name] for name in self._like}
         x = to_unit_interval(self._copy(x), self._precision)
         expected, expected_spec = tree_flatten(self._like)
         found, found_spec = tree_flatten(x)
@@ -148,7 +155,7 @@ class Predictor(Generic[Learner]):
 
 
 def described(examples: Any) -> str:
-    """Return the shapes of examples, with n for their number, and their dtypes."""
+    """Return shapes and dtypes of the examples as text, with n for their number."""
 
     def one(leaf: Any) -> Any:
         if not isinstance(leaf, Tensor):
@@ -160,5 +167,5 @@ def described(examples: Any) -> str:
 
 
 def sizes(examples: Any) -> str:
-    """Return the shapes of examples as they are."""
+    """Return the shapes of the examples as text."""
     return str(tree_map(lambda leaf: list(leaf.shape), examples))

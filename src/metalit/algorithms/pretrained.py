@@ -1,4 +1,4 @@
-"""What a learner takes from a checkpoint: all of its own method's, or a network's weights from any method's."""
+"""Checks on resuming from a checkpoint of the same method, and loading a network from a checkpoint of any method."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,19 +10,19 @@ from torch import nn
 from metalit.errors import UserError
 from metalit.tasks.parameters import scope
 
-ALGORITHM = "algorithm"  # in a checkpoint: the name of the learner's class
+ALGORITHM = "algorithm"  # checkpoint key: the name of the learner's class
 
 
 def check_algorithm(checkpoint: Mapping[str, Any], learner: nn.Module, path: str = "") -> None:
-    """Refuse the checkpoint of another method, whose network may be the same; an older checkpoint does not say.
+    """Refuse the checkpoint of another method; older checkpoints, which do not name their method, pass.
 
     Args:
-        checkpoint: what is in the file.
-        learner: that is to take it up.
-        path: of the file, for the message.
+        checkpoint: the contents of the file.
+        learner: the learner that resumes from it.
+        path: path of the file, for the message.
 
     Raises:
-        ValueError: with both methods.
+        UserError: the methods differ; the message names both.
     """
     found, expected = checkpoint.get(ALGORITHM), type(learner).__name__
     if found not in (None, expected):
@@ -33,22 +33,24 @@ def check_algorithm(checkpoint: Mapping[str, Any], learner: nn.Module, path: str
 
 
 def load_network(network: nn.Module, checkpoint: str) -> None:
-    """Copy into a network the weights and buffers of the ``network`` of a checkpointed learner.
+    """Copy weights and buffers from the ``network`` of a checkpointed learner.
 
     Args:
-        network: whose entries must have the names and shapes of those in the checkpoint.
-        checkpoint: path of a file that metalit or Lightning has written.
+        network: the destination; names and shapes of its entries must be those in the checkpoint.
+        checkpoint: path of a checkpoint written by metalit or Lightning.
 
     Raises:
-        ValueError: there is no such file, it holds no learner, or the networks differ.
+        UserError: there is no such file, it holds no learner, or the networks differ.
     """
     path = Path(checkpoint).expanduser()
     if not path.is_file():
         raise UserError(f"model.pretrained is {checkpoint}, but there is no such file: give a checkpoint of a run")
     try:
+        # weights_only: loading a checkpoint must not execute code
         state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
     except Exception as error:
         raise UserError(f"model.pretrained: {checkpoint} is not a checkpoint that can be read ({error})") from error
+    # load_state_dict would raise a RuntimeError that names neither the option nor the file
     found, wanted = scope(state, "network"), network.state_dict()
     for name in [*wanted, *found]:
         ours, theirs = (

@@ -1,4 +1,4 @@
-"""Generative methods: a generator of examples plays against the classifier."""
+"""Generative methods: a generator of examples is trained against the classifier."""
 
 from metalit.algorithms.generative.base import GenerativeMetaLearner
 from metalit.algorithms.generative.metagan_maml import MetaGANMAML

@@ -1,4 +1,4 @@
-"""The base of methods in which a generator of examples plays against the classifier."""
+"""The base class of methods that train a generator of examples against the classifier."""
 
 from abc import ABC
 from collections.abc import Callable
@@ -24,24 +24,26 @@ from metalit.tasks.parameters import Params, scope
 
 
 class GenerativeMetaLearner(MetaLearner, ABC):
-    """Mixed into a method of N logits: a set-conditioned generator, its part of the game, and its optimiser.
+    """A mixin for methods with N logits: adds a set-conditioned generator, its adversarial losses and its optimiser.
 
-    Both players move at once: each has its gradient at the parameters before the step, so a training step is one pass
-    over the tasks, and Lightning's automatic optimisation holds with clipping, accumulation and loss scaling.
+    Both players move simultaneously: each takes its gradient at the parameters before the step. A training step is
+    therefore one pass over the tasks, and Lightning's automatic optimisation, with clipping, accumulation and loss
+    scaling, works unchanged.
 
     Args:
-        network: the classifier's network, the discriminator.
-        generator: from a set ``[S, ...]`` and a count to as many examples ``[count, ...]``; an ``ImageGenerator`` for
-            images of 28 pixels if not given.
-        fakes: examples that are generated for a task at a time; >= 1, and >= 2 where a batch norm of the generator
-            takes the statistics of the batch.
-        game_weight: of telling real from generated in the discriminator's loss, beside telling the classes apart; > 0.
-        generator_optimizer: makes the generator's optimiser; ``optimizer`` is the discriminator's. A schedule acts on
-            both.
-        **learner: the settings of the method it is mixed into.
+        network: the network of the classifier, which is the discriminator.
+        generator: maps a set ``[S, ...]`` and a count to generated examples ``[count, ...]``; default: an
+            ``ImageGenerator`` for images of 28 pixels.
+        fakes: number of examples generated for a task at a time; >= 1, and >= 2 if a batch norm of the generator uses
+            batch statistics.
+        game_weight: weight of telling real from generated examples in the discriminator's loss, relative to telling
+            the classes apart; > 0.
+        generator_optimizer: builds the generator's optimiser; ``optimizer`` builds the discriminator's. A learning-rate
+            schedule acts on both.
+        **learner: the settings of the method that is extended.
 
     Raises:
-        ValueError: no fakes, or a weight that is not positive.
+        SettingError: no fakes, or a weight that is not positive.
     """
 
     def __init__(
@@ -60,28 +62,29 @@ class GenerativeMetaLearner(MetaLearner, ABC):
         self.game_weight = positive("game_weight", game_weight)
 
     def generate(self, meta: Params, support: Labelled) -> Tensor:
-        """Return new fakes ``[fakes, ...]`` of one task."""
+        """Generate new fakes ``[fakes, ...]`` for one task."""
         generator = scope(meta, "generator")
         return functional_call(self.generator, generator, (support.x, self.fakes))  # type: ignore[no-any-return]
 
     def play(
         self, fakes: Tensor, logits: Callable[[Tensor], Tensor], constant_logits: Callable[[Tensor], Tensor]
     ) -> Params:
-        """Return what each player adds to the meta-loss of a task, 0-d.
+        """Return the terms that each player adds to the meta-loss of a task, 0-d.
 
         Args:
-            fakes: generated.
-            logits: the discriminator's, ``[n, N]`` for inputs ``[n, ...]``.
-            constant_logits: the same numbers, but nothing in them is learned.
+            fakes: the generated examples.
+            logits: the discriminator, from inputs ``[n, ...]`` to logits ``[n, N]``.
+            constant_logits: the same function with the discriminator's parameters detached.
         """
         return {
+            # one meta-loss holds both players' terms, so each term is cut off from the other player's parameters
             "fake_loss": self.game_weight * fake_loss(logits(fakes.detach())),
             "generator_loss": real_loss(constant_logits(fakes)),
         }
 
     @torch.no_grad()
     def generated_examples(self, support: Labelled) -> Tensor:
-        """Return the fakes of each task, ``[B, fakes, ...]``, for support sets ``[B, S, ...]``."""
+        """Return the generated examples of each task, ``[B, fakes, ...]``, for support sets ``[B, S, ...]``."""
         meta = self.tensors()
         made = []
         for x, y in zip(*support, strict=True):
@@ -90,7 +93,7 @@ class GenerativeMetaLearner(MetaLearner, ABC):
         return torch.stack(made)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Log the norm of each player's gradient, before it is clipped."""
+        """Log the norm of each player's gradient before clipping."""
         super().on_before_optimizer_step(optimizer)
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by one of its connectors
         if every and (self.global_step + 1) % every == 0:
@@ -104,13 +107,14 @@ class GenerativeMetaLearner(MetaLearner, ABC):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip each player's gradient by itself: together, the larger would say how far the other moves."""
+        """Clip each player's gradient separately: a joint norm would let the larger gradient shrink the other."""
+        # the generator's gradient is often ten times as long (docs/algorithms/metagan_maml.md)
         assert isinstance(optimizer, JointOptimizer)
         for player in optimizer.optimizers:
             self.clip_gradients(player, gradient_clip_val, gradient_clip_algorithm)
 
     def players(self) -> dict[str, dict[str, nn.Parameter]]:
-        """Return what each of the two trains, by name."""
+        """Return the trained parameters of each player, by name."""
         players: dict[str, dict[str, nn.Parameter]] = {"discriminator": {}, "generator": {}}
         for name, parameter in self.named_parameters():
             if parameter.requires_grad:
@@ -118,9 +122,10 @@ class GenerativeMetaLearner(MetaLearner, ABC):
         return players
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Return the optimisers of both players as one, and its schedule."""
+        """Return both optimisers as one joint optimiser, with its schedule."""
         discriminator, generator = (list(parameters.values()) for parameters in self.players().values())
 
+        # Lightning's automatic optimisation allows one optimiser only
         def both(_: Any) -> JointOptimizer:
             return JointOptimizer(
                 make_optimizer(self.optimizer, discriminator, "optimizer"),
@@ -130,7 +135,7 @@ class GenerativeMetaLearner(MetaLearner, ABC):
         return checked_optimizers([*discriminator, *generator], both, self.lr_scheduler, self.lr_scheduler_interval)
 
     def _log_training(self, loss: Tensor, outcome: Outcome, episode: Episode) -> None:
-        """Log the discriminator's whole loss too, on real and on generated queries."""
+        """Also log the discriminator's full loss, on real and generated queries."""
         discriminator = outcome.loss + outcome.penalties["fake_loss"]
         measured = outcome.measured | {"discriminator_loss": discriminator}
         super()._log_training(loss, outcome._replace(measured=measured), episode)

@@ -1,4 +1,4 @@
-"""Several optimisers that step together."""
+"""Several optimisers that step as one."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,22 +8,23 @@ from torch.optim import Optimizer
 
 
 class JointOptimizer(Optimizer):
-    """Several optimisers of different parameters as one: a step of it is one of each.
+    """Several optimisers of disjoint parameters as one: its step takes one step of each.
 
-    It counts as one step, has all their groups, and saves all their states, so loss scaling, schedules and
-    checkpoints need not know that there are several.
+    A step counts once, and parameter groups and state are those of all optimisers. Loss scaling, schedules and
+    checkpoints therefore treat it like a single optimiser.
 
     Args:
-        *optimizers: of any kind that needs no closure.
+        *optimizers: optimisers of any kind that needs no closure.
     """
 
     def __init__(self, *optimizers: Optimizer) -> None:
         self.optimizers = optimizers
+        # no defaults: every group already holds those of its own optimiser
         super().__init__([group for each in optimizers for group in each.param_groups], {})
         self._share()
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Let each take a step, after one call of ``closure`` for all."""
+        """Call ``closure`` once, then take a step of each optimiser."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -33,12 +34,14 @@ class JointOptimizer(Optimizer):
         return loss
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over the states of all."""
+        """Load the state of all optimisers."""
         super().load_state_dict(state_dict)
+        # loading replaces groups and state by new objects, which the optimisers would not see
         self._share()
 
     def _share(self) -> None:
-        """Let each work on its part of the groups, and all on one table of states by parameter."""
+        """Give each optimiser its own parameter groups, and all of them the same state mapping."""
+        # the same objects, not copies: a schedule that changes a group here changes it in the optimiser too
         groups = iter(self.param_groups)
         for each in self.optimizers:
             each.state = self.state

@@ -12,7 +12,7 @@
     8      theta <- theta - beta grad_theta sum_b L_D(theta_b; D'_b, x')                        (engine, Lightning)
     9      G <- G - beta_G grad_G sum_b  - mean log p(y <= N | x') at theta_b
 
-Lines 8 and 9 are steps made at the same time, from the parameters before them.
+Lines 8 and 9 are taken simultaneously, from the parameters before the step.
 """
 
 from collections.abc import Callable
@@ -30,14 +30,14 @@ from metalit.tasks.parameters import Params, detached
 
 
 class MetaGANMAML(GenerativeMetaLearner, MAML):
-    """MAML that also learns to tell each task's images from generated ones.
+    """MAML whose classifier also learns to tell real examples from generated ones.
 
-    Logged besides: ``train/discriminator_loss`` (L_D), of which ``train/fake_loss`` is the fakes' part,
-    ``train/generator_loss``, and the norm of each player's gradient. ``train/loss`` is the sum of both losses.
-    A network of N outputs: the logit of the fake class is 0.
+    Additional metrics: ``train/discriminator_loss`` (L_D), of which ``train/fake_loss`` is the part on fakes,
+    ``train/generator_loss``, and the gradient norm of each player. ``train/loss`` is the sum of both losses.
+    The network has N outputs; the logit of the fake class is fixed at 0.
 
-    Differences from the paper: none of the examples is unlabelled. Only the fakes of the query level train the
-    generator, and the classifier they meet is a constant to it.
+    Differences from the paper: there are no unlabelled examples. The generator is trained only by the fakes of line 7,
+    and the adapted classifier is a constant to it.
 
     Args:
         **learner: the settings of ``GenerativeMetaLearner``, ``MAML``, ``GradientBasedMetaLearner`` and
@@ -45,12 +45,13 @@ class MetaGANMAML(GenerativeMetaLearner, MAML):
     """
 
     def start(self, meta: Params, support: Labelled) -> tuple[Params, Any]:
-        """Return theta, and fakes beside the state of the update rule."""
+        """Return theta, and the state of the update rule with the fakes of line 5."""
         adapted, state = super().start(meta, support)
+        # detached: the generator is not trained through the inner steps
         return adapted, (self.generate(meta, support).detach(), state)  # line 5
 
     def inner_step(self, meta: Params, support: Labelled, adapted: Params, state: Any) -> tuple[Params, Any]:
-        """Return theta_b after one more step."""
+        """Return theta_b after one more inner step on support set and fakes."""
         fakes, state = state
 
         def discriminator_loss(adapted: Params, support: Labelled) -> Tensor:
@@ -62,16 +63,17 @@ class MetaGANMAML(GenerativeMetaLearner, MAML):
         return adapted, (fakes, state)
 
     def loss(self, meta: Params, adapted: Params, examples: Labelled) -> Tensor:
-        """Return the part of L_D that is of real examples."""
+        """Return the part of L_D on real examples."""
         return label_loss(self.outputs(meta, adapted, examples.x), examples.y, self.game_weight)
 
     def judge(self, meta: Params, adapted: Params, query: Labelled) -> Outcome:
-        """Return the same part and the N logits on the query set."""
+        """Return the part of L_D on real examples, and the N logits, on the query set."""
         predictions = self.outputs(meta, adapted, query.x)
         return Outcome(label_loss(predictions, query.y, self.game_weight), predictions)
 
     def penalties(self, meta: Params, support: Labelled, path: list[Params]) -> Params:
-        """Return the fakes' part of line 8, and line 9."""
+        """Return the part of L_D on fakes (line 8) and the generator's loss (line 9)."""
+        # new fakes, not those adapted to in line 6
         logits: Callable[[Tensor], Tensor] = partial(self.outputs, meta, path[-1])
         constant_logits = partial(self.outputs, detached(meta), detached(path[-1]))
         return self.play(self.generate(meta, support), logits, constant_logits)  # line 7

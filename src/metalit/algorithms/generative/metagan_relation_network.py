@@ -8,7 +8,7 @@
                                  - w mean log p(N + 1 | x) over the fakes
     6  the generator minimises   - mean log p(y <= N | x) over the fakes
 
-Lines 5 and 6 are steps made at the same time, from the parameters before them.
+Lines 5 and 6 are taken simultaneously, from the parameters before the step.
 """
 
 from functools import partial
@@ -25,20 +25,20 @@ from metalit.tasks.parameters import Params, detached
 
 
 class MetaGANRelationNetwork(GenerativeMetaLearner, RelationNetwork):
-    """A relation network that also learns to tell each task's images from generated ones.
+    """A relation network that also learns to tell real examples from generated ones.
 
-    Logged besides: ``train/discriminator_loss`` (line 5), of which ``train/fake_loss`` is the fakes' part,
-    ``train/generator_loss``, and the norm of each player's gradient. ``train/loss`` is the sum of both losses.
+    Additional metrics: ``train/discriminator_loss`` (line 5), of which ``train/fake_loss`` is the part on fakes,
+    ``train/generator_loss``, and the gradient norm of each player. ``train/loss`` is the sum of both losses.
 
-    Differences from the paper: none of the examples is unlabelled; the squared error, beside which ``game_weight``, w,
-    has to be small.
+    Differences from the paper: there are no unlabelled examples. The classes are learned by the squared error, so
+    ``game_weight``, w, has to be small.
 
     Args:
         **learner: the settings of ``GenerativeMetaLearner``, ``RelationNetwork`` and ``MetaLearner``.
     """
 
     def loss(self, meta: Params, support: Labelled, query: Labelled, scores: Tensor) -> Tensor:
-        """Return the first two terms of line 5."""
+        """Return the first two terms of line 5, those on real queries."""
         return super().loss(meta, support, query, scores) + self.game_weight * real_loss(scores)
 
     def task(
@@ -49,8 +49,9 @@ class MetaGANRelationNetwork(GenerativeMetaLearner, RelationNetwork):
         ways: int,
         measure: Measure = measure_nothing,
     ) -> Outcome:
-        """Add the third term of line 5, and line 6, to what a relation network makes of the task."""
+        """Return the outcome of a relation network, with the third term of line 5 and line 6 as penalties."""
         outcome = super().task(meta, support, query, ways, measure)
+        # fakes are embedded with the support set but apart from the real queries, so batch norm does not mix the two
         logits = partial(self.predict_jointly, meta, support, ways=ways)
         constant_logits = partial(self.predict_jointly, detached(meta), support, ways=ways)
         penalties = self.play(self.generate(meta, support), logits, constant_logits)  # line 2

@@ -1,4 +1,4 @@
-"""Gradient-based methods: learn a task by descending its support loss."""
+"""Gradient-based methods: adapt to a task by gradient descent on its support loss."""
 
 from metalit.algorithms.gradient.adaptive_taml import AdaptiveTAML
 from metalit.algorithms.gradient.anil import ANIL

@@ -1,6 +1,6 @@
-"""Adaptive TAML: MAML whose inner steps are corrected by a learned update. A variant of metalit's own, without a paper.
+"""Adaptive TAML: MAML whose inner steps are corrected by a learned update. A variant of metalit; there is no paper.
 
-    1  initialise theta, the scale beta and the network g, whose last layer begins at zero
+    1  initialise theta, the scale beta and the network g, whose last layer starts at zero
     2  while not done
     3      sample tasks T_b, each with a support set D_b and a query set D'_b                  (data module)
     4      for each T_b
@@ -10,9 +10,10 @@
     8              theta_b <- theta_b - alpha grad L(theta_b; D_b) + beta g(theta_b, grad, L, step, T)
     9      (theta, beta, g) <- (theta, beta, g) - eta grad sum_b L(theta_b; D'_b)              (engine, Lightning)
 
-g works on one coordinate at a time (Andrychowicz et al. 2016, https://arxiv.org/abs/1606.04474) and sees gradient and
-loss as in the LSTM meta-learner (Ravi and Larochelle 2017). With g = 0 it is MAML, and so it begins. Line 9 may be any
-objective, those of task-agnostic meta-learning (Jamal and Qi 2019, https://arxiv.org/abs/1805.07722) among them.
+g works on one coordinate at a time (Andrychowicz et al. 2016, https://arxiv.org/abs/1606.04474) and receives gradient
+and loss preprocessed as in the LSTM meta-learner (Ravi and Larochelle 2017). With g = 0, as at the start of training,
+it is MAML. Line 9 may minimise any objective, including those of task-agnostic meta-learning (Jamal and Qi 2019,
+https://arxiv.org/abs/1805.07722).
 """
 
 from typing import Any
@@ -26,19 +27,19 @@ from metalit.update_rules.residual_update import ResidualUpdate
 
 
 class AdaptiveTAML(GradientBasedMetaLearner):
-    """MAML with a learned correction of every inner step, that depends on the task.
+    """MAML with a learned, task-dependent correction of every inner step.
 
-    ``first_order`` is about the gradient of line 8, ``features_first_order`` about what g sees of it: two settings, for
-    second derivatives through g's inputs are the unstable ones. The logarithm of a gradient has a derivative of up to
-    exp(10) / 10, where that gradient is small.
+    ``first_order`` holds the gradient term of line 8 constant, ``features_first_order`` the inputs of g. They are
+    separate settings because only the second derivatives through the inputs of g are unstable: the logarithm of a
+    gradient has a derivative of up to exp(10) / 10 where that gradient is small.
 
     Args:
         network: the network; its parameters are the meta-learned initialisation.
-        inner_lr: alpha, the fixed rate of the gradient; > 0.
-        beta: the scale of the correction before training, > 0; it is learned without a constraint.
-        hidden: units of g's hidden layer; at least 1.
-        initial_scale: standard deviation of the weights of g's last layer before training, >= 0; 0 begins as MAML.
-        features_first_order: hold what g sees constant when the meta-gradient is taken: stable and cheaper.
+        inner_lr: alpha, the fixed inner learning rate; > 0.
+        beta: initial scale of the correction, > 0; learned without a constraint.
+        hidden: width of g's hidden layer; at least 1.
+        initial_scale: initial standard deviation of the weights of g's last layer, >= 0; 0 starts as MAML.
+        features_first_order: hold the inputs of g constant in the meta-gradient: stable and cheaper.
         **learner: the settings of ``GradientBasedMetaLearner`` and ``MetaLearner``.
     """
 
@@ -52,15 +53,16 @@ class AdaptiveTAML(GradientBasedMetaLearner):
         features_first_order: bool = True,
         **learner: Any,
     ) -> None:
+        # with the last layer at zero the first meta-step trains that layer only; beta and the rest of g follow
         rule = ResidualUpdate(inner_lr, beta, hidden, initial_scale, features_first_order)  # line 1
         super().__init__(network, update_rule=rule, **learner)
         self.features_first_order = features_first_order
 
     def inner_step(self, meta: Params, support: Labelled, adapted: Params, state: Any) -> tuple[Params, Any]:
-        """Return theta_b after one more step."""
+        """Return theta_b after one more corrected inner step."""
         gradient, loss = self.inner_gradient(meta, support, adapted)
         return self.update(meta, gradient, state, adapted, loss)  # lines 7 and 8
 
     def setting(self) -> dict[str, Any]:
-        """Return what a reader of a result must know about the method."""
+        """Add ``features_first_order`` to the reported settings."""
         return {**super().setting(), "features_first_order": self.features_first_order}

@@ -8,7 +8,7 @@
     6          repeat inner_steps times:  head_b <- head_b - alpha grad_head L(body, head_b; D_b)
     7      theta <- theta - beta grad_theta sum_b L(body, head_b; D'_b)                              (engine, Lightning)
 
-Line 7 learns the body too, and differentiates through line 6, second derivatives included.
+Line 7 trains the body too, and differentiates through line 6, including second derivatives.
 """
 
 from collections.abc import Sequence
@@ -23,13 +23,13 @@ from metalit.update_rules import SGD
 
 
 class ANIL(GradientBasedMetaLearner):
-    """MAML of which only the head adapts within a task, in training and in the test.
+    """MAML in which only the head adapts within a task, in training and at test time.
 
     Args:
         network: the network; its parameters are the meta-learned initialisation.
-        inner_lr: alpha, the rate of the inner steps; > 0. A head alone wants a larger one than a whole network.
-        head: shell-style patterns of the parameters that adapt; those of ``Classifier``'s head if not given, and
-            ``["layers.4.*"]`` is the last layer of an ``MLP`` with two hidden layers.
+        inner_lr: alpha, the inner learning rate; > 0. The head alone needs a larger one than a whole network.
+        head: shell-style patterns of the parameters that adapt; default: the head of a ``Classifier``. For the last
+            layer of an ``MLP`` with two hidden layers, ``["layers.4.*"]``.
         **learner: the settings of ``GradientBasedMetaLearner`` and ``MetaLearner``.
     """
 
@@ -39,6 +39,7 @@ class ANIL(GradientBasedMetaLearner):
         super().__init__(network, update_rule=SGD(inner_lr), adapted=head, **learner)
 
     def inner_step(self, meta: Params, support: Labelled, adapted: Params, state: Any) -> tuple[Params, Any]:
-        """Return head_b after one more step."""
+        """Return head_b after one more inner step."""
+        # the features are recomputed at each step, though only the head moves: all methods share this code
         gradient, loss = self.inner_gradient(meta, support, adapted)  # line 6
         return self.update(meta, gradient, state, adapted, loss)

@@ -1,4 +1,4 @@
-"""Gradient-based meta-learning: a task is learned by a few steps of gradient descent from a meta-learned start."""
+"""Gradient-based meta-learning: adapt to a task by a few gradient steps from a meta-learned initialisation."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -27,24 +27,24 @@ Loss = Callable[[Params, Labelled], Tensor]
 
 
 class GradientBasedMetaLearner(MetaLearner, ABC):
-    """Learns a task by descending its support loss. An algorithm writes ``inner_step`` alone.
+    """Adapts to a task by gradient descent on its support loss. An algorithm implements ``inner_step``.
 
     Args:
         network: the network; its parameters are the initialisation theta.
-        update_rule: what one inner step does with the gradient.
+        update_rule: turns a gradient into an inner step.
         inner_steps: inner steps per task in training, >= 0.
-        eval_inner_steps: inner steps in evaluation; ``inner_steps`` if not given.
+        eval_inner_steps: inner steps in evaluation; default: ``inner_steps``.
         adapted: shell-style patterns of the parameters that adapt, e.g. ``["head.*"]``, or ``["*", "!head.*"]`` for all
-            others; ``*`` is all that are not frozen. The others keep their meta-learned value within a task.
-        first_order: hold the inner gradients constant in the meta-gradient: cheaper, no second derivatives.
-        checkpoint_steps: keep only each inner step's parameters for the backward pass and compute the rest again:
-            less memory, a third more time.
-        inner_autocast: in mixed precision, take the inner steps in half precision too, not in float32: faster, but
+            but the head; ``*`` matches all that are not frozen. All others keep their meta-learned value in a task.
+        first_order: hold the inner gradients constant in the meta-gradient: cheaper, without second derivatives.
+        checkpoint_steps: keep only the parameters of each inner step for the backward pass and recompute the rest: less
+            memory for about a third more time.
+        inner_autocast: in mixed precision, take the inner steps in half precision too instead of float32: faster, but
             their gradients can underflow.
         **learner: the settings of ``MetaLearner``.
 
     Raises:
-        ValueError: a negative number of steps, a pattern that matches no parameter or a frozen one, or settings that
+        UserError: a negative number of steps, a pattern that matches no parameter or a frozen one, or settings that
             exclude one another.
     """
 
@@ -73,18 +73,19 @@ class GradientBasedMetaLearner(MetaLearner, ABC):
 
     @abstractmethod
     def inner_step(self, meta: Params, support: Labelled, adapted: Params, state: Any) -> tuple[Params, Any]:
-        """Return one task's parameters and state after one more inner step.
+        """Return one task's adapted parameters and state after one more inner step.
 
         Args:
             meta: meta-parameters and buffers of the whole learner, by name.
-            support: what the task is learned from.
+            support: the support set.
             adapted: the task's parameters before the step, by their name in the network.
-            state: what ``start`` or the step before returned.
+            state: the state returned by ``start`` or by the previous step.
         """
 
     @property
     def adapted_names(self) -> list[str]:
-        """Names of the parameters that adapt: those chosen by ``adapted`` that have not been frozen since."""
+        """Names of the parameters that adapt: those matched by ``adapted`` and not frozen since."""
+        # read at each call: a callback may freeze or unfreeze parameters during training
         return [name for name in self.may_adapt if self.network.get_parameter(name).requires_grad]
 
     def start(self, meta: Params, support: Labelled) -> tuple[Params, Any]:
@@ -94,15 +95,18 @@ class GradientBasedMetaLearner(MetaLearner, ABC):
         return adapted, self.update_rule.init(adapted)
 
     def start_in_training(self, meta: Params, support: Labelled, query: Labelled) -> tuple[Params, Any]:
-        """Return where a task starts when it is trained on, which may depend on the query set; ``start`` by default."""
+        """Return parameters and state before the first inner step of a training task; ``start`` by default.
+
+        A method may use the query set here, in training only.
+        """
         return self.start(meta, support)
 
     def outputs(self, meta: Params, adapted: Params, x: Any) -> Tensor:
-        """Return the network's outputs for inputs ``[n, ...]``, by one task's adapted parameters."""
+        """Return the network's outputs for inputs ``[n, ...]``, with one task's adapted parameters."""
         return functional_call(self.network, {**scope(meta, "network"), **adapted}, (x,))  # type: ignore[no-any-return]
 
     def penalties(self, meta: Params, support: Labelled, path: list[Params]) -> Params:
-        """Return the terms that the method itself adds to the meta-loss of a task, 0-d by name; none by default."""
+        """Return the terms that the method adds to the meta-loss of a task, 0-d by name; none by default."""
         return {}
 
     def task(
@@ -113,7 +117,7 @@ class GradientBasedMetaLearner(MetaLearner, ABC):
         ways: int,
         measure: Measure = measure_nothing,
     ) -> Outcome:
-        """Adapt on the support set, then judge on the query set."""
+        """Adapt on the support set, then evaluate on the query set."""
         learn = partial(self.trajectory, meta, steps=self.inner_steps)
         path = learn(support, start=partial(self.start_in_training, query=query))
         learned = LearnedTask(
@@ -133,7 +137,8 @@ class GradientBasedMetaLearner(MetaLearner, ABC):
         )
 
     def evaluate_task(self, meta: Params, support: Labelled, query: Labelled, ways: int) -> Outcome:
-        """Judge on the query set before the first and after each inner step: T = 1 + the number of steps."""
+        """Evaluate on the query set before the first and after each inner step: T = 1 + the number of steps."""
+        # at every step: methods are tested with more inner steps than they were trained with (Finn et al. 2017)
         path = self.trajectory(meta, support, self.steps_in_evaluation())
         outcomes = [self.judge(meta, adapted, query) for adapted in path]
         return Outcome(
@@ -149,11 +154,11 @@ class GradientBasedMetaLearner(MetaLearner, ABC):
         return self.trajectory(meta, support, self.steps_in_evaluation())[-1]
 
     def predict(self, meta: Params, state: Any, x: Any) -> Tensor:
-        """Return one task's predictions for inputs ``[n, ...]``, by the adapted parameters ``state``."""
+        """Return one task's predictions for inputs ``[n, ...]``, with the adapted parameters ``state``."""
         return self.outputs(meta, state, x)
 
     def check(self, meta: Params, support: Labelled, ways: int) -> None:
-        """Refuse a task with another number of classes or outputs than the network has."""
+        """Refuse a task whose number of classes or outputs differs from the network's."""
         outputs = self.outputs_at_start(meta, support)
         if ways == 0:
             check_targets(outputs, support.y)
@@ -165,12 +170,14 @@ class GradientBasedMetaLearner(MetaLearner, ABC):
 
     def outputs_at_start(self, meta: Params, support: Labelled) -> Tensor:
         """Return the outputs ``[S, ...]`` on the support set before any inner step."""
-        unlabelled = support._replace(y=torch.zeros_like(support.y))  # a class too many would be no index
+        # a label outside the network's classes would be an index out of range before the check can report it
+        unlabelled = support._replace(y=torch.zeros_like(support.y))
         return self.outputs(meta, self.start(meta, unlabelled)[0], support.x)
 
     def trajectory(self, meta: Params, support: Labelled, steps: int, start: Start | None = None) -> list[Params]:
         """Return the adapted parameters of one task before the first and after each of ``steps`` inner steps."""
         step = checkpointed(self.inner_step) if self.checkpoint_steps else self.inner_step
+        # in half precision the inner gradients can underflow: loss scaling acts on the meta-gradient alone
         with nullcontext() if self.inner_autocast else without_autocast(support.y.device):
             adapted, state = (start or self.start)(meta, support)
             path = [adapted]
@@ -180,7 +187,8 @@ class GradientBasedMetaLearner(MetaLearner, ABC):
         return path
 
     def resume(self, meta: Params, adapted: Params, examples: Labelled, steps: int) -> list[Params]:
-        """Return the path of so many more inner steps on some examples, from parameters that have adapted already."""
+        """Return the trajectory of ``steps`` further inner steps on ``examples``, from already adapted parameters."""
+        # the state of the update rule starts over
         return self.trajectory(
             meta, examples, steps, start=lambda meta, examples: (adapted, self.start(meta, examples)[1])
         )
@@ -188,13 +196,13 @@ class GradientBasedMetaLearner(MetaLearner, ABC):
     def inner_gradient(
         self, meta: Params, support: Labelled, adapted: Params, loss: Loss | None = None
     ) -> tuple[Params, Tensor]:
-        """Return the gradient of one task's support loss, and the loss; constants if ``first_order``.
+        """Return the gradient of one task's support loss, and the loss; both detached if ``first_order``.
 
         Args:
             meta: meta-parameters and buffers of the whole learner, by name.
-            support: what the task is learned from.
-            adapted: the task's parameters.
-            loss: ``loss(adapted, support)``, 0-d; the mean support loss if not given.
+            support: the support set.
+            adapted: the task's adapted parameters.
+            loss: ``loss(adapted, support)``, 0-d; default: the mean support loss.
         """
         gradient, value = grad_and_value(loss or partial(self.loss, meta))(adapted, support)
         if self.first_order:
@@ -202,25 +210,25 @@ class GradientBasedMetaLearner(MetaLearner, ABC):
         return gradient, value
 
     def update(self, meta: Params, gradient: Params, state: Any, adapted: Params, loss: Tensor) -> tuple[Params, Any]:
-        """Apply the update rule, with its own meta-learned parameters if it has any."""
+        """Apply the update rule, with its meta-parameters if it has any."""
         rule = scope(meta, "update_rule")
         return functional_call(self.update_rule, rule, (gradient, state, adapted, loss))  # type: ignore[no-any-return]
 
     def loss(self, meta: Params, adapted: Params, examples: Labelled) -> Tensor:
-        """Return one task's mean loss on some examples."""
+        """Return one task's mean loss on ``examples``."""
         return task_loss(self.outputs(meta, adapted, examples.x), examples.y)
 
     def judge(self, meta: Params, adapted: Params, query: Labelled) -> Outcome:
-        """Return loss and predictions on the query set; numbers and penalties of the method's own may be added."""
+        """Return loss and predictions on the query set; a method may add measurements and penalties."""
         predictions = self.outputs(meta, adapted, query.x)
         return Outcome(task_loss(predictions, query.y), predictions)
 
     def steps_in_evaluation(self) -> int:
-        """Return the number of inner steps in validation, test and prediction."""
+        """Return the number of inner steps in validation, testing and prediction."""
         return self.inner_steps if self.eval_inner_steps is None else self.eval_inner_steps
 
     def setting(self) -> dict[str, Any]:
-        """Return what a reader of a result must know about the method."""
+        """Add the settings of the inner loop and the objective to the reported settings."""
         return {
             **super().setting(),
             "inner_steps": self.steps_in_evaluation(),

@@ -8,7 +8,7 @@
     6          repeat inner_steps times:  phi <- phi - alpha grad_phi L(f(., phi; theta); D_b)
     7      theta <- theta - beta grad_theta sum_b L(f(., phi; theta); D'_b)                         (engine, Lightning)
 
-Line 7 differentiates through line 6, second derivatives included.
+Line 7 differentiates through line 6, including second derivatives.
 """
 
 from typing import Any
@@ -24,18 +24,18 @@ from metalit.update_rules import SGD
 
 
 class CAVIA(GradientBasedMetaLearner):
-    """Learns a task by a short vector of context parameters alone; the network is shared by all tasks.
+    """Adapts a short vector of context parameters to each task; the network is shared by all tasks.
 
     Args:
         network: a network with an attribute ``context_size``, called with inputs ``[n, ...]`` and context parameters
             ``[context_size]``, e.g. ``ContextMLP`` or ``FiLMConv4``.
-        inner_lr: alpha, the rate of the inner steps on the context parameters; > 0. These are used
-            through weights that are learned, so in the end its size is theirs to choose; in short trainings a small one
-            costs accuracy, for these weights have to grow first.
+        inner_lr: alpha, the inner learning rate of the context parameters; > 0. Learned weights multiply these
+            parameters and can make up for any alpha in a long training. In a short one a small alpha costs accuracy,
+            because the weights have to grow first.
         **learner: the settings of ``GradientBasedMetaLearner`` and ``MetaLearner``.
 
     Raises:
-        ValueError: the network takes no context parameters.
+        UserError: the network takes no context parameters.
     """
 
     def __init__(self, network: nn.Module, inner_lr: float = 1.0, **learner: Any) -> None:
@@ -47,21 +47,23 @@ class CAVIA(GradientBasedMetaLearner):
             )
         super().__init__(network, update_rule=SGD(inner_lr), adapted=("*",), **learner)
         self.context_size = size
-        self.adapted = ("context",)  # no parameter of the network adapts
+        # for ``setting``: no parameter of the network adapts, though the pattern above matches all of them
+        self.adapted = ("context",)
 
     @property
     def adapted_names(self) -> list[str]:
-        """Name of what adapts."""
+        """Name of the context parameters, which are not parameters of the network."""
         return ["context"]
 
     def start(self, meta: Params, support: Labelled) -> tuple[Params, Any]:
-        """Return context parameters of zero."""
+        """Return context parameters of zero, and the state of the update rule."""
+        # made for each task, in no checkpoint; dtype and device are those of the network
         weight = next(value for value in scope(meta, "network").values() if value.is_floating_point())
         adapted = {"context": weight.new_zeros(self.context_size)}  # line 5
         return adapted, self.update_rule.init(adapted)
 
     def inner_step(self, meta: Params, support: Labelled, adapted: Params, state: Any) -> tuple[Params, Any]:
-        """Return phi after one more step."""
+        """Return phi after one more inner step."""
         gradient, loss = self.inner_gradient(meta, support, adapted)  # line 6
         return self.update(meta, gradient, state, adapted, loss)
 

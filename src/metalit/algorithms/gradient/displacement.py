@@ -1,4 +1,4 @@
-"""What the methods share whose meta-gradient is how far parameters move within a task."""
+"""Checks shared by Reptile and FOML, whose meta-gradient is the displacement of the parameters within a task."""
 
 from collections.abc import Collection
 
@@ -8,10 +8,10 @@ from metalit.errors import UserError
 
 
 def refuse_idle(network: nn.Module, adapted: Collection[str]) -> None:
-    """Refuse parameters that are trained but do not adapt: nothing would ever move them.
+    """Refuse trained parameters that do not adapt: their displacement, and so their meta-gradient, is always zero.
 
     Raises:
-        ValueError: there are some.
+        UserError: there are such parameters.
     """
     trained = [name for name, parameter in network.named_parameters() if parameter.requires_grad]
     idle = [name for name in trained if name not in adapted]

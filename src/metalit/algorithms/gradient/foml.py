@@ -1,6 +1,6 @@
 """FOML, first-order MAML in the form of Reptile (Nichol, Achiam and Schulman 2018, https://arxiv.org/abs/1803.02999).
 
-The paper compares Reptile with it; this is the authors' code,
+The paper compares Reptile with it. The algorithm follows the authors' code,
 https://github.com/openai/supervised-reptile/blob/8f2b71c67a31c1a605ced0cecb76db876b607a7a/supervised_reptile/reptile.py
 
     1  initialise theta
@@ -33,30 +33,31 @@ from metalit.tasks.precision import without_autocast
 from metalit.update_rules import SGD, UpdateRule
 from metalit.update_rules.adam import Adam
 
+# Reptile's Adam has no momentum
 INNER_OPTIMIZERS: dict[str, Callable[[float], UpdateRule]] = {"adam": partial(Adam, beta1=0.0), "sgd": SGD}
 
 
 class FOML(GradientBasedMetaLearner):
-    """FOML: the initialisation moves as the last steps move a task's parameters.
+    """FOML: the initialisation moves by the displacement of the last inner steps, those on the query set.
 
     With SGD and one tail step the meta-gradient is ``inner_lr`` times that of first-order MAML.
 
-    Differences from the authors' code: the tail is the query set, whole, and may be stepped on more than once; Adam's
-    second moments begin at zero in every task, theirs persist.
+    Differences from the authors' code: the tail is the whole query set, for one or more steps. Adam's second moments
+    start at zero in every task; in the authors' code they persist.
 
     Args:
         network: the network; its parameters are the meta-learned initialisation.
-        inner_lr: the rate of the inner and tail steps; > 0.
-        inner_steps: inner steps per task in training, on the support set; >= 0.
+        inner_lr: the learning rate of the inner and tail steps; > 0.
+        inner_steps: inner steps on the support set, per training task; >= 0.
         tail_steps: steps on the query set, which give the meta-gradient; >= 1.
         inner_optimizer: ``adam`` with beta1 = 0 and beta2 = 0.999, or ``sgd``.
-        inner_batch_size: support examples in the mini-batch of an inner step, drawn without replacement and shuffled
-            anew for each pass; all at once, in their order, if it is as large as the support set or not given.
-        eval_inner_batch_size: the same in validation, test and prediction; ``inner_batch_size`` if not given.
+        inner_batch_size: support examples per inner step, drawn without replacement and reshuffled in each pass.
+            Default, and if at least the size of the support set: all examples, unshuffled.
+        eval_inner_batch_size: the same in validation, testing and prediction; default: ``inner_batch_size``.
         **learner: the settings of ``GradientBasedMetaLearner`` and ``MetaLearner``.
 
     Raises:
-        ValueError: a setting out of its range, parameters that could never be learned, or an objective that looks at
+        UserError: a setting out of its range, trained parameters that do not adapt, or an objective that measures
             adapted parameters.
     """
 
@@ -89,12 +90,12 @@ class FOML(GradientBasedMetaLearner):
             )
 
     def start(self, meta: Params, support: Labelled) -> tuple[Params, Any]:
-        """Return theta, and an empty queue of mini-batches beside the state of the optimiser."""
+        """Return theta, and the state of the optimiser with an empty queue of mini-batches."""
         adapted, state = super().start(meta, support)  # line 5
         return adapted, (empty_queue(support), state)
 
     def inner_step(self, meta: Params, support: Labelled, adapted: Params, state: Any) -> tuple[Params, Any]:
-        """Return theta_b after one more step."""
+        """Return theta_b after one more inner step on a mini-batch."""
         queue, moments = state
         size = self.inner_batch_size if self.training else self.eval_inner_batch_size
         batch, queue = next_mini_batch(support, queue, size)
@@ -110,21 +111,24 @@ class FOML(GradientBasedMetaLearner):
         ways: int,
         measure: Measure = measure_nothing,
     ) -> Outcome:
-        """Adapt on the support set, judge on the query set, and then step on the query set for the meta-gradient.
+        """Adapt on the support set, evaluate on the query set, then step on the query set for the meta-gradient.
 
-        Written anew because the optimiser goes on from support to query set with the state it has. The loss is that on
-        the query set before the tail; its gradient, by an added term of value zero, is theta_b - phi_b.
+        Overrides the inherited method because the optimiser keeps its state from support to query set. The loss is the
+        query loss before the tail. A term of value zero gives it the gradient theta_b - phi_b.
         """
+        # nothing is differentiated through the steps; the last line alone connects the loss to theta
         constants = detached(meta)
         with nullcontext() if self.inner_autocast else without_autocast(support.y.device):
             adapted, state = self.start(constants, support)
             for _ in range(self.inner_steps):
                 adapted, state = self.inner_step(constants, support, adapted, state)
             end, (_, moments) = adapted, state
+            # on the whole query set, regardless of ``inner_batch_size``, with the moments of the steps before
             for _ in range(self.tail_steps):
                 gradient, loss = self.inner_gradient(constants, query, end)
                 end, moments = self.update(constants, gradient, moments, end, loss)  # line 7
         theta = scope(meta, "network")
+        # zero in value, the identity in theta: the inner product below adds a gradient and no loss
         still = {name: theta[name] - theta[name].detach() for name in adapted}
         outcome = self.judge(constants, adapted, query)
         return outcome._replace(loss=outcome.loss + inner_product(combine(adapted, -1, end), still))  # line 8

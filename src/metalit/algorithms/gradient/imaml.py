@@ -7,13 +7,13 @@
      5          phi_b = theta
      6          repeat inner_steps times:  phi_b <- phi_b - alpha F(phi_b)
                     with F(phi) = grad L(phi; D_b) + lambda (phi - theta), the gradient of the regularised loss,
-                    or by any other way to where F(phi) = 0
+                    or any other solver of F(phi) = 0
      7          v = grad L(phi_b; D'_b)
      8          solve (H + lambda I) u = v, with H the Hessian of L(.; D_b) at phi_b, by cg_steps of conjugate gradients
      9          the meta-gradient of T_b is lambda u, which is (I + H / lambda)^-1 v
     10      theta <- theta - beta times the sum of the meta-gradients                       (engine, Lightning)
 
-Where line 6 has come to its end, F(phi_b) = 0, and that equation alone, not the path, says how phi_b depends on theta.
+Once line 6 has converged, F(phi_b) = 0. This equation alone, not the path, determines how phi_b depends on theta.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -36,31 +36,31 @@ from metalit.update_rules import SGD
 
 
 class IMAML(GradientBasedMetaLearner):
-    """iMAML: a meta-gradient that needs the end of the inner steps, but not the way there.
+    """iMAML: an implicit meta-gradient, which depends on the solution of the inner problem but not on the path to it.
 
-    Memory in training does not grow with ``inner_steps``, and ``checkpoint_steps`` has nothing to save. Logged besides
-    the loss, for the meta-gradient is exact where both are 0: ``train/inner_gradient_norm``, the norm of F(phi_b), and
-    ``train/cg_residual``, the residual of line 8 as a share of v.
+    Memory in training does not grow with ``inner_steps``, so ``checkpoint_steps`` saves nothing. Two additional metrics
+    tell how exact the meta-gradient is; it is exact where both are 0. ``train/inner_gradient_norm`` is the norm of
+    F(phi_b), ``train/cg_residual`` the norm of the residual of line 8 relative to that of v.
 
-    Differences from the paper: parameters that do not adapt are meta-learned too, by the same theorem; damping does
-    not enter lambda.
+    Differences from the paper: parameters that do not adapt are meta-learned too, by the implicit function theorem;
+    damping is not part of lambda.
 
     Args:
         network: the network; its parameters are the meta-learned initialisation.
-        inner_lr: alpha, the rate of the inner steps; > 0, and for convergence below 2 / (lambda + the largest
-            eigenvalue of H).
+        inner_lr: alpha, the inner learning rate; > 0. Inner steps converge below 2 / (lambda + the largest eigenvalue
+            of H).
         inner_steps: inner steps per task in training, >= 0.
-        proximal_strength: lambda, how strongly a task is held at theta; > 0. Line 8 can be solved where it exceeds the
-            most negative curvature of the support loss.
-        line_search: where ``inner_lr`` goes beyond the minimum of the regularised loss along an inner step, by the
-            curvature there, stop at it: one more product with the Hessian a step. Nothing in the meta-gradient keeps
-            the curvature below what ``inner_lr`` can take; with fixed steps a long training may come to diverge.
-        cg_steps: iterations of conjugate gradients, each a product with the Hessian; >= 1.
-        cg_damping: added to lambda in line 8 alone, where H is far from positive; >= 0.
+        proximal_strength: lambda, how strongly a task is pulled towards theta; > 0. Line 8 can be solved if lambda
+            exceeds the most negative curvature of the support loss in absolute value.
+        line_search: shorten an inner step that would overshoot the minimum of the regularised loss along it, as
+            predicted by the curvature; costs one more Hessian-vector product per step. Nothing in the meta-gradient
+            keeps the curvature small enough for ``inner_lr``, so with fixed steps a long training may diverge.
+        cg_steps: iterations of conjugate gradients, one Hessian-vector product each; >= 1.
+        cg_damping: added to lambda in line 8 only, for an H that is far from positive definite; >= 0.
         **learner: the settings of ``GradientBasedMetaLearner`` and ``MetaLearner``.
 
     Raises:
-        ValueError: a setting out of its range, or an objective that looks at adapted parameters.
+        UserError: a setting out of its range, or an objective that measures adapted parameters.
     """
 
     def __init__(
@@ -88,23 +88,25 @@ class IMAML(GradientBasedMetaLearner):
             )
 
     def inner_step(self, meta: Params, support: Labelled, adapted: Params, state: Any) -> tuple[Params, Any]:
-        """Return phi_b after one more step."""
+        """Return phi_b after one more inner step on the regularised loss."""
         force, loss = self.regularised_gradient(meta, support, adapted)  # line 6
         if self.line_search:
+            # the Hessian is symmetric, so a vector-Jacobian product of F is a Hessian-vector product
             _, product, *_ = vjp(lambda phi: self.regularised_gradient(meta, support, phi)[0], adapted)
             share = self.share_of_step(force, product(force)[0])
             force = {name: share * value for name, value in force.items()}
         return self.update(meta, force, state, adapted, loss)
 
     def share_of_step(self, force: Params, image: Params) -> Tensor:
-        """Return which share of an inner step leads to the minimum along it, 1 at most, 0-d.
+        """Return the factor by which to shorten an inner step so that it ends at the minimum along it; at most 1, 0-d.
 
         Args:
-            force: F(phi), against which the step goes.
+            force: F(phi), the negative direction of the step.
             image: (H + lambda I) F(phi).
         """
         squared, curvature = inner_product(force, force), inner_product(force, image)
         overshoots = self.inner_lr * curvature > squared
+        # the inner ``where`` keeps zero and negative curvatures out of the denominator
         return torch.where(overshoots, squared / torch.where(overshoots, self.inner_lr * curvature, 1.0), 1.0)
 
     def regularised_gradient(self, meta: Params, support: Labelled, adapted: Params) -> tuple[Params, Tensor]:
@@ -122,17 +124,19 @@ class IMAML(GradientBasedMetaLearner):
         ways: int,
         measure: Measure = measure_nothing,
     ) -> Outcome:
-        """Learn a task, judge it on the query set, and give the loss its implicit gradient.
+        """Adapt to a task, evaluate on the query set, and give the loss its implicit gradient.
 
-        Written anew because the inherited one differentiates through the inner steps. Here the solution of line 8 is a
-        constant, and -<u, F> is added to the loss with its value taken away again: its derivative with respect to theta
-        is lambda u, and with respect to what does not adapt what the implicit function theorem says.
+        Overrides the inherited method, which differentiates through the inner steps. Here u of line 8 is a constant,
+        and -<u, F> minus its own value is added to the loss: a term of value zero whose derivative is lambda u with
+        respect to theta, and that of the implicit function theorem with respect to parameters that do not adapt.
         """
+        # no graph over the inner steps and the solver: memory does not grow with their number
         constants = detached(meta)
         adapted = self.minimiser(constants, support)
         v = self.query_gradient(constants, query, adapted)  # line 7
         solution = self.solve(constants, support, adapted, v)
         with self.inner_precision(support):
+            # once more, now as a function of the meta-parameters, at the constant phi_b
             force, _ = self.regularised_gradient(meta, support, adapted)
         implicit = inner_product(solution.x, {name: value.detach() - value for name, value in force.items()})
         outcome = self.judge(meta, adapted, query)
@@ -143,7 +147,7 @@ class IMAML(GradientBasedMetaLearner):
         return outcome._replace(loss=outcome.loss + implicit.to(outcome.loss.dtype), measured=measured)
 
     def minimiser(self, meta: Params, support: Labelled) -> Params:
-        """Return phi_b, and forget the inner steps that led there."""
+        """Return phi_b, the parameters after the last inner step."""
         adapted, state = self.start(meta, support)  # line 5
         with self.inner_precision(support):
             for _ in range(self.inner_steps):
@@ -153,12 +157,13 @@ class IMAML(GradientBasedMetaLearner):
     def query_gradient(self, meta: Params, query: Labelled, adapted: Params) -> Params:
         """Return v = grad L(phi_b; D'_b)."""
         loss, pull_back, *_ = vjp(lambda phi: self.loss(meta, phi, query), adapted)
-        with without_autocast(loss.device):  # the forward pass has chosen the precisions
+        # the forward pass has chosen the precision of each operation; autocast is not meant for backward passes
+        with without_autocast(loss.device):
             (gradient,) = pull_back(torch.ones_like(loss))
         return gradient  # type: ignore[no-any-return]
 
     def solve(self, meta: Params, support: Labelled, adapted: Params, v: Params) -> Solution:
-        """Return u of line 8; a product with H + lambda I is one backward pass through F."""
+        """Solve line 8 for u, by conjugate gradients; a product with H + lambda I is one backward pass through F."""
         with self.inner_precision(support):
             _, pull_back, *_ = vjp(lambda phi: self.regularised_gradient(meta, support, phi)[0], adapted)
 
@@ -166,13 +171,14 @@ class IMAML(GradientBasedMetaLearner):
             (image,) = pull_back({name: value.to(adapted[name].dtype) for name, value in vector.items()})
             return image  # type: ignore[no-any-return]
 
-        # at a minimum with H >= 0 no curvature is below lambda
+        # at a minimum with H >= 0 no direction has less curvature than lambda. Early in training H has negative
+        # eigenvalues, where conjugate gradients would take huge steps: stop at a direction with less than lambda / 2
         return conjugate_gradient(product, v, self.cg_steps, self.cg_damping, self.proximal_strength / 2)
 
     def inner_precision(self, support: Labelled) -> AbstractContextManager[Any]:
-        """Return the context of everything that belongs to the inner problem."""
+        """Return the precision context of the inner problem: inner steps, solver and F."""
         return nullcontext() if self.inner_autocast else without_autocast(support.y.device)
 
     def setting(self) -> dict[str, Any]:
-        """Return what a reader of a result must know about the method."""
+        """Add lambda to the reported settings."""
         return {**super().setting(), "proximal_strength": self.proximal_strength}

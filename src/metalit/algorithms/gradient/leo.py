@@ -4,15 +4,15 @@
      2  while not done
      3      sample tasks, each with a support set D and a query set D'                           (data module)
      4      for each task
-           embed D, D' in vectors of length 1                                                   (authors' data.py)
+           embed D, D' as vectors of length 1                                                   (authors' data.py)
      5          encode D to mean, std of a code for each class;  draw codes z ~ N(mean, std^2)
      6          decode z to mean, std of each class's weights;   draw w ~ N(mean, std^2)
-     7          repeat latent_steps times:      z <- z - alpha grad_z L(w; D), draw w anew as in line 6
+     7          repeat latent_steps times:      z <- z - alpha grad_z L(w; D), redraw w as in line 6
      8          repeat finetuning_steps times:  w <- w - eta grad_w L(w; D)
      9      minimise  L(w; D') + kl_weight KL(N(mean, std^2) || N(0, 1)) + encoder_penalty_weight |sg(z') - z|^2
                       + l2 and orthogonality of the weights of line 1                            (engine, Lightning)
 
-z' are the codes after line 7, z those of line 5, sg stops the gradient. In evaluation means are taken, nothing drawn.
+z' are the codes after line 7, z those of line 5; sg stops the gradient. In evaluation the means replace all draws.
 """
 
 import math
@@ -37,35 +37,37 @@ from metalit.update_rules.per_parameter_sgd import PerParameterSGD
 
 
 class LEO(GradientBasedMetaLearner):
-    """Generates the head of a classifier from a code for each class, and adapts the codes.
+    """Generates the head of a classifier from a latent code for each class, and adapts the codes.
 
-    Differences from the paper: a std is the exponential of what the networks say (of a class's weights, times
-    sqrt(2 / (N + features))). There is one code a class; the authors' code draws one for each support example. KL and
-    encoder penalty are means over classes and dimensions, as there. The support loss is a mean over its N K examples,
-    theirs a sum that K copies of each code share: their rates, 1.0 and 0.001, are N times that here. The defaults are
-    not, for embeddings of few features do not bear such steps.
+    Differences from the paper: a standard deviation is the exponential of the network's output (times
+    sqrt(2 / (N + features)) for the weights). There is one code per class; the authors' code draws one for each support
+    example. KL and encoder penalty are means over classes and dimensions, as in that code. The support loss is a mean
+    over the N K examples; theirs is a sum, shared by K copies of each code, so their learning rates of 1.0 and 0.001
+    correspond to N times as much here. The defaults stay at 1.0 and 0.001: with embeddings of few features, larger
+    steps lead to a loss that is not finite.
 
     Args:
-        network: its ``body`` embeds the examples. The head is left out: LEO generates the head of each task, for as
-            many classes and without a bias.
+        network: its ``body`` embeds the examples. Its head is not used: LEO generates the head of each task, with the
+            same number of classes and without a bias.
         latents: length of a class's code, >= 1.
         latent_steps: inner steps on the codes, >= 0.
-        finetuning_steps: inner steps on the weights after them, >= 0; ``eval_inner_steps`` counts both.
-        latent_lr: alpha before training, one learned rate for each dimension of a code; > 0. The authors' is N.
-        finetuning_lr: eta before training, one learned rate for each dimension of the weights; > 0. The
-            authors' is 0.001 N.
-        normalize: divide each embedding by its length, as the authors' data.py does. Without it the codes, and the
-            exponential of what is made of them, grow with the embeddings, until the loss is not finite.
-        dropout: share of the features that is dropped in training, before encoder and head; in [0, 1).
+        finetuning_steps: subsequent inner steps on the weights, >= 0; ``eval_inner_steps`` counts both kinds.
+        latent_lr: initial alpha, a learned learning rate for each dimension of a code; > 0. The authors' corresponds to
+            N.
+        finetuning_lr: initial eta, a learned learning rate for each dimension of the weights; > 0. The authors'
+            corresponds to 0.001 N.
+        normalize: divide each embedding by its length, as in the authors' data.py. Otherwise the codes, and the
+            exponentials computed from them, grow with the embeddings until the loss is not finite.
+        dropout: probability of dropping a feature in training, before encoder and head; in [0, 1).
         kl_weight: beta, >= 0.
-        encoder_penalty_weight: gamma, of the distance that the codes of a task move; >= 0.
-        l2_weight: lambda_1, of half the squared weights of encoder, relation network and decoder; >= 0.
-        orthogonality_weight: lambda_2, of the squared correlations between the decoder's directions; >= 0.
-        train_body: train the body too; else it is frozen, in evaluation mode, as it was given.
+        encoder_penalty_weight: gamma, weight of the squared distance by which the codes of a task move; >= 0.
+        l2_weight: lambda_1, weight of half the squared weights of encoder, relation network and decoder; >= 0.
+        orthogonality_weight: lambda_2, weight of the squared correlations between the decoder's directions; >= 0.
+        train_body: train the body too; otherwise it is frozen as given, in evaluation mode.
         **learner: the settings of ``GradientBasedMetaLearner`` and ``MetaLearner``.
 
     Raises:
-        ValueError: a number outside its range, or tasks that are not classification.
+        UserError: a number outside its range, or tasks that are not classification.
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class LEO(GradientBasedMetaLearner):
         decoder = nn.Linear(latents, 2 * features, bias=False)
         for weight in (*encoder.parameters(), *decoder.parameters()):
             nn.init.xavier_uniform_(weight)
+        # one rate for each dimension, shared by all classes
         rates = {
             "codes": torch.full((latents,), positive("latent_lr", latent_lr)),
             "weights": torch.full((features,), positive("finetuning_lr", finetuning_lr)),
@@ -102,8 +105,8 @@ class LEO(GradientBasedMetaLearner):
             **learner,
         )
         if not train_body:
-            network.body.requires_grad_(False).eval()
-        self.adapted = ("weights",)  # of each task: none of the network's
+            network.body.requires_grad_(False).eval()  # ``learner.train()`` would undo the latter
+        self.adapted = ("weights",)  # the generated weights: no parameter of the network adapts
         self.ways, self.latent_steps, self.dropout = ways, latent_steps, dropout
         self.normalize = normalize
         self.weights_scale = math.sqrt(2 / (ways + features))
@@ -114,11 +117,11 @@ class LEO(GradientBasedMetaLearner):
 
     @property
     def adapted_names(self) -> list[str]:
-        """Name of what adapts in the end; the codes are on the way there."""
+        """Name of the generated weights; the codes are intermediate values."""
         return ["weights"]
 
     def check(self, meta: Params, support: Labelled, ways: int) -> None:
-        """Refuse a task with another number of classes than the network was made for."""
+        """Refuse a task whose number of classes differs from that of the network."""
         if ways not in (0, self.ways):
             raise UserError(
                 f"the support set has {ways} classes, but LEO's network {self.ways}: it learns tasks of as many "
@@ -126,7 +129,7 @@ class LEO(GradientBasedMetaLearner):
             )
 
     def start(self, meta: Params, support: Labelled) -> tuple[Params, Any]:
-        """Return a task's codes, the weights they stand for, and what the codes were drawn from."""
+        """Return a task's codes, the weights decoded from them, and the distribution of the codes."""
         if support.y.is_floating_point():
             raise UserError("LEO generates a classifier: it does not do regression")
         features = self.embed(meta, support.x)
@@ -134,10 +137,11 @@ class LEO(GradientBasedMetaLearner):
         mean, log_std = class_means(related, support.y, self.ways).chunk(2, dim=-1)
         codes = self.draw(mean, log_std.exp())  # line 5
         start = {"codes": codes, "weights": self.decode(meta, codes), "mean": mean, "log_std": log_std}
+        # the embeddings do not change within a task, so they are computed once
         return start, (0, features)
 
     def inner_step(self, meta: Params, support: Labelled, adapted: Params, state: Any) -> tuple[Params, Any]:
-        """Return codes and weights after one more step: on the codes first, then on the weights."""
+        """Return codes and weights after one more inner step: on the codes first, then on the weights."""
         step, features = state
         latent = step < self.latent_steps
         moving = {"codes": adapted["codes"]} if latent else {"weights": adapted["weights"]}
@@ -149,18 +153,20 @@ class LEO(GradientBasedMetaLearner):
         gradient, value = grad_and_value(loss)(moving)
         if self.first_order:
             gradient, value = detached(gradient), value.detach()
+        # the rule finds the rates by the name of what moves, ``codes`` or ``weights``
         moved, _ = self.update(meta, gradient, (), moving, value)  # line 7 or 8
         if latent:
             moved["weights"] = self.decode(meta, moved["codes"])
         return adapted | moved, (step + 1, features)
 
     def outputs(self, meta: Params, adapted: Params, x: Any) -> Tensor:
-        """Return logits by the generated weights."""
+        """Return the logits of the generated head."""
         return self.logits(self.embed(meta, x), adapted["weights"])
 
     def penalties(self, meta: Params, support: Labelled, path: list[Params]) -> Params:
-        """Return the terms of line 9 but the first."""
+        """Return all terms of line 9 except the query loss."""
         start, end = path[0], path[self.latent_steps]
+        # the adapted codes are constants here: the encoder learns to start near them
         moved = (end["codes"].detach() - start["codes"]).square().mean()
         generating = scope(meta, "network.encoder") | scope(meta, "network.decoder")
         squares = torch.stack([weight.square().sum() for weight in generating.values()]).sum()
@@ -177,7 +183,7 @@ class LEO(GradientBasedMetaLearner):
         return unit_length(features) if self.normalize else features
 
     def decode(self, meta: Params, codes: Tensor) -> Tensor:
-        """Return the weights ``[N, features]`` of codes ``[N, latents]`` (line 6)."""
+        """Return weights ``[N, features]`` decoded from codes ``[N, latents]`` (line 6)."""
         decoded = functional_call(self.network.get_submodule("decoder"), scope(meta, "network.decoder"), (codes,))
         mean, log_std = decoded.chunk(2, dim=-1)
         return self.draw(mean, self.weights_scale * log_std.exp())
@@ -187,25 +193,25 @@ class LEO(GradientBasedMetaLearner):
         return mean + std * normal_like(mean) if self.training else mean
 
     def logits(self, features: Tensor, weights: Tensor) -> Tensor:
-        """Return ``[n, N]``."""
+        """Return logits ``[n, N]``, with dropout on the features in training."""
         return F.dropout(features, self.dropout, self.training) @ weights.T
 
 
 @full_precision
 def unit_length(features: Tensor) -> Tensor:
-    """Return ``[n, D]`` vectors divided by their lengths; one of zeros stays as it is."""
+    """Return vectors ``[n, D]`` divided by their lengths; a zero vector stays zero."""
     return F.normalize(features, dim=-1)
 
 
 @full_precision
 def kl_to_standard_normal(mean: Tensor, log_std: Tensor) -> Tensor:
-    """Return KL(N(mean, std^2) || N(0, 1)), the mean over all dimensions, 0-d."""
+    """Return KL(N(mean, std^2) || N(0, 1)) in closed form, the mean over all dimensions, 0-d."""
     return ((2 * log_std).exp() + mean.square() - 1 - 2 * log_std).mean() / 2
 
 
 @full_precision
 def correlation(directions: Tensor) -> Tensor:
-    """Return the mean squared difference between the cosines of ``[n, D]`` vectors and the identity, 0-d."""
+    """Return the mean squared difference between the cosine matrix of vectors ``[n, D]`` and the identity, 0-d."""
     directions = F.normalize(directions, dim=-1)
     cosines = directions @ directions.T
     return (cosines - torch.eye(len(cosines), dtype=cosines.dtype, device=cosines.device)).square().mean()

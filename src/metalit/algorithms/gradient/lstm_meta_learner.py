@@ -11,8 +11,8 @@
      9              theta <- f * theta - i * g
     10      Theta <- Theta - beta grad_Theta sum L(theta; D')                                 (engine, Lightning)
 
-In evaluation batch norm has running statistics of the task's own: reset at line 5, accumulated on D at line 7, and used
-for the queries.
+In evaluation, batch norm keeps running statistics per task: reset at line 5, accumulated on D at line 7, and used for
+the queries.
 """
 
 from functools import partial
@@ -31,28 +31,28 @@ from metalit.update_rules.lstm_rule import LSTMRule
 
 
 class LSTMMetaLearner(GradientBasedMetaLearner):
-    """Learns the start, and an LSTM that makes the steps.
+    """Learns the initialisation, and an LSTM that takes the inner steps.
 
-    It is of first order: gradients and losses enter the LSTM as constants, as in the paper.
+    The method is first-order: gradients and losses enter the LSTM as constants, as in the paper.
 
-    Differences from the paper: gates see the last gates, as in the paper's equations; the authors' code gives them the
-    last gates before the sigmoid. The inner gradient is that of the mean loss; the authors' code divides it by the
-    number of examples once more.
+    Differences from the paper: the gates receive the previous gates, as in the paper's equations; the authors' code
+    passes their values before the sigmoid. The inner gradient is that of the mean loss; the authors' code divides it by
+    the number of examples once more.
 
     Args:
         network: the network; its parameters are c_0, the meta-learned initialisation.
-        hidden: width of the LSTM below the gates, >= 1; as many numbers of state twice for each parameter, and more
-            for the backward pass.
-        forget_bias: bounds [low, high] of the forget gate's initial bias. High: parameters are kept at first.
-        input_bias: bounds [low, high] of the input gate's initial bias. Low: small steps at first.
-        query_statistics: what batch norm normalises queries by in evaluation: running statistics of the ``support``
-            set, so that predictions do not depend on other queries, or those of the ``batch`` of queries. In training
-            it is the batch.
-        statistics_momentum: weight of the support batch of an inner step in these running statistics, > 0 and <= 1.
+        hidden: width of the LSTM below the gates, >= 1. Each parameter of the network carries a state of twice this
+            size, and more for the backward pass.
+        forget_bias: bounds [low, high] of the forget gate's initial bias. High values keep the parameters at first.
+        input_bias: bounds [low, high] of the input gate's initial bias. Low values give small steps at first.
+        query_statistics: the statistics that normalise queries in evaluation. ``support``: running statistics of the
+            support set, so that a prediction does not depend on other queries. ``batch``: those of the batch of
+            queries. Training always uses the batch.
+        statistics_momentum: weight of the support batch of each inner step in the running statistics, > 0 and <= 1.
         **learner: the settings of ``GradientBasedMetaLearner`` and ``MetaLearner``.
 
     Raises:
-        ValueError: a number outside its range.
+        UserError: a number outside its range.
     """
 
     def __init__(
@@ -77,7 +77,8 @@ class LSTMMetaLearner(GradientBasedMetaLearner):
         self.query_statistics, self.statistics_momentum = query_statistics, statistics_momentum
 
     def inner_step(self, meta: Params, support: Labelled, adapted: Params, state: Any) -> tuple[Params, Any]:
-        """Return theta after one more step, with the statistics of the support set where they are wanted."""
+        """Return theta after one more inner step, with running statistics of the support set if they are in use."""
+        # the running statistics travel with the adapted parameters, so that each step of the path has its own
         theta, running = self.split(adapted)
         if self.normalises_by_support():
             gradient, loss, running = self.accumulating_gradient(meta, support, theta, running)  # line 7
@@ -87,7 +88,7 @@ class LSTMMetaLearner(GradientBasedMetaLearner):
         return theta | running, state
 
     def outputs(self, meta: Params, adapted: Params, x: Any) -> Tensor:
-        """Return the network's outputs, in evaluation by the statistics of the task's support set."""
+        """Return the network's outputs, normalised in evaluation by the statistics of the task's support set."""
         theta, running = self.split(adapted)
         if not self.normalises_by_support():
             return super().outputs(meta, theta, x)
@@ -97,7 +98,8 @@ class LSTMMetaLearner(GradientBasedMetaLearner):
     def accumulating_gradient(
         self, meta: Params, support: Labelled, theta: Params, running: Params
     ) -> tuple[Params, Tensor, Params]:
-        """Return gradient and loss, as constants, and the running statistics after the forward pass."""
+        """Return gradient and loss, detached, and the running statistics after the forward pass."""
+        # not ``self.outputs``, which would normalise the support set by the running statistics
         outputs = partial(super().outputs, meta)
 
         def loss_and_statistics(theta: Params) -> tuple[Tensor, Params]:
@@ -109,18 +111,18 @@ class LSTMMetaLearner(GradientBasedMetaLearner):
         return detached(gradient), loss.detach(), running
 
     def split(self, adapted: Params) -> tuple[Params, Params]:
-        """Return (parameters, running statistics)."""
+        """Split adapted values into (parameters, running statistics)."""
         theta = {name: adapted[name] for name in self.adapted_names}
         return theta, {name: value for name, value in adapted.items() if name not in theta}
 
     def normalises_by_support(self) -> bool:
-        """Whether batch norm has running statistics of each task's own at present."""
+        """Whether queries are normalised by running statistics of the support set in the present mode."""
         return self.query_statistics == "support" and not self.training
 
     def transductive(self) -> bool:
-        """Whether queries are normalised by statistics of their batch."""
+        """Whether queries are normalised by statistics of their batch, which ``query_statistics`` decides."""
         return self.query_statistics == "batch" and super().transductive()
 
     def setting(self) -> dict[str, Any]:
-        """Return what a reader of a result must know about the method."""
+        """Add the statistics that normalise queries to the reported settings."""
         return {**super().setting(), "query_statistics": self.query_statistics}

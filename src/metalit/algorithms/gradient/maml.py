@@ -8,7 +8,7 @@
     6          repeat inner_steps times:  theta_b <- theta_b - alpha grad L(theta_b; D_b)
     7      theta <- theta - beta grad_theta sum_b L(theta_b; D'_b)                              (engine, Lightning)
 
-Line 7 differentiates through line 6, second derivatives included.
+Line 7 differentiates through line 6, including second derivatives.
 """
 
 from typing import Any
@@ -25,11 +25,11 @@ class MAML(GradientBasedMetaLearner):
     """MAML, second order.
 
     Differences from the paper: the inner loss is a *mean* over the support set. The authors' code sums the
-    cross-entropy over classes, so its rate of 0.4 in 5-way Omniglot is ``inner_lr=2.0`` here.
+    cross-entropy over classes, so its inner learning rate of 0.4 for 5-way Omniglot is ``inner_lr=2.0`` here.
 
     Args:
         network: the network; its parameters are the meta-learned initialisation.
-        inner_lr: alpha, the rate of the inner steps; > 0.
+        inner_lr: alpha, the inner learning rate; > 0.
         **learner: the settings of ``GradientBasedMetaLearner`` and ``MetaLearner``.
     """
 
@@ -37,6 +37,6 @@ class MAML(GradientBasedMetaLearner):
         super().__init__(network, update_rule=SGD(inner_lr), **learner)
 
     def inner_step(self, meta: Params, support: Labelled, adapted: Params, state: Any) -> tuple[Params, Any]:
-        """Return theta_b after one more step."""
+        """Return theta_b after one more inner step."""
         gradient, loss = self.inner_gradient(meta, support, adapted)  # line 6
         return self.update(meta, gradient, state, adapted, loss)

@@ -1,6 +1,6 @@
 """Meta-Curvature (Park and Oliva 2019, https://arxiv.org/abs/1902.03356).
 
-    1  initialise theta; the matrices M = (M_out, M_in, M_filter) of every layer at the identity
+    1  initialise theta, and the matrices M = (M_out, M_in, M_filter) of every layer as identities
     2  while not done
     3      sample tasks T_b, each with a support set D_b and a query set D'_b            (data module)
     4      for each T_b
@@ -11,7 +11,7 @@
     9              theta_b <- theta_b - alpha MC(G)
    10      (theta, M) <- (theta, M) - beta grad_(theta, M) sum_b L(theta_b; D'_b)        (engine, Lightning)
 
-Line 10 differentiates through lines 7 to 9, second derivatives included.
+Line 10 differentiates through lines 7 to 9, including second derivatives.
 """
 
 from collections.abc import Sequence
@@ -28,16 +28,17 @@ from metalit.update_rules.curvature import Curvature
 class MetaCurvature(GradientBasedMetaLearner):
     """MAML whose inner gradients are transformed by meta-learned matrices, one for each axis of a weight.
 
-    Differences from the paper: the inner loss is a *mean* over the support set. The authors' code, which is MAML's,
-    sums the cross-entropy over classes, so its rate of 0.4 in 5-way Omniglot is ``inner_lr=2.0`` here.
+    Differences from the paper: the inner loss is a *mean* over the support set. The authors' code, which builds on
+    MAML's, sums the cross-entropy over classes, so its inner learning rate of 0.4 for 5-way Omniglot is
+    ``inner_lr=2.0`` here.
 
     Args:
         network: the network; its parameters are the meta-learned initialisation.
-        inner_lr: alpha, the rate of the inner steps, which is not learned; > 0.
+        inner_lr: alpha, the inner learning rate, which is not learned; > 0.
         inner_steps: inner steps per task in training, >= 0.
         adapted: shell-style patterns of the parameters that adapt; only these have matrices.
-        shared: let all inner steps share one set of matrices. Else each has its own, and steps beyond
-            ``inner_steps``, in evaluation, take those of the last.
+        shared: share one set of matrices among all inner steps. Otherwise each step has its own, and steps beyond
+            ``inner_steps``, in evaluation, use those of the last.
         **learner: the settings of ``GradientBasedMetaLearner`` and ``MetaLearner``.
     """
 
@@ -50,10 +51,11 @@ class MetaCurvature(GradientBasedMetaLearner):
         shared: bool = True,
         **learner: Any,
     ) -> None:
+        # identities: training starts as MAML
         rule = Curvature(select(network, adapted), inner_lr, sets=1 if shared else max(inner_steps, 1))  # line 1
         super().__init__(network, update_rule=rule, inner_steps=inner_steps, adapted=adapted, **learner)
 
     def inner_step(self, meta: Params, support: Labelled, adapted: Params, state: Any) -> tuple[Params, Any]:
-        """Return theta_b after one more step."""
+        """Return theta_b after one more inner step along the transformed gradient."""
         gradient, loss = self.inner_gradient(meta, support, adapted)  # line 7
         return self.update(meta, gradient, state, adapted, loss)  # lines 8 and 9

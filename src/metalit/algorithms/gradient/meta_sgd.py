@@ -8,7 +8,7 @@
     6          repeat inner_steps times:  theta_b <- theta_b - alpha * grad L(theta_b; D_b)    (elementwise)
     7      (theta, alpha) <- (theta, alpha) - beta grad_(theta, alpha) sum_b L(theta_b; D'_b)  (engine, Lightning)
 
-In the paper ``inner_steps`` is 1. Line 7 differentiates through line 6, second derivatives included.
+In the paper, ``inner_steps`` is 1. Line 7 differentiates through line 6, including second derivatives.
 """
 
 from collections.abc import Sequence
@@ -23,19 +23,19 @@ from metalit.update_rules.per_parameter_sgd import PerParameterSGD, uniform_rate
 
 
 class MetaSGD(GradientBasedMetaLearner):
-    """MAML with a meta-learned rate, and so direction, for every single parameter.
+    """MAML with a meta-learned inner learning rate for every single parameter, and so a learned direction.
 
-    Differences from the paper: more than one inner step is possible, all with the same rates.
+    Differences from the paper: more than one inner step is possible, all with the same learning rates.
 
     Args:
         network: the network; its parameters are the meta-learned initialisation.
-        inner_lr: the rates before training, > 0: one number for all, or the bounds [low, high] between which each is
-            drawn uniformly. They are learned without a constraint, and may become negative.
-        adapted: shell-style patterns of the parameters that adapt; only these have rates.
+        inner_lr: initial inner learning rates, > 0: one number for all, or bounds [low, high] between which each is
+            drawn uniformly. They are learned without a constraint and may become negative.
+        adapted: shell-style patterns of the parameters that adapt; only these have learning rates.
         **learner: the settings of ``GradientBasedMetaLearner`` and ``MetaLearner``.
 
     Raises:
-        ValueError: bounds that are not positive or in the wrong order.
+        UserError: bounds that are not positive or in the wrong order.
     """
 
     def __init__(
@@ -46,10 +46,11 @@ class MetaSGD(GradientBasedMetaLearner):
         **learner: Any,
     ) -> None:
         low, high = (inner_lr, inner_lr) if isinstance(inner_lr, int | float) else inner_lr
+        # the paper draws the initial rates from an interval; a single number starts as MAML
         rule = PerParameterSGD(uniform_rates(select(network, adapted), low, high))  # line 1
         super().__init__(network, update_rule=rule, adapted=adapted, **learner)
 
     def inner_step(self, meta: Params, support: Labelled, adapted: Params, state: Any) -> tuple[Params, Any]:
-        """Return theta_b after one more step."""
+        """Return theta_b after one more inner step."""
         gradient, loss = self.inner_gradient(meta, support, adapted)  # line 6
         return self.update(meta, gradient, state, adapted, loss)

@@ -9,23 +9,25 @@ from metalit.tasks.task_context import uniform_like
 
 
 def next_mini_batch(examples: Labelled, queue: Tensor, size: int | None) -> tuple[Labelled, Tensor]:
-    """Return a mini-batch and what is left of the queue: without replacement, shuffled anew for each pass.
+    """Return a mini-batch, drawn without replacement and reshuffled in each pass, and the rest of the queue.
 
-    Batches are cut from one pass after another, so one batch may end a pass and begin the next. The shuffles are the
-    task's own (``TaskContext``).
+    Batches are cut from the concatenated passes, so one batch may end a pass and begin the next. Shuffles are drawn by
+    the task's random key (``TaskContext``).
 
     Args:
         examples: all examples of the task, ``x [S, ...]``, ``y [S, ...]``.
-        queue: ``[waiting]`` int64, which examples come next; empty, as from ``empty_queue``, at the beginning.
-        size: examples in a batch; all, in their order, if it is S or more, or not given.
+        queue: ``[waiting]`` int64, indices of the next examples; initially ``empty_queue``.
+        size: number of examples per batch; all, unshuffled, if None or at least S.
     """
+    # no draw in this case: the random numbers of the task stay those of a method without mini-batches
     if size is None or size >= count(examples):
         return examples, queue
+    # the length of the queue depends on sizes alone, so the loop is the same for all tasks under ``vmap``
     while len(queue) < size:
         queue = torch.cat([queue, uniform_like(one_per_example(examples)).argsort()])
     return selected(examples, queue[:size]), queue[size:]
 
 
 def empty_queue(examples: Labelled) -> Tensor:
-    """Return a queue in which nothing waits."""
+    """Return an empty queue."""
     return one_per_example(examples)[:0].long()

@@ -8,8 +8,8 @@
     6          repeat inner_steps times:  theta_b <- a step of SGD or Adam on the loss of a mini-batch of D_b
     7      theta <- theta + epsilon times the mean of (theta_b - theta)                        (Lightning)
 
-Line 7 is gradient descent at rate epsilon on the mean of 1/2 ||theta - theta_b||^2 with theta_b held constant
-(``ReptileLoss``), so automatic optimisation, mixed precision and several processes work as for any method.
+Line 7 is gradient descent with learning rate epsilon on the mean of 1/2 ||theta - theta_b||^2, theta_b held constant
+(``ReptileLoss``). Automatic optimisation, mixed precision and several processes therefore work as for any method.
 """
 
 from collections.abc import Callable
@@ -28,29 +28,30 @@ from metalit.tasks.parameters import Params
 from metalit.update_rules import SGD, UpdateRule
 from metalit.update_rules.adam import Adam
 
+# Reptile's Adam has no momentum
 INNER_OPTIMIZERS: dict[str, Callable[[float], UpdateRule]] = {"adam": partial(Adam, beta1=0.0), "sgd": SGD}
 
 
 class Reptile(GradientBasedMetaLearner):
-    """Reptile: the initialisation moves towards the parameters that tasks end with.
+    """Reptile: the initialisation moves towards the adapted parameters of each task.
 
-    Only the support set is learned from; the query set of a training task serves for ``train/accuracy`` alone.
+    Tasks are learned from the support set alone; in training the query set is used for ``train/accuracy`` only.
 
-    Differences from the paper: Adam's second moments begin at zero in every task, theirs persist.
+    Differences from the paper: Adam's second moments start at zero in every task; in the authors' code they persist.
 
     Args:
         network: the network; its parameters are the meta-learned initialisation.
-        inner_lr: the rate of the inner steps; > 0.
+        inner_lr: the inner learning rate; > 0.
         inner_steps: inner steps per task in training; >= 1.
         inner_optimizer: ``adam`` with beta1 = 0 and beta2 = 0.999, or ``sgd``.
-        inner_batch_size: support examples in the mini-batch of an inner step, drawn without replacement and shuffled
-            anew for each pass; all at once, in their order, if it is as large as the support set or not given.
-        eval_inner_batch_size: the same in validation, test and prediction; ``inner_batch_size`` if not given.
-        objective: what training minimises; ``ReptileLoss`` if not given.
+        inner_batch_size: support examples per inner step, drawn without replacement and reshuffled in each pass.
+            Default, and if at least the size of the support set: all examples, unshuffled.
+        eval_inner_batch_size: the same in validation, testing and prediction; default: ``inner_batch_size``.
+        objective: the meta-loss; default: ``ReptileLoss``. With ``QueryLoss`` it is first-order MAML on mini-batches.
         **learner: the settings of ``GradientBasedMetaLearner`` and ``MetaLearner``.
 
     Raises:
-        ValueError: a setting out of its range, or parameters that could never be learned.
+        UserError: a setting out of its range, or trained parameters that do not adapt.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class Reptile(GradientBasedMetaLearner):
             network,
             update_rule=INNER_OPTIMIZERS[inner_optimizer](inner_lr),
             inner_steps=inner_steps,
-            first_order=True,
+            first_order=True,  # ReptileLoss takes no derivative through the inner steps
             objective=ReptileLoss() if objective is None else objective,
             **learner,
         )
@@ -80,16 +81,17 @@ class Reptile(GradientBasedMetaLearner):
         )
         self.inner_batch_size = inner_batch_size
         self.eval_inner_batch_size = inner_batch_size if eval_inner_batch_size is None else eval_inner_batch_size
+        # another objective has a gradient for parameters that do not adapt, ReptileLoss has none
         if isinstance(self.objective, ReptileLoss):
             refuse_idle(network, self.adapted_names)
 
     def start(self, meta: Params, support: Labelled) -> tuple[Params, Any]:
-        """Return theta, and an empty queue of mini-batches beside the state of the optimiser."""
+        """Return theta, and the state of the optimiser with an empty queue of mini-batches."""
         adapted, state = super().start(meta, support)  # line 5
         return adapted, (empty_queue(support), state)
 
     def inner_step(self, meta: Params, support: Labelled, adapted: Params, state: Any) -> tuple[Params, Any]:
-        """Return theta_b after one more step."""
+        """Return theta_b after one more inner step on a mini-batch."""
         queue, moments = state
         size = self.inner_batch_size if self.training else self.eval_inner_batch_size
         batch, queue = next_mini_batch(support, queue, size)

@@ -8,8 +8,8 @@
 6          repeat inner_steps times:  theta_b <- theta_b - alpha grad L(theta_b; D_b)
 7      theta <- theta - beta grad_theta { mean_b L(theta_b; D'_b) + lambda bias }          (engine, Lightning)
 
-where bias is  mean_b [H(f_theta_b) - H(f_theta)], the fall in the entropy of predictions on D_b     (entropy)
-            or I(L(theta; D_1), ..., L(theta; D_B)), the inequality of losses before adaptation      (the others)
+where bias is  mean_b [H(f_theta_b) - H(f_theta)], the change in entropy of predictions on D_b       (entropy)
+            or I(L(theta; D_1), ..., L(theta; D_B)), the inequality of losses before adaptation      (all others)
 """
 
 from typing import Any, Literal
@@ -24,16 +24,17 @@ from metalit.update_rules import SGD
 
 
 class TaskAgnosticMAML(GradientBasedMetaLearner):
-    """MAML from a start that is not biased towards some of the tasks.
+    """MAML whose initialisation is regularised not to favour some of the tasks.
 
-    Differences from the paper: see docs/algorithms/task_agnostic_maml.md; no code of the authors is public.
+    Differences from the paper: see docs/algorithms/task_agnostic_maml.md. The authors have published no code.
 
     Args:
         network: the network; its parameters are the meta-learned initialisation.
-        inner_lr: alpha, the rate of the inner steps; > 0.
-        measure: the bias: ``entropy`` of predictions (classification only), or a measure of inequality.
-        weight: lambda, >= 0; 0 is MAML.
-        parameter: alpha of ``generalised_entropy``, or epsilon > 0 of ``atkinson``; the others have none.
+        inner_lr: alpha, the inner learning rate; > 0.
+        measure: the measure of bias: ``entropy`` of predictions (classification only), or a measure of inequality
+            between the losses of tasks.
+        weight: lambda, >= 0; with 0 the method is MAML.
+        parameter: alpha of ``generalised_entropy``, or epsilon > 0 of ``atkinson``; unused by all other measures.
         **learner: the settings of ``GradientBasedMetaLearner`` and ``MetaLearner``.
     """
 
@@ -46,15 +47,16 @@ class TaskAgnosticMAML(GradientBasedMetaLearner):
         parameter: float = 2.0,
         **learner: Any,
     ) -> None:
+        # entropy is a term per task; inequality compares all tasks of a step, on all ranks
         bias = MaxMinEntropy(weight) if measure == "entropy" else TaskInequality(measure, weight, parameter)
         super().__init__(network, update_rule=SGD(inner_lr), objective=bias, **learner)  # line 7
         self.measure, self.weight = measure, weight
 
     def inner_step(self, meta: Params, support: Labelled, adapted: Params, state: Any) -> tuple[Params, Any]:
-        """Return theta_b after one more step."""
+        """Return theta_b after one more inner step."""
         gradient, loss = self.inner_gradient(meta, support, adapted)  # line 6
         return self.update(meta, gradient, state, adapted, loss)
 
     def setting(self) -> dict[str, Any]:
-        """Return what a reader of a result must know about the method."""
+        """Add the measure of bias and its weight to the reported settings."""
         return {**super().setting(), "measure": self.measure, "weight": self.weight}

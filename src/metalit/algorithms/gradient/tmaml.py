@@ -1,14 +1,14 @@
-"""Training for the average task, then fine-tuning: joint training as a member of the family.
+"""Joint training on all tasks, then fine-tuning: the baseline of the gradient-based family.
 
     1  initialise theta
     2  while not done
     3      sample tasks T_b, each with a support set D_b and a query set D'_b                  (data module)
     4      theta <- theta - beta times the mean over b of grad L(theta; D_b and D'_b)          (engine, Lightning)
-    5  in evaluation, for each T_b
+    5  in evaluation, for each task T_b
     6      theta_b = theta
     7      repeat eval_inner_steps times:  theta_b <- theta_b - alpha grad L(theta_b; D_b)
 
-Training takes no inner step: theta is what serves all tasks best at once. It is what MAML has to beat.
+Training takes no inner step: theta is the single network that fits all tasks best. MAML has to beat it.
 """
 
 from typing import Any
@@ -23,16 +23,16 @@ from metalit.update_rules import SGD
 
 
 class TMAML(GradientBasedMetaLearner):
-    """TMAML: joint training on all tasks, fine-tuned where it is evaluated.
+    """TMAML: joint training on all tasks, with fine-tuning in evaluation.
 
     With the objective ``QueryLoss`` it is MAML with no inner steps in training.
 
     Args:
         network: the network; its parameters are the jointly trained initialisation.
-        inner_lr: alpha, the rate of fine-tuning; > 0.
-        eval_inner_steps: steps of fine-tuning in validation, test and prediction; >= 0.
-        objective: what training minimises; half the support and half the query loss if not given, which is the mean
-            over all examples of a task where there are as many of the one as of the other (``data.train_queries``).
+        inner_lr: alpha, the learning rate of fine-tuning; > 0.
+        eval_inner_steps: fine-tuning steps in validation, testing and prediction; >= 0.
+        objective: the meta-loss; default: half the support loss plus half the query loss. This is the mean over all
+            examples of a task if there are as many support as query examples (``data.train_queries``).
         **learner: the settings of ``GradientBasedMetaLearner`` and ``MetaLearner``.
     """
 
@@ -54,6 +54,6 @@ class TMAML(GradientBasedMetaLearner):
         )
 
     def inner_step(self, meta: Params, support: Labelled, adapted: Params, state: Any) -> tuple[Params, Any]:
-        """Return theta_b after one more step."""
+        """Return theta_b after one more fine-tuning step."""
         gradient, loss = self.inner_gradient(meta, support, adapted)  # line 7
         return self.update(meta, gradient, state, adapted, loss)

@@ -1,4 +1,4 @@
-"""Memory-based methods: learn a task by reading its examples one after another."""
+"""Memory-based methods: learn a task by reading its support set into a memory."""
 
 from metalit.algorithms.memory.base import MemoryMetaLearner
 from metalit.algorithms.memory.mann import MANN

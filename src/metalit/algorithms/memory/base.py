@@ -1,4 +1,4 @@
-"""Memory-based meta-learning: a task is learned by reading its examples one after another."""
+"""Memory-based meta-learning: read the support set into a memory, then answer each query from it."""
 
 from abc import ABC, abstractmethod
 from typing import Any
@@ -20,26 +20,27 @@ from metalit.tasks.parameters import Params, scope
 
 
 class MemoryMetaLearner(MetaLearner, ABC):
-    """Reads the support set in random order, then every query by itself. An algorithm writes ``read`` and ``answer``.
+    """Reads the support set in random order, then each query separately.
 
-    The order does not depend on how the examples stand in the episode; in evaluation a task has always the same. Both
-    sets are embedded in one pass in training, and in evaluation if the network is transductive. Batch norm whose mode
-    was left open has running statistics.
+    An algorithm implements ``read`` and ``answer``. The order does not depend on the order of the examples in the
+    episode; in evaluation a task is always read in the same order. Both sets are embedded in one pass in training, and
+    in evaluation if the network is transductive. Batch norms whose mode was not given use running statistics.
 
     Args:
-        network: what sees single examples.
-        ways: N, the number of classes of every task, which is fixed since the network is told labels by a code of
-            that length; on the command line it follows ``data.ways``. None for regression.
-        outputs: in regression, numbers of a target; >= 1.
+        network: the embedding of single examples.
+        ways: N, the number of classes of every task; None for regression. It is fixed, because labels are read as
+            one-hot vectors of this length. On the command line it follows ``data.ways``.
+        outputs: in regression, the number of values of a target; >= 1.
         **learner: the settings of ``MetaLearner``.
 
     Raises:
-        ValueError: a number outside its range, tasks that are not as announced, or an objective that looks at adapted
-            parameters.
+        UserError: a number outside its range, tasks that do not match ``ways`` or ``outputs``, or an objective that
+            measures adapted parameters.
     """
 
     def __init__(self, network: nn.Module, ways: int | None = None, outputs: int = 1, **learner: Any) -> None:
         super().__init__(network, **learner)
+        # batch statistics would make the prediction for a query depend on the other queries
         use_running_statistics(self)
         at_least(1, ways=ways, outputs=outputs)
         if self.objective.looks_at_adaptation:
@@ -48,7 +49,7 @@ class MemoryMetaLearner(MetaLearner, ABC):
                 "adapts none: use a gradient-based method"
             )
         self.ways = ways
-        self.width = outputs if ways is None else ways  # of a label's code, and of a prediction
+        self.width = outputs if ways is None else ways  # length of an encoded label, and of a prediction
 
     @abstractmethod
     def read(self, meta: Params, support: Labelled) -> tuple[Any, Tensor]:
@@ -56,16 +57,16 @@ class MemoryMetaLearner(MetaLearner, ABC):
 
         Args:
             meta: meta-parameters and buffers of the whole learner, by name.
-            support: embeddings ``x [S, ...]``, ``y [S, ...]``, in the order in which they are to be read.
+            support: embeddings ``x [S, ...]`` and labels ``y [S, ...]``, in reading order.
 
         Returns:
-            what is remembered, a pytree of tensors; and predictions ``[S, width]`` of the support examples, each made
-            before its own label is told, or ``[0, width]`` where there are none. All that is predicted is trained.
+            the memory, a pytree of tensors; and predictions ``[S, width]`` for the support examples, each made before
+            its own label is read, or ``[0, width]`` if the method makes none. All predictions are part of the loss.
         """
 
     @abstractmethod
     def answer(self, meta: Params, memory: Any, query: Any) -> Tensor:
-        """Return predictions ``[Q, width]`` of embedded queries ``[Q, ...]``, none of which sees another."""
+        """Return predictions ``[Q, width]`` for embedded queries ``[Q, ...]``, independent of one another."""
 
     def task(
         self,
@@ -75,13 +76,13 @@ class MemoryMetaLearner(MetaLearner, ABC):
         ways: int,
         measure: Measure = measure_nothing,
     ) -> Outcome:
-        """Read the task; the loss is over all predictions."""
+        """Read the support set and answer the queries; the loss is the mean over all predictions."""
         support, before, predictions = self.read_and_answer(meta, support, query.x, ways)
         loss = task_loss(torch.cat([before, predictions]), torch.cat([support.y[: len(before)], query.y]))
         return Outcome(loss, predictions, measured=self.by_presentation(before, support, predictions, query))
 
     def evaluate_task(self, meta: Params, support: Labelled, query: Labelled, ways: int) -> Outcome:
-        """Return the outcome of the queries as the only stage, T = 1: nothing is adapted."""
+        """Return the outcome for the queries as a single stage, T = 1: nothing is adapted."""
         support, before, predictions = self.read_and_answer(meta, support, query.x, ways)
         measured = self.by_presentation(before, support, predictions, query)
         return Outcome(
@@ -91,14 +92,14 @@ class MemoryMetaLearner(MetaLearner, ABC):
         )
 
     def learn(self, meta: Params, support: Labelled, ways: int) -> Any:
-        """Return what is remembered; of a transductive network the support set, to be embedded with the queries."""
+        """Return the memory, or for a transductive network the support set, which is embedded with the queries."""
         support = shuffled(support)
         if self.transductive():
             return support
         return self.read(meta, Labelled(self.embed(meta, support.x), support.y))[0]
 
     def predict(self, meta: Params, state: Any, x: Any) -> Tensor:
-        """Return one task's predictions for inputs ``[n, ...]``."""
+        """Return one task's predictions for inputs ``[n, ...]``, each independent of the others."""
         if self.transductive():
             embedded, queries = self.embed_both(meta, state.x, x)
             return self.answer(meta, self.read(meta, Labelled(embedded, state.y))[0], queries)
@@ -107,15 +108,16 @@ class MemoryMetaLearner(MetaLearner, ABC):
     def read_and_answer(
         self, meta: Params, support: Labelled, query: Any, ways: int
     ) -> tuple[Labelled, Tensor, Tensor]:
-        """Return the support set as it was read, its predictions, and those of the queries; see ``read``."""
+        """Return the support set in reading order, its predictions, and those for the queries; see ``read``."""
         self.check(meta, support, ways)
+        # an episode holds its examples sorted by class
         support = shuffled(support)
         embedded, queries = self.embed_both(meta, support.x, query)
         memory, before = self.read(meta, Labelled(embedded, support.y))
         return support, before, self.answer(meta, memory, queries)
 
     def embed_both(self, meta: Params, support: Any, query: Any) -> tuple[Any, Any]:
-        """Return the embeddings of both sets."""
+        """Return the embeddings of support and query set."""
         if self.training or self.transductive():
             return split(self.embed(meta, joined(support, query)), count(support))
         return self.embed(meta, support), self.embed(meta, query)
@@ -125,7 +127,7 @@ class MemoryMetaLearner(MetaLearner, ABC):
         return functional_call(self.network, scope(meta, "network"), (x,))
 
     def check(self, meta: Params, support: Labelled, ways: int) -> None:
-        """Refuse tasks that the codes of labels do not fit."""
+        """Refuse tasks whose number of classes or outputs differs from the length of the encoded labels."""
         name = type(self).__name__
         if self.ways != (ways or None):
             expected = (
@@ -139,9 +141,10 @@ class MemoryMetaLearner(MetaLearner, ABC):
             raise SettingError("outputs", self.width, f"{numbers}, the numbers of a target", owner=type(self))
 
     def by_presentation(self, before: Tensor, support: Labelled, predictions: Tensor, query: Labelled) -> Params:
-        """Return the accuracy by presentation of a class, the queries coming last, where all steps are predicted."""
+        """Return the accuracy at each presentation of a class, queries last; nothing if support is not predicted."""
         if self.ways is None or not len(before):
             return {}
+        # a class is presented K times in the support set and once more as a query
         accuracies = accuracy_by_presentation(before, support.y, len(before) // self.ways)
         accuracies.append((predictions.argmax(dim=-1) == query.y).float().mean())
         return {f"accuracy_presentation_{k}": value for k, value in enumerate(accuracies, start=1)}

@@ -10,7 +10,7 @@
 
     g = attention, (temporal convolutions, attention) repeated, a linear layer; each layer appends to its input
 
-g is causal, so what it makes of s is the same for all queries and is computed once.
+g is causal, so its activations on s are the same for all queries and are computed once.
 """
 
 from collections.abc import Sequence
@@ -30,20 +30,20 @@ from metalit.tasks.parameters import Params, scope
 
 
 class SNAIL(MemoryMetaLearner):
-    """Reads the task by causal convolutions and attention.
+    """Reads a task with causal convolutions and attention.
 
     Args:
         network: the embedding f, ``[n, ...]`` to ``[n, features]``.
-        support_size: S, the most support examples that a task has, in training or in the test: the convolutions are
-            made deep enough to reach back so far; >= 1.
-        filters: how many channels each convolution appends, >= 1.
-        attention: [length of a key, length of a value] of each attention layer, each >= 1; between any two of them are
-            the convolutions.
-        features: length of the embedding; ``network.features`` if not given.
+        support_size: S, the maximum number of support examples of a task, in training and at test time, >= 1. It
+            sets the number of convolutions, so that they reach back over all examples.
+        filters: number of channels that each convolution appends, >= 1.
+        attention: [length of a key, length of a value] of each attention layer, each >= 1. Convolutions stand between
+            consecutive attention layers.
+        features: length of an embedding; default: ``network.features``.
         **learner: the settings of ``MemoryMetaLearner`` and ``MetaLearner``.
 
     Raises:
-        ValueError: a number outside its range, or tasks that are not as announced.
+        UserError: a number outside its range, or tasks that do not match ``ways``, ``outputs`` or ``support_size``.
     """
 
     def __init__(
@@ -64,15 +64,17 @@ class SNAIL(MemoryMetaLearner):
         layers: list[AttentionBlock | TCBlock] = []
         for key_size, value_size in attention:
             if layers:
+                # + 1 for the query, the last step of the sequence
                 layers.append(TCBlock(channels, filters, support_size + 1))
                 channels = layers[-1].features
             layers.append(AttentionBlock(channels, key_size, value_size))
-            channels = layers[-1].features
+            channels = layers[-1].features  # the input of a layer with its output appended
         self.layers = CausalLayers(layers, self.width)
+        # in tuples: as plain attributes they would register the layers' parameters a second time
         self._read, self._next_step = ((Method(self.layers, name),) for name in ("read", "next_step"))
 
     def read(self, meta: Params, support: Labelled) -> tuple[Any, Tensor]:
-        """Return what each layer remembers of the support set; its examples are not predicted."""
+        """Return the state of every layer after the support set, and no predictions for support examples."""
         shots = len(support.y)
         if shots > self.support_size:
             expected = f"at least {shots}, the support examples of a task: convolutions reach no further back"
@@ -82,6 +84,7 @@ class SNAIL(MemoryMetaLearner):
         return memory, support.x.new_zeros(0, self.width)
 
     def answer(self, meta: Params, memory: Any, query: Any) -> Tensor:
-        """Return predictions of the queries, each a last step by itself, without a label."""
+        """Return predictions for the queries, each read as a separate last step (line 6)."""
+        # zeros in the place of the unknown label
         told = torch.cat([query, query.new_zeros(len(query), self.width)], dim=-1)
         return self._next_step[0].with_parameters(scope(meta, "layers"), told, memory)  # type: ignore[no-any-return]  # line 6

@@ -1,4 +1,4 @@
-"""Metric-based methods: learn a task by comparing embeddings."""
+"""Metric-based methods: classify queries by comparing embeddings."""
 
 from metalit.algorithms.metric.base import EmbeddingLearner, MetricMetaLearner
 from metalit.algorithms.metric.baseline import Baseline

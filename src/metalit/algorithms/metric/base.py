@@ -1,4 +1,4 @@
-"""The base of methods that classify an example by comparing its embedding with those of the support set."""
+"""The base classes of methods that classify a query by comparing its embedding with those of the support set."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -20,27 +20,29 @@ from metalit.tasks.parameters import Params, scope
 
 
 class EmbeddingLearner(MetaLearner, ABC):
-    """Embeds support and query and lets a head classify; how it is trained is left open.
+    """Embeds support and query sets and classifies with a head. Subclasses decide how it is trained.
 
-    One model serves any number of ways: N is the largest support label plus one. Both sets are embedded in one pass
-    where statistics of a batch matter: in training, and in evaluation if the network is transductive. Else a query's
-    prediction depends on nothing but the query and the support set.
+    One model handles any number of ways: N is the largest support label plus one. Both sets are embedded in one pass
+    where batch statistics matter: in training, and in evaluation if the network is transductive. Otherwise the
+    prediction for a query depends on that query and the support set alone.
 
-    Batch norm whose mode was left open has running statistics.
+    Batch norms whose mode was not given use running statistics.
 
     Args:
-        network: the embedding, ``[n, ...]`` to ``[n, D]``; or to maps, if the head takes those.
-        head: how embedded queries are classified.
+        network: the embedding, ``[n, ...]`` to ``[n, D]``, or to feature maps if the head takes those.
+        head: classifies embedded queries.
         **learner: the settings of ``MetaLearner``.
 
     Raises:
-        ValueError: an objective that looks at adapted parameters.
+        UserError: an objective that measures adapted parameters.
     """
 
     def __init__(self, network: nn.Module, head: Head, **learner: Any) -> None:
         super().__init__(network, **learner)
         self.head = head
+        # in tuples: as plain attributes they would register the head's parameters a second time
         self._fit, self._classify = ((Method(head, name),) for name in ("fit", "classify"))
+        # batch statistics would make the prediction for a query depend on the other queries
         use_running_statistics(self)
         if self.objective.looks_at_adaptation:
             raise UserError(
@@ -49,11 +51,11 @@ class EmbeddingLearner(MetaLearner, ABC):
             )
 
     def predicting(self) -> Sequence[nn.Module]:
-        """Return the networks that have a part in predictions."""
+        """Return the network and the head."""
         return [self.network, self.head]
 
     def fit(self, meta: Params, support: Labelled, ways: int) -> Any:
-        """Return the head's classifier, fitted to embeddings; see ``Head``."""
+        """Fit the head to an embedded support set; see ``Head``."""
         return self._fit[0].with_parameters(scope(meta, "head"), support, ways)
 
     def classify(self, meta: Params, fitted: Any, query: Tensor) -> Tensor:
@@ -61,33 +63,33 @@ class EmbeddingLearner(MetaLearner, ABC):
         return self._classify[0].with_parameters(scope(meta, "head"), fitted, query)  # type: ignore[no-any-return]
 
     def scores(self, meta: Params, support: Labelled, query: Tensor, ways: int) -> Tensor:
-        """Return logits ``[Q, N]`` of embedded queries, by a classifier fitted to the embedded support set."""
+        """Return logits ``[Q, N]`` of embedded queries, from a head fitted to the embedded support set."""
         return self.classify(meta, self.fit(meta, support, ways), query)
 
     def loss(self, meta: Params, support: Labelled, query: Labelled, scores: Tensor) -> Tensor:
-        """Return the loss of a task, 0-d: the cross-entropy, if an algorithm has no other.
+        """Return the loss of a task, 0-d; the cross-entropy by default.
 
         Args:
             meta: meta-parameters and buffers of the whole learner, by name.
             support: embeddings and labels.
             query: embeddings and labels.
-            scores: ``[Q, N]``, what ``scores`` has made of them.
+            scores: the logits ``[Q, N]`` returned by ``scores``.
         """
         return task_loss(scores, query.y)
 
     def evaluate_task(self, meta: Params, support: Labelled, query: Labelled, ways: int) -> Outcome:
-        """Return the outcome as the only stage, T = 1: nothing is adapted."""
+        """Return the outcome as a single stage, T = 1: nothing is adapted."""
         support, query = self.embed_both(meta, support, query)
         scores = self.scores(meta, support, query.x, ways)
         return Outcome(self.loss(meta, support, query, scores).unsqueeze(0), scores.unsqueeze(0))
 
     def check(self, meta: Params, support: Labelled, ways: int) -> None:
-        """Refuse regression."""
+        """Refuse regression tasks."""
         if support.y.is_floating_point():
             raise UserError("metric-based methods classify, but the labels are floats: use a gradient-based method")
 
     def learn(self, meta: Params, support: Labelled, ways: int) -> Any:
-        """Return the fitted classifier; of a transductive network the support set, to be embedded with the queries."""
+        """Return the fitted head, or for a transductive network the support set, which is embedded with the queries."""
         if self.transductive():
             return support
         return self.fit(meta, Labelled(self.embed(meta, support.x), support.y), ways)
@@ -99,13 +101,14 @@ class EmbeddingLearner(MetaLearner, ABC):
         return self.classify(meta, state, self.embed(meta, x))
 
     def predict_jointly(self, meta: Params, support: Labelled, x: Any, ways: int) -> Tensor:
-        """Return logits ``[n, N]`` for inputs ``[n, ...]`` that are embedded together with the support set."""
+        """Return logits ``[n, N]`` for inputs ``[n, ...]``, embedded together with the support set."""
         embedded, queries = self.embed_jointly(meta, support.x, x)
         return self.scores(meta, Labelled(embedded, support.y), queries, ways)
 
     def embed_both(self, meta: Params, support: Labelled, query: Labelled) -> tuple[Labelled, Labelled]:
-        """Return support and query with embeddings ``[n, D]`` for inputs."""
+        """Return support and query set with inputs replaced by embeddings ``[n, D]``."""
         self.check(meta, support, 0)
+        # in training both sets share their batch statistics, as in the authors' code of prototypical networks
         if self.training or self.transductive():
             embedded, queries = self.embed_jointly(meta, support.x, query.x)
         else:
@@ -123,15 +126,15 @@ class EmbeddingLearner(MetaLearner, ABC):
 
 
 class MetricMetaLearner(EmbeddingLearner, ABC):
-    """Learns embedding and head from episodes, as it is tested. An algorithm chooses the head.
+    """Trains embedding and head on episodes like those of evaluation. An algorithm chooses the head.
 
     Args:
-        network: the embedding, ``[n, ...]`` to ``[n, D]``; or to maps, if the head takes those.
-        head: how embedded queries are classified.
+        network: the embedding, ``[n, ...]`` to ``[n, D]``, or to feature maps if the head takes those.
+        head: classifies embedded queries.
         **learner: the settings of ``MetaLearner``.
 
     Raises:
-        ValueError: an objective that looks at adapted parameters.
+        UserError: an objective that measures adapted parameters.
     """
 
     @abstractmethod
@@ -139,7 +142,7 @@ class MetricMetaLearner(EmbeddingLearner, ABC):
         super().__init__(network, head, **learner)
 
     def penalties(self, meta: Params, support: Labelled, query: Labelled, ways: int) -> Params:
-        """Return the terms that the method adds to the meta-loss of a task, from the embeddings; none by default."""
+        """Return the terms that the method adds to the meta-loss of a task, given its embeddings; none by default."""
         return {}
 
     def task(
@@ -150,7 +153,7 @@ class MetricMetaLearner(EmbeddingLearner, ABC):
         ways: int,
         measure: Measure = measure_nothing,
     ) -> Outcome:
-        """Embed both sets together, then score the queries against the support set."""
+        """Embed both sets, then score the queries against the support set."""
         support, query = self.embed_both(meta, support, query)
         scores = self.scores(meta, support, query.x, ways)
         penalties = self.penalties(meta, support, query, ways)

@@ -1,8 +1,8 @@
-"""Baseline (Chen et al. 2019, https://arxiv.org/abs/1904.04232), section 3.2: training, then fine-tuning of a head.
+"""Baseline (Chen et al. 2019, https://arxiv.org/abs/1904.04232), section 3.2: pretraining, then a new linear layer.
 
 1  train network f and a linear layer to classify all training classes, by the cross-entropy   (PretrainingLearner)
-2  in the test, embed a task's support set by f, which stays as it is
-3  fit a new linear layer to it by gradient descent, and classify the queries by that          (LinearClassifier)
+2  at test time, embed the support set of a task by f, which is frozen
+3  fit a new linear layer to the embeddings by gradient descent, and classify the queries      (LinearClassifier)
 """
 
 from typing import Any
@@ -15,19 +15,19 @@ from metalit.networks.embedding_length import embedding_length
 
 
 class Baseline(PretrainingLearner):
-    """Transfers an ordinary classifier: no episodes in training, a new linear layer in the test.
+    """Transfers an ordinary classifier: no few-shot tasks in training, a new linear layer for each task at test time.
 
     Args:
-        network: f, ``[n, ...]`` to ``[n, D]``.
-        classes: C, classes of the training split, >= 2; ``data.train_labels: split`` numbers them.
-        steps: of line 3, each over the whole support set; >= 0.
-        learning_rate: of line 3, > 0.
-        weight_decay: of line 3, >= 0.
-        features: D; ``network.features`` if not given.
+        network: the embedding f, ``[n, ...]`` to ``[n, D]``.
+        classes: C, the number of classes of the training split, >= 2; use it with ``data.train_labels: split``.
+        steps: gradient steps of line 3, each on the whole support set; >= 0.
+        learning_rate: learning rate of line 3, > 0.
+        weight_decay: weight decay of line 3, >= 0.
+        features: D, the length of an embedding; default: ``network.features``.
         **learner: the settings of ``MetaLearner``.
 
     Raises:
-        ValueError: a number outside its range, D is not known, or the data have other classes or labels.
+        UserError: a number outside its range, D is not known, or the data have other classes or labels.
     """
 
     def __init__(
@@ -41,5 +41,7 @@ class Baseline(PretrainingLearner):
         **learner: Any,
     ) -> None:
         length = embedding_length(network, features, type(self).__name__)
+        # full-batch steps from zero, so the result is not random; the authors use mini-batches
         head = LinearClassifier(steps, learning_rate, weight_decay)
+        # max: the base class reports too few classes, after the linear layer is built
         super().__init__(network, nn.Linear(length, max(classes, 1)), head, classes, **learner)

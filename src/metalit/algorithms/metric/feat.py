@@ -2,10 +2,10 @@
 
 1  train network f as an ordinary classifier, and start from it                 (Baseline; ``pretrained``)
 2  sample a task and embed it                                                   (data module, network)
-3  the class means c_k look at one another:  c'_k = T({c_1, ..., c_N})_k        (SetAttention)
+3  the class means c_k attend to one another:  c'_k = T({c_1, ..., c_N})_k      (SetAttention)
 4  logits of a query q:  -|f(q) - c'_k|^2 / temperature                         (AdaptedClassMeans)
-5  contrast:  let T adapt all of the task's examples of each class, support and queries, to one another, take class
-means, and classify the examples as they were by  -|f(x) - mean_k|^2 / contrast_temperature
+5  contrast:  apply T to all examples of each class, support and queries, take the class means of the result, and
+classify the embeddings before T by  -|f(x) - mean_k|^2 / contrast_temperature
 6  minimise the cross-entropy of line 4 + contrast_weight times that of line 5
 """
 
@@ -30,17 +30,17 @@ class FEAT(MetricMetaLearner):
     """Adapts the class means of a task to one another by self-attention.
 
     Args:
-        network: f, ``[n, ...]`` to ``[n, D]``; ``pretrained`` says where it starts.
-        temperature: of line 4, > 0.
-        contrast_temperature: of line 5, > 0.
-        contrast_weight: of line 5, >= 0.
-        heads: of the attention, >= 1.
-        dropout: of what the attention adds, in [0, 1).
-        features: D; ``network.features`` if not given.
+        network: the embedding f, ``[n, ...]`` to ``[n, D]``; give its initial weights as ``pretrained``.
+        temperature: temperature of the logits of line 4, > 0.
+        contrast_temperature: temperature of the logits of line 5, > 0.
+        contrast_weight: weight of the loss of line 5, >= 0.
+        heads: number of attention heads, >= 1.
+        dropout: dropout probability of the attention's output, in [0, 1).
+        features: D, the length of an embedding; default: ``network.features``.
         **learner: the settings of ``MetaLearner``.
 
     Raises:
-        ValueError: a number outside its range, or D is not known.
+        UserError: a number outside its range, or D is not known.
     """
 
     def __init__(
@@ -62,15 +62,16 @@ class FEAT(MetricMetaLearner):
         self.contrast_weight = not_negative("contrast_weight", contrast_weight)
 
     def penalties(self, meta: Params, support: Labelled, query: Labelled, ways: int) -> Params:
-        """Return line 5."""
+        """Return the weighted contrastive loss of line 5."""
         examples = Labelled(torch.cat([support.x, query.x]), torch.cat([support.y, query.y]))
         own_class = examples.y.unsqueeze(0) == examples.y.unsqueeze(1)
+        # the mask turns one attention per class into a single call for all classes
         adapted = self.adapted(meta, examples.x, own_class)
         distances = squared_euclidean(examples.x, class_means(adapted, examples.y, ways))
         contrast = task_loss(-distances / self.contrast_temperature, examples.y)
         return {"contrast": self.contrast_weight * contrast}
 
     def adapted(self, meta: Params, x: Tensor, mask: Tensor) -> Tensor:
-        """Return examples ``[n, D]`` after each has looked at those that a mask ``[n, n]`` lets it see."""
+        """Return embeddings ``[n, D]`` after each has attended to those allowed by a mask ``[n, n]``."""
         attention = self.head.get_submodule("adaptation")
         return functional_call(attention, scope(meta, "head.adaptation"), (x, mask))  # type: ignore[no-any-return]

@@ -1,6 +1,6 @@
 """Meta-Baseline (Chen et al. 2021, https://arxiv.org/abs/2003.04390), section 3.
 
-1  train network f and a linear layer to classify all training classes               (Baseline, a run of its own)
+1  train network f and a linear layer to classify all training classes               (Baseline, a separate run)
 2  start from that f (``pretrained``), and sample tasks                              (MetaLearner, data module)
 3  for each class k:  c_k = mean of f(x) over its support set                        (NearestClassMean)
 4  minimise the cross-entropy of the queries' logits  tau cos(f(q), c_k)  over f and tau
@@ -15,11 +15,11 @@ from metalit.heads import Cosine, NearestClassMean
 
 
 class MetaBaseline(MetricMetaLearner):
-    """Goes on from an ordinary classifier by training on episodes, with the nearest mean by cosine.
+    """Trains a pretrained embedding on episodes, with the cosine to the class means as logits.
 
     Args:
-        network: f, ``[n, ...]`` to ``[n, D]``; ``pretrained`` says where it starts.
-        scale: tau before training, > 0; learned.
+        network: the embedding f, ``[n, ...]`` to ``[n, D]``; give its initial weights as ``pretrained``.
+        scale: initial tau, > 0; learned.
         **learner: the settings of ``MetaLearner``.
     """
 

@@ -2,13 +2,13 @@
 
     1  sample a task: a support set (X, Y) and a query set                                    (data module)
     2  embed both                                                                             (network)
-    3  A = the dual variables of a linear classifier on the support set, by a convex problem:
+    3  A = the dual variables of a linear classifier on the support set, the solution of
            svm:    min 1/2 tr(A' K A) - <A, Y>  over A <= C Y with rows that sum to 0         (SupportVectorMachine)
            ridge:  min 1/2 tr(A' (K + lambda I) A) - 2 <A, Y>                                 (RidgeRegression)
     4  logits = gamma q X' A
-    5  minimise the cross-entropy over network and gamma, through line 3 by the implicit function theorem
+    5  minimise the cross-entropy over network and gamma; line 3 is differentiated by the implicit function theorem
 
-with K = X X' (svm: + I). In training the labels of line 5 are smoothed.
+with K = X X' (svm: + I). In training, the labels of line 5 are smoothed.
 """
 
 from typing import Any, Literal
@@ -25,20 +25,20 @@ from metalit.tasks.precision import full_precision
 
 
 class MetaOptNet(MetricMetaLearner):
-    """Fits a linear classifier to the support embeddings by a convex solver.
+    """Fits a linear classifier to the support embeddings with a convex solver.
 
     Args:
         network: the embedding, ``[n, ...]`` to ``[n, D]``.
-        base_learner: which problem is line 3.
+        base_learner: the convex problem of line 3.
         cost: C of the support vector machine, > 0.
         strength: lambda of ridge regression, > 0.
-        scale: gamma before training, > 0.
-        label_smoothing: share of a label that is spread over all classes in training, in [0, 1).
-        iterations: of the support vector machine's solver, >= 1.
+        scale: initial gamma, > 0.
+        label_smoothing: probability mass of a label that is spread over all classes in training, in [0, 1).
+        iterations: iterations of the support vector machine's solver, >= 1.
         **learner: the settings of ``MetaLearner``.
 
     Raises:
-        ValueError: a number outside its range.
+        SettingError: a number outside its range.
     """
 
     def __init__(
@@ -55,17 +55,18 @@ class MetaOptNet(MetricMetaLearner):
         check("label_smoothing", label_smoothing, 0 <= label_smoothing < 1, "a number in [0, 1)")
         head: Head = SupportVectorMachine(cost, scale, iterations)
         if base_learner == "ridge":
-            # A = 2 (K + lambda I)^-1 Y is twice what ridge regression is
+            # line 3 gives A = 2 (K + lambda I)^-1 Y, twice the solution of ridge regression
             head = RidgeRegression(strength, 2 * scale, intercept=False, learn_strength=False)
         super().__init__(network, head, **learner)
         self.label_smoothing = label_smoothing
 
     def loss(self, meta: Params, support: Labelled, query: Labelled, scores: Tensor) -> Tensor:
-        """Return line 5."""
+        """Return the cross-entropy of line 5, with smoothed labels in training only."""
         return smoothed_cross_entropy(scores, query.y, self.label_smoothing if self.training else 0.0)
 
 
 @full_precision
 def smoothed_cross_entropy(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
-    """Return the mean cross-entropy with labels of which a share is spread over all classes, 0-d."""
+    """Return the mean cross-entropy with smoothed labels, 0-d."""
+    # torch spreads the mass over all classes, the authors' code over all but the right one
     return F.cross_entropy(logits, labels, label_smoothing=smoothing)

@@ -1,4 +1,4 @@
-"""The base of methods that learn to tell all training classes apart, and build a classifier of new ones on top."""
+"""The base class of methods that pretrain a classifier of all training classes, and classify new ones with a head."""
 
 from abc import ABC, abstractmethod
 from typing import Any, Protocol, runtime_checkable
@@ -20,36 +20,36 @@ from metalit.tasks.parameters import Params, scope
 
 @runtime_checkable
 class LabelledClasses(Protocol):
-    """Data of classes, whose training labels can be those of the whole split.
+    """A data module of classes, whose training labels may be global class labels.
 
     Attributes:
-        train_labels: ``episode`` or ``split``.
+        train_labels: ``episode``, labels 0..N-1 in each episode, or ``split``, global class labels.
     """
 
     train_labels: str
 
     @property
     def train_classes(self) -> int:
-        """How many classes the training split has."""
+        """Number of classes of the training split."""
         ...
 
 
 class PretrainingLearner(EmbeddingLearner, ABC):
-    """Trains embedding and a classifier of all training classes; in evaluation a head classifies the embeddings.
+    """Trains an embedding with a classifier of all training classes; in evaluation a head classifies the embeddings.
 
-    A training episode is a mini-batch of labelled examples, of which support and query set are the same to it: it takes
-    ``data.train_labels: split``.
+    A training episode serves as one mini-batch: support and query examples are treated alike. This needs global class
+    labels, ``data.train_labels: split``.
 
     Args:
         network: the embedding, ``[n, ...]`` to ``[n, D]``.
-        classifier: from embeddings to logits ``[n, classes]``; of no use after training.
-        head: how embedded queries are classified in evaluation.
-        classes: C, classes of the training split, >= 2.
+        classifier: maps embeddings to logits ``[n, classes]``; used in training only.
+        head: classifies embedded queries in evaluation.
+        classes: C, the number of classes of the training split, >= 2.
         **learner: the settings of ``MetaLearner``.
 
     Raises:
-        ValueError: fewer than two classes; at the start of training, another number of classes than the data have, or
-            labels that are not those of the whole split.
+        UserError: fewer than two classes; at the start of training, a number of classes that differs from the data's,
+            or labels that are not global class labels.
     """
 
     @abstractmethod
@@ -59,7 +59,7 @@ class PretrainingLearner(EmbeddingLearner, ABC):
         self.classifier, self.classes = classifier, classes
 
     def observe(self, meta: Params, embeddings: Tensor) -> None:
-        """Note something of the embeddings ``[n, D]`` of a training batch; nothing by default."""
+        """Record statistics of the embeddings ``[n, D]`` of a training batch; nothing by default."""
 
     def task(
         self,
@@ -69,7 +69,7 @@ class PretrainingLearner(EmbeddingLearner, ABC):
         ways: int,
         measure: Measure = measure_nothing,
     ) -> Outcome:
-        """Classify both sets among all training classes; predictions are those of the queries."""
+        """Classify support and query examples among all training classes; return predictions for the queries."""
         support, query = self.embed_both(meta, support, query)
         embeddings, labels = torch.cat([support.x, query.x]), torch.cat([support.y, query.y])
         self.observe(meta, embeddings.detach())
@@ -77,15 +77,16 @@ class PretrainingLearner(EmbeddingLearner, ABC):
         return Outcome(task_loss(logits, labels), logits[len(support.y) :])
 
     def ways_of(self, support: Labelled) -> int:
-        """Return N in evaluation; in training the number of all classes, which does not vary from batch to batch."""
+        """Return N in evaluation, and the number of training classes in training."""
+        # the largest label of a mini-batch varies from batch to batch and is not the number of training classes
         return self.classes if self.training else count_ways(support)
 
     def on_fit_start(self) -> None:
-        """Check the labels and the number of classes."""
+        """Check that the data use global class labels and have ``classes`` training classes."""
         super().on_fit_start()
         data = getattr(self.trainer, "datamodule", None)
         if not isinstance(data, LabelledClasses):
-            return  # another source of batches does not say
+            return  # other data sources do not declare their labels
         name = type(self).__name__
         if data.train_labels != "split":
             expected = f"split, for {name} learns to tell all training classes apart"

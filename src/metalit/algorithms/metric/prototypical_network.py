@@ -16,13 +16,13 @@ from metalit.heads import NearestClassMean, Similarity, SquaredEuclidean
 
 
 class PrototypicalNetwork(MetricMetaLearner):
-    """Classifies a query by its nearest class mean.
+    """Classifies a query by its nearest class mean, the prototype.
 
-    The paper trains with more ways than it tests with: ``data.train_ways``.
+    The paper trains with more ways than it tests with; see ``data.train_ways``.
 
     Args:
         network: the embedding f, ``[n, ...]`` to ``[n, D]``.
-        similarity: -d; the negative squared Euclidean distance if not given.
+        similarity: -d; default: the negative squared Euclidean distance.
         **learner: the settings of ``MetaLearner``.
     """
 

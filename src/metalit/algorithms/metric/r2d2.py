@@ -6,7 +6,7 @@
     4  logits = alpha q W
     5  minimise the cross-entropy over network, alpha and lambda, through line 3                 (engine, Lightning)
 
-Line 3 is solved in its form with X'X where an embedding is shorter than the support set is large.
+Line 3 is solved with X'X instead of XX' if embeddings have fewer dimensions than the support set has examples.
 """
 
 from typing import Any
@@ -22,9 +22,9 @@ class R2D2(MetricMetaLearner):
 
     Args:
         network: the embedding, ``[n, ...]`` to ``[n, D]``.
-        strength: lambda before training, > 0.
-        scale: alpha before training, > 0.
-        learn_strength: whether lambda is learned; it stays as it is if not.
+        strength: initial lambda, > 0.
+        scale: initial alpha, > 0; learned.
+        learn_strength: whether lambda is learned; otherwise it is fixed.
         **learner: the settings of ``MetaLearner``.
     """
 

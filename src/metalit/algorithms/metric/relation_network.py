@@ -6,7 +6,7 @@
     4  for each query q and class k:  r_qk = sigmoid(g([c_k, f(q)])), stacked along channels   (RelationModule)
     5  minimise  sum over q, k of (r_qk - [k is the class of q])^2
 
-What is predicted are the logits of line 4, which have the same order as r.
+The predictions are the logits of line 4, before the sigmoid, which rank the classes as r does.
 """
 
 from typing import Any
@@ -24,23 +24,25 @@ from metalit.tasks.precision import full_precision
 
 
 class RelationNetwork(MetricMetaLearner):
-    """Learns the comparison of query and class too.
+    """Learns both the embedding and the comparison of query and class.
+
+    A model fits one number of shots, because line 3 is a sum over shots and not a mean.
 
     Args:
-        network: f, ``[n, ...]`` to maps ``[n, C, H, W]``.
-        relation: g, ``[n, 2 C, H, W]`` to logits ``[n]``; for ``ConvMaps`` a ``RelationModule`` that fits, with batch
-            norm of the same kind, if not given.
+        network: the embedding f, ``[n, ...]`` to feature maps ``[n, C, H, W]``.
+        relation: the relation module g, ``[n, 2 C, H, W]`` to logits ``[n]``. Default, for a network ``ConvMaps``: a
+            ``RelationModule`` for its maps, with the same batch-norm mode.
         **learner: the settings of ``MetaLearner``.
 
     Raises:
-        ValueError: no relation is given, and the network is of another kind.
+        UserError: no relation module is given, and the network is not ``ConvMaps``.
     """
 
     def __init__(self, network: nn.Module, relation: nn.Module | None = None, **learner: Any) -> None:
         super().__init__(network, LearnedRelation(relation or fitting(network)), **learner)
 
     def loss(self, meta: Params, support: Labelled, query: Labelled, scores: Tensor) -> Tensor:
-        """Return line 5, as a mean over queries and classes."""
+        """Return the squared error of line 5, as a mean over queries and classes."""
         return squared_error(scores, query.y)
 
 
@@ -51,7 +53,7 @@ def squared_error(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def fitting(network: nn.Module) -> RelationModule:
-    """Return a relation module for the maps of a network."""
+    """Return a relation module for the feature maps of a network."""
     if not isinstance(network, ConvMaps):
         raise UserError(f"{type(network).__name__} does not say what maps it makes: give RelationNetwork(relation=...)")
     return RelationModule(

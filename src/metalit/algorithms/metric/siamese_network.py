@@ -1,10 +1,10 @@
 """Siamese networks (Koch, Zemel and Salakhutdinov 2015, https://www.cs.cmu.edu/~rsalakhu/papers/oneshot1.pdf).
 
-1  draw pairs of examples, half of them of one class: here all pairs of a support example and a query     (data module)
+1  draw pairs of examples, half of them from one class: here all pairs of a support example and a query   (data module)
 2  embed both by one network:  h1 = f(x1), h2 = f(x2)                                                      (network)
 3  p(same) = sigmoid(b - sum_j a_j |h1_j - h2_j|)                                                          (WeightedL1)
-4  minimise the cross-entropy of p, pairs of one class weighing as much as all others together
-5  in the test a query goes to the class whose examples it is most likely the same as                    (Verification)
+4  minimise the cross-entropy of p, with equal total weight on pairs of the same class and of different classes
+5  at test time, assign a query to the class with the highest p(same), averaged over its shots           (Verification)
 """
 
 from typing import Any, Literal
@@ -22,16 +22,16 @@ from metalit.tasks.precision import full_precision
 
 
 class SiameseNetwork(MetricMetaLearner):
-    """Learns whether two examples are of one class.
+    """Learns whether two examples belong to the same class.
 
     Args:
-        network: f, ``[n, ...]`` to ``[n, D]``.
-        average: of a class's shots in line 5, their ``logits`` or their ``probabilities``.
-        features: D; ``network.features`` if not given.
+        network: the embedding f, ``[n, ...]`` to ``[n, D]``.
+        average: whether line 5 averages the ``logits`` or the ``probabilities`` over the shots of a class.
+        features: D, the length of an embedding; default: ``network.features``.
         **learner: the settings of ``MetaLearner``.
 
     Raises:
-        ValueError: D is neither given nor known.
+        UserError: D is neither given nor known.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class SiameseNetwork(MetricMetaLearner):
         super().__init__(network, Verification(WeightedL1(length), average), **learner)
 
     def loss(self, meta: Params, support: Labelled, query: Labelled, scores: Tensor) -> Tensor:
-        """Return line 4 over all pairs of a query and a support example."""
+        """Return the loss of line 4 over all pairs of a query and a support example."""
         similarity = self.head.get_submodule("similarity")
         pairs = functional_call(similarity, scope(meta, "head.similarity"), (query.x, support.x))
         return balanced_cross_entropy(pairs, query.y.unsqueeze(1) == support.y.unsqueeze(0))
@@ -53,12 +53,13 @@ class SiameseNetwork(MetricMetaLearner):
 
 @full_precision
 def balanced_cross_entropy(logits: Tensor, same: Tensor) -> Tensor:
-    """Return the cross-entropy of a yes or no, 0-d, in which all yes together weigh as much as all no.
+    """Return the binary cross-entropy, 0-d, with equal total weight on positives and negatives.
 
     Args:
-        logits: of yes, any shape.
-        same: in the same shape, whether yes is right; of both there is at least one.
+        logits: logits of "same class", of any shape.
+        same: whether a pair is of the same class, in the same shape; at least one is and at least one is not.
     """
+    # only 1 of N pairs of an episode is of the same class, where the paper draws half of its pairs from one class
     right = same.to(logits.dtype)
     share = right.mean()
     weight = right / share + (1 - right) / (1 - share)

@@ -2,8 +2,8 @@
 
 1  train network f and a linear layer to classify all training classes, by the cross-entropy   (PretrainingLearner)
 2  m = mean of f(x) over training examples                                                     (observe)
-3  in the test, transform embeddings:  UN: f(x)   L2N: f(x) / |f(x)|   CL2N: (f(x) - m) / |f(x) - m|
-4  a query goes to the class whose mean of transformed support embeddings is nearest           (NormalisedClassMean)
+3  at test time, transform embeddings:  UN: f(x)   L2N: f(x) / |f(x)|   CL2N: (f(x) - m) / |f(x) - m|
+4  classify a query by the nearest class mean of transformed support embeddings                (NormalisedClassMean)
 """
 
 from typing import Any, Literal
@@ -20,18 +20,18 @@ from metalit.tasks.task_context import current_task
 
 
 class SimpleShot(PretrainingLearner):
-    """Transfers an ordinary classifier: the nearest class mean of normalised embeddings, nothing is fitted.
+    """Transfers an ordinary classifier: nearest class mean of normalised embeddings, without fitting at test time.
 
     Args:
-        network: f, ``[n, ...]`` to ``[n, D]``.
-        classes: C, classes of the training split, >= 2; ``data.train_labels: split`` numbers them.
-        transform: which of line 3.
-        momentum: share of a new batch in the running mean m, above 0 and at most 1.
-        features: D; ``network.features`` if not given.
+        network: the embedding f, ``[n, ...]`` to ``[n, D]``.
+        classes: C, the number of classes of the training split, >= 2; use it with ``data.train_labels: split``.
+        transform: the transformation of line 3.
+        momentum: weight of a new batch in the running mean m, above 0 and at most 1.
+        features: D, the length of an embedding; default: ``network.features``.
         **learner: the settings of ``MetaLearner``.
 
     Raises:
-        ValueError: a number outside its range, D is not known, or the data have other classes or labels.
+        UserError: a number outside its range, D is not known, or the data have other classes or labels.
     """
 
     def __init__(
@@ -50,7 +50,8 @@ class SimpleShot(PretrainingLearner):
         self.momentum = momentum
 
     def observe(self, meta: Params, embeddings: Tensor) -> None:
-        """Move the running mean of line 2 towards that of a training batch."""
+        """Move the running mean of line 2 towards the mean of a training batch."""
+        # through the task context, as batch norm does: a write in place would fail under ``vmap``
         task = current_task()
         if task is not None and self.training:
             task.record(meta["head.centre"], at_least_float32(embeddings).mean(dim=0), self.momentum)

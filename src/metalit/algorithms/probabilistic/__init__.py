@@ -1,4 +1,4 @@
-"""Probabilistic methods: learn a task as a distribution."""
+"""Probabilistic methods: learn a distribution over parameters or functions for each task."""
 
 from metalit.algorithms.probabilistic.attentive_neural_process import AttentiveNeuralProcess
 from metalit.algorithms.probabilistic.base import ParticleMetaLearner

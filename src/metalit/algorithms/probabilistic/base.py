@@ -1,4 +1,4 @@
-"""Probabilistic meta-learning: a task is learned as a distribution, so that predictions say how sure they are.
+"""Probabilistic meta-learning: learn a distribution over the parameters of a task, for predictions with uncertainty.
 
 Legend: M samples or particles of the parameters that adapt.
 """
@@ -24,21 +24,21 @@ from metalit.update_rules import UpdateRule
 
 
 class ParticleMetaLearner(GradientBasedMetaLearner, ABC):
-    """Learns a task by M parameter vectors that descend its support loss.
+    """Adapts M parameter vectors to each task by gradient descent on its support loss.
 
-    An algorithm writes ``start`` and ``inner_step``. What adapts has a first axis M: ``adapted`` is ``[M, *shape]`` by
-    name. The loss of a task is the mean over its M vectors, its prediction that of their mixture. In regression each
-    predicts a Gaussian whose standard deviation, one for all tasks, is fitted to the mixture by maximum likelihood, as
-    a penalty without effect on anything else.
+    An algorithm implements ``start`` and ``inner_step``. Adapted parameters have a leading axis M: ``adapted`` is
+    ``[M, *shape]`` by name. The loss of a task is the mean over the M vectors, its prediction that of their mixture. In
+    regression each vector predicts a Gaussian. Its standard deviation, shared by all tasks, is fitted to the mixture by
+    maximum likelihood, as a penalty that trains nothing else.
 
     Args:
         network: the network.
-        update_rule: what one inner step does with a gradient.
-        noise: the standard deviation before training, in the units of the targets; > 0. Without use in classification.
+        update_rule: turns a gradient into an inner step.
+        noise: initial standard deviation, in the units of the targets; > 0. Unused in classification.
         **learner: the settings of ``GradientBasedMetaLearner`` and ``MetaLearner``.
 
     Raises:
-        ValueError: a noise that is not positive, or a batch norm with running statistics, which M vectors cannot share.
+        UserError: a noise that is not positive, or a batch norm with running statistics, which M vectors cannot share.
     """
 
     def __init__(self, network: nn.Module, update_rule: UpdateRule, noise: float = 1.0, **learner: Any) -> None:
@@ -52,10 +52,11 @@ class ParticleMetaLearner(GradientBasedMetaLearner, ABC):
 
     def learn(self, meta: Params, support: Labelled, ways: int) -> Any:
         """Return whether the task is classification, and the M adapted parameter vectors."""
+        # ``mixture`` averages probabilities in classification and values in regression; the outputs do not tell which
         return ways > 0, super().learn(meta, support, ways)
 
     def predict(self, meta: Params, state: Any, x: Any) -> Tensor:
-        """Return the predictions of the mixture: logits ``[n, N]``, or the mean of values ``[n, outputs]``."""
+        """Return the predictions of the mixture: logits ``[n, N]``, or mean values ``[n, outputs]``."""
         return mixture(self.predict_by_each(meta, state, x), classification=state[0])
 
     def predict_by_each(self, meta: Params, state: Any, x: Any) -> Tensor:
@@ -63,7 +64,8 @@ class ParticleMetaLearner(GradientBasedMetaLearner, ABC):
         return self.outputs(meta, state[1], x)
 
     def outputs(self, meta: Params, adapted: Params, x: Any) -> Tensor:
-        """Return the network's outputs by each of M parameter vectors, ``[M, n, ...]``."""
+        """Return the network's outputs for each of the M parameter vectors, ``[M, n, ...]``."""
+        # ``adapted`` may hold other entries, such as the KL divergence of PLATIPUS
         stack = {name: adapted[name] for name in self.adapted_names}
         one = partial(self._outputs_by_one, meta, x=x)
         return map_rows(one, stack)  # type: ignore[no-any-return]
@@ -73,24 +75,27 @@ class ParticleMetaLearner(GradientBasedMetaLearner, ABC):
         return super().outputs_at_start(meta, support)[0]
 
     def loss(self, meta: Params, adapted: Params, examples: Labelled) -> Tensor:
-        """Return the mean loss on some examples, over M parameter vectors too."""
+        """Return the loss on ``examples``, a mean over examples and the M parameter vectors."""
         return mean_loss(self.outputs(meta, adapted, examples.x), examples.y)
 
     def gradients(self, meta: Params, support: Labelled, adapted: Params) -> tuple[Params, Tensor]:
         """Return the gradient of each parameter vector's own support loss, ``[M, *shape]``, and the mean loss."""
         stack = {name: adapted[name] for name in self.adapted_names}
-        gradient, loss = self.inner_gradient(meta, support, stack)  # of the mean over the M
+        # the gradient of the mean over the M vectors has a factor 1/M, which ``len(value)`` undoes
+        gradient, loss = self.inner_gradient(meta, support, stack)
         return {name: len(value) * value for name, value in gradient.items()}, loss
 
     def judge(self, meta: Params, adapted: Params, query: Labelled) -> Outcome:
-        """Return loss, predictions of the mixture, and how good it is as a distribution."""
+        """Return loss and predictions of the mixture, with its likelihood and its calibration error or spread."""
         values = self.outputs(meta, adapted, query.x)
         classification = not query.y.is_floating_point()
         predictions = mixture(values, classification)
         if classification:
             nll, ece = task_loss(predictions, query.y), expected_calibration_error(predictions, query.y)
+            # the noise has no part in classification: a term that is zero gives it a gradient of zero
             measured, unused = {"nll": nll.detach(), "ece": ece.detach()}, 0 * meta["log_noise"]
             return Outcome(mean_loss(values, query.y), predictions, measured=measured, penalties={"noise": unused})
+        # detached: the likelihood fits the noise and nothing else
         known, log_noise = values.detach(), meta["log_noise"]
         nll = gaussian_nll(known, log_noise, query.y)
         measured = {"nll": nll.detach(), "spread": gaussian_spread(known, log_noise.detach()).mean()}
@@ -100,17 +105,17 @@ class ParticleMetaLearner(GradientBasedMetaLearner, ABC):
         """Learn ONE task and return the predictions of each of its M parameter vectors.
 
         Args:
-            support: as ``adapt`` takes it.
+            support: the support set, as in ``adapt``.
             x: inputs ``[n, ...]``.
 
         Returns:
-            ``[M, n, outputs]`` values, without noise, or ``[M, n, N]`` logits.
+            values ``[M, n, outputs]``, without noise, or logits ``[M, n, N]``.
         """
         predictor = self.adapt(support)
         return predictor.apply(predictor.learner.predict_by_each, x)
 
     def gaussians(self, support: Labelled, x: Any) -> tuple[Tensor, Tensor]:
-        """Learn ONE task and return mean and standard deviation of its M Gaussians at each input; regression.
+        """Learn ONE regression task and return mean and standard deviation of its M Gaussians at each input.
 
         Args:
             support: ``x [S, ...]``, ``y [S, outputs]``.

@@ -9,7 +9,7 @@
     6          Theta^(n+s) = Theta^n after leader_steps more of them on D and D' together
     7      minimise  sum_m |theta_m^n - stop_gradient(theta_m^(n+s))|^2                         (ChaserLoss)
 
-The mixture of the particles of line 5 predicts.
+Predictions are those of the mixture of the particles of line 5.
 """
 
 from copy import deepcopy
@@ -28,27 +28,27 @@ from metalit.update_rules import SGD
 
 
 class BayesianMAML(ParticleMetaLearner):
-    """Adapts M particles that keep their distance, by Stein variational gradient descent.
+    """Adapts M mutually repelling particles by Stein variational gradient descent.
 
-    Differences from the paper: the prior is flat and the likelihood's scale a setting, ``temperature``; the authors'
-    code gives weights and noise priors of their own.
+    Differences from the paper: the prior is flat, and the scale of the likelihood is a setting, ``temperature``. The
+    authors' code has priors for weights and noise.
 
     Args:
-        network: the network. Those of its parameters that adapt are replaced by stacks ``[particles, *shape]``: the
-            first is the network as given, the others are drawn anew by the ``reset_parameters`` of its layers. All
-            particles share the rest, e.g. the body if ``adapted`` is ``["head.*"]``.
-        inner_lr: alpha, for a loss that is a mean over the support set; > 0. A particle far from all others moves by
-            1/M of it.
-        particles: M, >= 1. A single one is MAML with another meta-loss.
-        temperature: tau of the posterior exp(-loss / tau), the weight of the particles' repulsion; >= 0. For S support
-            examples with a noise variance s^2 it is 2 s^2 / S in regression, and 1 / S in classification.
-        clip_norm: a longer step than ``inner_lr * clip_norm`` is shortened to it, for each particle by itself; > 0.
-            Not if not given. The chaser's distance does not keep steps stable, as the loss after them does in MAML.
-        objective: the meta-loss; ``ChaserLoss`` with one step of the leader if not given.
+        network: the network. Its parameters that adapt are replaced by stacks ``[particles, *shape]``: the first
+            particle is the network as given, the others are initialised by the ``reset_parameters`` of its layers. All
+            particles share the other parameters, e.g. the body if ``adapted`` is ``["head.*"]``.
+        inner_lr: alpha, the inner learning rate for a loss that is a mean over the support set; > 0. For a particle
+            far from all others the effective rate is alpha / M.
+        particles: M, >= 1. With a single particle it is MAML with another meta-loss.
+        temperature: tau of the posterior exp(-loss / tau), the weight of the repulsion between particles; >= 0. For S
+            support examples it is 2 s^2 / S in regression, with noise variance s^2, and 1 / S in classification.
+        clip_norm: shorten each particle's inner step to at most ``inner_lr * clip_norm``; > 0. Default: no clipping.
+            Unlike MAML's loss after the inner steps, the chaser's distance does not keep the steps stable.
+        objective: the meta-loss; default: ``ChaserLoss`` with one step of the leader.
         **learner: the settings of ``ParticleMetaLearner``, ``GradientBasedMetaLearner`` and ``MetaLearner``.
 
     Raises:
-        ValueError: a number outside its range.
+        SettingError: a number outside its range.
     """
 
     def __init__(
@@ -69,7 +69,8 @@ class BayesianMAML(ParticleMetaLearner):
         multiply(network, self.adapted_names, particles)  # line 1
 
     def inner_step(self, meta: Params, support: Labelled, adapted: Params, state: Any) -> tuple[Params, Any]:
-        """Return the particles after one more step (line 5)."""
+        """Return the particles after one more inner step (line 5)."""
+        # the kernel compares particles as whole vectors, so tensors are concatenated and split again
         gradients, loss = self.gradients(meta, support, adapted)
         direction = stein_direction(in_a_row(adapted), in_a_row(gradients), self.temperature)
         if self.clip_norm is not None:
@@ -80,21 +81,22 @@ class BayesianMAML(ParticleMetaLearner):
 
 
 def in_a_row(stack: Params) -> Tensor:
-    """Return every particle as one vector, ``[M, P]``."""
+    """Return all parameters of each particle as one vector, ``[M, P]``."""
     return torch.cat([value.flatten(1) for value in stack.values()], dim=1)
 
 
 def clipped(rows: Tensor, norm: float) -> Tensor:
-    """Return ``rows [M, P]``, those that are longer than ``norm`` shortened to it.
+    """Return ``rows [M, P]``, with rows longer than ``norm`` shortened to it.
 
-    As ``torch.renorm`` does, which vmap takes one task at a time.
+    The same as ``torch.renorm``, which ``vmap`` would run one task at a time.
     """
+    # the clamp keeps shorter rows as they are, and the gradient at a row of zeros finite
     squares = rows.square().sum(dim=1, keepdim=True)
     return rows * (norm**2 / squares.clamp_min(norm**2)).sqrt()
 
 
 def multiply(network: nn.Module, names: list[str], particles: int) -> None:
-    """Replace parameters of a network by stacks of differently initialised ones, itself the first."""
+    """Replace parameters of a network, in place, by stacks of independently initialised copies, the original first."""
     copies = [network, *(deepcopy(network) for _ in range(particles - 1))]
     for copy in copies[1:]:
         for module in copy.modules():
@@ -103,6 +105,7 @@ def multiply(network: nn.Module, names: list[str], particles: int) -> None:
     stacks = {
         name: torch.stack([copy.get_parameter(name).detach() for copy in copies]) for name in select(network, names)
     }
+    # the network's own parameters become stacks, so a checkpoint fits one number of particles only
     for name, stack in stacks.items():
         owner, _, leaf = name.rpartition(".")
         trained = network.get_parameter(name).requires_grad

@@ -1,6 +1,6 @@
-"""Neural processes: a set of labelled points goes in, Gaussians at other points come out; nothing descends a loss.
+"""Neural processes: predict Gaussians at query points from a set of labelled points, without inner gradient steps.
 
-Legend: C points of the context, which is the support set or a random part of it, M samples.
+Legend: C points of the context, which is the support set or a random part of it; M samples.
 """
 
 from abc import ABC, abstractmethod
@@ -20,12 +20,12 @@ from metalit.tasks.task_context import uniform_like
 
 
 class Context(NamedTuple):
-    """What a task is learned from.
+    """The labelled points from which a task is learned.
 
     Attributes:
         x: ``[C, inputs]``.
         y: ``[C, outputs]``.
-        counts: ``[C]``, 1 for a point that is seen, 0 for one that is not.
+        counts: ``[C]``, 1 for points of the context, 0 for points that are masked out.
     """
 
     x: Tensor
@@ -34,21 +34,21 @@ class Context(NamedTuple):
 
 
 class NeuralProcess(MetaLearner, ABC):
-    """Predicts a mixture of Gaussians at each point, from a context.
+    """Predicts a mixture of Gaussians at each point, given a context.
 
-    An algorithm writes ``encode`` and ``gaussians_at``.
+    An algorithm implements ``encode`` and ``gaussians_at``.
 
-    The loss is the negative log-likelihood per point: in training of support and query set together, so that the
-    context is a part of the targets, in evaluation of the query set.
+    The loss is the negative log-likelihood per point. In training it covers support and query set, so the context is
+    part of the targets; in evaluation it covers the query set.
 
     Args:
         network: the network.
-        min_context: in training, a random number of support points between this and all of them is seen of each
-            task; >= 1. All of them if not given.
+        min_context: in training, the context of each task has a random size between this and the number of support
+            points; >= 1. Default: all support points.
         **learner: the settings of ``MetaLearner``.
 
     Raises:
-        ValueError: a ``min_context`` below 1 or above the shots, class labels, or an objective that looks at adapted
+        UserError: a ``min_context`` below 1 or above the shots, class labels, or an objective that measures adapted
             parameters.
     """
 
@@ -64,20 +64,20 @@ class NeuralProcess(MetaLearner, ABC):
 
     @abstractmethod
     def encode(self, meta: Params, context: Context) -> Any:
-        """Return all that is needed of a context to predict from it, a pytree of tensors."""
+        """Return an encoding of the context, a pytree of tensors: all that ``gaussians_at`` needs."""
 
     @abstractmethod
     def gaussians_at(self, meta: Params, state: Any, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean and log std of M Gaussians at each input, ``[M, n, outputs]``.
+        """Return mean and log standard deviation of M Gaussians at each input, ``[M, n, outputs]`` each.
 
         Args:
             meta: meta-parameters and buffers of the whole learner, by name.
-            state: what ``encode`` returned.
+            state: the return value of ``encode``.
             x: ``[n, inputs]``.
         """
 
     def gaussians_in_training(self, meta: Params, context: Context, targets: Labelled) -> tuple[Tensor, Tensor, Params]:
-        """Return the same at the targets, and penalties by name; a method may look at the targets' labels here."""
+        """Return Gaussians at the targets, and penalties by name; a method may use the labels of the targets here."""
         return *self.gaussians_at(meta, self.encode(meta, context), targets.x), {}
 
     def task(
@@ -88,7 +88,11 @@ class NeuralProcess(MetaLearner, ABC):
         ways: int,
         measure: Measure = measure_nothing,
     ) -> Outcome:
-        """Predict the support and the query set from a random part of the support set."""
+        """Predict support and query set from a random part of the support set.
+
+        In evaluation mode, predict the query set from the whole support set.
+        """
+        # in evaluation the labels of queries must not reach a latent variable
         if not self.training:
             outcome = self.evaluate_task(meta, support, query, ways)
             return Outcome(outcome.loss[0], outcome.predictions[0])
@@ -99,7 +103,7 @@ class NeuralProcess(MetaLearner, ABC):
         return Outcome(loss, mean[:, len(support.y) :].mean(dim=0), measured=measured, penalties=penalties)
 
     def evaluate_task(self, meta: Params, support: Labelled, query: Labelled, ways: int) -> Outcome:
-        """Predict the query set from the whole support set, the only stage, T = 1."""
+        """Predict the query set from the whole support set, a single stage, T = 1."""
         mean, log_std = self.gaussians_at(meta, self.encode(meta, whole_context(support)), query.x)
         nll = gaussian_nll(mean, log_std, query.y).unsqueeze(0)
         spread = gaussian_spread(mean, log_std).mean().unsqueeze(0)
@@ -132,21 +136,23 @@ class NeuralProcess(MetaLearner, ABC):
         return self.gaussians(support, x)[0]
 
     def random_context(self, support: Labelled) -> Context:
-        """Return a random part of the support set, of random size."""
+        """Return a random subset of the support set, of random size."""
         everything, shots = whole_context(support), len(support.y)
         least = shots if self.min_context is None else self.min_context
         if least > shots:
             raise SettingError("min_context", least, f"at most {shots}, the shots of a task", owner=type(self))
+        # a mask instead of fewer points, so that all tasks of a batch keep one shape under ``vmap``; ``argsort`` twice
+        # gives each point its rank in a random order
         order = uniform_like(support.y[:, 0]).argsort().argsort()
         size = least + (uniform_like(support.y[0, 0]) * (shots - least + 1)).floor()
         return everything._replace(counts=(order < size).to(support.y.dtype))
 
 
 def whole_context(support: Labelled) -> Context:
-    """Return all of the support set.
+    """Return the whole support set as a context.
 
     Raises:
-        ValueError: the tasks are classification.
+        UserError: the task is classification.
     """
     if not support.y.is_floating_point():
         raise UserError("a neural process predicts numbers, but the labels are integers: use a method that classifies")

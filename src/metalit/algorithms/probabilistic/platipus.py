@@ -10,9 +10,9 @@
      8          repeat inner_steps times:  theta <- theta - alpha grad L(theta; D)
      9      minimise  L(theta; D') + kl_weight KL(q || p)                                        (engine, Lightning)
 
-    10  to learn a new task:  draw theta ~ p as often as wanted, each time line 8; their mixture predicts
+    10  to learn a new task:  draw theta ~ p several times, and apply line 8 to each; the mixture predicts
 
-Query labels enter by line 5, in training alone.
+Query labels enter the distribution of theta in line 5 only, which is taken in training only.
 """
 
 import math
@@ -31,23 +31,23 @@ from metalit.update_rules import SGD
 
 
 class PLATIPUS(ParticleMetaLearner):
-    """Learns a distribution of initialisations, from which a task's parameters are drawn and adapted.
+    """Learns a distribution of initialisations, from which the parameters of a task are drawn and then adapted.
 
-    Differences from the paper: the loss stands for a log-likelihood, and ``kl_weight`` for its scale. The paper's text
-    has none; without one, the sum over all parameters drowns the loss.
+    Differences from the paper: a mean loss replaces the negative log-likelihood, and ``kl_weight`` accounts for its
+    scale. The paper has no such weight; without it the KL divergence, a sum over all parameters, dominates the loss.
 
     Args:
         network: the network; its parameters are mu.
-        inner_lr: alpha, the rate of the inner steps; > 0.
-        samples: how many parameter vectors a task is learned by, in evaluation; >= 1.
+        inner_lr: alpha, the inner learning rate; > 0.
+        samples: number of parameter vectors per task in evaluation; >= 1.
         train_samples: the same in training; >= 1.
-        initial_std: sigma and the square root of v_q before training, for every parameter; > 0.
-        initial_gamma: gamma_p and gamma_q before training; > 0.
-        kl_weight: weight of the KL, which is summed over the parameters that adapt; >= 0.
+        initial_std: initial sigma and square root of v_q, for every parameter; > 0.
+        initial_gamma: initial gamma_p and gamma_q; > 0.
+        kl_weight: weight of the KL divergence, which is summed over the parameters that adapt; >= 0.
         **learner: the settings of ``ParticleMetaLearner``, ``GradientBasedMetaLearner`` and ``MetaLearner``.
 
     Raises:
-        ValueError: a number outside its range.
+        SettingError: a number outside its range.
     """
 
     def __init__(
@@ -69,17 +69,19 @@ class PLATIPUS(ParticleMetaLearner):
         log_gamma = math.log(positive("initial_gamma", initial_gamma))
         self.shapes = {name: value.shape for name, value in select(network, self.adapted).items()}
         size = sum(shape.numel() for shape in self.shapes.values())
+        # log space keeps standard deviations and rates positive
         self.prior_log_std = nn.Parameter(torch.full((size,), log_std))
         self.posterior_log_std = nn.Parameter(torch.full((size,), log_std))
         self.prior_log_gamma = nn.Parameter(torch.tensor(log_gamma))
         self.posterior_log_gamma = nn.Parameter(torch.tensor(log_gamma))
 
     def start(self, meta: Params, support: Labelled) -> tuple[Params, Any]:
-        """Return draws from the prior p, which knows the support set only (line 10)."""
+        """Draw from the prior p, which depends on the support set only (line 10)."""
         return self.draw(*self.gaussian(meta, support, "prior"), self.samples), ()
 
     def start_in_training(self, meta: Params, support: Labelled, query: Labelled) -> tuple[Params, Any]:
-        """Return draws from q, which knows the query set, and ``kl``; in evaluation those from p."""
+        """Draw from q, which depends on the query set, and return ``kl`` with the draws; in evaluation draw from p."""
+        # query labels must not reach an evaluation, even if ``task`` is called in evaluation mode
         if not self.training:
             return self.start(meta, support)
         posterior = self.gaussian(meta, query, "posterior")  # line 5
@@ -87,30 +89,31 @@ class PLATIPUS(ParticleMetaLearner):
         return {**self.draw(*posterior, self.train_samples), "kl": gaussian_kl(*posterior, *prior)}, ()
 
     def inner_step(self, meta: Params, support: Labelled, adapted: Params, state: Any) -> tuple[Params, Any]:
-        """Return the parameter vectors after one more step of each (line 8)."""
+        """Return the parameter vectors after one more inner step of each (line 8)."""
         gradients, loss = self.gradients(meta, support, adapted)
         moving = {name: adapted[name] for name in gradients}
         moved, state = self.update(meta, gradients, state, moving, loss)
         return {**adapted, **moved}, state
 
     def penalties(self, meta: Params, support: Labelled, path: list[Params]) -> Params:
-        """Return the second term of line 9."""
+        """Return the KL divergence of line 9, weighted; nothing in evaluation, where ``start`` draws from p."""
         return {"kl": self.kl_weight * path[0]["kl"]} if "kl" in path[0] else {}
 
     def gaussian(self, meta: Params, examples: Labelled, which: str) -> tuple[Tensor, Tensor]:
-        """Return mean and log std of the ``prior`` or ``posterior``, all parameters in a row, ``[P]`` each."""
+        """Return mean and log std of ``prior`` or ``posterior`` over all parameters as one vector, ``[P]`` each."""
         if self.adapted_names != list(self.shapes):
             raise UserError(
                 "parameters were frozen after PLATIPUS was made, which has a variance for each: freeze them before"
             )
         network = scope(meta, "network")
+        # ``gradients`` expects a leading axis M, here 1
         mu = {name: network[name].unsqueeze(0) for name in self.shapes}
         gradients, _ = self.gradients(meta, examples, mu)
         mean, slope = (torch.cat([part[name].flatten() for name in mu]) for part in (mu, gradients))
         return mean - meta[f"{which}_log_gamma"].exp() * slope, meta[f"{which}_log_std"]
 
     def draw(self, mean: Tensor, log_std: Tensor, count: int) -> Params:
-        """Return so many samples of every parameter, ``[count, *shape]`` by name (line 7)."""
+        """Draw ``count`` samples of every parameter, ``[count, *shape]`` by name (line 7)."""
         means = mean.expand(count, -1)
         drawn = means + log_std.exp() * normal_like(means)
         parts = torch.split(drawn, [shape.numel() for shape in self.shapes.values()], dim=1)
