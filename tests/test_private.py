@@ -20,6 +20,9 @@ NAMES = [
     ("epoch_loop", "_should_check_val_fx", "likewise"),
     ("epoch_loop", "_batches_that_stepped", "loggers would count steps anew"),
     ("val_loop", "_has_run", "a resumed run would train on one batch more"),
+    ("signals", "_original_handlers", "handlers would not be restored"),
+    ("signals", "_register_signal", "signals would be handled in the midst of a step"),
+    ("trainer", "_signal_connector", "Lightning's handlers would stay, and ranks would wait for one another"),
     ("cli", "_get", "callbacks and loggers of the user's would be lost"),
     ("cli", "_parser", "submit could not write the settings of a run"),
     ("cli", "_run_subcommand", "submit would train where it only checks"),
@@ -44,8 +47,9 @@ def owners():
     option = parser.add_argument("--x", type=int | None)
     loop = trainer.fit_loop
     return {
-        "fit_loop": loop, "epoch_loop": loop.epoch_loop, "val_loop": loop.epoch_loop.val_loop, "cli": LightningCLI,
-        "logger": WandbLogger(offline=True), "parser": parser, "option": option,
+        "trainer": trainer, "signals": trainer._signal_connector, "fit_loop": loop, "epoch_loop": loop.epoch_loop,
+        "val_loop": loop.epoch_loop.val_loop, "cli": LightningCLI, "logger": WandbLogger(offline=True),
+        "parser": parser, "option": option,
     }  # fmt: skip
 
 

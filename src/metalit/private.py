@@ -5,7 +5,8 @@ and only this file has to change.
 """
 
 import argparse
-from collections.abc import Iterator
+import signal
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import lightning as L
@@ -13,6 +14,7 @@ from jsonargparse import Namespace
 from lightning.fabric.loggers.logger import _DummyExperiment
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 
 NoExperiment = _DummyExperiment  # accepts any call; stands in for ``logger.experiment`` when there is none
 
@@ -45,6 +47,21 @@ def validation_follows(trainer: L.Trainer) -> bool:
     """Whether Lightning validates after the last trained batch."""
     fetcher = trainer.fit_loop._data_fetcher  # None until fit has set up its data
     return fetcher is not None and trainer.fit_loop.epoch_loop._should_check_val_fx(fetcher)
+
+
+class HookedSignals(_SignalConnector):
+    """Lightning's signal handlers, with names for what others put in their place."""
+
+    def replace_handlers(self, numbers: Sequence[signal.Signals], handler: Callable[..., None]) -> None:
+        """Install one handler for some signals; ``teardown`` restores the previous ones."""
+        self._original_handlers = {number: signal.getsignal(number) for number in numbers}
+        for number in numbers:
+            self._register_signal(number, handler)
+
+
+def set_signals(trainer: L.Trainer, signals: HookedSignals) -> None:
+    """Replace what installs the signal handlers of a trainer."""
+    trainer._signal_connector = signals
 
 
 # Lightning: the command line and the W&B logger

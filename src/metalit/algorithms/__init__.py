@@ -1,7 +1,8 @@
 """Meta-learning algorithms.
 
-The rule of this room: one final class per file, which describes a single task, as its paper does. Code shared by a
-family lives in the family's ``base.py``, code shared by all families in ``base.py`` here.
+The rule of this room: an algorithm is one final class in a file of its own, which describes a single task, as its paper
+does. Code shared within a family stays in the family's folder, beginning with its ``base.py``; code shared by all
+families stands beside this file.
 """
 
 from metalit.algorithms import generative, gradient, memory, metric, probabilistic

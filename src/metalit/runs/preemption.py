@@ -9,11 +9,10 @@ from typing import Any
 import lightning as L
 import torch
 import torch.distributed as dist
-from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 
-from metalit.private import accumulates
+from metalit.private import HookedSignals, accumulates, set_signals
 from metalit.ranks import gather_objects, world_size
 from metalit.runs.checkpoints import RunCheckpoint, is_quick_check
 
@@ -32,7 +31,7 @@ class Preempted(SystemExit):
     """Exit of a process that has stopped training or evaluation because of a signal."""
 
 
-class StopSignals(_SignalConnector):
+class StopSignals(HookedSignals):
     """Replaces Lightning's signal handlers with ones that only record the signal.
 
     Lightning acts inside the handler, wherever the process is at that moment. With several ranks this deadlocks: one
@@ -46,9 +45,7 @@ class StopSignals(_SignalConnector):
     def register_signal_handlers(self) -> None:
         """Install the handlers; ``teardown`` restores the previous ones."""
         self._pid = os.getpid()
-        self._original_handlers = {number: signal.getsignal(number) for number in SIGNALS}
-        for number in SIGNALS:
-            self._register_signal(number, self._note)
+        self.replace_handlers(SIGNALS, self._note)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         # Only the first signal counts; more may follow while the run is being saved. Forked processes, such as loader
@@ -75,7 +72,8 @@ class Preemption(L.Callback):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Replace Lightning's signal connector before it installs its handlers."""
-        trainer._signal_connector = self._signals = StopSignals(trainer)
+        self._signals = StopSignals(trainer)
+        set_signals(trainer, self._signals)
         self._told = None
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
