@@ -16,7 +16,7 @@ Settings = dict[str, Any]
 Way = tuple[str | int, ...]
 HUGE = 2**70  # more than any machine can count
 SMALL = {
-    "channels": 4, "classes": 12, "eval_classes": 6, "train_ways": 4, "ways": 3, "queries": 2, "train_queries": 2,
+    "channels": 8, "classes": 12, "eval_classes": 6, "train_ways": 4, "ways": 3, "queries": 2, "train_queries": 2,
     "tasks_per_batch": 2, "eval_tasks_per_batch": 2, "episodes_per_epoch": 4, "val_episodes": 2, "test_episodes": 2,
     "max_steps": 1, "log_every_n_steps": 1,
 }  # fmt: skip

@@ -4,6 +4,8 @@ Programs read the attributes, users the message. The command line adds the optio
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 Number = TypeVar("Number", int, float)
@@ -31,6 +33,16 @@ class SettingError(UserError):
     def __str__(self) -> str:
         """Return the message."""
         return f"{self.name} is {self.value}, expected {self.expected}"
+
+
+@contextmanager
+def settings_of(owner: type) -> Iterator[None]:
+    """Note in every ``SettingError`` from here that the setting is one of ``owner``, unless it says so itself."""
+    try:
+        yield
+    except SettingError as error:
+        error.owner = error.owner or owner
+        raise
 
 
 def check(name: str, value: Any, right: bool, expected: str) -> None:

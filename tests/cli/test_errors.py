@@ -376,8 +376,8 @@ def test_missing_data_without_network(omniglot, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("urllib.request.urlopen", unreachable)
     (tmp_path / "data" / "images_background.zip").unlink()
     line = complaint(capsys, lambda: main(omniglot))
-    assert "images_background.zip does not exist and could not be fetched" in line
-    assert "put it there" in line
+    assert "images_background.zip, which could not be fetched from" in line
+    assert "on a machine with a network, as " in line
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from metalit.data.cache import atomic_write
-from metalit.errors import UserError
+from metalit.errors import SettingError, UserError
 
 CHUNK = 1 << 16
 TIMEOUT = 30.0  # seconds without a response
@@ -24,7 +24,7 @@ def download(url: str, path: Path, md5: str, root: Path) -> None:
         root: the folder that the user gave as ``root``, for the error message.
 
     Raises:
-        FileNotFoundError: no network, no such address or no disk space; the message says which file to put where.
+        SettingError: no network, no such address or no disk space; the message says which file to put where.
         UserError: the checksum does not match.
     """
     # FIPS builds of Python refuse MD5 unless it is declared not to serve security
@@ -45,7 +45,9 @@ def download(url: str, path: Path, md5: str, root: Path) -> None:
                     f"damaged or the file has changed; try again, or put a sound copy at {path}"
                 )
     except (OSError, HTTPException) as error:
-        raise FileNotFoundError(
-            f"data.root is {root}, but {path} does not exist and could not be fetched from {url} ({error}): fetch it "
-            "on a machine with a network and put it there, or name another folder"
+        raise SettingError(
+            "root",
+            root,
+            f"a folder with {path.relative_to(root)}, which could not be fetched from {url} ({error}): fetch it on a "
+            f"machine with a network, as {path}",
         ) from error

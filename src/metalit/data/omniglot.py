@@ -20,7 +20,7 @@ from metalit.data.module import ClassificationDataModule
 from metalit.data.splits import read_splits
 from metalit.data.store import ClassStore
 from metalit.data.stream import Split
-from metalit.errors import UserError
+from metalit.errors import UserError, settings_of
 
 URL = "https://github.com/brendenlake/omniglot/raw/master/python/"
 MD5 = {
@@ -49,7 +49,7 @@ class Omniglot(ClassificationDataModule):
         **settings: the settings of ``ClassificationDataModule``.
 
     Raises:
-        FileNotFoundError: a list of characters is missing, or an archive is missing and cannot be downloaded.
+        SettingError: a list of characters is missing, or an archive is missing and cannot be downloaded.
         UserError: the lists overlap, or an archive is damaged or incomplete.
     """
 
@@ -68,7 +68,8 @@ class Omniglot(ClassificationDataModule):
         """Return ``images [characters, 20, 28, 28]`` uint8, strokes 255, and ``names [characters]``."""
         # kept, so that all splits share one reading; all characters, so that all lists of splits share one cache
         if self._drawings is None:
-            sources = find_sources(self.root)
+            with settings_of(type(self)):
+                sources = find_sources(self.root)
             files = [file for source in sources for file in source_files(source)]
             cache = self.root / "metalit-cache" / "omniglot.npz"
             print_of_files = fingerprint(VERSION, self.root, files)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from metalit.data.stream import SPLITS, Split
-from metalit.errors import UserError
+from metalit.errors import SettingError, UserError
 
 
 def read_splits(data_set: str, splits: str) -> dict[Split, list[str]]:
@@ -16,7 +16,7 @@ def read_splits(data_set: str, splits: str) -> dict[Split, list[str]]:
         splits: one of these names, or the path of a folder with ``train.txt``, ``val.txt`` and ``test.txt``.
 
     Raises:
-        FileNotFoundError: a list is missing.
+        SettingError: a list is missing.
         UserError: a line does not have this form, or two splits share a class.
     """
     here = Path(__file__).parent / data_set
@@ -36,9 +36,11 @@ def read_splits(data_set: str, splits: str) -> dict[Split, list[str]]:
 
 def _read_list(file: Path, splits: str, named: list[str]) -> list[str]:
     if not file.is_file():
-        raise FileNotFoundError(
-            f"data.splits is {splits}, but there is no file {file}: choose one of {', '.join(named)}, or a "
-            "folder with train.txt, val.txt and test.txt, one group/class a line"
+        raise SettingError(
+            "splits",
+            splits,
+            f"one of {', '.join(named)}, or a folder with train.txt, val.txt and test.txt, one group/class per line; "
+            f"there is no file {file}",
         )
     lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
     if bad := [line for line in lines if line.count("/") not in (1, 2)]:
