@@ -44,6 +44,7 @@ from metalit.algorithms import (
     MetaNetwork,
     MetaOptNet,
     MetaSGD,
+    ProtoMAML,
     PrototypicalNetwork,
     RelationNetwork,
     Reptile,
@@ -100,6 +101,7 @@ DOMAINS = {
         {
             "predictor": lambda: Classifier(Conv4(channels=8, downsample="stride"), ways=3),
             "embedding": lambda: Conv4(channels=8, batch_norm="running"),
+            "transductive": lambda: Conv4(channels=8, downsample="stride", batch_norm="batch"),
             "renormalised": lambda: Conv4(channels=8, batch_norm="renorm"),
             "maps": lambda: ConvMaps(channels=8, batch_norm="batch"),
             "context": lambda: FiLMConv4(channels=8, ways=3, context_size=20),
@@ -236,6 +238,12 @@ CASES = {
         network="predictor",
         settings={"latents": 16, "latent_steps": 2, "finetuning_steps": 2, "dropout": 0.1},
         learning={"glyphs": Learning(100, 0.01, 0.8)},
+    ),
+    "ProtoMAML": Case(
+        ProtoMAML,
+        network="transductive",
+        settings={"inner_lr": 0.02, "inner_steps": 2},
+        learning={"glyphs": Learning(60, 0.01, 0.6)},
     ),
     "Reptile": Case(
         Reptile,

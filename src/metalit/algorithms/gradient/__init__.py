@@ -14,6 +14,7 @@ from metalit.algorithms.gradient.maml import MAML
 from metalit.algorithms.gradient.maml_plus_plus import MAMLPlusPlus
 from metalit.algorithms.gradient.meta_curvature import MetaCurvature
 from metalit.algorithms.gradient.meta_sgd import MetaSGD
+from metalit.algorithms.gradient.proto_maml import ProtoMAML
 from metalit.algorithms.gradient.reptile import Reptile
 from metalit.algorithms.gradient.task_agnostic_maml import TaskAgnosticMAML
 from metalit.algorithms.gradient.tmaml import TMAML
@@ -34,6 +35,7 @@ __all__ = [
     "MAMLPlusPlus",
     "MetaCurvature",
     "MetaSGD",
+    "ProtoMAML",
     "Reptile",
     "TaskAgnosticMAML",
 ]
