@@ -98,6 +98,10 @@ class OpenWandbLogger(WandbLogger):
     folder: Any = property(lambda self: self._save_dir, lambda self, value: setattr(self, "_save_dir", value))
     run: Any = property(lambda self: self._experiment, lambda self, value: setattr(self, "_experiment", value))
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the logger without the open W&B run, which another process cannot share and opens for itself."""
+        return {**self.__dict__, "_experiment": None}
+
 
 # argparse and jsonargparse
 
