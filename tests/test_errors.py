@@ -2,9 +2,12 @@
 
 import math
 import pickle
+import re
+from pathlib import Path
 
 import pytest
 
+import metalit
 from metalit.errors import SettingError, UserError, at_least, check, not_negative, positive
 
 
@@ -35,3 +38,15 @@ def test_checks_name_the_setting_and_what_was_found(refuse, name, value):
 
 def test_checks_return_what_is_right():
     assert (positive("lr", 0.1), not_negative("weight", 0), at_least(1, ways=5, shots=None)) == (0.1, 0, None)
+
+
+def test_messages_for_users_are_user_errors():
+    package = Path(metalit.__file__).parent
+    bare = [
+        f"{path.name}:{number}"
+        for path in package.rglob("*.py")
+        if path.parent.name != "cli"  # which turns its own into sentences before anybody sees them
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if re.search(r"(?:raise|return) ValueError\(", line)
+    ]
+    assert bare == []

@@ -151,7 +151,7 @@ class Slurm(Cluster):
             "",
             *(["export METALIT_REQUEUE=1  # a run that is stopped early has the job queued again"] * self.requeue),
             f"export SRUN_CPUS_PER_TASK={self.cpus_per_task}  # srun does not take it from sbatch since SLURM 22.05",
-            "export SLURM_KILL_BAD_EXIT=1  # nobody waits for a process that died",
+            "export SLURM_KILL_BAD_EXIT=1  # if one process dies, the others end too",
         ]
 
     def launcher(self) -> str:

@@ -1,6 +1,6 @@
 """The engine: run a function of one task for a batch of tasks, and differentiate the objective of all of them.
 
-The rule of this room: it sees tasks and objectives as functions, whatever the method, and decides only how they are
+The rule of this room: it sees tasks and objectives as functions, of any method, and decides only how they are
 computed: vectorised or looped, in chunks, compiled. No setting changes the numbers.
 """
 

@@ -191,8 +191,8 @@ def read_checkpoint(path: str) -> dict[str, Any]:
         raise _unreadable(path, error) from error
 
 
-def _unreadable(path: str, error: Exception) -> ValueError:
-    return ValueError(
+def _unreadable(path: str, error: Exception) -> UserError:
+    return UserError(
         f"ckpt_path is {path}, which is not a checkpoint of metalit, or is damaged ({type(error).__name__}); "
         "give another one, such as last or best with --run_dir"
     )
