@@ -29,7 +29,7 @@ train: $(STAMPS)/core  ## train and test MAML on sinusoids: a table, curves and 
 test: $(STAMPS)/test  ## the test suite on all cores, without the slow tests
 	$(BIN)/python -m pytest -q --numprocesses auto --dist worksteal
 
-test-fast: $(STAMPS)/test  ## the mathematics in under 3 minutes: no command line, compiler or training
+test-fast: $(STAMPS)/test  ## the mathematics alone: no command line, compiler or training
 	$(BIN)/python -m pytest -q -m "not (slow or service or compile or learns)" --numprocesses auto --dist worksteal
 
 test-slow: $(STAMPS)/test  ## the tests that `make test` leaves out
