@@ -63,12 +63,12 @@ def own_tasks(tree: Any) -> Any:
     return tree_map(lambda leaf: leaf.chunk(world_size())[dist.get_rank()], tree)
 
 
-def gather_objects(value: Any) -> list[Any]:
-    """Return the objects of all ranks, which may be of any type that can be pickled; slow, so for rare use."""
+def gather_objects(value: Any, group: Any | None = None) -> list[Any]:
+    """Return the objects of all ranks of a group, of any type that can be pickled; slow, so for rare use."""
     if world_size() == 1:
         return [value]
-    values: list[Any] = [None] * world_size()
-    dist.all_gather_object(values, value)
+    values: list[Any] = [None] * dist.get_world_size(group)
+    dist.all_gather_object(values, value, group=group)
     return values
 
 

@@ -13,11 +13,12 @@ from jsonargparse import ArgumentError, ArgumentParser
 from PIL import Image
 
 from metalit.data import EpisodicDataModule, omniglot
-from metalit.data.cache import atomic_write, cached_arrays
+from metalit.data.cache import cached_arrays
 from metalit.data.omniglot import Omniglot
 from metalit.data.splits import read_splits
 from metalit.data.stream import SPLITS
 from metalit.errors import SettingError
+from metalit.files import atomic_write
 from miniature import read_zip, write_folder, write_omniglot, write_zip
 
 CHARACTERS = {"train": 4, "val": 2, "test": 3}

@@ -17,7 +17,7 @@ from commands import changed, complaint, maml, protonet, write_yaml
 from metalit.algorithms import MAML
 from metalit.cli import MetalitCLI, command_line
 from metalit.main import main
-from metalit.runs import RunCheckpoint, check_checkpoint, keep_old, resolve_checkpoint
+from metalit.runs import RunCheckpoint, check_checkpoint, resolve_checkpoint
 from metalit.runs.checkpoint_files import AtomicCheckpointIO, is_intact
 
 HALVING = {
@@ -342,17 +342,6 @@ def test_check_checkpoint_accepts_its_own_model(tmp_path):
     check_checkpoint(str(tmp_path / "x.ckpt"), model)
     with pytest.raises(ValueError, match=r"weight is \[3, 2\], but \[4, 2\] here"):
         check_checkpoint(str(tmp_path / "x.ckpt"), torch.nn.Linear(2, 4))
-
-
-def test_keep_old_counts_on(tmp_path):
-    for content in "abc":
-        keep_old(tmp_path / "x.csv")
-        (tmp_path / "x.csv").write_text(content)
-    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
-        "x.csv": "c",
-        "x-1.csv": "a",
-        "x-2.csv": "b",
-    }
 
 
 def test_without_the_command_line(tmp_path):

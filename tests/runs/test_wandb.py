@@ -17,7 +17,8 @@ from lightning.pytorch.utilities import rank_zero_only
 from PIL import Image
 
 from commands import write_yaml
-from metalit.runs import WandbLogger, keep_old
+from metalit.files import keep_old
+from metalit.runs import WandbLogger
 from metalit.runs.wandb_logger import choose_mode
 from runs.wandb_files import STEP, read_parts
 

@@ -32,6 +32,7 @@ from metalit.cli.program import program_name
 from metalit.data import EpisodicDataModule
 from metalit.errors import SettingError, UserError
 from metalit.evaluation import ConfusionWriter, EpisodeProgressBar, Figures, PredictionWriter, ResultsWriter
+from metalit.files import keep_old, write_text
 from metalit.private import OpenCLI
 from metalit.runs import (
     EpochEnd,
@@ -45,7 +46,6 @@ from metalit.runs import (
     check_writable,
     claim,
     common_new_folder,
-    keep_old,
     resolve_checkpoint,
 )
 
@@ -80,8 +80,7 @@ class SaveRunConfig(SaveConfigCallback):
         path = Path(trainer.default_root_dir) / "config.yaml"
         if path.exists() and path.read_text(encoding="utf-8") != text:
             keep_old(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        write_text(path, text)
 
 
 class MetalitCLI(OpenCLI):

@@ -11,6 +11,7 @@ from pkgutil import resolve_name
 from typing import Any, ClassVar, NamedTuple
 
 from metalit.errors import UserError
+from metalit.files import write_text
 from metalit.runs.preemption import STOPPED_EARLY
 
 RECORD = "job.json"
@@ -77,7 +78,7 @@ class Job(NamedTuple):
             "folder": str(self.folder),
             "tasks": tasks,
         }
-        (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        write_text(folder / RECORD, json.dumps(record, indent=2) + "\n")
 
 
 def read_job(folder: Path) -> Job:

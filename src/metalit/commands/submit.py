@@ -35,8 +35,9 @@ from metalit.commands import sweeps
 from metalit.commands.checked import Run, check_runs, check_start
 from metalit.commands.manage import states
 from metalit.errors import SettingError, UserError
+from metalit.files import keep_old, write_text
 from metalit.locks import lock_while_open
-from metalit.runs import keep_old, new_folder
+from metalit.runs import new_folder
 
 COMMANDS = ("fit", "validate", "test", "predict")
 FLAGS = ("--test", "--dry_run", "--dry-run")  # may be given without a value
@@ -262,16 +263,15 @@ def check_free(folder: Path) -> None:
 
 def write(script: str, folder: Path, runs: Sequence[Run], code: Code) -> None:
     """Write the script, the copy of the code and each run's settings; existing files are kept under a number."""
-    for name in (SCRIPT, CODE):
-        keep_old(folder / name)
-    (folder / SCRIPT).write_text(script, encoding="utf-8")
+    keep_old(folder / SCRIPT, folder / CODE)
+    write_text(folder / SCRIPT, script)
     code.copy(folder / CODE)
     for run in runs:
         run.folder.mkdir(parents=True, exist_ok=True)
         # Left by an earlier job: status would report it as the end of this one.
         (run.folder / EXIT_CODE).unlink(missing_ok=True)
         keep_old(run.folder / CONFIG)
-        (run.folder / CONFIG).write_text(run.config, encoding="utf-8")
+        write_text(run.folder / CONFIG, run.config)
 
 
 def describe(job: Job) -> None:

@@ -3,46 +3,19 @@
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, BinaryIO
-from uuid import uuid4
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from metalit.files import atomic_write
 
 Arrays = dict[str, npt.NDArray[Any]]
 FINGERPRINT = "fingerprint"  # name of the entry that holds the fingerprint of a cache file
 
 log = logging.getLogger(__name__)
-
-
-@contextmanager
-def atomic_write(path: Path) -> Iterator[BinaryIO]:
-    """Open a file for atomic writing: other processes see the complete new file or the old state.
-
-    An exception in the body leaves ``path`` unchanged.
-
-    Args:
-        path: path of the file; missing parent folders are created.
-
-    Raises:
-        OSError: the folder cannot be created or written to, or it is marked read-only for all users.
-    """
-    nearest = next(folder for folder in path.absolute().parents if folder.exists())
-    if not nearest.stat().st_mode & 0o222:  # root, as in a container, may write there all the same, but should not
-        raise PermissionError(f"{nearest} is marked read-only")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Beside its place, because only a rename within one file system is atomic. A name of its own, because several
-    # processes may write the same file at once.
-    temporary = path.with_name(f".{path.name}.{uuid4().hex}")
-    try:
-        with temporary.open("xb") as file:
-            yield file
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def fingerprint(version: str, root: Path, files: Iterable[Path]) -> str:

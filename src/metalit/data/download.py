@@ -7,8 +7,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from metalit.data.cache import atomic_write
 from metalit.errors import SettingError, UserError
+from metalit.files import atomic_write
 
 CHUNK = 1 << 16
 TIMEOUT = 30.0  # seconds without a response

@@ -1,17 +1,17 @@
 """Confusion counts of a test over the classes of the data set."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import numpy as np
-import torch
 from torch import Tensor
 
 from metalit.data.module import ClassificationDataModule
 from metalit.data.stream import ClassificationStream, Integers
+from metalit.files import write_csv
+from metalit.ranks import gather_objects
 from metalit.runs.folder import writable_run_folder
 
 CONFUSION_FILE = "confusion.csv"
@@ -54,20 +54,13 @@ class ConfusionWriter(L.Callback):
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the table over the episodes of all ranks."""
-        labels = self._gathered(trainer)
+        labels = {index: pair for part in gather_objects(self._labels) for index, pair in part.items()}
         folder, stream = writable_run_folder(trainer), stream_of(trainer)
         if folder is None or stream is None or not labels:
             return
         assert isinstance(trainer.datamodule, ClassificationDataModule)  # type: ignore[attr-defined]
         names = trainer.datamodule.stores["test"].class_names  # type: ignore[attr-defined]
         write_confusion(folder / CONFUSION_FILE, names, *count_confusions(stream, labels))
-
-    def _gathered(self, trainer: L.Trainer) -> dict[int, tuple[Tensor, Tensor]]:
-        if trainer.world_size == 1:
-            return self._labels
-        parts: list[Any] = [None] * trainer.world_size
-        torch.distributed.all_gather_object(parts, self._labels)
-        return {index: labels for part in parts for index, labels in part.items()}
 
 
 def stream_of(trainer: L.Trainer) -> ClassificationStream | None:
@@ -107,7 +100,4 @@ def write_confusion(path: Path, names: Sequence[str], queries: Integers, taken: 
          f"{taken[true, predicted] / queries[true, predicted]:.4f}"]
         for true, predicted in np.argwhere(taken)
     )  # fmt: skip
-    unfinished = path.with_name(f".{path.name}")
-    with unfinished.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([COLUMNS, *rows])
-    unfinished.replace(path)
+    write_csv(path, [COLUMNS, *rows])

@@ -3,7 +3,6 @@
 import csv
 import json
 import math
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 
 from metalit.errors import UserError
+from metalit.files import keep_old, write_csv, write_text
 from metalit.metrics.episode_metrics import Summary, summarise
 from metalit.metrics.episode_values import Evaluation
 
@@ -83,15 +83,11 @@ def write_results(folder: Path, results: Results, evaluation: Evaluation) -> Pat
     Returns:
         Path of ``results.json``.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    # both files are complete before either gets its final name, so a reader never sees half a file
-    new_results, new_episodes = (folder / f".{name}.{os.getpid()}" for name in (RESULTS_FILE, EPISODES_FILE))
-    new_results.write_text(json.dumps(results, indent=2, allow_nan=False, default=str) + "\n")
-    with new_episodes.open("w", newline="") as file:
-        csv.writer(file).writerows(_episode_rows(evaluation))
-    _keep_previous(folder)
-    new_episodes.replace(folder / EPISODES_FILE)
-    return new_results.replace(folder / RESULTS_FILE)
+    path, text = folder / RESULTS_FILE, json.dumps(results, indent=2, allow_nan=False, default=str)
+    keep_old(path, folder / EPISODES_FILE)
+    write_csv(folder / EPISODES_FILE, _episode_rows(evaluation))
+    write_text(path, text + "\n")
+    return path
 
 
 def read_results(folder: Path) -> Results:
@@ -169,20 +165,6 @@ def _episode_rows(evaluation: Evaluation) -> Iterable[list[Any]]:
     table = torch.stack(list(columns.values()), dim=1).tolist()
     for index, row in zip(evaluation.indices.tolist(), table, strict=True):
         yield [index, *row]
-
-
-def _keep_previous(folder: Path) -> None:
-    def pair(number: int) -> list[tuple[Path, Path]]:
-        paths = [folder / RESULTS_FILE, folder / EPISODES_FILE]
-        return [(path, path.with_stem(f"{path.stem}-{number}")) for path in paths]
-
-    # both files get the same number, so that each pair stays together
-    number = 1
-    while any(kept.exists() for _, kept in pair(number)):
-        number += 1
-    for path, kept in pair(number):
-        if path.exists():
-            path.replace(kept)
 
 
 def _existing(folder: Path, name: str) -> Path:

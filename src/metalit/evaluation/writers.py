@@ -1,11 +1,9 @@
 """Lightning callbacks that write results and predictions into the run folder."""
 
-import csv
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 import lightning as L
-import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from rich.console import Console
 from rich.table import Table
@@ -14,6 +12,8 @@ from torch import Tensor
 from metalit.evaluation.learner import EvaluatedLearner
 from metalit.evaluation.results import EPISODES_FILE, build_results, write_results
 from metalit.evaluation.table import results_table
+from metalit.files import write_csv
+from metalit.ranks import gather_objects
 from metalit.runs.folder import writable_run_folder
 from metalit.runs.versions import software_versions
 
@@ -98,23 +98,14 @@ class PredictionWriter(L.Callback):
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the predictions of all ranks, ordered by episode."""
-        episodes = self._gathered(trainer)  # on every rank, before rank zero goes on alone
+        # on every rank, before rank zero goes on alone
+        episodes = {index: pair for part in gather_objects(self._episodes) for index, pair in part.items()}
         folder = writable_run_folder(trainer)
         if folder is None or not episodes:
             return
         path = folder / PREDICTIONS_FILE
-        unfinished = path.with_name(f".{PREDICTIONS_FILE}")
-        with unfinished.open("w", newline="") as file:
-            csv.writer(file).writerows(_prediction_rows(episodes))
-        unfinished.replace(path)
+        write_csv(path, _prediction_rows(episodes))
         Console().print(f"\nPredictions are in {path}", soft_wrap=True, highlight=False)
-
-    def _gathered(self, trainer: L.Trainer) -> dict[int, tuple[Tensor, Tensor]]:
-        if trainer.world_size == 1:
-            return self._episodes
-        parts: list[Any] = [None] * trainer.world_size
-        torch.distributed.all_gather_object(parts, self._episodes)
-        return {index: episode for part in parts for index, episode in part.items()}
 
 
 def _data_setting(trainer: L.Trainer) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities.data import dim_zero_cat
 
+from metalit.ranks import gather_objects
 from metalit.tasks.precision import at_least_float32
 
 
@@ -91,9 +92,7 @@ class EpisodeValues(Metric):
         # torchmetrics would contribute an empty float vector for a rank without episodes, which matches neither the
         # shape nor the dtype of the other ranks; so that rank learns both from the others
         mine = (self.names, tuple(self.table[0].shape[1:]), self.table[0].dtype) if self.table else None
-        layouts: list[Any] = [None] * torch.distributed.get_world_size(process_group)
-        torch.distributed.all_gather_object(layouts, mine, group=process_group)
-        layout = next((layout for layout in layouts if layout is not None), None)
+        layout = next((layout for layout in gather_objects(mine, process_group) if layout is not None), None)
         if mine is None and layout is not None:
             self.names, shape, dtype = layout
             self.indices.append(torch.empty(0, dtype=torch.int64, device=self.device))

@@ -3,7 +3,7 @@
 The rule of this room: however a process ends, the files on disk are complete and the run resumes from them.
 """
 
-from metalit.runs.checkpoint_files import check_checkpoint, keep_old, resolve_checkpoint
+from metalit.runs.checkpoint_files import check_checkpoint, resolve_checkpoint
 from metalit.runs.checkpoints import RunCheckpoint
 from metalit.runs.epoch_end import EpochEnd
 from metalit.runs.folder import check_writable, claim, common_new_folder, new_folder, writable_run_folder
@@ -27,7 +27,6 @@ __all__ = [
     "claim",
     "common_new_folder",
     "end_with_parent",
-    "keep_old",
     "new_folder",
     "resolve_checkpoint",
     "writable_run_folder",

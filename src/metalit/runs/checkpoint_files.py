@@ -14,6 +14,7 @@ from torch import nn
 
 from metalit.algorithms.pretrained import check_algorithm
 from metalit.errors import UserError
+from metalit.files import atomic_write, flush_to_disk
 
 KEYWORDS = ("best", "last")
 PREVIOUS = "previous"  # the last.ckpt before the current one
@@ -39,44 +40,18 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         # through memory: when torch writes the file itself, it hides the operating system's error
         content = BytesIO()
         torch.save(checkpoint, content)
-        unfinished = path.with_name(f".{path.name}.unfinished")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_through(unfinished, content.getbuffer())
-            # a damaged last.ckpt must not replace a good previous.ckpt
-            if path.stem == "last" and zipfile.is_zipfile(path):
-                path.replace(path.with_stem(PREVIOUS))
-            unfinished.replace(path)
-            flush_folder(path.parent)
+            # left behind if an earlier process was killed while it wrote; a run has only one that writes
+            for unfinished in path.parent.glob(f".{path.name}.*"):
+                unfinished.unlink()
+            with atomic_write(path) as file:
+                file.write(content.getbuffer())
+                flush_to_disk(file)
+                # a damaged last.ckpt must not replace a good previous.ckpt
+                if path.stem == "last" and zipfile.is_zipfile(path):
+                    path.replace(path.with_stem(PREVIOUS))
         except OSError as error:
             raise OSError(f"{path} could not be written ({error.strerror}); {what_is_left(path)}") from error
-        finally:
-            remove_if_possible(unfinished)
-
-
-def write_through(path: Path, content: memoryview) -> None:
-    """Write a file and wait until its content is on disk."""
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())  # else a power cut after the rename could leave an empty file under the final name
-
-
-def flush_folder(folder: Path) -> None:
-    """Wait until the names of a folder's files are on disk."""
-    descriptor = os.open(folder, os.O_RDONLY)  # POSIX: a rename is durable once the folder itself is flushed
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def remove_if_possible(path: Path) -> None:
-    """Remove a file if it exists, and ignore a failure to do so."""
-    try:
-        path.unlink(missing_ok=True)
-    except OSError:  # the error that led here says more than this one would
-        return
 
 
 def what_is_left(path: Path) -> str:
@@ -196,12 +171,3 @@ def _unreadable(path: str, error: Exception) -> UserError:
         f"ckpt_path is {path}, which is not a checkpoint of metalit, or is damaged ({type(error).__name__}); "
         "give another one, such as last or best with --run_dir"
     )
-
-
-def keep_old(path: Path) -> None:
-    """Rename an existing file to a numbered name, so that a new file does not overwrite it."""
-    if path.exists():
-        number = 1
-        while (kept := path.with_stem(f"{path.stem}-{number}")).exists():
-            number += 1
-        path.rename(kept)

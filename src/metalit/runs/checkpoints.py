@@ -13,8 +13,9 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 
 from metalit.errors import SettingError, check
+from metalit.files import keep_old
 from metalit.private import accumulates, set_logged_steps, skips_backward
-from metalit.runs.checkpoint_files import FOLDER, KEYWORDS, PREVIOUS, AtomicCheckpointIO, keep_old
+from metalit.runs.checkpoint_files import FOLDER, KEYWORDS, PREVIOUS, AtomicCheckpointIO
 from metalit.runs.owed_validation import validates_next
 
 FAILED = "failed"  # the state just before a loss or gradient that is not finite

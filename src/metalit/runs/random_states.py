@@ -7,6 +7,8 @@ import lightning as L
 import numpy as np
 import torch
 
+from metalit.ranks import gather_objects
+
 KEY = "random_states"  # key in a checkpoint
 
 
@@ -24,11 +26,7 @@ class RandomStates(L.Callback):
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Store the states of all ranks in the checkpoint."""
         # gathered, because rank zero alone writes the file
-        states: list[Any] = [random_states()]
-        if trainer.world_size > 1:
-            states = states * trainer.world_size
-            torch.distributed.all_gather_object(states, random_states())
-        checkpoint[KEY] = states
+        checkpoint[KEY] = gather_objects(random_states())
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Read the states from a checkpoint; one written by another program has none."""

@@ -12,6 +12,7 @@ import yaml  # type: ignore[import-untyped]
 from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
 
+from metalit.files import write_text
 from metalit.private import NoExperiment, OpenWandbLogger
 from metalit.runs.training_log import TrainingLog
 from metalit.runs.versions import code_version
@@ -141,9 +142,7 @@ class WandbLogger(OpenWandbLogger):
         if is_known and log and not replaced:  # all parts have been sent, so W&B has every row of the log
             self._first = max(number_of(row, int(row["step"])) for row in log) + 1
         self.run = run = self._init(folder, mode, reason)
-        unfinished = path.with_name(f".{ID_FILE}.unfinished")
-        unfinished.write_text(f"{self.run_id} {self._begun} {self._first}\n", encoding="utf-8")
-        unfinished.replace(path)
+        write_text(path, f"{self.run_id} {self._begun} {self._first}\n")
         # renamed, so that ``wandb sync`` sends the new part alone and no row twice
         for part in replaced:
             part.replace(part.with_suffix(".wandb.incomplete"))
