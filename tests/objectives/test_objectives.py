@@ -20,7 +20,8 @@ from metalit.objectives import (
     QueryLoss,
     TaskInequality,
 )
-from metalit.objectives.contrastive import cosine_distances, mean_off_diagonal
+from metalit.objectives.contrastive import cosine_distances, mean_off_diagonal, random_subset
+from metalit.tasks.task_context import TaskContext
 
 ALPHA = 0.2
 WEIGHTED = [
@@ -216,6 +217,28 @@ def test_a_subset_of_everything_is_no_distance_away(linear):
     distance = learner(all_in_support).measured["inner_distance"]
     torch.testing.assert_close(distance, torch.zeros_like(distance), atol=1e-10, rtol=0)
     assert (learner(linear).measured["inner_distance"] > 1e-4).all()
+
+
+def test_random_subsets_have_every_class_as_often_as_the_support_set():
+    support = Labelled(torch.arange(4), torch.tensor([0, 1, 2, 2]))
+    everything = Labelled(torch.arange(12), torch.arange(12) % 3)
+    drawn = set()
+    for key in range(50):
+        with TaskContext(torch.tensor(key), {}):
+            subset = random_subset(everything, support)
+        assert len(set(subset.x.tolist())) == 4
+        assert subset.y.bincount().tolist() == [1, 1, 2]
+        drawn |= set(subset.x.tolist())
+    assert drawn == set(range(12))
+
+
+@pytest.mark.parametrize("name", ["LEO", "ProtoMAML", "MAML"])
+@pytest.mark.parametrize("objective", [ConML(), ContrastiveAdaptation()])
+def test_contrastive_losses_of_one_shot_tasks_are_finite(name, objective):
+    """LEO and Proto-MAML start from class means, so every set that they learn from needs every class."""
+    torch.manual_seed(0)
+    episode = DOMAINS["glyphs"].data(shots=1, ways=3).episodes("train", 0, 4)
+    assert CASES[name].make("glyphs", objective=objective).meta_loss(episode).isfinite()
 
 
 def test_gradient_of_a_hinge_reaches_the_initialisation(linear):

@@ -68,7 +68,8 @@ class ConML(Objective):
 
     Args:
         weight: lambda, >= 0; with 0 the objective is ``QueryLoss``.
-        subsets: number of random subsets per task, each as large as the support set; >= 1. Each costs an adaptation.
+        subsets: number of random subsets per task, each with as many examples of every class as the support set; >= 1.
+            Each costs an adaptation.
         of: representation of a task: its adapted ``weights`` theta', as in the paper, or its ``displacement``
             theta' - theta.
     """
@@ -86,7 +87,7 @@ class ConML(Objective):
         everything = joined(task.support, task.query)
         whole = representation(task, task.learn(everything), self.of)
         parts = [
-            representation(task, task.learn(random_subset(everything, len(task.support.y))), self.of)
+            representation(task, task.learn(random_subset(everything, task.support)), self.of)
             for _ in range(self.subsets)
         ]
         inner = torch.stack([cosine_distances(whole[None], part[None])[0, 0] for part in parts]).mean()
@@ -106,11 +107,17 @@ def representation(task: LearnedTask, path: list[Params], of: Representation) ->
     return torch.cat([(path[-1][name] - path[0][name]).flatten() for name in task.adapted])
 
 
-def random_subset(examples: Labelled, size: int) -> Labelled:
-    """Return ``size`` examples of one task, drawn without replacement."""
+def random_subset(examples: Labelled, support: Labelled) -> Labelled:
+    """Return as many examples of one task as its support set has, of each class, drawn without replacement."""
     # drawn by the task's key, so that a resumed or distributed run draws the same subsets
-    chosen = uniform_like(one_per_example(examples)).argsort()[:size]
-    return selected(examples, chosen)  # type: ignore[no-any-return]
+    order = uniform_like(one_per_example(examples))
+    if not support.y.is_floating_point():
+        # a method that starts from class means cannot learn a class without an example
+        of_same_class = examples.y.unsqueeze(1) == examples.y
+        place = (of_same_class & (order < order.unsqueeze(1))).sum(dim=1)
+        wanted = (examples.y.unsqueeze(1) == support.y).sum(dim=1)
+        order = order + (place >= wanted)
+    return selected(examples, order.argsort()[: len(support.y)])  # type: ignore[no-any-return]
 
 
 @full_precision
