@@ -13,10 +13,10 @@ from metalit.errors import UserError
 from metalit.functional.examples import to_unit_interval
 
 if TYPE_CHECKING:
-    from metalit.algorithms.base import MetaLearner
+    from metalit.algorithms.learner import TaskLearner
 
 T = TypeVar("T")
-Learner = TypeVar("Learner", bound="MetaLearner")
+Learner = TypeVar("Learner", bound="TaskLearner")
 
 
 class Predictor(Generic[Learner]):

@@ -6,7 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from metalit.algorithms.base import count_ways
+from metalit.algorithms.learner import count_ways
 from metalit.algorithms.metric.base import EmbeddingLearner
 from metalit.episode import Labelled
 from metalit.errors import SettingError, check
