@@ -15,7 +15,7 @@ from torch import nn
 import layers
 from metalit import MAML, Engine, Episode, Labelled
 from metalit.engine.certified import TESTED, is_tested
-from metalit.engine.vectorising import CannotCompileError, CannotVectoriseError
+from metalit.engine.explanations import CannotCompileError, CannotVectoriseError
 from metalit.objectives import QueryLoss
 
 PAGE = Path(__file__).parents[1] / "docs" / "guide" / "gradients.md"

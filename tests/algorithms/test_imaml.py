@@ -152,7 +152,7 @@ def test_memory_does_not_grow_with_inner_steps():
         ({"proximal_strength": 0.0}, "proximal_strength is 0.0"),
         ({"cg_steps": 0}, "cg_steps is 0"),
         ({"cg_damping": -1.0}, "cg_damping is -1.0"),
-        ({"objective": JointLoss()}, "JointLoss looks at adapted parameters"),
+        ({"objective": JointLoss()}, "JointLoss uses adapted parameters"),
     ],
 )
 def test_what_makes_no_sense_is_refused(settings, message):

@@ -153,7 +153,7 @@ def test_samples_are_the_means_behind_the_prediction(make, episode):
     ("settings", "message"),
     [
         ({"min_context": 0}, "min_context is 0"),
-        ({"objective": JointLoss()}, "JointLoss looks at adapted parameters"),
+        ({"objective": JointLoss()}, "JointLoss uses adapted parameters"),
     ],
 )
 def test_impossible_settings_are_refused(make, settings, message):

@@ -124,7 +124,7 @@ def test_tasks_of_a_batch_draw_mini_batches_of_their_own(episode):  # noqa: F811
         (lambda: Reptile(Linear(), inner_steps=0), "inner_steps is 0"),
         (lambda: Reptile(Linear(), inner_batch_size=0), "inner_batch_size is 0"),
         (lambda: FOML(Linear(), tail_steps=0), "tail_steps is 0"),
-        (lambda: FOML(Linear(), objective=JointLoss()), "JointLoss looks at adapted parameters"),
+        (lambda: FOML(Linear(), objective=JointLoss()), "JointLoss uses adapted parameters"),
         (lambda: Reptile(nn.Linear(2, 1), adapted=["bias"]), "never be learned: weight; let all"),
         (lambda: FOML(nn.Linear(2, 1), adapted=["bias"]), "never be learned: weight; let all"),
     ],

@@ -4,18 +4,18 @@ import pytest
 import torch
 
 from metalit import Labelled
-from metalit.algorithms.memory.sequence import accuracy_by_presentation, label_code, shuffled
+from metalit.algorithms.memory.sequence import accuracy_by_presentation, label_encoding, shuffled
 from metalit.functional.sequence import delayed, past_and_present
 from metalit.tasks import TaskContext
 
 LABELS = torch.tensor([2, 0, 1, 0])
-CODES = label_code(LABELS, 3, torch.float64)
+CODES = label_encoding(LABELS, 3, torch.float64)
 
 
 def test_labels_are_told_as_one_hot_and_values_as_they_are():
     assert CODES.tolist() == [[0, 0, 1], [1, 0, 0], [0, 1, 0], [1, 0, 0]]
     values = torch.randn(4, 2)
-    assert torch.equal(label_code(values, None, torch.float64), values.double())
+    assert torch.equal(label_encoding(values, None, torch.float64), values.double())
 
 
 def test_delayed_codes_no_step_has_its_own_label():

@@ -144,5 +144,5 @@ def test_impossible_settings_are_refused(settings):
 def test_what_cannot_be_known_or_used_is_said():
     with pytest.raises(ValueError, match="Identity does not say how long its embedding is"):
         make(features=None)
-    with pytest.raises(ValueError, match="ContrastiveAdaptation looks at adapted parameters, and a memory-based"):
+    with pytest.raises(ValueError, match="ContrastiveAdaptation uses adapted parameters, and a memory-based"):
         make(objective=ContrastiveAdaptation())

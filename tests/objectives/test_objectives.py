@@ -263,7 +263,7 @@ def test_one_task_cannot_be_compared(objective, linear):
 
 
 def test_what_makes_no_sense_is_refused(linear):
-    with pytest.raises(ValueError, match="JointLoss looks at adapted parameters"):
+    with pytest.raises(ValueError, match="JointLoss uses adapted parameters"):
         PrototypicalNetwork(nn.Identity(), objective=JointLoss())
     with pytest.raises(ValueError, match="entropy of predictions needs classes"):
         MAML(Linear(), objective=MaxMinEntropy()).meta_loss(linear)

@@ -5,11 +5,11 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
 from typing import Any
 
 from torch.utils.data import DataLoader, Dataset, SequentialSampler
 
+from metalit.data.position import Position
 from metalit.data.stream import EpisodeStream
 from metalit.episode import Episode
 from metalit.errors import UserError
@@ -25,35 +25,6 @@ class EpisodeDataset(Dataset[Episode]):
 
     def __getitem__(self, span: Span) -> Episode:
         return self.stream(*span)
-
-
-@dataclass
-class Position:
-    """The position of training in its stream; all a resume needs, with any world size.
-
-    Attributes:
-        episodes: number of episodes consumed by all ranks together.
-        epoch_start: number of episodes consumed before the current epoch.
-        epoch: Lightning's number of the current epoch; None until Lightning sets it.
-    """
-
-    episodes: int = 0
-    epoch_start: int = 0
-    epoch: int | None = None
-
-    def begin_epoch(self, epoch: int | None = None) -> None:
-        """Start an epoch at the next episode."""
-        self.epoch_start, self.epoch = self.episodes, epoch
-
-    def state_dict(self) -> dict[str, int | None]:
-        """Return the position as a plain dictionary, for a checkpoint."""
-        return asdict(self)
-
-    def load_state_dict(self, state: Mapping[str, int | None]) -> None:
-        """Restore a position."""
-        # only the entries that are there: checkpoints of an older form have no epoch
-        for name, value in state.items():
-            setattr(self, name, value)
 
 
 class TrainSpans(SequentialSampler):  # because Lightning's overfit_batches replaces every other sampler

@@ -12,12 +12,12 @@ from torch.utils.data import DataLoader
 
 from metalit.data.loader import (
     EvaluationSpans,
-    Position,
     TrainLoader,
     TrainSpans,
     evaluation_loader,
     leave_signals_to_the_main_process,
 )
+from metalit.data.position import Position
 from metalit.data.store import ClassStore
 from metalit.data.stream import ClassificationStream, EpisodeStream, Split
 from metalit.episode import Episode, Labelled

@@ -27,7 +27,7 @@ from metalit.engine.derivatives import (
     float_leaves,
     mapped_with_gradient,
 )
-from metalit.engine.vectorising import explained
+from metalit.engine.explanations import explained
 from metalit.episode import Episode, Labelled
 from metalit.errors import at_least, check
 from metalit.objectives import Objective

@@ -54,12 +54,12 @@ class Objective(ABC):
         over_all_tasks: whether the objective compares tasks with one another, as opposed to being a mean of one term
             per task. In distributed training it then receives the outcomes of the tasks of all ranks, without running
             statistics.
-        looks_at_adaptation: whether ``measure`` is used, which requires a method that adapts by gradient descent.
+        uses_adaptation: whether ``measure`` is used, which requires a method that adapts by gradient descent.
     """
 
     # False saves an exchange between ranks: DDP averages their gradients, which is correct for a mean over tasks
     over_all_tasks: ClassVar[bool] = False
-    looks_at_adaptation: ClassVar[bool] = False
+    uses_adaptation: ClassVar[bool] = False
 
     @abstractmethod
     def __call__(self, outcome: Outcome) -> Tensor:

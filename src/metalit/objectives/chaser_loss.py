@@ -24,7 +24,7 @@ class ChaserLoss(Objective):
         SettingError: ``leader_steps`` is below 1.
     """
 
-    looks_at_adaptation = True
+    uses_adaptation = True
 
     def __init__(self, leader_steps: int = 1) -> None:
         at_least(1, leader_steps=leader_steps)

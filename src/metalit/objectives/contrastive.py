@@ -36,7 +36,7 @@ class ContrastiveAdaptation(Objective):
     """
 
     over_all_tasks = True
-    looks_at_adaptation = True
+    uses_adaptation = True
 
     def __init__(self, weight: float = 0.1, margin: float = 0.5, of: Representation = "displacement") -> None:
         self.weight, self.of = not_negative("weight", weight), of
@@ -75,7 +75,7 @@ class ConML(Objective):
     """
 
     over_all_tasks = True
-    looks_at_adaptation = True
+    uses_adaptation = True
 
     def __init__(self, weight: float = 0.1, subsets: int = 1, of: Representation = "weights") -> None:
         self.weight, self.of = not_negative("weight", weight), of

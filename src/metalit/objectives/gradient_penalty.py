@@ -21,7 +21,7 @@ class GradientPenalty(Objective):
         weight: lambda, >= 0; with 0 the objective is ``QueryLoss``. The square is summed over all adapted parameters.
     """
 
-    looks_at_adaptation = True
+    uses_adaptation = True
 
     def __init__(self, weight: float = 0.01) -> None:
         self.weight = not_negative("weight", weight)

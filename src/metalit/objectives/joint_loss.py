@@ -17,7 +17,7 @@ class JointLoss(Objective):
         query_weight: w_Q, >= 0.
     """
 
-    looks_at_adaptation = True
+    uses_adaptation = True
 
     def __init__(self, support_weight: float = 1.0, query_weight: float = 1.0) -> None:
         self.support_weight = not_negative("support_weight", support_weight)

@@ -25,7 +25,7 @@ class MultiStepLoss(Objective):
         SettingError: a number is out of its range.
     """
 
-    looks_at_adaptation = True
+    uses_adaptation = True
 
     def __init__(self, epochs: int = 10, floor: float = 0.03) -> None:
         at_least(0, epochs=epochs)

@@ -15,7 +15,7 @@ class ReptileLoss(Objective):
     theta to (1 - epsilon) theta + epsilon times the mean theta' (Nichol, Achiam and Schulman 2018).
     """
 
-    looks_at_adaptation = True
+    uses_adaptation = True
 
     def measure(self, task: LearnedTask) -> Params:
         """Return half the squared distance between initial and adapted parameters."""

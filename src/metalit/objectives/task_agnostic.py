@@ -31,7 +31,7 @@ class MaxMinEntropy(Objective):
         weight: lambda, >= 0; with 0 the objective is ``QueryLoss``.
     """
 
-    looks_at_adaptation = True
+    uses_adaptation = True
 
     def __init__(self, weight: float = 0.1) -> None:
         self.weight = not_negative("weight", weight)
@@ -69,7 +69,7 @@ class TaskInequality(Objective):
     """
 
     over_all_tasks = True
-    looks_at_adaptation = True
+    uses_adaptation = True
 
     def __init__(self, measure: Inequality = "theil", weight: float = 0.1, parameter: float = 2.0) -> None:
         self.inequality, self.parameter = measure, parameter

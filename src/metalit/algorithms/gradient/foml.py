@@ -83,9 +83,9 @@ class FOML(GradientBasedMetaLearner):
         self.tail_steps, self.inner_batch_size = tail_steps, inner_batch_size
         self.eval_inner_batch_size = inner_batch_size if eval_inner_batch_size is None else eval_inner_batch_size
         refuse_idle(network, self.adapted_names)
-        if self.objective.looks_at_adaptation:
+        if self.objective.uses_adaptation:
             raise UserError(
-                f"the objective {type(self.objective).__name__} looks at adapted parameters, but FOML's meta-gradient "
+                f"the objective {type(self.objective).__name__} uses adapted parameters, but FOML's meta-gradient "
                 "is how far they move: use FOMAML, or an objective of query losses"
             )
 

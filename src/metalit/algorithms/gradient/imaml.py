@@ -81,9 +81,9 @@ class IMAML(GradientBasedMetaLearner):
             positive("cg_damping", cg_damping)
         self.inner_lr, self.line_search = inner_lr, line_search
         self.cg_steps, self.cg_damping = cg_steps, cg_damping
-        if self.objective.looks_at_adaptation:
+        if self.objective.uses_adaptation:
             raise UserError(
-                f"the objective {type(self.objective).__name__} looks at adapted parameters, and iMAML knows only how "
+                f"the objective {type(self.objective).__name__} uses adapted parameters, and iMAML knows only how "
                 "the query loss depends on them: use MAML, or an objective of query losses"
             )
 

@@ -43,9 +43,9 @@ class MemoryMetaLearner(MetaLearner, ABC):
         # batch statistics would make the prediction for a query depend on the other queries
         use_running_statistics(self)
         at_least(1, ways=ways, outputs=outputs)
-        if self.objective.looks_at_adaptation:
+        if self.objective.uses_adaptation:
             raise UserError(
-                f"the objective {type(self.objective).__name__} looks at adapted parameters, and a memory-based method "
+                f"the objective {type(self.objective).__name__} uses adapted parameters, and a memory-based method "
                 "adapts none: use a gradient-based method"
             )
         self.ways = ways

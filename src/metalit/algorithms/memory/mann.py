@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from metalit.algorithms.memory.base import MemoryMetaLearner
-from metalit.algorithms.memory.sequence import label_code
+from metalit.algorithms.memory.sequence import label_encoding
 from metalit.episode import Labelled
 from metalit.functional.sequence import delayed
 from metalit.networks.embedding_length import embedding_length
@@ -81,14 +81,14 @@ class MANN(MemoryMetaLearner):
 
     def read(self, meta: Params, support: Labelled) -> tuple[Any, Tensor]:
         """Return the controller's state with the last label, and a prediction for each example before its label."""
-        codes = delayed(label_code(support.y, self.ways, support.x.dtype))
-        told = torch.cat([support.x, codes[:-1]], dim=-1)  # line 5
-        state, predictions = functional_call(self.controller, scope(meta, "controller"), (told,))
+        codes = delayed(label_encoding(support.y, self.ways, support.x.dtype))
+        inputs = torch.cat([support.x, codes[:-1]], dim=-1)  # line 5
+        state, predictions = functional_call(self.controller, scope(meta, "controller"), (inputs,))
         return (state, codes[-1]), predictions
 
     def answer(self, meta: Params, memory: Any, query: Any) -> Tensor:
         """Return predictions for the queries, each read as the next step after the support set (line 12)."""
         # the last support label is still due: it arrives with the query
         state, last_label = memory
-        told = torch.cat([query, last_label.expand(len(query), -1)], dim=-1)
-        return self._next_step[0].with_parameters(scope(meta, "controller"), told, state)  # type: ignore[no-any-return]
+        inputs = torch.cat([query, last_label.expand(len(query), -1)], dim=-1)
+        return self._next_step[0].with_parameters(scope(meta, "controller"), inputs, state)  # type: ignore[no-any-return]

@@ -33,7 +33,7 @@ def shuffled(examples: Labelled) -> Labelled:
     return selected(examples, order)  # type: ignore[no-any-return]
 
 
-def label_code(y: Tensor, ways: int | None, dtype: torch.dtype) -> Tensor:
+def label_encoding(y: Tensor, ways: int | None, dtype: torch.dtype) -> Tensor:
     """Return encoded labels: one-hot ``[n, ways]``, or without ``ways`` the values ``[n, outputs]``."""
     if ways is None:
         return y.to(dtype)

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from metalit.algorithms.memory.base import MemoryMetaLearner
-from metalit.algorithms.memory.sequence import label_code
+from metalit.algorithms.memory.sequence import label_encoding
 from metalit.episode import Labelled
 from metalit.errors import SettingError, at_least, check
 from metalit.networks.causal import AttentionBlock, CausalLayers, TCBlock
@@ -79,12 +79,12 @@ class SNAIL(MemoryMetaLearner):
         if shots > self.support_size:
             expected = f"at least {shots}, the support examples of a task: convolutions reach no further back"
             raise SettingError("support_size", self.support_size, expected, owner=type(self))
-        told = torch.cat([support.x, label_code(support.y, self.ways, support.x.dtype)], dim=-1)  # line 5
-        memory = self._read[0].with_parameters(scope(meta, "layers"), told)
+        inputs = torch.cat([support.x, label_encoding(support.y, self.ways, support.x.dtype)], dim=-1)  # line 5
+        memory = self._read[0].with_parameters(scope(meta, "layers"), inputs)
         return memory, support.x.new_zeros(0, self.width)
 
     def answer(self, meta: Params, memory: Any, query: Any) -> Tensor:
         """Return predictions for the queries, each read as a separate last step (line 6)."""
         # zeros in the place of the unknown label
-        told = torch.cat([query, query.new_zeros(len(query), self.width)], dim=-1)
-        return self._next_step[0].with_parameters(scope(meta, "layers"), told, memory)  # type: ignore[no-any-return]  # line 6
+        inputs = torch.cat([query, query.new_zeros(len(query), self.width)], dim=-1)
+        return self._next_step[0].with_parameters(scope(meta, "layers"), inputs, memory)  # type: ignore[no-any-return]  # line 6

@@ -44,9 +44,9 @@ class EmbeddingLearner(MetaLearner, ABC):
         self._fit, self._classify = ((Method(head, name),) for name in ("fit", "classify"))
         # batch statistics would make the prediction for a query depend on the other queries
         use_running_statistics(self)
-        if self.objective.looks_at_adaptation:
+        if self.objective.uses_adaptation:
             raise UserError(
-                f"the objective {type(self.objective).__name__} looks at adapted parameters, and a metric-based method "
+                f"the objective {type(self.objective).__name__} uses adapted parameters, and a metric-based method "
                 "adapts none: use a gradient-based method"
             )
 

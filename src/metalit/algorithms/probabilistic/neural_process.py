@@ -56,9 +56,9 @@ class NeuralProcess(MetaLearner, ABC):
         super().__init__(network, **learner)
         at_least(1, min_context=min_context)
         self.min_context = min_context
-        if self.objective.looks_at_adaptation:
+        if self.objective.uses_adaptation:
             raise UserError(
-                f"the objective {type(self.objective).__name__} looks at adapted parameters, and a neural process "
+                f"the objective {type(self.objective).__name__} uses adapted parameters, and a neural process "
                 "adapts none: use a gradient-based method"
             )
 
