@@ -13,16 +13,14 @@ https://github.com/openai/supervised-reptile/blob/8f2b71c67a31c1a605ced0cecb76db
     8      theta <- theta + epsilon times the mean of (phi_b - theta_b)                        (Lightning)
 """
 
-from collections.abc import Callable
 from contextlib import nullcontext
-from functools import partial
 from typing import Any, Literal
 
 from torch import nn
 
 from metalit.algorithms.gradient.base import GradientBasedMetaLearner
 from metalit.algorithms.gradient.displacement import refuse_idle
-from metalit.algorithms.gradient.mini_batches import empty_queue, next_mini_batch
+from metalit.algorithms.gradient.mini_batches import INNER_OPTIMIZERS, empty_queue, next_mini_batch
 from metalit.episode import Labelled
 from metalit.errors import UserError, at_least
 from metalit.functional.vectors import combine, inner_product
@@ -30,11 +28,6 @@ from metalit.objectives import Measure, measure_nothing
 from metalit.outcome import Outcome
 from metalit.tasks.parameters import Params, detached, scope
 from metalit.tasks.precision import without_autocast
-from metalit.update_rules import SGD, UpdateRule
-from metalit.update_rules.adam import Adam
-
-# Reptile's Adam has no momentum
-INNER_OPTIMIZERS: dict[str, Callable[[float], UpdateRule]] = {"adam": partial(Adam, beta1=0.0), "sgd": SGD}
 
 
 class FOML(GradientBasedMetaLearner):

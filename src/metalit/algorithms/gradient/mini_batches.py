@@ -1,4 +1,7 @@
-"""Mini-batches within a task."""
+"""Inner loops over mini-batches of a task, and their optimisers."""
+
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -6,6 +9,11 @@ from torch import Tensor
 from metalit.episode import Labelled
 from metalit.functional.examples import count, one_per_example, selected
 from metalit.tasks.task_context import uniform_like
+from metalit.update_rules import SGD, UpdateRule
+from metalit.update_rules.adam import Adam
+
+# Reptile's Adam has no momentum
+INNER_OPTIMIZERS: dict[str, Callable[[float], UpdateRule]] = {"adam": partial(Adam, beta1=0.0), "sgd": SGD}
 
 
 def next_mini_batch(examples: Labelled, queue: Tensor, size: int | None) -> tuple[Labelled, Tensor]:

@@ -12,24 +12,17 @@ Line 7 is gradient descent with learning rate epsilon on the mean of 1/2 ||theta
 (``ReptileLoss``). Automatic optimisation, mixed precision and several processes therefore work as for any method.
 """
 
-from collections.abc import Callable
-from functools import partial
 from typing import Any, Literal
 
 from torch import nn
 
 from metalit.algorithms.gradient.base import GradientBasedMetaLearner
 from metalit.algorithms.gradient.displacement import refuse_idle
-from metalit.algorithms.gradient.mini_batches import empty_queue, next_mini_batch
+from metalit.algorithms.gradient.mini_batches import INNER_OPTIMIZERS, empty_queue, next_mini_batch
 from metalit.episode import Labelled
 from metalit.errors import at_least
 from metalit.objectives import Objective, ReptileLoss
 from metalit.tasks.parameters import Params
-from metalit.update_rules import SGD, UpdateRule
-from metalit.update_rules.adam import Adam
-
-# Reptile's Adam has no momentum
-INNER_OPTIMIZERS: dict[str, Callable[[float], UpdateRule]] = {"adam": partial(Adam, beta1=0.0), "sgd": SGD}
 
 
 class Reptile(GradientBasedMetaLearner):
