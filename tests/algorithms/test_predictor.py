@@ -197,6 +197,7 @@ def test_pickled_it_is_the_same(name):
     assert torch.equal(again(query.x), predictor(query.x))
 
 
+@pytest.mark.service
 def test_pickled_after_fit_it_is_the_same_in_a_fresh_process(tmp_path):
     torch.manual_seed(0)
     learner, data = PrototypicalNetwork(Conv4(8)), DOMAINS["glyphs"].data()

@@ -127,6 +127,7 @@ def real(shared_data, tmp_path_factory):
     return folder
 
 
+@pytest.mark.service
 def test_vinyals_split_of_the_real_data(real):
     data = Omniglot(root=str(real))
     stores = {split: data.load(split) for split in SPLITS}
@@ -141,6 +142,7 @@ def test_vinyals_split_of_the_real_data(real):
         assert all(torch.equal(character[k], torch.rot90(character[0], k, (-2, -1))) for k in range(4))
 
 
+@pytest.mark.service
 def test_background_evaluation_split_of_the_real_data(real):
     data = Omniglot(root=str(real), splits="background_evaluation", rotations=False)
     stores = {split: data.load(split) for split in SPLITS}
@@ -402,6 +404,7 @@ def parse(line):
     return parser.parse_args(["--data=metalit.data.omniglot.Omniglot", *line.split()]).data.init_args
 
 
+@pytest.mark.service
 def test_every_setting_is_reachable_from_the_command_line(root):
     line = f"--data.root={root} --data.splits={root / 'miniature-split'} --data.rotations=false"
     data = Omniglot(**parse(f"{line} --data.ways=3 --data.queries=2 --data.init_args.train_queries=4"))

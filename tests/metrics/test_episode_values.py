@@ -31,6 +31,7 @@ def two_ranks(tmp_path_factory):
         return [torch.load(folder / f"rank{rank}.pt") for rank in range(2)], folder
 
 
+@pytest.mark.service
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("rank", [0, 1])
 def test_ranks_agree_on_the_exact_values(two_ranks, case, rank):
@@ -45,6 +46,7 @@ def test_ranks_agree_on_the_exact_values(two_ranks, case, rank):
     assert torch.equal(after_reset.values["loss"], torch.ones(2, 1, dtype=torch.float64))
 
 
+@pytest.mark.service
 def test_predictions_of_all_ranks_are_in_one_file(two_ranks):
     with (two_ranks[1] / "run" / "predictions.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
