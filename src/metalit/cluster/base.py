@@ -62,12 +62,7 @@ class Job(NamedTuple):
 
 
 def read_job(folder: Path) -> Job:
-    """Return the job of a run folder, or of a sweep's folder.
-
-    Raises:
-        FileNotFoundError: no job was submitted in this folder.
-        UserError: the record is damaged.
-    """
+    """Return the job of a run folder, or of a sweep's folder; refuse a folder without one, or a damaged record."""
     path = folder / RECORD
     if not path.is_file():
         raise FileNotFoundError(f"{folder} has no job ({RECORD} is missing); name the run folder that submit printed")
@@ -100,10 +95,11 @@ def cluster_of(job: Job) -> type["Cluster"]:
 
 
 class Cluster(ABC):
-    """A place that runs a job's script, once for each task.
+    """A place that runs the script in a job's folder, once for each task.
 
-    The output of a task belongs into ``logs/<id>.log`` in the job's folder; its id is the job's or, in a sweep,
-    ``<job's id>_<number of the task>``.
+    A sweep has several tasks, with the ids ``<job's id>_0``, ``<job's id>_1``, ...; where a method takes the number of
+    ``tasks``, it is None for a single run, whose id is the job's. The output of a task belongs in ``logs/<id>.log`` in
+    the job's folder.
 
     Attributes:
         task: shell expression for the number of the task, counted from 0.
@@ -129,12 +125,7 @@ class Cluster(ABC):
         """
 
     def header(self, folder: Path, tasks: int | None) -> list[str]:
-        """Return the first lines of the script, which the cluster reads; by default none.
-
-        Args:
-            folder: the job's folder.
-            tasks: number of tasks, or None for a single run.
-        """
+        """Return the first lines of the script, which the cluster reads; by default none."""
         return []
 
     @abstractmethod
@@ -147,11 +138,7 @@ class Cluster(ABC):
 
     @abstractmethod
     def start(self, folder: Path, tasks: int | None) -> str:
-        """Submit the script in ``folder``, and return the job's id.
-
-        Args:
-            folder: the job's folder.
-            tasks: number of tasks, or None for a single run.
+        """Submit the script in the job's folder, and return the job's id.
 
         Raises:
             UserError: the cluster refuses the job.

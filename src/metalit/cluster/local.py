@@ -47,14 +47,10 @@ class Local(Cluster):
         """Check nothing: no other program is needed."""
 
     def start(self, folder: Path, tasks: int | None) -> str:
-        """Start a supervisor in its own session; its process id is the job's id and the id of its process group.
-
-        Raises:
-            BlockingIOError: a process of an earlier job in this folder is still alive.
-        """
+        """Start a supervisor in its own session; its process id is the job's id and the id of its process group."""
         numbers = [""] if tasks is None else [str(number) for number in range(tasks)]
         with (folder / supervisor.LOCK).open("w") as lock, (folder / LOGS / "supervisor.log").open("ab") as log:
-            lock_while_open(lock)
+            lock_while_open(lock)  # raises an error while a process of an earlier job in this folder is alive
             (folder / supervisor.CANCELLED).unlink(missing_ok=True)
             arguments = [str(folder / SCRIPT), str(lock.fileno()), str(self.parallel), *numbers]
             process = subprocess.Popen(
@@ -84,11 +80,7 @@ class Local(Cluster):
 
     @staticmethod
     def cancel(job: Job) -> None:
-        """Signal all processes of the job to end, and kill those that do not.
-
-        Raises:
-            UserError: the job is one run of a sweep, or runs on another machine.
-        """
+        """Signal all processes of the job to end, and kill those that do not; refuse one run of a sweep."""
         group, _, number = job.id.partition("_")
         if number:
             raise UserError(

@@ -77,14 +77,7 @@ def collect_command(args: Sequence[str]) -> None:
 
 
 def collect(folder: Path) -> list[Run]:
-    """Return all runs of a sweep: those submitted, in order, then others that have a config or results.
-
-    Args:
-        folder: folder of the sweep, with the record of a job, or any folder with run folders in it.
-
-    Raises:
-        FileNotFoundError: there is no such folder, or no run in it.
-    """
+    """Return all runs of a sweep: those submitted, in order, then others that have a config or results."""
     if not folder.is_dir():
         raise FileNotFoundError(f"folder: there is no folder {folder}; name that of a sweep, which submit printed")
     folders: list[Path] = []
