@@ -13,8 +13,8 @@ import pytest
 from commands import changed, complaint, protonet, write_yaml
 from metalit.cli.lost_ranks import LOST_RANK
 from metalit.cluster import local, supervisor
-from metalit.cluster.base import read_job
-from metalit.commands.manage import error_line, last_line, states
+from metalit.cluster.base import exit_code, read_job
+from metalit.commands.manage import error_line, has_ended, last_lines, states
 from metalit.commands.sweeps import Point
 from metalit.main import main
 from metalit.runs import preemption
@@ -64,10 +64,6 @@ def words(job):
     return [state.word for state in states(job)]
 
 
-def is_over(job):
-    return all(state.over for state in states(job))
-
-
 @pytest.mark.slow
 def test_a_real_run(here, capsys):
     main(["submit", "--cluster", "Local", "--test", "fit", "--config", "c.yaml", "--run_dir", "my run"])
@@ -86,7 +82,7 @@ def test_a_real_run(here, capsys):
 
 def test_stopped_early_it_is_started_again(submit):
     job = submit('[ $(cat "$run/starts") -ge 3 ] || exit 75')
-    wait_for(lambda: is_over(job))
+    wait_for(lambda: has_ended(job))
     assert words(job) == ["COMPLETED"]
     assert job.tasks[0].log.read_text().splitlines() == ["start 1", "start 2", "start 3"]
 
@@ -101,13 +97,13 @@ def test_a_cluster_of_the_users_own(submit, here, capsys, monkeypatch):
     job = read_job(here / "run")
     assert job.cluster == "ours.OurMachine"
     assert f"Submitted job {job.id} (OurMachine)" in capsys.readouterr().out
-    wait_for(lambda: is_over(job))
+    wait_for(lambda: has_ended(job))
     for word in ("status", "logs", "cancel"):
         main([word, "run"])
     assert "had ended already" in capsys.readouterr().out
     main(command)  # a second time, into the same folder
     again = read_job(here / "run")
-    wait_for(lambda: is_over(again))
+    wait_for(lambda: has_ended(again))
     assert again.id != job.id
     monkeypatch.delitem(sys.modules, "ours")
     monkeypatch.setattr(sys, "path", [path for path in sys.path if path != str(here)])
@@ -121,7 +117,7 @@ def test_supervisor_knows_the_exit_code():
 
 def test_failed_it_is_not(submit, here, capsys):
     job = submit("exit 3", "--test")
-    wait_for(lambda: is_over(job))
+    wait_for(lambda: has_ended(job))
     assert words(job) == ["FAILED"]
     assert job.tasks[0].log.read_text() == "start 1\n"  # and there was no test
     main(["status", "run"])
@@ -141,7 +137,7 @@ def test_cancel_lets_it_save(submit, here, capsys):
     assert "saved" in said
     assert "start 2" not in said
     again = submit("exit 0")
-    wait_for(lambda: is_over(again))
+    wait_for(lambda: has_ended(again))
     assert words(again) == ["COMPLETED"]
     assert words(read_job(here / "run")) == ["COMPLETED"]
 
@@ -158,7 +154,7 @@ def test_killed_from_outside(submit, here):
     job = submit('touch "$run/ready"; sleep 100')
     wait_for((here / "run" / "ready").exists)
     os.killpg(int(job.id), signal.SIGKILL)
-    wait_for(lambda: is_over(job))
+    wait_for(lambda: has_ended(job))
     assert words(job) == ["CANCELLED"]  # there is no exit code: it did not fail by itself
 
 
@@ -168,13 +164,13 @@ def test_supervisor_alone_killed_is_not_the_end(submit, here):
     os.kill(int(job.id), signal.SIGKILL)
     assert words(job) == ["RUNNING"]
     (here / "run" / "go").touch()
-    wait_for(lambda: is_over(job))
+    wait_for(lambda: has_ended(job))
     assert words(job) == ["COMPLETED"]
 
 
 def test_job_of_another_machine(submit, here, capsys, monkeypatch):
     job = submit("exit 0")
-    wait_for(lambda: is_over(job))
+    wait_for(lambda: has_ended(job))
     monkeypatch.setattr("socket.gethostname", lambda: "elsewhere")
     said = complaint(capsys, lambda: main(["status", "run"]))
     assert said.startswith(f"job {job.id} runs on the machine ")
@@ -183,14 +179,14 @@ def test_job_of_another_machine(submit, here, capsys, monkeypatch):
 
 def test_failed_setup_is_the_end(submit):
     job = submit("exit 0", "--cluster.setup", "['echo loading', 'false']")
-    wait_for(lambda: is_over(job))
+    wait_for(lambda: has_ended(job))
     assert words(job) == ["FAILED"]
     assert job.tasks[0].log.read_text() == "loading\n"
 
 
 def test_no_log_yet(submit, here, capsys):
     job = submit("exit 0")
-    wait_for(lambda: is_over(job))
+    wait_for(lambda: has_ended(job))
     job.tasks[0].log.unlink()
     capsys.readouterr()
     main(["logs", "run"])
@@ -202,8 +198,8 @@ def test_sweep(submit, here, capsys, monkeypatch):
     monkeypatch.setattr("metalit.commands.sweeps.read_sweep", lambda _: points)
     job = submit('grep "^    seed:" "$run/job.yaml"; echo "group $WANDB_RUN_GROUP"; exit 1', *SWEEP, "2")
     assert f"Submitted job {job.id} (Local, 3 runs)" in capsys.readouterr().out
-    wait_for(lambda: is_over(job))
-    assert [task.exit_code() for task in job.tasks] == [1, 1, 1]
+    wait_for(lambda: has_ended(job))
+    assert [exit_code(task.folder) for task in job.tasks] == [1, 1, 1]
     for seed, task in enumerate(job.tasks):
         assert task.folder == here / "run" / f"seed{seed}"
         assert task.log.read_text().splitlines() == ["start 1", f"    seed: {seed}", "group run"]
@@ -267,7 +263,7 @@ def test_later_edits_do_not_change_the_job(here):
     Path("mine.py").write_text("raise RuntimeError('edited')")
     Path(path).unlink()
     Path("go").touch()
-    wait_for(lambda: is_over(job))
+    wait_for(lambda: has_ended(job))
     assert words(job) == ["COMPLETED"], job.tasks[0].log.read_text()
 
 
@@ -281,17 +277,18 @@ def test_later_edits_do_not_change_the_job(here):
         ),
         ("Traceback (most recent call last):\n  File x\nRuntimeError: my bug\nsrun: error: x", "RuntimeError: my bug"),
         ("[rank1]: Traceback:\n[rank1]: torch.OutOfMemoryError: x\nEpoch 3", "[rank1]: torch.OutOfMemoryError: x"),
-        ("start 1\nsrun: error: localhost: task 0: Exited", None),
+        ("start 1\nsrun: error: localhost: task 0: Exited", ""),
     ],
 )  # fmt: skip
 def test_error_of_a_failed_job(said, line, tmp_path):
     (tmp_path / "log").write_text(f"{said}\n")
-    assert error_line(tmp_path / "log") == line
-    assert not last_line(tmp_path / "log").startswith(("srun", "slurmstepd", LOST_RANK))
+    lines = last_lines(tmp_path / "log")
+    assert error_line(lines) == line
+    assert not lines[-1].startswith(("srun", "slurmstepd", LOST_RANK))
 
 
 def test_status_of_a_failed_job_shows_its_error(submit, capsys):
     job = submit('echo "error: data.ways is 6"; echo "srun: error: localhost: task 0: Exited"; exit 2')
-    wait_for(lambda: is_over(job))
+    wait_for(lambda: has_ended(job))
     main(["status", "run"])
     assert re.search(rf"\nrun +{job.id} +FAILED +2 +error: data.ways is 6\n", capsys.readouterr().out)

@@ -8,8 +8,8 @@ import time
 import pytest
 
 from commands import changed, complaint, protonet, write_yaml
-from metalit.cluster.base import read_job
-from metalit.commands.manage import cancel, states
+from metalit.cluster.base import exit_code, read_job
+from metalit.commands.manage import cancel, has_ended, states
 from metalit.commands.sweeps import Point
 from metalit.main import main
 
@@ -59,10 +59,6 @@ def words(job):
     return [state.word for state in states(job)]
 
 
-def is_over(job):
-    return all(state.over for state in states(job))
-
-
 def log(job, number=0):
     path = job.tasks[number].log
     return path.read_text() if path.exists() else ""
@@ -73,7 +69,7 @@ def test_two_processes_and_a_test(here, capsys):
     main(["submit", *SMALL, *two, "fit", "--config", "c.yaml", "--run_dir", "my run"])
     job = read_job(here / "my run")
     assert f"Submitted job {job.id} (Slurm)" in capsys.readouterr().out
-    wait_for(lambda: is_over(job), 250)
+    wait_for(lambda: has_ended(job), 250)
     assert words(job) == ["COMPLETED"], log(job)
     assert "MEMBER: 2/2" in log(job)
     results = json.loads((here / "my run" / "results.json").read_text())
@@ -89,7 +85,7 @@ def test_array_of_four_seeds(submit, here, capsys, monkeypatch):
     monkeypatch.setattr("metalit.commands.sweeps.read_sweep", lambda _: points)
     job = submit('grep "^    seed:" "$run/job.yaml"; echo "group $WANDB_RUN_GROUP"', "--sweep", "seeds.yaml")
     assert f"Submitted job {job.id} (Slurm, 4 runs)" in capsys.readouterr().out
-    wait_for(lambda: is_over(job))
+    wait_for(lambda: has_ended(job))
     assert words(job) == ["COMPLETED"] * 4
     for seed in range(4):
         assert log(job, seed).split("\n") == [f"start 1 of {seed}", f"    seed: {seed}", "group run", ""]
@@ -116,8 +112,8 @@ def test_queued_again_it_goes_on_in_the_same_log(submit, here):
     wait_for(lambda: "start 1" in log(job))
     subprocess.run(["scontrol", "requeue", job.id], check=True)
     wait_for(lambda: "saved" in log(job))
-    assert not is_over(job)
-    wait_for(lambda: is_over(job))
+    assert not has_ended(job)
+    wait_for(lambda: has_ended(job))
     assert words(job) == ["COMPLETED"]
     assert re.search(r"start 1 of.*saved.*start 2 of", log(job), re.DOTALL)
 
@@ -129,24 +125,24 @@ def test_second_job_of_a_folder_is_refused(submit, here, capsys):
         assert re.match(rf"run_dir: .*/run has a job that has not ended, {job.id} \((PENDING|RUNNING)\)", said)
         wait_for(lambda: "start 1" in log(job))
     main(["cancel", "run"])
-    wait_for(lambda: is_over(job))
+    wait_for(lambda: has_ended(job))
     assert words(job) == ["CANCELLED"]
     again = submit("exit 0")
-    wait_for(lambda: is_over(again))
+    wait_for(lambda: has_ended(again))
     assert again.id != job.id
     assert words(again) == ["COMPLETED"]
 
 
 def test_failed_job(submit):
     job = submit("exit 3", "--test")
-    wait_for(lambda: is_over(job))
+    wait_for(lambda: has_ended(job))
     assert words(job) == ["FAILED"]
-    assert job.tasks[0].exit_code() == 3
+    assert exit_code(job.tasks[0].folder) == 3
 
 
 def test_dead_process_ends_the_others(submit):
     job = submit('[ "$SLURM_PROCID" = 0 ] || kill -9 $$; sleep 300', "--cluster.devices", "2")
-    wait_for(lambda: is_over(job), 60)
+    wait_for(lambda: has_ended(job), 60)
     assert words(job) == ["FAILED"]
 
 
@@ -159,6 +155,6 @@ def test_what_slurm_refuses_is_one_line(submit, here, capsys):
 
 def test_a_run_that_starts_ignores_the_signal_before_the_time_limit(submit):
     job = submit('kill -USR1 $$; echo "still here"')
-    wait_for(lambda: is_over(job))
+    wait_for(lambda: has_ended(job))
     assert words(job) == ["COMPLETED"], log(job)
     assert "still here" in log(job)

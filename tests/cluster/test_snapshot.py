@@ -56,7 +56,8 @@ def git(folder, *command):
 
 
 def names(code):
-    return {str(path) for path in code.files}
+    """What is copied of the working directory or its repository."""
+    return {str(path) for path, file in code.files.items() if file.is_relative_to(code.root)}
 
 
 def test_repository(repository):
@@ -107,7 +108,7 @@ def test_from_within_a_repository(repository, monkeypatch):
 
 
 def test_data_are_not_code(repository, monkeypatch):
-    monkeypatch.setattr(snapshot, "LARGEST", 2**20)
+    monkeypatch.setattr(snapshot, "LARGEST", 1)
     for name, size in (("small.bin", 1000), ("big.bin", 3 * 2**20), ("bigger.bin", 5 * 2**20)):
         (repository / name).write_bytes(bytes(size))
     with pytest.raises(ValueError, match=r"has 8 MiB.* bigger\.bin \(5 MiB\), big\.bin \(3 MiB\).*\.gitignore"):
@@ -130,7 +131,7 @@ def test_metalits_own_source_is_copied_once_and_not_if_installed(place, project,
     (project / place / "__init__.py").touch()
     monkeypatch.setattr(metalit, "__file__", str(project / place / "__init__.py"))
     code = find_code(Path.cwd(), Path("mine"))
-    assert code.package is None
+    assert all(file.is_relative_to(code.root) for file in code.files.values())
     assert ("src/metalit/__init__.py" in names(code)) == (place == "src/metalit")
 
 

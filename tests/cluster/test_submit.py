@@ -12,7 +12,7 @@ import yaml
 
 from commands import changed, complaint, protonet, write_yaml
 from metalit.cluster.base import Task, read_job
-from metalit.cluster.slurm import OVER, seconds
+from metalit.cluster.slurm import ENDED, seconds
 from metalit.main import main
 
 ROOT = Path(__file__).parents[2]
@@ -322,7 +322,7 @@ def test_submitted_job(here, capsys, slurm_says):
     assert settings["data"]["init_args"]["shots"] == 2
     assert settings["trainer"]["devices"] == settings["trainer"]["num_nodes"] == 1
     job = read_job(folder)
-    assert job.tasks == (Task("", folder, "17", folder / "logs" / "17.log"),)
+    assert job.tasks == [Task("", folder, "17", folder / "logs" / "17.log")]
     assert job.about["directory"] == str(here)
     assert "submit --cluster" in job.about["command"]
 
@@ -385,11 +385,11 @@ def test_slurm_that_does_not_answer(here, capsys, slurm_says, tmp_path):
         ["submit", "--cluster", "Slurm", "fit", "--config", "c.yaml", "--run_dir", "r"],
     ):
         said = complaint(capsys, lambda command=command: main(command))
-        assert said == "SLURM does not say how job 17 is: Unable to contact controller"
+        assert said == "SLURM does not report the state of job 17: Unable to contact controller"
 
 
 def test_states_that_slurm_may_go_on_from_are_not_the_end():
-    assert not {"PENDING", "RUNNING", "COMPLETING", "REQUEUED", "SUSPENDED", "CONFIGURING"} & OVER
+    assert not {"PENDING", "RUNNING", "COMPLETING", "REQUEUED", "SUSPENDED", "CONFIGURING"} & ENDED
 
 
 def test_the_same_python_runs_the_job(here, capsys):

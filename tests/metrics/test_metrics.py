@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from metalit.metrics import episode_metrics, primary_metric, summarise
+from metalit.metrics import episode_metrics, primary_metric, summarise, summarise_runs
 
 
 def test_accuracy_of_each_episode_at_each_stage():
@@ -73,3 +73,17 @@ def test_primary_metric():
     assert primary_metric(["loss", "accuracy"]) == "accuracy"
     assert primary_metric(["loss", "mse"]) == "mse"
     assert primary_metric(["loss"]) == "loss"
+
+
+def test_interval_of_few_runs_is_students():
+    mean, ci95, std = summarise_runs([1.0, 2.0, 4.0])
+    assert (mean, std) == pytest.approx((7 / 3, math.sqrt(7 / 3)))
+    assert ci95 == pytest.approx(4.30265 * std / math.sqrt(3), rel=1e-5)
+    assert summarise_runs([3.0])[0] == 3.0
+    assert all(map(math.isnan, (*summarise_runs([3.0])[1:], *summarise_runs([]))))
+
+
+def test_interval_over_runs_holds_what_it_promises():
+    values = torch.randn(4000, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64).tolist()
+    held = sum(abs(summary.mean) <= summary.ci95 for summary in map(summarise_runs, values))
+    assert held / len(values) == pytest.approx(0.95, abs=0.011)  # three standard errors; the normal one holds 0.81

@@ -1,9 +1,7 @@
 """The interface of a cluster, and the record of a job on one."""
 
 import json
-import shlex
 import signal
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,101 +16,75 @@ RECORD = "job.json"
 SCRIPT = "job.sh"
 CONFIG = "job.yaml"
 CODE = "code"  # folder with the copy of the code
+LOGS = "logs"  # folder with the log of each task, <id>.log
 EXIT_CODE = "job.exit"  # written by the script: without accounting, SLURM soon forgets how a job ended
 ENDED_BY_SIGTERM = 128 + signal.SIGTERM  # stopped before it could save, or while it waited for other processes
 
 
+class State(NamedTuple):
+    """State of a task."""
+
+    word: str  # in SLURM's words: PENDING, RUNNING, COMPLETED, ...
+    ended: bool  # whether the task has ended
+
+
 class Task(NamedTuple):
-    """One run of a job.
+    """One run of a job."""
 
-    Attributes:
-        name: distinguishes the run from the others of the job; empty if it is the only one.
-        folder: the run folder.
-        id: the cluster's identifier of the run.
-        log: the file with the run's output.
-    """
+    name: str  # distinguishes the run from the others of the job; empty if it is the only one
+    folder: Path  # the run folder
+    id: str  # the cluster's identifier of the run
+    log: Path  # the file with the run's output
 
-    name: str
-    folder: Path
-    id: str
-    log: Path
-
-    def exit_code(self) -> int | None:
-        """Return the exit code of the last start, or None if it has not ended."""
-        path = self.folder / EXIT_CODE
-        text = path.read_text(encoding="utf-8").strip() if path.exists() else ""
-        return int(text) if text else None
+    def final_state(self, unknown: str) -> State:
+        """Return the state by the exit code, or the word ``unknown`` if that does not tell how the task ended."""
+        code = exit_code(self.folder)
+        # Neither success nor failure: killed without an exit code, or stopped on request before it was done.
+        if code in (None, STOPPED_EARLY, ENDED_BY_SIGTERM):
+            return State(unknown, ended=True)
+        return State("COMPLETED" if code == 0 else "FAILED", ended=True)
 
 
 class Job(NamedTuple):
-    """Everything submitted in one go.
+    """Everything submitted in one go."""
 
-    Attributes:
-        cluster: import path of the cluster's class.
-        id: the cluster's identifier of the job.
-        folder: the folder with the script and the code.
-        tasks: the runs.
-        about: facts for the reader: command, time, machine, version of the code.
-    """
+    cluster: str  # import path of the cluster's class
+    id: str  # the cluster's identifier of the job
+    folder: Path  # the folder with the script and the code
+    tasks: Sequence[Task]  # the runs
+    about: Mapping[str, Any]  # facts for the reader: command, time, machine, version of the code
 
-    cluster: str
-    id: str
-    folder: Path
-    tasks: tuple[Task, ...]
-    about: Mapping[str, Any]
-
-    def write(self) -> None:
-        """Write the job's record, and the record of each run into the run's own folder."""
-        self._write(self.folder)
-        for task in self.tasks:
-            if task.folder != self.folder:
-                # So that status, logs and cancel accept the folder of one run of a sweep.
-                self._replace(id=task.id, tasks=(task,))._write(task.folder)
-
-    def _write(self, folder: Path) -> None:
-        tasks = [{**task._asdict(), "folder": str(task.folder), "log": str(task.log)} for task in self.tasks]
-        record = {
-            "cluster": self.cluster,
-            "id": self.id,
-            **self.about,
-            "folder": str(self.folder),
-            "tasks": tasks,
-        }
-        write_text(folder / RECORD, json.dumps(record, indent=2) + "\n")
+    def write(self, folder: Path) -> None:
+        """Write the job's record into a folder."""
+        tasks = [task._asdict() for task in self.tasks]
+        record = {"cluster": self.cluster, "id": self.id, **self.about, "folder": self.folder, "tasks": tasks}
+        write_text(folder / RECORD, json.dumps(record, indent=2, default=str) + "\n")
 
 
 def read_job(folder: Path) -> Job:
-    """Return the job of a run folder, or of a sweep's folder.
-
-    Raises:
-        FileNotFoundError: no job was submitted in this folder.
-        UserError: the record is damaged.
-    """
+    """Return the job of a run folder, or of a sweep's folder; refuse a folder without one, or a damaged record."""
     path = folder / RECORD
     if not path.is_file():
         raise FileNotFoundError(f"{folder} has no job ({RECORD} is missing); name the run folder that submit printed")
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        tasks = tuple(
-            Task(task["name"], Path(task["folder"]), task["id"], Path(task["log"])) for task in record.pop("tasks")
-        )
-        cluster, job_id, home = (record.pop(key) for key in ("cluster", "id", "folder"))
+        tasks = [
+            Task(each["name"], Path(each["folder"]), each["id"], Path(each["log"])) for each in record.pop("tasks")
+        ]
+        return Job(record.pop("cluster"), record.pop("id"), Path(record.pop("folder")), tasks, about=record)
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is damaged ({error}); look for the job with the cluster's own commands") from error
-    return Job(cluster, job_id, Path(home), tasks, record)
 
 
-def class_path(cluster: "Cluster") -> str:
-    """Return the import path of a cluster's class."""
-    return f"{type(cluster).__module__}.{type(cluster).__qualname__}"
+def exit_code(run_folder: Path) -> int | None:
+    """Return the exit code of a run's last start, or None if that has not ended."""
+    path = run_folder / EXIT_CODE
+    text = path.read_text(encoding="utf-8").strip() if path.exists() else ""
+    return int(text) if text else None
 
 
 def cluster_of(job: Job) -> type["Cluster"]:
-    """Return the class of the cluster to which a job was submitted.
-
-    Raises:
-        UserError: it cannot be imported here.
-    """
+    """Return the class of the cluster to which a job was submitted; refuse one that cannot be imported here."""
     try:
         found: type[Cluster] = resolve_name(job.cluster)
     except (ImportError, AttributeError) as error:
@@ -122,33 +94,27 @@ def cluster_of(job: Job) -> type["Cluster"]:
     return found
 
 
-class State(NamedTuple):
-    """State of a task.
-
-    Attributes:
-        word: the state in SLURM's words: ``PENDING``, ``RUNNING``, ``COMPLETED``, ...
-        over: whether the task has ended.
-    """
-
-    word: str
-    over: bool
-
-
 class Cluster(ABC):
-    """A place that runs a job's script, once for each task.
+    """A place that runs the script in a job's folder, once for each task.
+
+    A sweep has several tasks, with the ids ``<job's id>_0``, ``<job's id>_1``, ...; where a method takes the number of
+    ``tasks``, it is None for a single run, whose id is the job's. The output of a task belongs in ``logs/<id>.log`` in
+    the job's folder.
 
     Attributes:
         task: shell expression for the number of the task, counted from 0.
+        launcher: prefix of a command in the script: empty, or ending with a space.
         python: command that runs Python there; None for the Python that submits.
         setup: lines of shell that come first: modules, a virtual environment, variables.
     """
 
     task: ClassVar[str]
+    launcher: ClassVar[str] = ""
     python: str | None
     setup: Sequence[str]
 
     @abstractmethod
-    def settle(self, trainer: Any) -> None:
+    def apply_to_trainer(self, trainer: Any) -> None:
         """Set the options of the trainer that follow from the cluster's settings.
 
         Args:
@@ -158,23 +124,13 @@ class Cluster(ABC):
             SettingError: the trainer's options contradict the cluster's settings.
         """
 
-    @abstractmethod
-    def header(self, name: str, logs: Path, tasks: int | None) -> list[str]:
-        """Return the first lines of the script, which the cluster reads.
-
-        Args:
-            name: name of the job.
-            logs: folder of the logs.
-            tasks: number of tasks, or None for a single run.
-        """
-
-    @abstractmethod
-    def launcher(self) -> str:
-        """Return the prefix of a command in the script: empty, or ending with a space."""
+    def header(self, folder: Path, tasks: int | None) -> list[str]:
+        """Return the first lines of the script, which the cluster reads; by default none."""
+        return []
 
     @abstractmethod
     def check(self) -> None:
-        """Refuse to submit from a machine on which the cluster cannot be used.
+        """Refuse a machine from which nothing can be submitted to the cluster, before anything is written.
 
         Raises:
             UserError: with what is missing.
@@ -182,24 +138,10 @@ class Cluster(ABC):
 
     @abstractmethod
     def start(self, folder: Path, tasks: int | None) -> str:
-        """Submit the script in ``folder``, and return the job's id.
-
-        Args:
-            folder: the job's folder.
-            tasks: number of tasks, or None for a single run.
+        """Submit the script in the job's folder, and return the job's id.
 
         Raises:
             UserError: the cluster refuses the job.
-        """
-
-    @abstractmethod
-    def log(self, folder: Path, job_id: str, task: int | None) -> Path:
-        """Return the log of a task.
-
-        Args:
-            folder: the job's folder.
-            job_id: the job's id, as ``start`` returned it.
-            task: number of the task, or None for a single run.
         """
 
     @staticmethod
@@ -211,27 +153,3 @@ class Cluster(ABC):
     @abstractmethod
     def cancel(job: Job) -> None:
         """End a job: signal each run to stop, and kill those that do not."""
-
-    def python_command(self) -> str:
-        """Return the command that runs Python."""
-        # The user's command may have several words, such as "apptainer exec IMAGE python", so only our path is quoted.
-        return self.python or shlex.quote(sys.executable)
-
-
-def state_from_exit_code(code: int | None, unknown: str) -> State:
-    """Return the final state of a task from its exit code.
-
-    Args:
-        code: the exit code, or None if there is none.
-        unknown: the word for a task whose exit code does not tell how it ended.
-    """
-    # Neither success nor failure: killed without an exit code, or stopped on request before it was done.
-    if code in (None, STOPPED_EARLY, ENDED_BY_SIGTERM):
-        return State(unknown, over=True)
-    return State("COMPLETED" if code == 0 else "FAILED", over=True)
-
-
-def say(text: str) -> None:
-    """Print a line unchanged, and flush it."""
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()

@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from metalit.cluster import supervisor
-from metalit.cluster.base import SCRIPT, Cluster, Job, State, state_from_exit_code
+from metalit.cluster.base import LOGS, SCRIPT, Cluster, Job, State, exit_code
 from metalit.errors import UserError, at_least
 from metalit.locks import lock_while_open
 from metalit.runs.preemption import STOPPED_EARLY
@@ -36,78 +37,50 @@ class Local(Cluster):
     python: str | None = None
 
     def __post_init__(self) -> None:
-        """Check the values that types cannot express.
-
-        Raises:
-            SettingError: ``parallel`` is below 1.
-        """
+        """Check the values that types cannot express."""
         at_least(1, parallel=self.parallel)
 
-    def settle(self, trainer: Any) -> None:
+    def apply_to_trainer(self, trainer: Any) -> None:
         """Change nothing: here the trainer starts its processes itself."""
 
-    def header(self, name: str, logs: Path, tasks: int | None) -> list[str]:
-        """Return no lines: there is no scheduler to read them."""
-        return []
-
-    def launcher(self) -> str:
-        """Return an empty prefix."""
-        return ""
-
     def check(self) -> None:
-        """Refuse a system without POSIX processes and locks.
-
-        Raises:
-            UserError: the system is Windows.
-        """
-        if not hasattr(os, "posix_spawn"):
-            raise UserError("cluster is Local, which needs Linux or macOS; run the command without submit")
+        """Check nothing: no other program is needed."""
 
     def start(self, folder: Path, tasks: int | None) -> str:
-        """Start a supervisor in its own session; its process id is the job's id and the id of its process group.
-
-        Raises:
-            BlockingIOError: a process of an earlier job in this folder is still alive.
-        """
-        lock = os.open(folder / supervisor.LOCK, os.O_RDWR | os.O_CREAT)
-        try:
-            lock_while_open(lock)
+        """Start a supervisor in its own session; its process id is the job's id and the id of its process group."""
+        numbers = [""] if tasks is None else [str(number) for number in range(tasks)]
+        with (folder / supervisor.LOCK).open("w") as lock, (folder / LOGS / "supervisor.log").open("ab") as log:
+            lock_while_open(lock)  # raises an error while a process of an earlier job in this folder is alive
             (folder / supervisor.CANCELLED).unlink(missing_ok=True)
-            os.set_inheritable(lock, True)  # locked as long as any process of the job lives
-            numbers = ["-"] if tasks is None else [str(number) for number in range(tasks)]
-            arguments = [str(folder / SCRIPT), str(lock), str(self.parallel), *numbers]
-            # -I, isolated: modules of the working directory cannot shadow the standard library, which is all it needs.
-            command = [sys.executable, "-I", str(Path(supervisor.__file__)), *arguments]
-            out = str(folder / "logs" / "supervisor.log")
-            redirected = [
-                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                (os.POSIX_SPAWN_OPEN, 1, out, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644),
-                (os.POSIX_SPAWN_DUP2, 1, 2),
-            ]
-            # setsid: a new session, so that closing the terminal does not end the job, and cancel can signal the whole
-            # group.
-            return str(os.posix_spawn(sys.executable, command, os.environ, file_actions=redirected, setsid=True))
-        finally:
-            # The lock belongs to the open file, which the supervisor and its children have inherited.
-            os.close(lock)
-
-    def log(self, folder: Path, job_id: str, task: int | None) -> Path:
-        """Return the file to which the supervisor writes the task's output."""
-        return supervisor.log_file(folder, int(job_id), "-" if task is None else str(task))
+            arguments = [str(folder / SCRIPT), str(lock.fileno()), str(self.parallel), *numbers]
+            process = subprocess.Popen(
+                # -I, isolated: no module of the working directory can shadow the standard library, all that it needs.
+                [sys.executable, "-I", supervisor.__file__, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                pass_fds=[lock.fileno()],  # locked as long as any process of the job lives
+                start_new_session=True,  # closing the terminal does not end the job; cancel can signal the whole group
+            )
+        process.returncode = 0  # it is meant to outlive this process: without a code Popen would warn that it does
+        return str(process.pid)
 
     @staticmethod
     def states(job: Job) -> list[State]:
         """Return the states from the logs, the exit codes, and whether any process of the job lives."""
         alive = is_alive(job)
-        return [state(task.exit_code(), started=task.log.exists(), alive=alive) for task in job.tasks]
+        states = []
+        for task in job.tasks:
+            # Stopped early in a job that lives: the supervisor is about to start it again.
+            if alive and exit_code(task.folder) in (None, STOPPED_EARLY):
+                states.append(State("RUNNING" if task.log.exists() else "PENDING", ended=False))
+            else:
+                states.append(task.final_state("CANCELLED"))
+        return states
 
     @staticmethod
     def cancel(job: Job) -> None:
-        """Signal all processes of the job to end, and kill those that do not.
-
-        Raises:
-            UserError: the job is one run of a sweep, or runs on another machine.
-        """
+        """Signal all processes of the job to end, and kill those that do not; refuse one run of a sweep."""
         group, _, number = job.id.partition("_")
         if number:
             raise UserError(
@@ -115,37 +88,20 @@ class Local(Cluster):
             )
         # Before the signal: a task that has just been stopped early would miss it and be started again.
         (job.folder / supervisor.CANCELLED).touch()
-        for number_of_signal, seconds in ((signal.SIGTERM, PATIENCE), (signal.SIGKILL, PATIENCE)):
+        for number_of_signal in (signal.SIGTERM, signal.SIGKILL):
             # Checked before each signal: once the job has ended, its number may belong to a process group of another
             # program.
             if is_alive(job):
                 os.killpg(int(group), number_of_signal)
-            end = time.monotonic() + seconds
+            end = time.monotonic() + PATIENCE
             while is_alive(job) and time.monotonic() < end:
                 time.sleep(0.05)
 
 
-def state(code: int | None, *, started: bool, alive: bool) -> State:
-    """Return the state of a task.
-
-    Args:
-        code: exit code of its last start, or None if that has not ended.
-        started: whether the task was ever started.
-        alive: whether the job is alive.
-    """
-    # Stopped early in a job that lives: the supervisor is about to start it again.
-    if alive and code in (None, STOPPED_EARLY):
-        return State("RUNNING" if started else "PENDING", over=False)
-    return state_from_exit_code(code, "CANCELLED")
-
-
 def is_alive(job: Job) -> bool:
-    """Whether any process of the job is alive.
+    """Whether any process of the job is alive; refuse to answer for another machine.
 
     The processes hold a lock; a process id would not do, since the system may have given it to another process.
-
-    Raises:
-        UserError: the job is on another machine.
     """
     host = job.about["host"]
     if host != socket.gethostname():

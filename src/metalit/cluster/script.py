@@ -2,110 +2,79 @@
 
 import re
 import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from metalit.cluster.base import CODE, CONFIG, EXIT_CODE, Cluster
-from metalit.runs.versions import COMMIT_VARIABLE
+from metalit.cluster.snapshot import Code
+from metalit.runs.versions import CHANGED, COMMIT_VARIABLE
 
 
-class Work(NamedTuple):
-    """The contents of a job's script.
-
-    Attributes:
-        command: ``fit``, ``validate``, ``test`` or ``predict``.
-        checkpoint: the checkpoint from which the first start of a training resumes, or which is evaluated; None for
-            none.
-        then_test: whether to test the best checkpoint after the training.
-        folder: folder of the job's script, code and logs: the run folder, or the sweep's.
-        points: names of the runs of a sweep, each with a folder of its own; None for a single run.
-        program: the program to run, in the copy of the code; None for the module ``metalit``.
-        paths: folders from which modules are imported, in the copy of the code.
-        directory: folder to which relative paths refer.
-        version: commit of the code, marked if there were changes; None if it is not known.
-    """
-
-    command: str
-    checkpoint: str | None
-    then_test: bool
-    folder: Path
-    points: Sequence[str] | None
-    program: Path | None
-    paths: Sequence[Path]
-    directory: Path
-    version: str | None = None
-
-
-def job_script(cluster: Cluster, work: Work) -> str:
-    """Return the text of a job's script."""
-    count = None if work.points is None else len(work.points)
+def job_script(
+    cluster: Cluster,
+    code: Code,
+    folder: Path,
+    points: Sequence[str],
+    command: str,
+    checkpoint: str | None,
+    then_test: bool,
+) -> str:
+    """Return the text of a job's script; ``points`` are the names of a sweep's runs, none for a single run."""
+    which_run = ["run=$job"]
+    variables = ["export PYTHONUNBUFFERED=1  # the log is up to date"]
+    if code.commit is not None:
+        version = quoted(code.commit + CHANGED * bool(code.changed))
+        variables.append(f"export {COMMIT_VARIABLE}={version}  # git would report that of the working directory")
+    if points:
+        which_run = ["points=(", *(f"  {quoted(name)}" for name in points), ")"]
+        which_run.append(f'run="$job/${{points[{cluster.task}]}}"')
+        # W&B shows the runs of a sweep as one group.
+        variables.append(f"export WANDB_RUN_GROUP={quoted(folder.name)}")
+    paths = ":".join(in_code(path) for path in code.import_paths())
+    program = code.program()
+    # The user's command may have several words, such as "apptainer exec IMAGE python", so only our path is quoted.
+    python = f"{cluster.python or quoted(sys.executable)} {'-m metalit' if program is None else in_code(program)}"
     sections = [
-        ["#!/bin/bash", *cluster.header(work.folder.name, work.folder / "logs", count)],
-        [f"job={quoted(work.folder)}", *which_run(cluster, work)],
+        ["#!/bin/bash", *cluster.header(folder, len(points) or None)],
+        [f"job={quoted(folder)}", *which_run],
         [
             "set -e  # what fails ends the job",
             # A start that is killed must not leave the exit code of the start before it.
             f'rm -f "$run/{EXIT_CODE}"',
             f"trap 'echo $? >\"$run/{EXIT_CODE}\"' EXIT",
-            "trap : TERM  # whoever is asked to end sends this to the run too: wait until that has saved",
+            "trap : TERM  # the run receives this signal too: wait until it has saved",
         ],
-        environment(cluster, work),
-        run(cluster, work),
+        [
+            f"cd {quoted(Path.cwd())}",
+            *cluster.setup,
+            "# modules come from the copy of the code, not from the working directory",
+            f"export PYTHONSAFEPATH=1 PYTHONPATH={paths}${{PYTHONPATH:+:$PYTHONPATH}}",
+            *variables,
+        ],
+        run_lines(cluster.launcher + python, command, checkpoint, then_test),
     ]
     return "\n\n".join("\n".join(section) for section in sections) + "\n"
 
 
-def which_run(cluster: Cluster, work: Work) -> list[str]:
-    """Return the lines that set ``run`` to the run folder of the task."""
-    if work.points is None:
-        return ["run=$job"]
-    return [
-        "points=(",
-        *(f"  {quoted(name)}" for name in work.points),
-        ")",
-        f'run="$job/${{points[{cluster.task}]}}"',
-    ]
-
-
-def environment(cluster: Cluster, work: Work) -> list[str]:
-    """Return the lines that set up the run's environment."""
-    paths = ":".join(in_code(path) for path in work.paths)
-    lines = [
-        f"cd {quoted(work.directory)}",
-        *cluster.setup,
-        "# modules come from the copy of the code, not from the working directory",
-        f"export PYTHONSAFEPATH=1 PYTHONPATH={paths}${{PYTHONPATH:+:$PYTHONPATH}}",
-        "export PYTHONUNBUFFERED=1  # the log is up to date",
-    ]
-    if work.version is not None:
-        lines.append(f"export {COMMIT_VARIABLE}={quoted(work.version)}  # git would tell that of the directory")
-    if work.points is not None:
-        # W&B shows the runs of a sweep as one group.
-        lines.append(f"export WANDB_RUN_GROUP={quoted(work.folder.name)}")
-    return lines
-
-
-def run(cluster: Cluster, work: Work) -> list[str]:
+def run_lines(program: str, command: str, checkpoint: str | None, then_test: bool) -> list[str]:
     """Return the lines that run the command, and the test after it."""
-    program = "-m metalit" if work.program is None else in_code(work.program)
-    python = f"{cluster.python_command()} {program}"
 
-    def line(command: str, checkpoint: str | None) -> str:
-        ending = "" if checkpoint is None else f" --ckpt_path {checkpoint}"
-        return f'{cluster.launcher()}{python} {command} --config "$run/{CONFIG}" --run_dir "$run"{ending}'
+    def line(command: str, *checkpoint: str) -> str:
+        return " ".join([program, command, f'--config "$run/{CONFIG}" --run_dir "$run"', *checkpoint])
 
-    first = None if work.checkpoint is None else quoted(work.checkpoint)
+    given = [] if checkpoint is None else [f"--ckpt_path {quoted(checkpoint)}"]
     # An evaluation saves no state: a job that is queued again repeats it.
-    if work.command != "fit":
-        return [line(work.command, first)]
-    lines = []
-    if first not in (None, "last"):
+    if command != "fit":
+        return [line(command, *given)]
+    if checkpoint in (None, "last"):
+        # "last" does not exist at the first start, which begins from scratch; every later start resumes from it.
+        lines = [line("fit", "--ckpt_path last")]
+    else:
         # A checkpoint of the user's is for the first start; a job that is queued again must resume from its own.
-        lines += ["from=last", f'[ -e "$run/checkpoints/last.ckpt" ] || from={first}']
-    # "last" does not exist at the first start, which begins from scratch; every later start resumes from it.
-    lines.append(line("fit", '"$from"' if lines else "last"))
-    return [*lines, line("test", "best")] if work.then_test else lines
+        first = f'[ -e "$run/checkpoints/last.ckpt" ] || from={quoted(checkpoint)}'
+        lines = ["from=last", first, line("fit", '--ckpt_path "$from"')]
+    return [*lines, line("test", "--ckpt_path best")] if then_test else lines
 
 
 def in_code(path: Path) -> str:

@@ -8,34 +8,19 @@ from typing import NamedTuple
 from metalit.cli.command_line import OF_ONE_RUN, MetalitCLI
 from metalit.cluster.base import Cluster
 from metalit.commands.sweeps import Point, command_of
-from metalit.errors import UserError
-
-LAST = Path("checkpoints") / "last.ckpt"
 
 
 class Run(NamedTuple):
-    """A run that has been checked and can be submitted.
+    """A run that has been checked and can be submitted."""
 
-    Attributes:
-        name: name of the sweep's point; empty without a sweep.
-        folder: the run folder, absolute.
-        config: all settings, as YAML.
-        checkpoint: the checkpoint to start from, as the user gave it.
-    """
-
-    name: str
-    folder: Path
-    config: str
-    checkpoint: str | None
+    name: str  # name of the sweep's point; empty without a sweep
+    folder: Path  # the run folder, absolute
+    config: str  # all settings, as YAML
+    checkpoint: str | None  # the checkpoint to start from, as the user gave it
 
 
 class CheckedOptions(MetalitCLI):
-    """The options of a run, checked by building model, data and callbacks without running anything.
-
-    Args:
-        args: an ordinary command.
-        cluster: the cluster to submit to.
-    """
+    """The options of a run, checked by building model, data and callbacks without running anything."""
 
     def __init__(self, args: Sequence[str], cluster: Cluster) -> None:
         self.cluster = cluster
@@ -51,7 +36,7 @@ class CheckedOptions(MetalitCLI):
         # The script names last and best as they are: which file they mean is known only when the job starts.
         self.checkpoint, self.folder = config.ckpt_path, config.run_dir or config.trainer.default_root_dir
         super().before_instantiate_classes()
-        self.cluster.settle(config.trainer)
+        self.cluster.apply_to_trainer(config.trainer)
 
     def instantiate_classes(self) -> None:
         """Build everything but the trainer, which needs the job's devices, and loggers, which may need the network."""
@@ -63,11 +48,7 @@ class CheckedOptions(MetalitCLI):
         """Do nothing: the job runs the command."""
 
     def run(self, name: str) -> Run:
-        """Return the run that the options describe.
-
-        Args:
-            name: name of the sweep's point; empty without a sweep.
-        """
+        """Return the run that the options describe, under the name of the sweep's point."""
         config = self.config[self.subcommand].clone()
         folder = Path(config.run_dir).absolute()
         for key in OF_ONE_RUN:
@@ -81,14 +62,7 @@ def check_runs(
 ) -> tuple[Path, list[Run]]:
     """Return the job's folder and its runs: one, or one for each point of a sweep, in folders inside the job's.
 
-    Args:
-        command: an ordinary command.
-        cluster: the cluster to submit to.
-        points: points of the sweep, or None without one.
-        sweep_folder: folder of the sweep if the command names none.
-
-    Raises:
-        SystemExit: with code 2 after a mistake in the options.
+    ``sweep_folder`` is the folder of a sweep whose command names none.
     """
     if points is None:
         run = CheckedOptions(command, cluster).run("")
@@ -101,20 +75,3 @@ def check_runs(
         own = ["--run_dir", str(folder / point.name)]
         runs.append(CheckedOptions([*command_of(command, point), *own], cluster).run(point.name))
     return folder, runs
-
-
-def check_start(run: Run) -> None:
-    """Refuse to start a new training in the folder of an old one.
-
-    The job's script resumes from ``last`` whenever it starts, so it would resume the old training.
-
-    Raises:
-        UserError: with the ways out.
-    """
-    last = run.folder / LAST
-    if not last.exists() or run.checkpoint == "last" or (run.checkpoint and Path(run.checkpoint).absolute() == last):
-        return
-    raise UserError(
-        f"run_dir: {run.folder} has the checkpoint of an earlier training; give --ckpt_path last to go on with that, "
-        "or another --run_dir to start a new one"
-    )

@@ -3,10 +3,8 @@
 import shlex
 import shutil
 import socket
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import datetime
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,69 +14,43 @@ from metalit.cli.parser import ArgumentParser
 from metalit.cli.program import program_name
 from metalit.cli.shipped import PREFIX, config_path
 from metalit.cli.values import any_of
-from metalit.cluster.base import (
-    CODE,
-    CONFIG,
-    EXIT_CODE,
-    RECORD,
-    SCRIPT,
-    Cluster,
-    Job,
-    Task,
-    class_path,
-    read_job,
-    say,
-)
-from metalit.cluster.script import Work, job_script
+from metalit.cluster.base import CODE, CONFIG, EXIT_CODE, LOGS, RECORD, SCRIPT, Cluster, Job, Task, read_job
+from metalit.cluster.script import job_script
 from metalit.cluster.snapshot import RUNS, Code, find_code
 from metalit.commands import sweeps
-from metalit.commands.checked import Run, check_runs, check_start
-from metalit.commands.manage import states
+from metalit.commands.checked import Run, check_runs
+from metalit.commands.manage import say, states
 from metalit.errors import SettingError, UserError
 from metalit.files import keep_old, write_text
 from metalit.locks import lock_while_open
 from metalit.runs import new_folder
 
-COMMANDS = ("fit", "validate", "test", "predict")
+RUN_COMMANDS = ("fit", "validate", "test", "predict")
 FLAGS = ("--test", "--dry_run", "--dry-run")  # may be given without a value
 LOCK = "job.lock"  # locked while a job is submitted into the folder
 
 
 def submit(args: Sequence[str]) -> None:
-    """Run the command ``submit``.
-
-    Raises:
-        UserError: the job cannot be submitted as requested.
-    """
+    """Run the command ``submit``."""
     own, command = split(args)
-    parser = submit_parser()
-    options = read_options(parser, own)
+    options = read_options(own)
     if not command:
-        raise UserError(f"command: not given; expected {any_of(COMMANDS)} and its options after those of submit")
+        raise UserError(f"command: not given; expected {any_of(RUN_COMMANDS)} and its options after those of submit")
     if options.test and command[0] != "fit":
         raise UserError(f"test: is true, but the command is {command[0]}; only a training can be followed by a test")
     # Everything is checked before anything is written or queued: a mistake shows now, not when the job starts.
     points = None if options.sweep is None else sweeps.read_sweep(options.sweep)
-    folder, runs = check_runs(command, options.cluster, points, sweep_folder(options.sweep))
-    check_folders(folder, runs, command[0])
+    folder, runs = check_runs(command, options.cluster, points, sweep_folder(options.sweep or ""))
+    check_free(folder, runs)
+    if command[0] == "fit":
+        check_no_old_training(runs)
     code = find_code(Path.cwd(), folder)
-    work = Work(
-        command=command[0],
-        # The same for all points: a sweep may not set ckpt_path.
-        checkpoint=runs[0].checkpoint,
-        then_test=options.test,
-        folder=folder,
-        points=None if points is None else [run.name for run in runs],
-        program=code.program(),
-        paths=code.import_paths(),
-        directory=Path.cwd(),
-        version=code.version(),
-    )
-    script = job_script(options.cluster, work)
+    names = [run.name for run in runs if run.name]
+    # The checkpoint is the same for all points: a sweep may not set ckpt_path.
+    script = job_script(options.cluster, code, folder, names, command[0], runs[0].checkpoint, options.test)
     if options.dry_run:
         say(f"{script}\n# This would be {folder / SCRIPT}. Nothing was written, nothing submitted.")
         return
-    # After the dry run, which needs no SLURM.
     options.cluster.check()
     about = {
         "command": shlex.join([*program_name().split(), "submit", *args]),
@@ -88,55 +60,57 @@ def submit(args: Sequence[str]) -> None:
         "commit": code.commit,
         "uncommitted_changes": code.changed,
     }
-    describe(queue(options.cluster, script, work, runs, code, about))
+    job = submit_job(options.cluster, script, folder, runs, code, about)
+    program, quoted = program_name(), shlex.quote(str(folder))
+    count = f", {len(names)} runs" if names else ""
+    say(f"Submitted job {job.id} ({type(options.cluster).__name__}{count})")
+    say(f"  folder  {folder}\n  log     {job.tasks[0].log if len(runs) == 1 else folder / LOGS}")
+    for name in ("status", "logs", "cancel"):
+        say(f"  {name:7} {program} {name} {quoted}")
 
 
 def split(args: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return submit's own options and the command after them; a flag without a value becomes ``--flag=true``."""
     own: list[str] = []
     rest = list(args)
-    while rest and rest[0] not in COMMANDS:
+    while rest and rest[0] not in RUN_COMMANDS:
         word = rest.pop(0)
         if word in FLAGS and (not rest or rest[0] not in ("true", "false")):
             word += "=true"
         own.append(word)
         # The word after an option is its value, even if it is the name of a command.
         if word.startswith("--") and "=" not in word and rest:
-            own.append(rest.pop(0))
+            value = rest.pop(0)
+            own.append(cluster_file(value) if word == "--cluster" else value)
     return own, rest
 
 
-def sweep_folder(file: str | None) -> Path:
-    """Return a new folder for a sweep without ``--run_dir``, named by its file: W&B and SLURM show the name."""
-    time = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    return new_folder(Path(RUNS) / f"{Path((file or '').removeprefix(PREFIX)).stem}-{time}")
+def cluster_file(name: str) -> str:
+    """Return the path of a configuration file of a cluster; any other word is the name of a class."""
+    if not (name.startswith(PREFIX) or Path(name).suffix in (".yaml", ".yml")):
+        return name
+    try:
+        path = config_path(name)
+        check_config_file(path)
+    except ValueError as error:
+        raise UserError(f"cluster: {error}") from None
+    return str(path)
 
 
-def submit_parser() -> ArgumentParser:
-    """Return the parser of submit's own options."""
+def read_options(args: Sequence[str]) -> Any:
+    """Return submit's own options, with the cluster object built."""
     parser = ArgumentParser(
         prog=f"{program_name()} submit",
         usage="%(prog)s --cluster FILE [options] {fit,validate,test,predict} [options of the run]",
         description="Have a command run on a cluster. --cluster.help Slurm and --cluster.help Local list the settings.",
     )
     parser.add_subclass_arguments(Cluster, "cluster", help="File with the settings of the cluster.")
-    parser.add_argument(
-        "--sweep", type=str | None, default=None, help="File of a sweep: one run for each of its points."
-    )
+    parser.add_argument("--sweep", type=str | None, help="File of a sweep: one run for each of its points.")
     parser.add_argument("--test", type=bool, default=False, help="Test the best checkpoint after the training.")
     parser.add_argument(
         "--dry_run", "--dry-run", type=bool, default=False, help="Print the script; write and submit nothing."
     )
-    return parser
-
-
-def read_options(parser: ArgumentParser, args: Sequence[str]) -> Any:
-    """Return submit's own options, with the cluster object built.
-
-    Raises:
-        UserError: no cluster is given, or its settings cannot be used.
-    """
-    options = parser.parse_args([*cluster_files(args)])
+    options = parser.parse_args(list(args))
     if options.cluster is None:
         raise UserError(
             "cluster: not given; use --cluster FILE, such as metalit:cluster/slurm or metalit:cluster/local"
@@ -151,135 +125,80 @@ def read_options(parser: ArgumentParser, args: Sequence[str]) -> Any:
         raise cause from None
 
 
-def cluster_files(args: Sequence[str]) -> Iterator[str]:
-    """Yield submit's own options, with each configuration file of ``--cluster`` as a path.
+def sweep_folder(file: str) -> Path:
+    """Return a new folder for a sweep without ``--run_dir``, named by its file: W&B and SLURM show the name."""
+    time = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    return new_folder(Path(RUNS) / f"{Path(file.removeprefix(PREFIX)).stem}-{time}")
 
-    Raises:
-        UserError: there is no such file, or it is not a configuration file.
-    """
-    for before, word in pairwise(["", *args]):
-        # Any other word after --cluster is the name of a class.
-        if before != "--cluster" or not (word.startswith(PREFIX) or Path(word).suffix in (".yaml", ".yml")):
-            yield word
+
+def check_free(folder: Path, runs: Sequence[Run]) -> None:
+    """Refuse folders whose job has not ended: two jobs would resume from each other's checkpoints."""
+    for used in {folder, *(run.folder for run in runs)}:
+        if not (used / RECORD).exists():
             continue
-        try:
-            check_config_file(path := config_path(word))
-        except ValueError as error:
-            raise UserError(f"cluster: {error}") from None
-        yield str(path)
+        job = read_job(used)
+        waiting = [state.word for state in states(job) if not state.ended]
+        if waiting:
+            raise UserError(
+                f"run_dir: {used} has a job that has not ended, {job.id} ({waiting[0]}); wait for it, end it by "
+                f"{program_name()} cancel {shlex.quote(str(used))}, or name another --run_dir"
+            )
 
 
-@contextmanager
-def only_submission(folder: Path) -> Iterator[None]:
-    """Prevent a second submission into the same folder while this one runs.
+def check_no_old_training(runs: Sequence[Run]) -> None:
+    """Refuse to start a new training in the folder of an old one, from whose checkpoint the job would resume."""
+    for run in runs:
+        last = run.folder / "checkpoints" / "last.ckpt"
+        is_resumed = run.checkpoint == "last" or Path(run.checkpoint or "").absolute() == last
+        if last.exists() and not is_resumed:
+            raise UserError(
+                f"run_dir: {run.folder} has the checkpoint of an earlier training; give --ckpt_path last to go on with "
+                "that, or another --run_dir to start a new one"
+            )
 
-    Raises:
-        UserError: another submission is running.
-    """
+
+def submit_job(
+    cluster: Cluster, script: str, folder: Path, runs: Sequence[Run], code: Code, about: dict[str, Any]
+) -> Job:
+    """Write the job's files, submit it, and return its record."""
+    is_new = not folder.exists()
+    (folder / LOGS).mkdir(parents=True, exist_ok=True)
     with (folder / LOCK).open("w") as lock:
         try:
             lock_while_open(lock)
         except BlockingIOError:
             raise UserError(f"run_dir: another job is being submitted into {folder}; name another --run_dir") from None
-        yield
-
-
-def queue(cluster: Cluster, script: str, work: Work, runs: Sequence[Run], code: Code, about: dict[str, Any]) -> Job:
-    """Write the job's files, submit it, and return its record.
-
-    Args:
-        cluster: the cluster to submit to.
-        script: text of the job's script.
-        work: what the script does.
-        runs: the runs, in the order of the tasks.
-        code: the code to copy.
-        about: facts about the submission for the record.
-
-    Raises:
-        UserError: a folder is in use, or the cluster refuses the job.
-    """
-    folder, count = work.folder, None if work.points is None else len(runs)
-    is_new = not folder.exists()
-    (folder / "logs").mkdir(parents=True, exist_ok=True)
-    with only_submission(folder):
         # Once more, now that no other submission can come between the check and the writing.
-        check_folders(folder, runs, work.command)
+        check_free(folder, runs)
         try:
-            write(script, folder, runs, code)
-            job_id = cluster.start(folder, count)
+            write_files(script, folder, runs, code)
+            job_id = cluster.start(folder, len(runs) if runs[0].name else None)
         except (ValueError, OSError):
             # A refused job leaves nothing behind; a folder that existed before is kept, with the results in it.
             if is_new:
                 shutil.rmtree(folder)
             raise
-        # Numbers of the tasks, with which SLURM names those of a job array: 4711_0, 4711_1, ...
-        numbers = [None] if count is None else list(range(count))
-        tasks = [
-            Task(
-                run.name,
-                run.folder,
-                job_id if number is None else f"{job_id}_{number}",
-                cluster.log(folder, job_id, number),
-            )
-            for run, number in zip(runs, numbers, strict=True)
-        ]
+        tasks = []
+        for number, run in enumerate(runs):
+            task_id = f"{job_id}_{number}" if run.name else job_id  # as SLURM names the tasks of a job array
+            tasks.append(Task(run.name, run.folder, task_id, folder / LOGS / f"{task_id}.log"))
+        job = Job(f"{type(cluster).__module__}.{type(cluster).__qualname__}", job_id, folder, tasks, about)
+        # So that status, logs and cancel accept the folder of one run of a sweep.
+        parts = {task.folder: job._replace(id=task.id, tasks=[task]) for task in tasks}
         # Only now that the job is accepted: until then the old record still describes the last job.
-        for used in {folder, *(run.folder for run in runs)}:
+        for used, part in {**parts, folder: job}.items():
             keep_old(used / RECORD)
-        job = Job(class_path(cluster), job_id, folder, tuple(tasks), about)
-        job.write()
+            part.write(used)
     return job
 
 
-def check_folders(folder: Path, runs: Sequence[Run], command: str) -> None:
-    """Refuse folders that are in use, or that hold a checkpoint from which the runs would resume by mistake.
-
-    Raises:
-        UserError: with the ways out.
-    """
-    check_free(folder)
-    for run in runs:
-        check_free(run.folder)
-        if command == "fit":
-            check_start(run)
-
-
-def check_free(folder: Path) -> None:
-    """Refuse a folder whose job has not ended: two jobs would resume from each other's checkpoints.
-
-    Raises:
-        UserError: with the job.
-    """
-    if not (folder / RECORD).exists():
-        return
-    job = read_job(folder)
-    waiting = [state.word for state in states(job) if not state.over]
-    if waiting:
-        raise UserError(
-            f"run_dir: {folder} has a job that has not ended, {job.id} ({waiting[0]}); wait for it, end it by "
-            f"{program_name()} cancel {shlex.quote(str(folder))}, or name another --run_dir"
-        )
-
-
-def write(script: str, folder: Path, runs: Sequence[Run], code: Code) -> None:
+def write_files(script: str, folder: Path, runs: Sequence[Run], code: Code) -> None:
     """Write the script, the copy of the code and each run's settings; existing files are kept under a number."""
     keep_old(folder / SCRIPT, folder / CODE)
     write_text(folder / SCRIPT, script)
     code.copy(folder / CODE)
     for run in runs:
-        run.folder.mkdir(parents=True, exist_ok=True)
         # Left by an earlier job: status would report it as the end of this one.
         (run.folder / EXIT_CODE).unlink(missing_ok=True)
         keep_old(run.folder / CONFIG)
         write_text(run.folder / CONFIG, run.config)
-
-
-def describe(job: Job) -> None:
-    """Print what was submitted, and the commands to look after it."""
-    program, folder = program_name(), shlex.quote(str(job.folder))
-    count = f", {len(job.tasks)} runs" if job.tasks[0].name else ""
-    logs = job.tasks[0].log if len(job.tasks) == 1 else job.folder / "logs"
-    say(f"Submitted job {job.id} ({job.cluster.rpartition('.')[2]}{count})")
-    say(f"  folder  {job.folder}\n  log     {logs}")
-    for command in ("status", "logs", "cancel"):
-        say(f"  {command:7} {program} {command} {folder}")

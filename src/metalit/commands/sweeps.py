@@ -23,38 +23,33 @@ Options: TypeAlias = Mapping[str, Any]
 
 
 class Point(NamedTuple):
-    """One run of a sweep.
+    """One run of a sweep."""
 
-    Attributes:
-        name: readable, valid as a file name, unique in the sweep: ``seed_everything=0,inner_steps=5``.
-        arguments: command-line arguments of this run beside the common ones: ``("--seed_everything", "0", ...)``.
-    """
-
-    name: str
-    arguments: tuple[str, ...]
+    name: str  # readable, valid as a file name, unique in the sweep: seed_everything=0,inner_steps=5
+    arguments: tuple[str, ...]  # of the command line, beside the common ones: ("--seed_everything", "0", ...)
 
 
 def read_sweep(file: str | Path) -> list[Point]:
-    """Return the points of a sweep: each entry of its list with each combination of its grid and each seed.
-
-    Args:
-        file: name of a YAML file, in the form that ``--config`` takes, with one or more of ``list`` (options of each
-            entry), ``grid`` (lists of values by option) and ``seeds`` (their number: 0, 1, 2, ...).
-
-    Raises:
-        UserError: the file is not a sweep; says where it is wrong.
-    """
+    """Return the points of a sweep: each entry of its list with each combination of its grid and each seed."""
     try:
-        check_config_file(path := config_path(str(file)))
+        path = config_path(str(file))
+        check_config_file(path)
         sweep = yaml.safe_load(path.read_text(encoding="utf-8"))
+        for key in sweep:
+            if key not in PARTS:
+                near = nearest(str(key), PARTS)
+                hint = f"did you mean {near}?" if near else f"there are {any_of(PARTS)}"
+                raise UserError(f"{key} is no part of a sweep; {hint}")
+        if not sweep:
+            raise UserError(f"there is nothing in it; expected {any_of(PARTS)}")
         points = [
             {**entry, **dict(cell), **seed}
             for entry, cell, seed in product(read_list(sweep), read_grid(sweep), read_seeds(sweep))
         ]
         arguments = [point_arguments(options) for options in points]
-        for number, each in enumerate(arguments):
-            if each in arguments[:number]:
-                raise UserError(f"the point {' '.join(each)} is there twice; leave one out")
+        (common, count), *_ = Counter(arguments).most_common(1)
+        if count > 1:
+            raise UserError(f"the point {' '.join(common)} is there twice; leave one out")
     except ValueError as error:
         raise UserError(f"sweep: {file}: {error}") from None
     return [Point(*each) for each in zip(point_names(points), arguments, strict=True)]
@@ -65,10 +60,6 @@ def command_of(command: Sequence[str], point: Point) -> list[str]:
 
     The point's configuration file comes right after the command's own, so that the options of the command override it;
     the point's other options come last and override everything.
-
-    Args:
-        command: the common command, such as ``("fit", "--config", "FILE", "--trainer.max_steps", "100")``.
-        point: a point of the sweep.
     """
     config = point.arguments[:2] if point.arguments[:1] == ("--config",) else ()
     # Behind the last --config, or behind the command's name if it has none.
@@ -79,18 +70,7 @@ def command_of(command: Sequence[str], point: Point) -> list[str]:
 
 
 def read_list(sweep: Options) -> list[Options]:
-    """Return the entries of ``list``; without one, a single entry without options.
-
-    Raises:
-        UserError: the list, or the name of a part beside it, is wrong.
-    """
-    for key in sweep:
-        if key not in PARTS:
-            near = nearest(str(key), PARTS)
-            hint = f"did you mean {near}?" if near else f"there are {any_of(PARTS)}"
-            raise UserError(f"{key} is no part of a sweep; {hint}")
-    if not sweep:
-        raise UserError(f"there is nothing in it; expected {any_of(PARTS)}")
+    """Return the entries of ``list``; without one, a single entry without options."""
     entries = sweep.get("list", [{}])
     if not isinstance(entries, list) or not entries:
         raise SettingError("list", found(entries), "a list of options, one entry for each point")
@@ -103,11 +83,7 @@ def read_list(sweep: Options) -> list[Options]:
 
 
 def read_grid(sweep: Options) -> list[tuple[tuple[str, Any], ...]]:
-    """Return the combinations of ``grid``, the last option changing fastest; without one, a single empty combination.
-
-    Raises:
-        UserError: the grid is wrong.
-    """
+    """Return the combinations of ``grid``, the last option changing fastest; without one, a single empty one."""
     grid = sweep.get("grid", {})
     if not isinstance(grid, dict) or (not grid and "grid" in sweep):
         raise SettingError("grid", found(grid), "options with lists of values, such as data.shots: [1, 5]")
@@ -122,11 +98,7 @@ def read_grid(sweep: Options) -> list[tuple[tuple[str, Any], ...]]:
 
 
 def read_seeds(sweep: Options) -> list[Options]:
-    """Return the seeds as options; without ``seeds``, a single entry without options.
-
-    Raises:
-        UserError: the number of seeds is wrong, or another part sets the seed too.
-    """
+    """Return the seeds as options; without ``seeds``, a single entry without options."""
     if "seeds" not in sweep:
         return [{}]
     count = sweep["seeds"]
@@ -139,11 +111,7 @@ def read_seeds(sweep: Options) -> list[Options]:
 
 
 def check_option(where: str, key: Any, value: Any) -> None:
-    """Refuse anything that cannot be an option and its value.
-
-    Raises:
-        UserError: with the reason.
-    """
+    """Refuse anything that cannot be an option and its value."""
     if not isinstance(key, str) or not re.fullmatch(r"[A-Za-z_][\w.]*", key):
         raise UserError(f"{where} has {key!r}, which is no option; they are written as data.shots")
     if key in OF_A_POINT:
@@ -181,12 +149,8 @@ def point_names(points: Sequence[Options]) -> list[str]:
         for options in points
     ]
     count = Counter(names)
-    numbered: Counter[str] = Counter()
-    for index, name in enumerate(names):
-        if count[name] > 1:  # they differ only in a character that was cut off or replaced
-            numbered[name] += 1
-            names[index] = f"{name}~{numbered[name]}"
-    return names
+    # Names are equal if they differ only in a character that was cut off or replaced.
+    return [name if count[name] == 1 else f"{name}~{number}" for number, name in enumerate(names, 1)]
 
 
 def short_name(key: str, keys: Sequence[str]) -> str:
