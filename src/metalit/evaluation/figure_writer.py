@@ -14,9 +14,15 @@ from torch import Tensor
 from metalit.data.module import EpisodicDataModule
 from metalit.episode import Episode
 from metalit.errors import at_least
-from metalit.evaluation.episode_sheet import episode_sheet, is_sheet_possible, sample_sheet
-from metalit.evaluation.figures import adaptation, adaptation_curve, learning_curves
 from metalit.evaluation.learner import EvaluatedLearner, GeneratingLearner
+from metalit.figures import (
+    adaptation,
+    adaptation_curve,
+    episode_sheet,
+    is_sheet_possible,
+    learning_curves,
+    sample_sheet,
+)
 from metalit.metrics.episode_metrics import primary_metric, summarise
 from metalit.runs.folder import writable_run_folder
 from metalit.runs.training_log import TrainingLog

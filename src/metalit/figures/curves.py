@@ -1,7 +1,7 @@
 """Figures of training and adaptation; each function returns a Matplotlib figure and changes no global state."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import numpy as np
@@ -13,7 +13,9 @@ from torch import Tensor
 
 from metalit.episode import Episode
 from metalit.metrics.episode_metrics import Summary
-from metalit.runs.training_log import Curve, TrainingLog
+
+if TYPE_CHECKING:
+    from metalit.runs.training_log import Curve, TrainingLog  # metalit.runs loads Lightning
 
 # from the palette of Okabe and Ito, which colour-blind readers can distinguish too
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#555555"
@@ -25,7 +27,7 @@ COLUMN, ROW = 5.2, 3.4  # size of a panel in inches
 Array = npt.NDArray[Any]
 
 
-def learning_curves(log: TrainingLog) -> Figure:
+def learning_curves(log: "TrainingLog") -> Figure:
     """Draw training and validation curves over the training step, with one panel per metric.
 
     The band is the 95 % interval of the validation metric. A training curve with more than 60 points is drawn with its
@@ -140,7 +142,7 @@ def _panels(count: int) -> tuple[Figure, list[Axes]]:
     return figure, panels
 
 
-def _training_curve(axes: Axes, curve: Curve) -> None:
+def _training_curve(axes: Axes, curve: "Curve") -> None:
     if len(curve.steps) <= SMOOTHED:
         axes.plot(curve.steps, curve.values, color=GREY, lw=1.4, label="train")
         return
@@ -151,7 +153,7 @@ def _training_curve(axes: Axes, curve: Curve) -> None:
     axes.plot(middle, smooth, color=GREY, lw=1.6, label=f"train, mean of {window} points")
 
 
-def _validation_curve(axes: Axes, curve: Curve, interval: Curve) -> None:
+def _validation_curve(axes: Axes, curve: "Curve", interval: "Curve") -> None:
     marker = "o" if len(curve.steps) <= SMOOTHED else ""
     axes.plot(curve.steps, curve.values, color=BLUE, lw=1.8, marker=marker, ms=3.5, label="validation")
     if len(interval.steps) == len(curve.steps):  # not if some intervals are nan, as with a single episode
