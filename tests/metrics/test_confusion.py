@@ -18,8 +18,8 @@ def class_of(row):
 
 def test_right_predictions_are_on_the_diagonal():
     episodes = stream()
-    labels = {i: (episodes(i, 1).query.y[0],) * 2 for i in range(20)}
-    queries, taken = count_confusions(episodes, labels)
+    labels = {i: episodes(i, 1).query.y[0] for i in range(20)}
+    queries, taken = count_confusions(((episodes.classes(i), true, true) for i, true in labels.items()), 5)
     assert taken.sum() == 20 * 3 * 2
     assert (taken == np.diag(np.diag(queries))).all()
 
@@ -28,7 +28,7 @@ def test_counts_are_those_of_a_loop_over_queries():
     episodes = stream()
     predicted = {i: torch.randint(3, (6,), generator=torch.Generator().manual_seed(i)) for i in (0, 3, 4, 11)}
     true = {i: episodes(i, 1).query.y[0] for i in predicted}
-    queries, taken = count_confusions(episodes, {i: (true[i], predicted[i]) for i in predicted})
+    queries, taken = count_confusions(((episodes.classes(i), true[i], predicted[i]) for i in predicted), 5)
     wanted_queries, wanted_taken = np.zeros((2, 5, 5), dtype=int)
     for i, labels in predicted.items():
         rows, targets = (part[0].tolist() for part in episodes(i, 1).query)

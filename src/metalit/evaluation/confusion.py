@@ -9,14 +9,13 @@ import numpy as np
 from torch import Tensor
 
 from metalit.data.module import ClassificationDataModule
-from metalit.data.stream import ClassificationStream, Integers
+from metalit.data.stream import ClassificationStream
 from metalit.files import write_csv
-from metalit.metrics.confusion import count_confusions
+from metalit.metrics.confusion import Integers, count_confusions
 from metalit.ranks import gather_objects
 from metalit.runs.folder import writable_run_folder
 
 CONFUSION_FILE = "confusion.csv"
-COLUMNS = ["true", "predicted", "queries", "taken", "rate"]
 
 
 class ConfusionWriter(L.Callback):
@@ -38,16 +37,10 @@ class ConfusionWriter(L.Callback):
         self._labels = {}
 
     def on_test_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *args: Any, **kwargs: Any
     ) -> None:
         """Keep the true and predicted labels of a batch: index ``[B]``, predictions ``[B, Q, N]``."""
-        if isinstance(outputs, Mapping) and stream_of(trainer) is not None:
+        if isinstance(outputs, Mapping) and isinstance(_test_stream(trainer), ClassificationStream):
             # in host memory, because they accumulate over the whole test
             predicted = outputs["predictions"].argmax(-1)
             labels = zip(batch.query.y.cpu(), predicted.cpu(), strict=True)
@@ -56,19 +49,18 @@ class ConfusionWriter(L.Callback):
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the table over the episodes of all ranks."""
         labels = {index: pair for part in gather_objects(self._labels) for index, pair in part.items()}
-        folder, stream = writable_run_folder(trainer), stream_of(trainer)
-        if folder is None or stream is None or not labels:
+        folder, stream = writable_run_folder(trainer), _test_stream(trainer)
+        if folder is None or not labels or not isinstance(stream, ClassificationStream):
             return
-        assert isinstance(trainer.datamodule, ClassificationDataModule)  # type: ignore[attr-defined]
+        # the classes are recomputed: episode i is a function of (seed, split, i)
+        episodes = ((stream.classes(index), *pair) for index, pair in labels.items())
         names = trainer.datamodule.stores["test"].class_names  # type: ignore[attr-defined]
-        write_confusion(folder / CONFUSION_FILE, names, *count_confusions(stream, labels))
+        write_confusion(folder / CONFUSION_FILE, names, *count_confusions(episodes, len(names)))
 
 
-def stream_of(trainer: L.Trainer) -> ClassificationStream | None:
-    """Return the test stream if it draws episodes from the classes of a store, else None."""
-    datamodule = getattr(trainer, "datamodule", None)
-    stream = datamodule.streams.get("test") if isinstance(datamodule, ClassificationDataModule) else None
-    return stream if isinstance(stream, ClassificationStream) else None
+def _test_stream(trainer: L.Trainer) -> Any:
+    datamodule = getattr(trainer, "datamodule", None)  # None if the user passes loaders instead
+    return datamodule.streams.get("test") if isinstance(datamodule, ClassificationDataModule) else None
 
 
 def write_confusion(path: Path, names: Sequence[str], queries: Integers, taken: Integers) -> None:
@@ -78,4 +70,4 @@ def write_confusion(path: Path, names: Sequence[str], queries: Integers, taken: 
          f"{taken[true, predicted] / queries[true, predicted]:.4f}"]
         for true, predicted in np.argwhere(taken)
     )  # fmt: skip
-    write_csv(path, [COLUMNS, *rows])
+    write_csv(path, [["true", "predicted", "queries", "taken", "rate"], *rows])

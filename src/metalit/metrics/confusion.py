@@ -1,29 +1,27 @@
 """Confusion counts over the classes of a data set."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 
 import numpy as np
+import numpy.typing as npt
 from torch import Tensor
 
-from metalit.data.stream import ClassificationStream, Integers
+Integers = npt.NDArray[np.int64]
 
 
-def count_confusions(
-    stream: ClassificationStream, labels: Mapping[int, tuple[Tensor, Tensor]]
-) -> tuple[Integers, Integers]:
+def count_confusions(episodes: Iterable[tuple[Integers, Tensor, Tensor]], classes: int) -> tuple[Integers, Integers]:
     """Count over episodes how often each class was predicted as each class, and how often it could have been.
 
     Args:
-        stream: the stream of the episodes, which knows their classes.
-        labels: by episode index, the true and the predicted labels of its queries, each ``[Q]`` in 0..N-1.
+        episodes: the class of each label, ``[N]`` in 0..classes-1, and the true and the predicted labels of the
+            queries, each ``[Q]`` in 0..N-1.
+        classes: number of classes of the data set.
 
     Returns:
         ``(queries, taken)``, each ``[classes, classes]``, true class first.
     """
-    classes = len(stream.class_sizes)
     queries, taken = np.zeros((2, classes, classes), dtype=np.int64)
-    for index, (true, predicted) in labels.items():
-        class_of_label = stream.classes(index)  # recomputed: episode i is a function of (seed, split, i)
+    for class_of_label, true, predicted in episodes:
         true_class = class_of_label[true.numpy()]
         # np.add.at, because += would count a pair that repeats within the episode once
         np.add.at(queries, (true_class[:, None], class_of_label[None, :]), 1)
