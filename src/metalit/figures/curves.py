@@ -36,11 +36,7 @@ def learning_curves(log: "TrainingLog") -> Figure:
     names = [name for name in ("loss", "accuracy", "mse") if log.has(name)]
     figure, panels = _panels(len(names))
     for axes, name in zip(panels, names, strict=True):
-        train, val, interval = (
-            log.curve(f"train/{name}"),
-            log.curve(f"val/{name}"),
-            log.curve(f"val/{name}_ci95"),
-        )
+        train, val, interval = (log.curve(each) for each in (f"train/{name}", f"val/{name}", f"val/{name}_ci95"))
         if len(train.steps):
             _training_curve(axes, train)
         if len(val.steps):
@@ -70,14 +66,8 @@ def adaptation_curve(summaries: Mapping[str, Sequence[Summary]]) -> Figure:
         )
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.margins(0.05, 0.12)
-        axes.annotate(
-            f"{means[-1]:.4g}",
-            (steps[-1], means[-1]),
-            (0, 9),
-            textcoords="offset points",
-            ha="center",
-            color=BLUE,
-        )
+        last = (steps[-1], means[-1])
+        axes.annotate(f"{means[-1]:.4g}", last, (0, 9), textcoords="offset points", ha="center", color=BLUE)
         _value_scale(axes, name, means)
         axes.set_xlabel("adaptation step")
         axes.set_ylabel(name)
@@ -107,14 +97,8 @@ def adaptation(episode: Episode, predictions: Tensor) -> Figure:
         for stage, colour in zip(shown, colours, strict=True):
             final = stage == stages - 1
             width, style = (2.2, "-") if final else (1.3, "--" if stage == 0 else "-")
-            axes.plot(
-                x,
-                curves[task, stage][order],
-                style,
-                color=colour,
-                lw=width,
-                label=_stage_label(stage, stages),
-            )
+            label = _stage_label(stage, stages)
+            axes.plot(x, curves[task, stage][order], style, color=colour, lw=width, label=label)
         axes.plot(support_x[task], support_y[task], "^", color=ORANGE, mec="white", ms=9, label="support", zorder=5)
         axes.set_title(f"test episode {task}", fontsize=10)
         axes.set_xlabel("x")
