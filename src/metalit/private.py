@@ -92,8 +92,6 @@ class OpenCLI(LightningCLI):
 class OpenWandbLogger(WandbLogger):
     """Lightning's W&B logger, with public names for some of its private attributes."""
 
-    run_name: Any = property(lambda self: self._name)
-    options: Any = property(lambda self: self._wandb_init)
     run_id: Any = property(lambda self: self._id, lambda self, value: setattr(self, "_id", value))
     folder: Any = property(lambda self: self._save_dir, lambda self, value: setattr(self, "_save_dir", value))
     run: Any = property(lambda self: self._experiment, lambda self, value: setattr(self, "_experiment", value))

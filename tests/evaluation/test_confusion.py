@@ -1,50 +1,14 @@
-"""The confusion of classes, over the classes of the data set."""
+"""The file of the confusion of classes."""
 
 import csv
 
 import numpy as np
 import pytest
-import torch
 
 from commands import maml, write_yaml
-from metalit.data.stream import ClassificationStream
 from metalit.evaluation import read_results
-from metalit.evaluation.confusion import count_confusions, write_confusion
+from metalit.evaluation.confusion import write_confusion
 from metalit.main import main
-
-
-def stream(ways=3, queries=2):
-    sizes = np.array([4, 5, 3, 6, 4])
-    return ClassificationStream(sizes, split="test", seed=1, ways=ways, shots=1, queries=queries)
-
-
-def class_of(row):
-    return int(np.searchsorted([4, 9, 12, 18, 22], row, side="right"))
-
-
-def test_right_predictions_are_on_the_diagonal():
-    episodes = stream()
-    labels = {i: (episodes(i, 1).query.y[0],) * 2 for i in range(20)}
-    queries, taken = count_confusions(episodes, labels)
-    assert taken.sum() == 20 * 3 * 2
-    assert (taken == np.diag(np.diag(queries))).all()
-
-
-def test_counts_are_those_of_a_loop_over_queries():
-    episodes = stream()
-    predicted = {i: torch.randint(3, (6,), generator=torch.Generator().manual_seed(i)) for i in (0, 3, 4, 11)}
-    true = {i: episodes(i, 1).query.y[0] for i in predicted}
-    queries, taken = count_confusions(episodes, {i: (true[i], predicted[i]) for i in predicted})
-    wanted_queries, wanted_taken = np.zeros((2, 5, 5), dtype=int)
-    for i, labels in predicted.items():
-        rows, targets = (part[0].tolist() for part in episodes(i, 1).query)
-        names = {target: class_of(row) for row, target in zip(rows, targets, strict=True)}
-        for row, label in zip(rows, labels.tolist(), strict=True):
-            wanted_taken[class_of(row), names[label]] += 1
-            for other in names.values():
-                wanted_queries[class_of(row), other] += 1
-    assert (queries == wanted_queries).all()
-    assert (taken == wanted_taken).all()
 
 
 def test_file_has_the_pairs_that_occurred(tmp_path):

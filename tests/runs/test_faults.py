@@ -165,14 +165,14 @@ def test_checkpoint_for_which_there_is_no_room(fit, tmp_path, capsys):
 
 def test_full_disk_when_the_best_is_written_leaves_the_last(fit, tmp_path, capsys, monkeypatch):
     run = tmp_path / "run"
-    write = checkpoint_files.write_through
+    write = checkpoint_files.atomic_write
 
-    def no_room_for_best(path, content):
+    def no_room_for_best(path):
         if "best" in path.name:
             raise OSError(errno.ENOSPC, "No space left on device")
-        write(path, content)
+        return write(path)
 
-    monkeypatch.setattr(checkpoint_files, "write_through", no_room_for_best)
+    monkeypatch.setattr(checkpoint_files, "atomic_write", no_room_for_best)
     line = complaint(capsys, lambda: fit(run, 4, "--trainer.logger", "false"))
     assert line == (
         f"{run}/checkpoints/best.ckpt could not be written (No space left on device); {run}/checkpoints/last.ckpt is "

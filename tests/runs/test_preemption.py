@@ -16,12 +16,7 @@ from commands import changed, maml, write_yaml
 from interruptions import interrupted, notes_of
 from metalit.main import main
 from metalit.runs.checkpoint_files import AtomicCheckpointIO
-from metalit.runs.preemption import (
-    SIGNALS,
-    STOPPED_EARLY,
-    requeue,
-    slurm_job,
-)
+from metalit.runs.preemption import SIGNALS, STOPPED_EARLY, requeue, slurm_job
 
 ROOT = Path(__file__).parents[2]
 STEPS = 6  # of 4 in an epoch
@@ -184,13 +179,13 @@ def test_a_test_is_cut_short(tmp_path, caplog):
         main(["test", "--config", config, "--run_dir", str(run.folder)])
     assert caught.value.code == STOPPED_EARLY
     assert not (run.folder / "results.json").exists()
-    assert "Stopped by SIGTERM: nothing is saved; the same command begins anew" in caplog.text
+    assert "Stopped by SIGTERM: nothing is saved; the same command starts from the beginning" in caplog.text
 
 
 def test_without_checkpoints_nothing_is_queued_again(in_slurm, tmp_path, caplog):
     settings = changed(SETTINGS, {"trainer.enable_checkpointing": False})
     assert Run(tmp_path / "run").is_stopped(settings, interrupted("on_train_batch_end", 2, signals=["SIGUSR1"]))
-    assert "Stopped by SIGUSR1: nothing is saved; the same command begins anew" in caplog.text
+    assert "Stopped by SIGUSR1: nothing is saved; the same command starts from the beginning" in caplog.text
     assert in_slurm() == []
 
 

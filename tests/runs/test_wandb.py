@@ -77,15 +77,15 @@ def go_online(monkeypatch, step=0):
     wandb.teardown()
 
 
-def logger_of(folder, *, anew=False, **options):
+def logger_of(folder, *, is_new=False, **options):
     logger = WandbLogger(**options)
-    logger.use_folder(folder, anew=anew)
+    logger.use_folder(folder, is_new=is_new)
     return logger
 
 
-def train(folder, steps, *, written=None, anew=False):
+def train(folder, steps, *, written=None, is_new=False):
     """Train in a process that ends well, or is killed when the first so many steps are ``written`` to the disk."""
-    logger = logger_of(folder, anew=anew)
+    logger = logger_of(folder, is_new=is_new)
     keep_old(folder / "metrics.csv")
     assert logger.experiment
     rows = [(step, {"train/loss": 1.0 / (step + 1), "epoch": 0}) for step in steps]
@@ -237,7 +237,7 @@ def test_training_from_the_beginning_is_a_new_run(written, runs, tmp_path):
     train(tmp_path, range(9))
     for path in tmp_path.glob("*.*"):
         os.utime(path, (1e9, 1e9))
-    train(tmp_path, range(3), anew=True, written=written)
+    train(tmp_path, range(3), is_new=True, written=written)
     train(tmp_path, range(written or 0, 5))
     assert runs[0].id != runs[1].id
     assert_whole(runs[1:], 5)

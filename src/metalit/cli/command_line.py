@@ -201,7 +201,7 @@ class MetalitCLI(OpenCLI):
             check_writable(run_dir)
         # Both names mean the same folder: Lightning's loggers and checkpoints go to default_root_dir.
         config.run_dir = config.trainer.default_root_dir = str(run_dir)
-        self._anew = self.subcommand == "fit" and config.ckpt_path is None  # not resumed: W&B starts a new run
+        self._is_new = self.subcommand == "fit" and config.ckpt_path is None  # not resumed: W&B starts a new run
         config.ckpt_path = resolve_checkpoint(config.ckpt_path, run_dir, fitting=self.subcommand == "fit")
         if config.weights_only is None:
             config.weights_only = True  # no code in a checkpoint is executed
@@ -280,7 +280,7 @@ class MetalitCLI(OpenCLI):
         loggers: list[Logger] = [] if by_default else [given] if isinstance(given, Logger) else list(given)
         for logger in loggers:
             if isinstance(logger, WandbLogger):
-                logger.use_folder(run_dir, anew=self._anew)
+                logger.use_folder(run_dir, is_new=self._is_new)
         if self.subcommand != "fit":
             return loggers if self.subcommand == "test" else []  # validate and predict log nothing of use
         if by_default:

@@ -6,13 +6,7 @@ The rule of this room: it reads evaluations and writes files; metrics are comput
 from metalit.evaluation.confusion import ConfusionWriter
 from metalit.evaluation.figure_writer import Figures
 from metalit.evaluation.progress import EpisodeProgressBar
-from metalit.evaluation.results import (
-    build_results,
-    paired_difference,
-    read_episodes,
-    read_results,
-    write_results,
-)
+from metalit.evaluation.results import build_results, paired_difference, read_episodes, read_results, write_results
 from metalit.evaluation.table import results_table
 from metalit.evaluation.writers import PredictionWriter, ResultsWriter
 

@@ -9,13 +9,13 @@ import numpy as np
 from torch import Tensor
 
 from metalit.data.module import ClassificationDataModule
-from metalit.data.stream import ClassificationStream, Integers
+from metalit.data.stream import ClassificationStream
 from metalit.files import write_csv
+from metalit.metrics.confusion import Integers, count_confusions
 from metalit.ranks import gather_objects
 from metalit.runs.folder import writable_run_folder
 
 CONFUSION_FILE = "confusion.csv"
-COLUMNS = ["true", "predicted", "queries", "taken", "rate"]
 
 
 class ConfusionWriter(L.Callback):
@@ -37,16 +37,10 @@ class ConfusionWriter(L.Callback):
         self._labels = {}
 
     def on_test_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *args: Any, **kwargs: Any
     ) -> None:
         """Keep the true and predicted labels of a batch: index ``[B]``, predictions ``[B, Q, N]``."""
-        if isinstance(outputs, Mapping) and stream_of(trainer) is not None:
+        if isinstance(outputs, Mapping) and isinstance(_test_stream(trainer), ClassificationStream):
             # in host memory, because they accumulate over the whole test
             predicted = outputs["predictions"].argmax(-1)
             labels = zip(batch.query.y.cpu(), predicted.cpu(), strict=True)
@@ -55,42 +49,18 @@ class ConfusionWriter(L.Callback):
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the table over the episodes of all ranks."""
         labels = {index: pair for part in gather_objects(self._labels) for index, pair in part.items()}
-        folder, stream = writable_run_folder(trainer), stream_of(trainer)
-        if folder is None or stream is None or not labels:
+        folder, stream = writable_run_folder(trainer), _test_stream(trainer)
+        if folder is None or not labels or not isinstance(stream, ClassificationStream):
             return
-        assert isinstance(trainer.datamodule, ClassificationDataModule)  # type: ignore[attr-defined]
+        # the classes are recomputed: episode i is a function of (seed, split, i)
+        episodes = ((stream.classes(index), *pair) for index, pair in labels.items())
         names = trainer.datamodule.stores["test"].class_names  # type: ignore[attr-defined]
-        write_confusion(folder / CONFUSION_FILE, names, *count_confusions(stream, labels))
+        write_confusion(folder / CONFUSION_FILE, names, *count_confusions(episodes, len(names)))
 
 
-def stream_of(trainer: L.Trainer) -> ClassificationStream | None:
-    """Return the test stream if it draws episodes from the classes of a store, else None."""
-    datamodule = getattr(trainer, "datamodule", None)
-    stream = datamodule.streams.get("test") if isinstance(datamodule, ClassificationDataModule) else None
-    return stream if isinstance(stream, ClassificationStream) else None
-
-
-def count_confusions(
-    stream: ClassificationStream, labels: Mapping[int, tuple[Tensor, Tensor]]
-) -> tuple[Integers, Integers]:
-    """Count over episodes how often each class was predicted as each class, and how often it could have been.
-
-    Args:
-        stream: the stream of the episodes, which knows their classes.
-        labels: by episode index, the true and the predicted labels of its queries, each ``[Q]`` in 0..N-1.
-
-    Returns:
-        ``(queries, taken)``, each ``[classes, classes]``, true class first.
-    """
-    classes = len(stream.class_sizes)
-    queries, taken = np.zeros((2, classes, classes), dtype=np.int64)
-    for index, (true, predicted) in labels.items():
-        class_of_label = stream.classes(index)  # recomputed: episode i is a function of (seed, split, i)
-        true_class = class_of_label[true.numpy()]
-        # np.add.at, because += would count a pair that repeats within the episode once
-        np.add.at(queries, (true_class[:, None], class_of_label[None, :]), 1)
-        np.add.at(taken, (true_class, class_of_label[predicted.numpy()]), 1)
-    return queries, taken
+def _test_stream(trainer: L.Trainer) -> Any:
+    datamodule = getattr(trainer, "datamodule", None)  # None if the user passes loaders instead
+    return datamodule.streams.get("test") if isinstance(datamodule, ClassificationDataModule) else None
 
 
 def write_confusion(path: Path, names: Sequence[str], queries: Integers, taken: Integers) -> None:
@@ -100,4 +70,4 @@ def write_confusion(path: Path, names: Sequence[str], queries: Integers, taken: 
          f"{taken[true, predicted] / queries[true, predicted]:.4f}"]
         for true, predicted in np.argwhere(taken)
     )  # fmt: skip
-    write_csv(path, [COLUMNS, *rows])
+    write_csv(path, [["true", "predicted", "queries", "taken", "rate"], *rows])

@@ -2,19 +2,21 @@
 
 import sys
 from collections.abc import Mapping
-from time import monotonic
+from time import monotonic, time
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.callbacks import TQDMProgressBar
-from lightning.pytorch.callbacks.progress.tqdm_progress import convert_inf
+from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm, convert_inf
 from torch import Tensor
 
 from metalit.episode import Episode
 from metalit.errors import positive
 
+BAR_FORMAT = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
 
-class EpisodeProgressBar(TQDMProgressBar):
+
+class EpisodeProgressBar(ProgressBar):
     """Shows loss, accuracy (or squared error), and episodes per second over all ranks.
 
     Drawing the bar takes longer than a small inner loop, so it is redrawn after a time instead of after each batch.
@@ -29,24 +31,32 @@ class EpisodeProgressBar(TQDMProgressBar):
         SettingError: an argument is not positive and finite.
     """
 
-    BAR_FORMAT = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
-
     def __init__(self, refresh_seconds: float = 0.5, line_seconds: float = 10.0) -> None:
         super().__init__()
         self.refresh_seconds = positive("refresh_seconds", refresh_seconds)
         self.line_seconds = positive("line_seconds", line_seconds)
-        self._terminal = True
-        self._due = 0.0
-        self._batches = self._batches_then = self._batch_idx = self._epoch = 0
-        self._total: float = 0
-        self._since = self._evaluating_since = 0.0
-        self._rate: float | None = None
+        self._enabled = self._terminal = True
+        self._bar: Any = None  # of tqdm, for training and evaluation alike; None without a terminal
+        self._due = self._epoch_since = self._evaluation_since = 0.0
+        self._epoch = self._done = (
+            0  # the epoch and its batches so far; Lightning's own count is one further at the end
+        )
+        # since the speed was last measured
+        self._since, self._batches = 0.0, 0
+        self._speed: float | None = None
         self._loss: Any = None
 
-    @property
-    def is_enabled(self) -> bool:
-        """Whether bars are drawn: on rank zero, on a terminal or in a notebook."""
-        return self._enabled and self._terminal
+    def enable(self) -> None:
+        """Show progress again."""
+        self._enabled = True
+
+    def disable(self) -> None:
+        """Show nothing; Lightning calls it on all ranks but the first."""
+        self._enabled = False
+
+    def print(self, *args: Any, sep: str = " ", **kwargs: Any) -> None:
+        """Print without breaking the bar."""
+        Tqdm.write(sep.join(map(str, args)), **kwargs)
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Detect whether the output is a terminal or a notebook."""
@@ -54,19 +64,14 @@ class EpisodeProgressBar(TQDMProgressBar):
         self._terminal = sys.stdout.isatty() or "ipykernel" in sys.modules
         self._due = monotonic() + (0.0 if self._terminal else self.line_seconds)
 
-    def on_train_start(self, *args: Any) -> None:
-        """Create the bar and start measuring the speed."""
-        super().on_train_start(*args)
-        self._since, self._batches_then = monotonic(), self._batches
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Open the bar and start measuring the speed."""
+        self._open("Training")
+        self._since, self._batches, self._done = monotonic(), 0, 0
 
-    def on_train_epoch_start(self, trainer: L.Trainer, *args: Any) -> None:
-        """Reset the bar for the next epoch without drawing it."""
-        # Lightning's method, which draws, is not called: an epoch may be shorter than the time between two drawings
-        self._epoch, self._total = trainer.current_epoch, _batches_of_epoch(trainer)
-        bar = self.train_progress_bar
-        if not bar.disable:
-            bar.total, bar.n, bar.start_t = convert_inf(self._total), 0, bar._time()
-            bar.set_description(f"Epoch {self._epoch}", refresh=False)
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start the clock of the epoch; nothing is drawn, for an epoch may be shorter than the time between updates."""
+        self._epoch, self._epoch_since = trainer.current_epoch, monotonic()
 
     def on_train_batch_end(
         self,
@@ -76,66 +81,59 @@ class EpisodeProgressBar(TQDMProgressBar):
         batch: Episode,
         batch_idx: int,
     ) -> None:
-        """Count the batch, and draw the bar if an update is due."""
-        # everything before the first return runs at every step, so it must be cheap
+        """Count the batch, and show it if an update is due."""
+        # everything before the return runs at every step, so it must be cheap
         self._batches += 1
-        self._batch_idx = batch_idx
+        self._done = batch_idx + 1
         now = monotonic()
         if now < self._due:
             return
-        self._is_due()
-        if self._enabled:
-            self._loss = outputs["loss"] if isinstance(outputs, Mapping) else outputs
-            tasks = (self._batches - self._batches_then) * len(batch.query.y) * trainer.world_size
-            self._rate = tasks / max(now - self._since, 1e-9)
-            self._since, self._batches_then = now, self._batches
-            self._show_training(trainer, pl_module)
-
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Do nothing: the bar is drawn only when an update is due."""
+        self._loss = outputs["loss"] if isinstance(outputs, Mapping) else outputs
+        tasks = self._batches * len(batch.query.y) * trainer.world_size
+        self._speed = tasks / max(now - self._since, 1e-9)
+        self._since, self._batches = now, 0
+        self._show_training(trainer, pl_module)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Show the last state of training."""
-        if self._enabled and self._batches:
+        if self._done:
             self._show_training(trainer, pl_module)
-        super().on_train_end(trainer, pl_module)
+        self._close()
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Pause the clock of the training speed."""
-        super().on_validation_start(trainer, pl_module)
-        self._evaluating_since = monotonic()
+        """Start the clock of the evaluation."""
+        self._open(_evaluation_of(trainer)[0])
+        self._evaluation_since = monotonic()
+
+    on_test_start = on_predict_start = on_validation_start
+
+    def on_validation_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Show the batch if an update is due."""
+        stage, totals = _evaluation_of(trainer)
+        done, total = batch_idx + 1, totals[dataloader_idx]
+        now = monotonic()
+        # a short validation must not print a line in place of the training's next one
+        lasts = self._terminal or now - self._evaluation_since >= self.line_seconds
+        if (lasts and now >= self._due) or (self._terminal and done == total):
+            self._show(stage, done, total, self._evaluation_since, {})
+
+    on_test_batch_end = on_predict_batch_end = on_validation_batch_end
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Resume the clock of the training speed."""
-        if self._train_progress_bar is not None:  # Lightning redraws this bar, whose count is as old as its last update
-            self._train_progress_bar.n = self._batch_idx + 1
-        super().on_validation_end(trainer, pl_module)
-        self._since += monotonic() - self._evaluating_since
+        """Leave the time of the validation out of the speed of training."""
+        self._since += monotonic() - self._evaluation_since
+        if trainer.state.fn != "fit":
+            self._close()
 
-    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Create the bar of the test and start its clock."""
-        super().on_test_start(trainer, pl_module)
-        self._evaluating_since = monotonic()
-
-    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Create the bar of the prediction and start its clock."""
-        super().on_predict_start(trainer, pl_module)
-        self._evaluating_since = monotonic()
-
-    def on_validation_batch_end(self, *args: Any, **kwargs: Any) -> None:
-        """Update the bar or print a line of the validation if one is due."""
-        super().on_validation_batch_end(*args, **kwargs)
-        self._line_if_due(self.validation_description, args[4], self.total_val_batches_current_dataloader)
-
-    def on_test_batch_end(self, *args: Any, **kwargs: Any) -> None:
-        """Update the bar or print a line of the test if one is due."""
-        super().on_test_batch_end(*args, **kwargs)
-        self._line_if_due(self.test_description, args[4], self.total_test_batches_current_dataloader)
-
-    def on_predict_batch_end(self, *args: Any, **kwargs: Any) -> None:
-        """Update the bar or print a line of the prediction if one is due."""
-        super().on_predict_batch_end(*args, **kwargs)
-        self._line_if_due(self.predict_description, args[4], self.total_predict_batches_current_dataloader)
+    on_test_end = on_predict_end = on_validation_end
 
     def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
         """Return the text beside the bar, by name: the last training and validation metrics and the speed."""
@@ -145,57 +143,50 @@ class EpisodeProgressBar(TQDMProgressBar):
         for name in ("train/loss", "train/accuracy", "train/mse", "val/accuracy", "val/mse"):
             value = logged.get(name, self._loss if name == "train/loss" else None)
             if value is not None:
-                interval = logged.get(f"{name}_ci95") if name.endswith(("accuracy", "mse")) else None
-                text = _text(name, float(value)) + ("" if interval is None else f"±{_text(name, float(interval))}")
-                shown[name.removeprefix("train/")] = text
-        if self._rate is not None:
-            shown["episodes/s"] = f"{self._rate:,.0f}" if self._rate >= 10 else f"{self._rate:.2f}"
+                form = ".4f" if name.endswith("accuracy") else ".4g"
+                interval = f"±{float(logged[f'{name}_ci95']):{form}}" if f"{name}_ci95" in logged else ""
+                shown[name.removeprefix("train/")] = f"{float(value):{form}}{interval}"
+        if self._speed is not None:
+            shown["episodes/s"] = f"{self._speed:,.0f}" if self._speed >= 10 else f"{self._speed:.2f}"
         return shown
 
-    def _is_due(self) -> bool:
-        now = monotonic()
-        if now < self._due:
-            return False
-        self._due = now + (self.refresh_seconds if self._terminal else self.line_seconds)
-        return True
+    def _open(self, stage: str) -> None:
+        if self._enabled and self._terminal and self._bar is None:
+            self._bar = Tqdm(desc=stage, dynamic_ncols=True, file=sys.stdout, bar_format=BAR_FORMAT)
 
-    def _should_update(self, current: int, total: int) -> bool:
-        return self.is_enabled and (current == total or self._is_due())
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
 
     def _show_training(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        total, accumulated = trainer.num_training_batches, trainer.accumulate_grad_batches
+        if trainer.max_steps >= 0:  # which may end the epoch early
+            left = (trainer.max_steps - trainer.global_step) * accumulated
+            total = min(total, self._done - self._done % accumulated + left)
         metrics = self.get_metrics(trainer, pl_module)
-        done = self._batch_idx + 1
-        if self._terminal:
-            bar = self.train_progress_bar
-            bar.n = done
-            bar.set_postfix(metrics, refresh=False)
-            bar.refresh()
-        else:
+        self._show(f"Epoch {self._epoch}", self._done, total, self._epoch_since, metrics)
+
+    def _show(self, stage: str, done: int, total: float, since: float, metrics: Mapping[str, str]) -> None:
+        now = monotonic()
+        self._due = now + (self.refresh_seconds if self._terminal else self.line_seconds)
+        if self._bar is not None:
+            self._bar.n, self._bar.total = done, convert_inf(total)
+            self._bar.start_t = time() - (now - since)
+            self._bar.set_description(stage, refresh=False)
+            self._bar.set_postfix(metrics)
+        elif self._enabled:
             values = ", ".join(f"{name} {value}" for name, value in metrics.items())
-            _write_line(f"Epoch {self._epoch}, {done}/{self._total}: {values}")
-
-    def _line_if_due(self, stage: str, batch_idx: int, total: float) -> None:
-        # a short validation must not print a line in place of the training's next one
-        lasting = monotonic() - self._evaluating_since >= self.line_seconds
-        if lasting and self._enabled and not self._terminal and self._is_due():
-            _write_line(f"{stage}, {batch_idx + 1}/{total}")
+            sys.stdout.write(f"{stage}, {done}/{total}{': ' if values else ''}{values}\n")
+            sys.stdout.flush()  # so that a log file can be followed live
 
 
-def _batches_of_epoch(trainer: L.Trainer) -> float:
-    """Return the number of batches in the starting or resumed epoch, limited by ``max_steps``."""
-    if trainer.max_steps < 0:
-        return trainer.num_training_batches
-    whole = trainer.num_training_batches
-    ready = trainer.fit_loop.epoch_loop.batch_progress.current.ready
-    # in a new epoch Lightning has not yet reset the count, which then still equals that of the whole epoch before
-    done = ready if ready < whole else 0
-    return min(whole, done + (trainer.max_steps - trainer.global_step) * trainer.accumulate_grad_batches)
-
-
-def _text(name: str, value: float) -> str:
-    return f"{value:.4f}" if name.endswith("accuracy") else f"{value:.4g}"
-
-
-def _write_line(line: str) -> None:
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()  # so that a log file can be followed live
+def _evaluation_of(trainer: L.Trainer) -> tuple[str, list[int | float]]:
+    """Return the name of the evaluation in progress and the number of batches of each of its loaders."""
+    if trainer.sanity_checking:
+        return "Sanity Checking", trainer.num_sanity_val_batches
+    if trainer.testing:
+        return "Testing", trainer.num_test_batches
+    if trainer.predicting:
+        return "Predicting", trainer.num_predict_batches
+    return "Validation", trainer.num_val_batches

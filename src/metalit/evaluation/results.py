@@ -17,23 +17,13 @@ from metalit.metrics.episode_values import Evaluation
 
 RESULTS_FILE = "results.json"
 EPISODES_FILE = "episodes.csv"
-EPISODE_SETTINGS = (
-    "data",
-    "ways",
-    "shots",
-    "queries",
-    "data_seed",
-)  # together with the split, these determine episode i
+EPISODE_SETTINGS = ("data", "ways", "shots", "queries", "data_seed")  # with the split, they determine episode i
 
 Results: TypeAlias = dict[str, Any]
 
 
 def build_results(
-    split: str,
-    evaluation: Evaluation,
-    setting: Mapping[str, Any],
-    checkpoint: str | None,
-    versions: Mapping[str, str],
+    split: str, evaluation: Evaluation, setting: Mapping[str, Any], checkpoint: str | None, versions: Mapping[str, str]
 ) -> Results:
     """Summarise an evaluation in the format of ``results.json``.
 
@@ -131,12 +121,12 @@ def paired_difference(folder_a: Path, folder_b: Path, metric: str) -> Summary:
         FileNotFoundError: a folder has no results.
         UserError: the episodes differ, or a folder has no such metric.
     """
-    a, b = read_results(folder_a), read_results(folder_b)
-    for name, ours, theirs in _what_makes_episodes(a, b):
-        if ours != theirs:
+    a, b = ({**results["setting"], "split": results["split"]} for results in map(read_results, (folder_a, folder_b)))
+    for name in ("split", *EPISODE_SETTINGS):
+        if a.get(name) != b.get(name):
             raise UserError(
-                f"{folder_a} and {folder_b} were not evaluated on the same episodes: {name} is {ours!r} in the first "
-                f"and {theirs!r} in the second; evaluate both with the same setting"
+                f"{folder_a} and {folder_b} were not evaluated on the same episodes: {name} is {a.get(name)!r} in the "
+                f"first and {b.get(name)!r} in the second; evaluate both with the same setting"
             )
     episodes_a, episodes_b = read_episodes(folder_a), read_episodes(folder_b)
     if not torch.equal(episodes_a["episode"], episodes_b["episode"]):
@@ -172,9 +162,3 @@ def _existing(folder: Path, name: str) -> Path:
     if not path.is_file():
         raise FileNotFoundError(f"there is no {name} in {folder}: give the folder of a run after its test")
     return path
-
-
-def _what_makes_episodes(a: Results, b: Results) -> Iterable[tuple[str, Any, Any]]:
-    yield "split", a["split"], b["split"]
-    for name in EPISODE_SETTINGS:
-        yield name, a["setting"].get(name), b["setting"].get(name)

@@ -4,9 +4,7 @@ from rich.table import Table
 from rich.text import Text
 
 from metalit.evaluation.results import Results
-from metalit.metrics.episode_metrics import primary_metric
-
-Numbers = dict[str, float | None]
+from metalit.metrics import primary_metric
 
 
 def results_table(results: Results) -> Table:
@@ -21,28 +19,23 @@ def results_table(results: Results) -> Table:
     table = Table(title=f"{results['split']}, {results['episodes']} episodes")
     table.add_column("metric")
     table.add_column("mean ± 95 % interval", justify="right")
-    by_step = results.get("by_step", {})
     for name, numbers in results["metrics"].items():
-        if name.removesuffix("_before_adaptation") == name:  # the section by step has the others
+        if not name.endswith("_before_adaptation"):  # the section by step has these
             table.add_row(name, _mean_and_interval(name, numbers))
-    if by_step:
+    if "by_step" in results:
         table.add_section()
-        name = primary_metric(by_step)
-        for numbers in by_step[name]:
-            table.add_row(_stage(name, numbers["step"]), _mean_and_interval(name, numbers))
+        name = primary_metric(results["by_step"])
+        for numbers in results["by_step"][name]:
+            stage = f"after step {numbers['step']}" if numbers["step"] else "before adaptation"
+            table.add_row(f"{name} {stage}", _mean_and_interval(name, numbers))
     table.add_section()
     for name, value in results["setting"].items():
         table.add_row(name, Text(str(value)), style="dim")
     return table
 
 
-def _stage(name: str, step: int) -> str:
-    return f"{name} before adaptation" if step == 0 else f"{name} after step {step}"
-
-
-def _mean_and_interval(name: str, numbers: Numbers) -> str:
-    mean, interval = (_number(name, numbers[key]) for key in ("mean", "ci95"))
-    return f"{mean} ± {interval}"
+def _mean_and_interval(name: str, numbers: dict[str, float | None]) -> str:
+    return " ± ".join(_number(name, numbers[key]) for key in ("mean", "ci95"))
 
 
 def _number(name: str, value: float | None) -> str:

@@ -9,15 +9,13 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from metalit.evaluation.learner import EvaluatedLearner
+from metalit.algorithms import MetaLearner
 from metalit.evaluation.results import EPISODES_FILE, build_results, write_results
 from metalit.evaluation.table import results_table
 from metalit.files import write_csv
 from metalit.ranks import gather_objects
 from metalit.runs.folder import writable_run_folder
 from metalit.runs.versions import software_versions
-
-PREDICTIONS_FILE = "predictions.csv"
 
 
 class ResultsWriter(L.Callback):
@@ -36,12 +34,12 @@ class ResultsWriter(L.Callback):
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the test results."""
-        self._write("test", trainer, cast(EvaluatedLearner, pl_module))
+        self._write("test", trainer, cast(MetaLearner, pl_module))
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the results of ``validate``."""
         if trainer.state.fn == TrainerFn.VALIDATING:  # validations within fit are in the log
-            self._write("val", trainer, cast(EvaluatedLearner, pl_module))
+            self._write("val", trainer, cast(MetaLearner, pl_module))
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Print the table and the paths of the files."""
@@ -51,11 +49,12 @@ class ResultsWriter(L.Callback):
             console.print(item, soft_wrap=isinstance(item, str), highlight=False)
         self._printed = []
 
-    def _write(self, split: str, trainer: L.Trainer, learner: EvaluatedLearner) -> None:
+    def _write(self, split: str, trainer: L.Trainer, learner: MetaLearner) -> None:
         evaluation = learner.last_evaluation
         if not trainer.is_global_zero or evaluation is None or len(evaluation.indices) == 0:
             return
-        setting = {**_data_setting(trainer), **learner.setting()}
+        datamodule = getattr(trainer, "datamodule", None)  # None if the user passes loaders instead
+        setting = {**(datamodule.setting() if datamodule else {}), **learner.setting()}
         checkpoint = None if trainer.ckpt_path is None else str(trainer.ckpt_path)
         results = build_results(split, evaluation, setting, checkpoint, software_versions())
         if self.show_table:
@@ -82,13 +81,7 @@ class PredictionWriter(L.Callback):
         self._episodes = {}
 
     def on_predict_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Mapping[str, Tensor],
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Mapping[str, Tensor], *args: Any, **kwargs: Any
     ) -> None:
         """Keep a batch of predictions: index ``[B]``, predictions and targets ``[B, Q, ...]``."""
         # in host memory, because they accumulate until the end
@@ -103,14 +96,9 @@ class PredictionWriter(L.Callback):
         folder = writable_run_folder(trainer)
         if folder is None or not episodes:
             return
-        path = folder / PREDICTIONS_FILE
+        path = folder / "predictions.csv"
         write_csv(path, _prediction_rows(episodes))
         Console().print(f"\nPredictions are in {path}", soft_wrap=True, highlight=False)
-
-
-def _data_setting(trainer: L.Trainer) -> dict[str, Any]:
-    datamodule = getattr(trainer, "datamodule", None)  # None if the user passes loaders instead
-    return {} if datamodule is None else dict(datamodule.setting())
 
 
 def _prediction_rows(episodes: Mapping[int, tuple[Tensor, Tensor]]) -> Iterable[list[Any]]:
@@ -120,11 +108,7 @@ def _prediction_rows(episodes: Mapping[int, tuple[Tensor, Tensor]]) -> Iterable[
         yield ["episode", "query", "target", "prediction", "probability"]
     else:
         numbers = [""] if outputs == 1 else [f"_{output}" for output in range(outputs)]
-        yield [
-            "episode",
-            "query",
-            *(name + number for name in ("target", "prediction") for number in numbers),
-        ]
+        yield ["episode", "query", *(name + number for name in ("target", "prediction") for number in numbers)]
     for index in sorted(episodes):
         predictions, targets = episodes[index]
         if classification:

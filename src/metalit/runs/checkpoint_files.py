@@ -31,11 +31,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any | None = None
     ) -> None:
-        """Write a checkpoint.
-
-        Raises:
-            OSError: the file could not be written; the message gives the reason and the checkpoint that is left.
-        """
+        """Write a checkpoint; the message of an error says which checkpoint is left to resume from."""
         path = Path(path)
         # through memory: when torch writes the file itself, it hides the operating system's error
         content = BytesIO()
@@ -51,14 +47,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 if path.stem == "last" and zipfile.is_zipfile(path):
                     path.replace(path.with_stem(PREVIOUS))
         except OSError as error:
-            raise OSError(f"{path} could not be written ({error.strerror}); {what_is_left(path)}") from error
-
-
-def what_is_left(path: Path) -> str:
-    """Say which checkpoint is left to resume from after a failure to write ``path``."""
-    # last.ckpt may have been renamed to previous.ckpt already
-    left = next((p for p in (path, path.with_stem("last"), path.with_stem(PREVIOUS)) if p.exists()), None)
-    return "there is no earlier one" if left is None else f"{left} is as it was"
+            # last.ckpt may have been renamed to previous.ckpt already
+            left = [each for each in (path, path.with_stem("last"), path.with_stem(PREVIOUS)) if each.exists()]
+            remains = f"{left[0]} is as it was" if left else "there is no earlier one"
+            raise OSError(f"{path} could not be written ({error.strerror}); {remains}") from error
 
 
 def is_intact(path: Path) -> bool:
@@ -87,47 +79,42 @@ def resolve_checkpoint(asked: str | None, run_dir: Path, *, fitting: bool) -> st
     if asked is None:
         return None
     path = run_dir / FOLDER / f"{asked}.ckpt" if asked in KEYWORDS else Path(asked)
-    previous = path.with_stem(PREVIOUS)
-    # before the test for a missing file: a process killed between the two renames leaves no last.ckpt
-    if asked == "last" and previous.is_file() and not is_intact(path):
-        found = "is damaged" if path.exists() else "is missing"
-        rank_zero_warn(f"{path} {found}: going on from {previous}, the one before it")
-        return str(previous)
-    if path.is_file():
-        if asked == "last" and not is_intact(path):
-            raise UserError(what_to_do_without(path))
-        return str(path)
-    if fitting and asked == "last":
-        return None
-    raise FileNotFoundError(
-        f"ckpt_path is {asked}, but there is no checkpoint {path}: give --ckpt_path a file, or best or last "
-        "with --run_dir"
-    )
+    if asked == "last" and not is_intact(path):
+        previous = path.with_stem(PREVIOUS)
+        if previous.is_file():  # also if last.ckpt is missing: a process killed between the two renames leaves none
+            damage = "is damaged" if path.exists() else "is missing"
+            rank_zero_warn(f"{path} {damage}: going on from {previous}, the one before it")
+            return str(previous)
+        if path.is_file():
+            raise UserError(_damaged(path))
+        if fitting:
+            return None
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"ckpt_path is {asked}, but there is no checkpoint {path}: give --ckpt_path a file, or best or last "
+            "with --run_dir"
+        )
+    return str(path)
 
 
-def what_to_do_without(last: Path) -> str:
-    """Say how to continue if ``last.ckpt`` is damaged and there is no ``previous.ckpt``."""
-    size, best = last.stat().st_size, last.with_stem("best")
-    damage = "is damaged" if size else "is empty"
-    if is_intact(best):
-        remedy = f"go on from the best, --ckpt_path {best}, or remove {last} to start from the beginning"
-    else:
-        remedy = "remove it to start from the beginning"
-    return f"{last} {damage}, and there is no {PREVIOUS}.ckpt to go on from: {remedy}"
+def _damaged(last: Path) -> str:
+    best = last.with_stem("best")
+    damage = "is damaged" if last.stat().st_size else "is empty"
+    remedy = f"go on from the best, --ckpt_path {best}, or remove {last}" if is_intact(best) else "remove it"
+    return f"{last} {damage}, and there is no {PREVIOUS}.ckpt to go on from: {remedy} to start from the beginning"
 
 
 def check_checkpoint(path: str | None, model: nn.Module) -> None:
     """Refuse a checkpoint that cannot be read safely or does not fit the algorithm and parameters of ``model``.
 
     Raises:
-        ValueError: the message names the two algorithms, the first differences, or why the file cannot be read.
+        UserError: the message names the two algorithms, the first differences, or why the file cannot be read.
     """
     if path is None:
         return
     checkpoint = read_checkpoint(path)
     check_algorithm(checkpoint, model, path)
-    found = checkpoint["state_dict"]
-    expected = model.state_dict()
+    found, expected = checkpoint["state_dict"], model.state_dict()
     problems = [f"{name} is missing" for name in expected.keys() - found.keys()]
     problems += [f"{name} is not in this model" for name in found.keys() - expected.keys()]
     problems += [
@@ -145,29 +132,19 @@ def check_checkpoint(path: str | None, model: nn.Module) -> None:
 
 
 def read_checkpoint(path: str) -> dict[str, Any]:
-    """Return the content of a checkpoint without executing any code in it.
-
-    Raises:
-        ValueError: the file cannot be read; the message says why.
-    """
+    """Return the content of a checkpoint, with a dictionary as its ``state_dict``, without executing code in it."""
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         # a file without a state_dict fails here, with the message for foreign files
         return {**checkpoint, "state_dict": dict(checkpoint["state_dict"])}
-    except pickle.UnpicklingError as error:
-        # torch raises the same error for damaged bytes and for objects that weights_only does not allow
-        if not zipfile.is_zipfile(path) or not is_intact(Path(path)):
-            raise _unreadable(path, error) from error
-        raise UserError(
-            f"ckpt_path is {path}, which holds more than tensors, numbers and text; reading it could execute anybody's "
-            "code, so it is refused; ask its author for a file of its state_dict"
-        ) from error
     except Exception as error:  # arbitrary bytes can make the reader fail in any way
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: str, error: Exception) -> UserError:
-    return UserError(
-        f"ckpt_path is {path}, which is not a checkpoint of metalit, or is damaged ({type(error).__name__}); "
-        "give another one, such as last or best with --run_dir"
-    )
+        # torch raises the same error for damaged bytes and for objects that weights_only does not allow
+        if isinstance(error, pickle.UnpicklingError) and is_intact(Path(path)):
+            raise UserError(
+                f"ckpt_path is {path}, which holds more than tensors, numbers and text; reading it could execute "
+                "anybody's code, so it is refused; ask its author for a file of its state_dict"
+            ) from error
+        raise UserError(
+            f"ckpt_path is {path}, which is not a checkpoint of metalit, or is damaged ({type(error).__name__}); "
+            "give another one, such as last or best with --run_dir"
+        ) from error

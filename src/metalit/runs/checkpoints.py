@@ -61,9 +61,8 @@ class RunCheckpoint(ModelCheckpoint):
         )
         self.every_n_minutes, self.every_n_steps = every_n_minutes, every_n_steps
         self._saved_step: int | None = None
-        self._folder: tuple[int, int] | None = None  # identity of the folder, to notice if it is replaced
+        self._inode: int | None = None  # of the folder, to notice if another takes its place
         self._saved_at = 0.0
-        self._stepped = 0
         self._stopping = False
         self._continues = False  # whether the resumed checkpoint is from this very folder
         self._resumed = False  # until the first batch after a resume
@@ -79,7 +78,7 @@ class RunCheckpoint(ModelCheckpoint):
         """Note whether the checkpoint lies in this run's folder, and restore the weights to train on."""
         self._saved_step = checkpoint["global_step"]
         # by the path it is loaded from, not the one stored in it: the run folder may have been moved
-        self._continues = Path(str(trainer.ckpt_path)).resolve().parent == Path(str(self.dirpath))
+        self._continues = Path(str(trainer.ckpt_path)).resolve().parent == self.folder
         self._resumed = True
         # the state_dict holds the averaged weights, which are for evaluation; training resumes from its own
         if TRAINED in checkpoint and trainer.state.fn == TrainerFn.FITTING:
@@ -88,25 +87,26 @@ class RunCheckpoint(ModelCheckpoint):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the best score and paths if the checkpoint is from this folder; otherwise start without a best."""
         if self._continues:  # set already: Lightning calls on_load_checkpoint first
-            super().load_state_dict(moved(state_dict, str(self.dirpath)))
+            super().load_state_dict(moved(state_dict, self.folder))
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Rename checkpoints that another training left in the folder."""
         super().on_train_start(trainer, pl_module)
-        self._saved_at, self._stepped = time.monotonic(), trainer.global_step
-        if trainer.is_global_zero and not self._continues and not is_quick_check(trainer):
+        self._saved_at = time.monotonic()
+        if not trainer.is_global_zero or is_quick_check(trainer):
+            return
+        if not self._continues:
             for keyword in (*KEYWORDS, PREVIOUS, FAILED):
                 keep_old(self.path(keyword))
-        if trainer.is_global_zero and not is_quick_check(trainer):
-            Path(str(self.dirpath)).mkdir(parents=True, exist_ok=True)
-            self._folder = identity(str(self.dirpath))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._inode = self.folder.stat().st_ino
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save the trained state, so that a process that ends during the validation loses no training."""
         if self._resumed:  # a resumed training may begin with a validation; see on_train_batch_start
             # Lightning validates after a step before it counts that step for the loggers
             set_logged_steps(trainer, trainer.global_step - 1)
-        if self._saved_step != trainer.global_step and may_go_on_from_here(trainer):
+        if self._saved_step != trainer.global_step and is_resumable(trainer):
             self.save_now(trainer)
 
     def on_train_batch_start(self, trainer: L.Trainer, *args: Any) -> None:
@@ -121,25 +121,22 @@ class RunCheckpoint(ModelCheckpoint):
         """Save right after an optimiser step, if a save is due, the epoch ends or training stops."""
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         if skips_backward(trainer):
-            return  # see may_go_on_from_here
+            return  # see is_resumable
         if 0 <= trainer.max_steps <= trainer.global_step:
             trainer.should_stop = True  # at max_steps alone, Lightning would end without validating the final state
         stops = trainer.should_stop and not self._stopping
         self._stopping = trainer.should_stop
-        # no step was taken while gradients accumulate, and a checkpoint does not hold them
-        stepped = trainer.global_step != self._stepped
-        self._stepped = trainer.global_step
         # saved before the end of the epoch, because a resumed training repeats that end (see EpochEnd); if a
         # validation comes first, it saves
         ends_epoch = trainer.is_last_batch and not validates_next(trainer)
-        if stops or (stepped and (ends_epoch or self._is_due(trainer, batch_idx))):
+        if stops or (is_resumable(trainer) and (ends_epoch or self._is_due(trainer, batch_idx))):
             self.save_now(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save ``best.ckpt`` if the validation improved, then ``last.ckpt``, which records it."""
         self._check_monitors(trainer)
         super().on_validation_end(trainer, pl_module)
-        if may_go_on_from_here(trainer):
+        if is_resumable(trainer):
             self.save_now(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -149,16 +146,16 @@ class RunCheckpoint(ModelCheckpoint):
         callbacks = trainer.callbacks  # type: ignore[attr-defined]  # set by one of its connectors
         averages = any(isinstance(callback, StochasticWeightAveraging) for callback in callbacks)
         if averages and last.exists():
-            save_averaged(trainer, pl_module, last)
+            checkpoint = torch.load(last, map_location="cpu", weights_only=True)
+            # for a longer training; a file that holds averaged weights already has this entry, which must stay
+            checkpoint.setdefault(TRAINED, checkpoint["state_dict"])
+            checkpoint["state_dict"] = pl_module.state_dict()
+            trainer.strategy.save_checkpoint(checkpoint, last)
         if trainer.is_global_zero and last.exists() and not best.exists():
             shutil.copyfile(last, best)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """Save ``failed.ckpt`` after a loss or gradient that is not finite.
-
-        Raises:
-            OSError: a file could not be written because the run folder was removed or moved.
-        """
+        """Save ``failed.ckpt`` after a loss or gradient that is not finite."""
         if isinstance(exception, OSError):  # replace a message about one file by the cause
             self._check_folder()
         # last.ckpt stays as it is; the weights are still those before the failed step
@@ -166,10 +163,14 @@ class RunCheckpoint(ModelCheckpoint):
             trainer.save_checkpoint(self.path(FAILED))
             rank_zero_info(f"The state before it is in {self.path(FAILED)}")
 
+    @property
+    def folder(self) -> Path:
+        """The folder of the checkpoints, known from ``setup`` on."""
+        return Path(str(self.dirpath))
+
     def path(self, keyword: str) -> Path:
         """Return the path of ``best``, ``last``, ``previous`` or ``failed``."""
-        assert self.dirpath is not None
-        return Path(self.dirpath) / f"{keyword}.ckpt"
+        return self.folder / f"{keyword}.ckpt"
 
     def save_now(self, trainer: L.Trainer) -> None:
         """Save ``last.ckpt`` and flush the loggers; all ranks call this together."""
@@ -183,12 +184,12 @@ class RunCheckpoint(ModelCheckpoint):
 
     def _check_folder(self) -> None:
         # if the folder was removed or moved, the next write would create an empty one under its name
-        if self._folder is not None and identity(str(self.dirpath)) != self._folder:
-            folder = Path(str(self.dirpath)).parent
-            self._folder = None
+        if self._inode is not None and not (self.folder.exists() and self.folder.stat().st_ino == self._inode):
+            self._inode = None  # one message is enough
             raise OSError(
-                f"run_dir: {folder} was removed or moved while the training was writing into it, so what came after "
-                "its last checkpoint is lost; if it was moved, go on with --run_dir NEW_PLACE --ckpt_path last"
+                f"run_dir: {self.folder.parent} was removed or moved while the training was writing into it, so what "
+                "came after its last checkpoint is lost; if it was moved, go on with --run_dir NEW_PLACE "
+                "--ckpt_path last"
             )
 
     def _is_due(self, trainer: L.Trainer, batch_idx: int) -> bool:
@@ -215,41 +216,22 @@ class RunCheckpoint(ModelCheckpoint):
                 raise SettingError(option, monitor, f"a metric that validation logs: {', '.join(logged)}")
 
 
-def moved(state: dict[str, Any], folder: str) -> dict[str, Any]:
+def moved(state: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Return the state of a checkpoint callback with its paths changed to the folder its files are in now."""
 
     def here(path: str) -> str:
-        return str(Path(folder) / Path(path).name) if path else path
+        return path and str(folder / Path(path).name)
 
-    paths = ("best_model_path", "kth_best_model_path", "last_model_path")
+    paths = {name: here(state[name]) for name in ("best_model_path", "kth_best_model_path", "last_model_path")}
     best = {here(path): score for path, score in state["best_k_models"].items()}
-    return {**state, "dirpath": folder, "best_k_models": best, **{name: here(state[name]) for name in paths}}
+    return {**state, "dirpath": str(folder), "best_k_models": best, **paths}
 
 
-def identity(folder: str) -> tuple[int, int] | None:
-    """Return a folder's device and inode, which differ for another folder of the same name; None if it is missing."""
-    try:
-        found = Path(folder).stat()
-    except FileNotFoundError:
-        return None
-    return found.st_dev, found.st_ino
+def is_resumable(trainer: L.Trainer) -> bool:
+    """Whether a training can be resumed from its present state.
 
-
-def save_averaged(trainer: L.Trainer, pl_module: L.LightningModule, path: Path) -> None:
-    """Put the averaged weights into a checkpoint, and keep the trained ones beside them for a longer training."""
-    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    # the file may hold averaged weights already; then TRAINED is there and must not be overwritten with them
-    checkpoint.setdefault(TRAINED, checkpoint["state_dict"])
-    checkpoint["state_dict"] = pl_module.state_dict()
-    trainer.strategy.save_checkpoint(checkpoint, path)
-
-
-def may_go_on_from_here(trainer: L.Trainer) -> bool:
-    """Whether a validation is part of a training, at a point from which that training can be resumed.
-
-    This excludes validations between batches whose gradients are accumulated, and the extra epoch in which
-    ``StochasticWeightAveraging`` recomputes batch-norm statistics without a step: a resumed training repeats that
-    epoch.
+    It cannot between batches whose gradients are accumulated, which a checkpoint does not hold, nor in the extra epoch
+    in which ``StochasticWeightAveraging`` recomputes batch-norm statistics: a resumed training repeats that epoch.
     """
     fits = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
     return fits and not skips_backward(trainer) and not accumulates(trainer)

@@ -45,15 +45,18 @@ class EpochEnd(L.Callback):
         trainer.callback_metrics.update({name: value.to(pl_module.device) for name, value in self._metrics.items()})
         self._metrics = None
         loop = trainer.fit_loop.epoch_loop
+        is_validation_pending = loop.val_loop.restarted_mid_evaluation  # see OwedValidation
         # Resumed after the epoch's last batch with no validation pending: without the first call Lightning trains on
         # one more batch; and RunCheckpoint corrects the step count only when a batch or a validation starts
-        if loop.restarted_on_last and loop.batch_progress.is_last_batch and not owes_validation(trainer):
+        if loop.restarted_on_last and loop.batch_progress.is_last_batch and not is_validation_pending:
             set_validated(trainer)
             set_logged_steps(trainer, trainer.global_step)
         # Lightning calls on_train_epoch_start, where averaging is initialised, only for epochs that begin
         for callback in trainer.callbacks:  # type: ignore[attr-defined]  # set by one of its connectors
-            if isinstance(callback, StochasticWeightAveraging) and trainer.fit_loop.restarted_mid_epoch:
-                prepare_averaging(callback, trainer, pl_module)
+            is_averaging = isinstance(callback, StochasticWeightAveraging) and trainer.current_epoch <= callback.swa_end
+            # not in the epoch after swa_end, which recomputes batch-norm statistics
+            if is_averaging and trainer.fit_loop.restarted_mid_epoch:
+                callback.on_train_epoch_start(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Clear Lightning's restart flag, so that ``ReduceLROnPlateau`` also updates after a resume."""
@@ -66,14 +69,3 @@ class EpochEnd(L.Callback):
 def has_running_statistics(module: nn.Module) -> bool:
     """Whether any batch norm of a module keeps running statistics."""
     return any(getattr(each, "running_mean", None) is not None for each in module.modules())
-
-
-def owes_validation(trainer: L.Trainer) -> bool:
-    """Whether the resumed training begins with a validation (see ``OwedValidation``)."""
-    return bool(trainer.fit_loop.epoch_loop.val_loop.restarted_mid_evaluation)
-
-
-def prepare_averaging(averaging: StochasticWeightAveraging, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-    """Initialise weight averaging and its schedule in a resumed epoch."""
-    if trainer.current_epoch <= averaging.swa_end:  # the epoch after it recomputes batch-norm statistics
-        averaging.on_train_epoch_start(trainer, pl_module)

@@ -52,11 +52,7 @@ def common_new_folder(parent: Path) -> Path:
 
 
 def said_by_first_rank(text: str) -> str:
-    """Return the ``text`` of rank zero to every process started by torchrun, through torchrun's own store.
-
-    Raises:
-        UserError: torchrun offers no such store.
-    """
+    """Return the ``text`` of rank zero to every process started by torchrun, through torchrun's own store."""
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
         raise UserError("run_dir: these processes cannot agree on a new folder by themselves: give --run_dir")
     # the store outlives a restart by torchrun, and the entry of the earlier attempt must not be read
@@ -85,20 +81,17 @@ def check_writable(run_dir: Path) -> None:
     """
     # the run folder itself may not exist yet; then its nearest existing parent decides
     nearest = next(folder for folder in (run_dir.absolute(), *run_dir.absolute().parents) if folder.exists())
-    problem = None
-    if not nearest.is_dir():
-        problem = "is not a folder"
     # the mode bits too: os.access allows root everything
-    elif not (nearest.stat().st_mode & 0o222 and os.access(nearest, os.W_OK)):
-        problem = "is read-only"
-    if problem:
+    is_writable = nearest.stat().st_mode & 0o222 and os.access(nearest, os.W_OK)
+    if not nearest.is_dir() or not is_writable:
+        problem = "is read-only" if nearest.is_dir() else "is not a folder"
         raise UserError(f"run_dir: {run_dir} cannot be written, for {nearest} {problem}; name another --run_dir")
 
 
 def claim(run_dir: Path) -> TextIO | None:
     """Claim a run folder for this process and return the lock file: two trainings must not write into one folder.
 
-    The claim lasts until the file is closed or the process ends, for whatever reason; child processes do not share it.
+    The claim lasts until the file is closed or the process ends, even if it is killed; child processes do not share it.
 
     Returns:
         The open, locked file. None on a file system without locks or without free space, and where the claim belongs
@@ -108,8 +101,8 @@ def claim(run_dir: Path) -> TextIO | None:
         UserError: another process holds the claim; the message gives its process id and host.
     """
     run_dir.mkdir(parents=True, exist_ok=True)
-    # "a+" does not truncate: the file says who holds the claim
-    file, job_id = (run_dir / LOCK).open("a+", encoding="utf-8"), SLURMEnvironment.job_id()
+    file = (run_dir / LOCK).open("a+", encoding="utf-8")  # not truncated: it says who holds the claim
+    job_id = SLURMEnvironment.job_id()
     job = "" if job_id is None else f" of job {job_id}"
     try:
         lock_for_process(file)
@@ -122,9 +115,8 @@ def claim(run_dir: Path) -> TextIO | None:
         file.close()
         if job and f"{job} on " in holder:
             return None
-        raise UserError(
-            f"run_dir: {holder} is training in {run_dir}; wait for its end, or name another --run_dir"
-        ) from None
+        message = f"run_dir: {holder} is training in {run_dir}; wait for its end, or name another --run_dir"
+        raise UserError(message) from None
     except OSError:
         file.close()
         return None

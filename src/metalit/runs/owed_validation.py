@@ -29,7 +29,9 @@ class OwedValidation(L.Callback):
         counts = checkpoint["loops"]["fit_loop"]
         batch, validation = counts[BATCH], counts[VALIDATION]
         begins = trainer.validating and validation["current"]["ready"] == 0
-        if not begins and not (is_at_batch_end(batch) and validates_next(trainer)):
+        # in on_train_batch_end a batch is processed, but not yet completed
+        is_batch_end = batch["current"]["completed"] < batch["current"]["processed"]
+        if not begins and not (is_batch_end and validates_next(trainer)):
             if batch["is_last_batch"]:  # a completed last batch makes Lightning resume at the end of the epoch
                 batch["current"]["completed"] = batch["current"]["processed"]
                 batch["total"]["completed"] = batch["total"]["processed"]
@@ -73,18 +75,8 @@ class OwedValidation(L.Callback):
             trainer.training = True
 
 
-def is_at_batch_end(batch: dict[str, Any]) -> bool:
-    """Whether the state was saved in ``on_train_batch_end``: the batch is processed, but not yet completed."""
-    return bool(batch["current"]["completed"] < batch["current"]["processed"])
-
-
 def validates_next(trainer: L.Trainer, *, if_training_ends: bool = True) -> bool:
-    """Whether a validation follows the last trained batch.
-
-    Args:
-        trainer: the trainer.
-        if_training_ends: count a validation that happens only because training stops.
-    """
+    """Whether a validation follows the last trained batch, perhaps only because training ends."""
     # Lightning always validates when should_stop is set; clear the flag to ask whether it would validate anyway
     should_stop = trainer.should_stop
     trainer.should_stop = should_stop and if_training_ends

@@ -14,17 +14,15 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from metalit.private import HookedSignals, accumulates, set_signals
 from metalit.ranks import gather_objects, world_size
-from metalit.runs.checkpoints import RunCheckpoint, is_quick_check
+from metalit.runs.checkpoints import RunCheckpoint, is_quick_check, is_resumable
 
 STOPPED_EARLY = 75  # exit code: a temporary failure, try again
 REQUEUE_VARIABLE = "METALIT_REQUEUE"  # 1 if a job that stops before its time limit must requeue itself
 # SIGTERM comes from schedulers that have requeued the job already, from those that end it for good, and from users;
 # SIGUSR2 from launchers that requeue the job themselves, such as submitit. If ranks received different signals, the
 # last one in this list wins
-SIGNALS = tuple(
-    getattr(signal, name) for name in ("SIGTERM", "SIGUSR2", "SIGUSR1") if hasattr(signal, name)
-)  # Windows has only the first
-QUEUED_BY_US = SIGNALS[-1]  # what SLURM sends before the time limit
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR2", "SIGUSR1") if hasattr(signal, name))
+QUEUED_BY_US = SIGNALS[-1]  # SIGUSR1, which SLURM sends before the time limit; Windows has neither
 
 
 class Preempted(SystemExit):
@@ -66,43 +64,35 @@ class Preemption(L.Callback):
 
     def __init__(self) -> None:
         self._signals: StopSignals | None = None
-        self._step = 0
-        self._told: signal.Signals | None = None  # the signal that all ranks have agreed on
+        self._agreed: signal.Signals | None = None  # the signal that all ranks have agreed on
         self._batches = 0.0  # evaluation batches that are still to come on every rank
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Replace Lightning's signal connector before it installs its handlers."""
         self._signals = StopSignals(trainer)
         set_signals(trainer, self._signals)
-        self._told = None
+        self._agreed = None
 
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Record the step at which training starts."""
-        self._step = trainer.global_step
-
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, *args: Any, **kwargs: Any) -> None:
         """Save if any rank has received a signal, once an optimiser step is complete."""
-        if trainer.global_step == self._step:  # gradients are accumulating, and a checkpoint does not hold them
+        if not is_resumable(trainer):
             return
-        self._step = trainer.global_step
-        if self._all_were_told(trainer) and (checkpoint := checkpoint_of(trainer)) is not None:
+        self._agree(trainer)
+        checkpoint = checkpoint_of(trainer)
+        if self._agreed is not None and checkpoint is not None:
             checkpoint.save_now(trainer)
 
-    def on_train_batch_start(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: L.Trainer, *args: Any, **kwargs: Any) -> None:
         """Stop before the next batch: by now the metrics of the saved step have reached the loggers."""
-        self._stop_if_told(trainer)
+        self._stop_if_agreed(trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Stop if the saved step was the last of the epoch."""
-        self._stop_if_told(trainer)
+        self._stop_if_agreed(trainer)
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Stop if a validation follows the saved step; otherwise count the validation batches."""
-        self._stop_if_told(trainer)
+        self._stop_if_agreed(trainer)
         batches = trainer.num_sanity_val_batches if trainer.sanity_checking else trainer.num_val_batches
         # while gradients accumulate there is no state to resume from; wait for the next step, which is not far
         is_between = trainer.state.fn == TrainerFn.FITTING and accumulates(trainer)
@@ -116,9 +106,12 @@ class Preemption(L.Callback):
         """Count the prediction batches."""
         self._begin_evaluation(trainer.num_predict_batches)
 
-    def on_validation_batch_end(self, trainer: L.Trainer, *args: Any, **options: Any) -> None:
+    def on_validation_batch_end(self, trainer: L.Trainer, *args: Any, **kwargs: Any) -> None:
         """Stop if any rank has received a signal."""
-        self._after_evaluation_batch(trainer)
+        self._batches -= 1
+        if self._batches >= 0:
+            self._agree(trainer)
+            self._stop_if_agreed(trainer)
 
     on_test_batch_end = on_predict_batch_end = on_validation_batch_end
 
@@ -128,21 +121,36 @@ class Preemption(L.Callback):
             return
         for logger in trainer.loggers:
             logger.save()
-        assert self._told is not None
-        what_follows = self._what_follows(trainer)
-        rank_zero_info(f"Stopped by {self._told.name}: {saved(trainer)}; {what_follows}")
+        assert self._agreed is not None
+        checkpoint, job = checkpoint_of(trainer), slurm_job()
+        saved = "nothing is saved"
+        if checkpoint is not None and trainer.global_step > 0:
+            saved = f"step {trainer.global_step} is saved in {checkpoint.path('last')}"
+        # without checkpoints every attempt to train starts from scratch, so the job would be requeued for ever
+        goes_on = checkpoint is not None or trainer.state.fn != TrainerFn.FITTING
+        is_wanted = self._agreed == QUEUED_BY_US and os.environ.get(REQUEUE_VARIABLE) == "1"
+        if job is not None and is_wanted and goes_on:
+            next_step = requeue(job)
+        elif checkpoint is not None:
+            next_step = f"to go on, give the same command with --run_dir {trainer.default_root_dir} --ckpt_path last"
+        else:
+            next_step = "the same command starts from the beginning"
+        rank_zero_info(f"Stopped by {self._agreed.name}: {saved}; {next_step}")
 
-    def _all_were_told(self, trainer: L.Trainer) -> bool:
+    def _agree(self, trainer: L.Trainer) -> None:
         assert self._signals is not None
         noted = self._signals.noted
         # the ranks' signals as one number, whose maximum all ranks learn; 0 is no signal
         place = 0 if noted is None else 1 + SIGNALS.index(noted)
-        place = largest(place, trainer.strategy.root_device)
-        self._told = SIGNALS[place - 1] if place else None
-        return self._told is not None
+        if world_size() > 1:
+            # a single all_reduce rather than gather_objects, because this runs after every step
+            largest = torch.tensor(place, device=trainer.strategy.root_device)
+            dist.all_reduce(largest, op=dist.ReduceOp.MAX)
+            place = int(largest)
+        self._agreed = SIGNALS[place - 1] if place else None
 
-    def _stop_if_told(self, trainer: L.Trainer) -> None:
-        if self._told is not None:
+    def _stop_if_agreed(self, trainer: L.Trainer) -> None:
+        if self._agreed is not None:
             # if a rank that rank zero started exited with an error, rank zero would be killed before it has finished
             raise Preempted(STOPPED_EARLY if trainer.is_global_zero else 0)
 
@@ -150,46 +158,12 @@ class Preemption(L.Callback):
         # ranks may have different numbers of batches; in the surplus ones the other ranks no longer answer
         self._batches = min(gather_objects(sum(batches)))
 
-    def _after_evaluation_batch(self, trainer: L.Trainer) -> None:
-        self._batches -= 1
-        if self._batches >= 0 and self._all_were_told(trainer):
-            self._stop_if_told(trainer)
-
-    def _what_follows(self, trainer: L.Trainer) -> str:
-        fits, job = trainer.state.fn == TrainerFn.FITTING, slurm_job()
-        goes_on = checkpoint_of(trainer) is not None
-        is_wanted = self._told == QUEUED_BY_US and os.environ.get(REQUEUE_VARIABLE) == "1"
-        # without checkpoints every attempt starts from scratch, so the job would be requeued for ever
-        if job is not None and is_wanted and (goes_on or not fits):
-            return requeue(job)
-        if fits and goes_on:
-            return f"to go on, give the same command with --run_dir {trainer.default_root_dir} --ckpt_path last"
-        return "the same command begins anew"
-
-
-def largest(value: int, device: torch.device) -> int:
-    """Return the maximum of a value over all ranks."""
-    if world_size() == 1:
-        return value
-    # a single all_reduce rather than gather_objects, because this runs after every step
-    everyone = torch.tensor(value, device=device)
-    dist.all_reduce(everyone, op=dist.ReduceOp.MAX)
-    return int(everyone)
-
 
 def checkpoint_of(trainer: L.Trainer) -> RunCheckpoint | None:
     """Return the callback that saves this training's checkpoints; None if there is none."""
     if trainer.state.fn != TrainerFn.FITTING or is_quick_check(trainer):
         return None
     return next((c for c in trainer.checkpoint_callbacks if isinstance(c, RunCheckpoint)), None)
-
-
-def saved(trainer: L.Trainer) -> str:
-    """Return the part of the message that says what was saved."""
-    checkpoint = checkpoint_of(trainer)
-    if checkpoint is None or trainer.global_step == 0:
-        return "nothing is saved"
-    return f"step {trainer.global_step} is saved in {checkpoint.path('last')}"
 
 
 def slurm_job() -> str | None:
@@ -202,12 +176,11 @@ def slurm_job() -> str | None:
 def requeue(job: str) -> str:
     """Requeue a running SLURM job, and return a message that says whether it worked."""
     try:
-        # OSError: scontrol is not there, for instance inside a container
-        done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, check=False)
-    except OSError as error:
+        subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, check=True)
+    except subprocess.CalledProcessError as error:
+        problem = error.stderr.strip()
+    except OSError as error:  # scontrol is not there, for instance inside a container
         problem = str(error)
     else:
-        if done.returncode == 0:
-            return f"job {job} is queued again"
-        problem = done.stderr.strip()
+        return f"job {job} is queued again"
     return f"job {job} could not be queued again ({problem}): submit it again"

@@ -51,11 +51,7 @@ class GivenSettings(L.Callback):
             self._checkpoint = {key: checkpoint[key] for key in (SETTINGS, STOPPED)}
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Record the settings of optimisers and schedules, before their states are restored.
-
-        Raises:
-            UserError: the checkpoint is from another class of optimiser or schedule.
-        """
+        """Record the settings of optimisers and schedules before their states are restored; refuse other classes."""
         self._groups = [[without_parameters(group) for group in each.param_groups] for each in trainer.optimizers]
         self._given["optimizers"] = [[base_rate_in(group) for group in groups] for groups in self._groups]
         schedules = [config.scheduler for config in trainer.lr_scheduler_configs]
@@ -64,8 +60,16 @@ class GivenSettings(L.Callback):
             "optimizer": " and ".join(class_names(trainer.optimizers)),
             "lr_scheduler": " and ".join(class_names(schedules)) or "null",
         }
-        if self._checkpoint is not None:
-            check_classes(self._given["classes"], self._checkpoint[SETTINGS]["classes"])
+        if self._checkpoint is None:
+            return
+        for option, then in self._checkpoint[SETTINGS]["classes"].items():
+            now = self._given["classes"][option]
+            if now != then:
+                raise UserError(
+                    f"{option} is {now}, but was {then} in the training that is to go on, and the state of one is of "
+                    f"no use to the other: give {then}, or start a new training from the weights alone "
+                    "(--model.pretrained CHECKPOINT)"
+                )
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Apply the changed settings, or stop at once if the training is complete."""
@@ -78,11 +82,11 @@ class GivenSettings(L.Callback):
             vars(callback).update(differing(settings, then["callbacks"].get(callback.state_key, settings)))
         for optimizer, new, old in zip(trainer.optimizers, now["optimizers"], then["optimizers"], strict=True):
             give_to_groups(optimizer, new, old)
-        for config, new, old in zip(
-            trainer.lr_scheduler_configs, now["schedules"], then["schedules"], strict=False
-        ):  # not strict: weight averaging may add a schedule of its own
-            groups = self._groups[trainer.optimizers.index(config.scheduler.optimizer)]
-            give_to_schedule(config.scheduler, new, old, groups)
+        schedules = [config.scheduler for config in trainer.lr_scheduler_configs]
+        # not strict: weight averaging may add a schedule of its own
+        for schedule, new, old in zip(schedules, now["schedules"], then["schedules"], strict=False):
+            groups = self._groups[trainer.optimizers.index(schedule.optimizer)]
+            give_to_schedule(schedule, new, old, groups)
         # a larger limit, or a changed or removed callback, lets a stopped training continue
         if checkpoint[STOPPED] and then["limits"] == now["limits"]:
             trainer.should_stop |= not differing(then["callbacks"], now["callbacks"])
@@ -127,29 +131,13 @@ def without_parameters(group: Settings) -> Settings:
 def base_rate_in(group: Settings) -> Settings:
     """Return hyper-parameters with the learning rate that was given, before a schedule changed it."""
     # a schedule keeps the given rate as initial_lr, and has set its own first rate as lr
-    return {name: value for name, value in group.items() if name != "initial_lr"} | {
-        "lr": group.get("initial_lr", group["lr"])
-    }
+    others = {name: value for name, value in group.items() if name != "initial_lr"}
+    return {**others, "lr": group.get("initial_lr", group["lr"])}
 
 
 def class_names(objects: Sequence[Any]) -> list[str]:
     """Return the class names of schedules or optimisers, including those inside a ``JointOptimizer``."""
     return [type(each).__name__ for one in objects for each in getattr(one, "optimizers", [one])]
-
-
-def check_classes(now: dict[str, str], then: dict[str, str]) -> None:
-    """Refuse to resume with another class of optimiser or schedule.
-
-    Raises:
-        UserError: the classes differ; the message names both.
-    """
-    for option, name in now.items():
-        if name != then[option]:
-            raise UserError(
-                f"{option} is {name}, but was {then[option]} in the training that is to go on, and the state of one "
-                f"is of no use to the other: give {then[option]}, or start a new training from the weights alone "
-                "(--model.pretrained CHECKPOINT)"
-            )
 
 
 def differing(now: Settings, then: Settings) -> Settings:
@@ -172,14 +160,7 @@ def give_to_groups(optimizer: Optimizer, now: Sequence[Settings], then: Sequence
 
 
 def give_to_schedule(schedule: Any, now: Settings, then: Settings, groups: Sequence[Settings]) -> None:
-    """Apply changed settings to a schedule whose state has been restored.
-
-    Args:
-        schedule: a learning-rate schedule.
-        now: its initial state with the settings given now.
-        then: its initial state with the settings given when the checkpoint was written.
-        groups: the initial hyper-parameters of its optimiser, per parameter group.
-    """
+    """Apply changed settings to a restored schedule, given its initial states now and then and initial groups now."""
     changed = differing(now, then)
     if isinstance(schedule, ReduceLROnPlateau):  # its history is that of a metric, which cannot be replayed
         vars(schedule).update(changed)

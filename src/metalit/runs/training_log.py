@@ -51,8 +51,10 @@ class TrainingLog:
         parts = sorted((int(number), part) for part in numbered if (number := part.stem.rpartition("-")[2]).isdigit())
         rows: list[Row] = []
         for part in [*(part for _, part in parts), path]:
-            new = _read_rows(part) if part.is_file() and part.stat().st_mtime >= since else []
-            rows = _kept(rows, new) + new
+            if part.is_file() and part.stat().st_mtime >= since:
+                with part.open(newline="") as file:
+                    new = [{name: float(cell) for name, cell in row.items() if cell} for row in csv.DictReader(file)]
+                rows = _not_repeated(rows, new) + new
         return cls(rows)
 
     def curve(self, name: str) -> Curve:
@@ -66,16 +68,10 @@ class TrainingLog:
         return any(len(self.curve(f"{split}/{name}").steps) for split in ("train", "val"))
 
 
-def _kept(rows: list[Row], new: list[Row]) -> list[Row]:
-    """Return the rows that ``new`` does not log again."""
+def _not_repeated(rows: list[Row], new: list[Row]) -> list[Row]:
     if not new:
         return rows
     first = new[0]["step"]
     # a training row and a validation row of the same step have different metrics; only an overlap is a repetition
     again = {name for row in new if row["step"] == first for name in row} - {"step", "epoch"}
     return [row for row in rows if row["step"] < first or (row["step"] == first and not again & row.keys())]
-
-
-def _read_rows(path: Path) -> list[Row]:
-    with path.open(newline="") as file:
-        return [{name: float(cell) for name, cell in row.items() if cell} for row in csv.DictReader(file)]

@@ -31,27 +31,22 @@ def code_version(folder: Path) -> dict[str, str | bool]:
     The commit is taken from ``METALIT_COMMIT``, else from ``folder``. Both entries are left out if git gives no answer:
     outside a repository, without git installed, or if git takes too long.
     """
-    commit = os.environ.get(COMMIT_VARIABLE) or _git(folder, "rev-parse", "HEAD")
+    commit = os.environ.get(COMMIT_VARIABLE)  # its suffix says whether files differ
     if not commit:
-        return {**software_versions()}
-    # METALIT_COMMIT says so by its suffix; then git is not asked
-    dirty = commit.endswith(CHANGED) or (
-        COMMIT_VARIABLE not in os.environ and _git(folder, "status", "--porcelain") != ""
-    )
-    return {**software_versions(), "commit": commit.removesuffix(CHANGED), "dirty": dirty}
+        commit = _git(folder, "rev-parse", "HEAD")
+        if not commit:
+            return {**software_versions()}
+        if _git(folder, "status", "--porcelain") != "":
+            commit += CHANGED
+    return {**software_versions(), "commit": commit.removesuffix(CHANGED), "dirty": commit.endswith(CHANGED)}
 
 
 def _git(folder: Path, *command: str) -> str | None:
+    # many jobs may ask at once, and git status would lock the index
+    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
     try:
         done = subprocess.run(
-            ["git", *command],
-            cwd=folder,
-            # many jobs may ask at once, and git status would lock the index
-            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=True,
+            ["git", *command], cwd=folder, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=True
         )
     except (OSError, subprocess.SubprocessError):
         return None

@@ -16,9 +16,11 @@ from metalit.files import write_text
 from metalit.private import NoExperiment, OpenWandbLogger
 from metalit.runs.training_log import TrainingLog
 from metalit.runs.versions import code_version
-from metalit.runs.wandb_files import RESULTS_FILE, media_of, summary_of, times_of, unsent_parts
+from metalit.runs.wandb_files import files_to_send, media_and_summary
 
-ID_FILE = "wandb.id"  # holds the run id, ``_begun``, and the number of the first row that is not in a sent part
+# holds the run id; when the training began, in seconds since 1970, for older files belong to an earlier one; and the
+# number of the first row that is not in a sent part
+ID_FILE = "wandb.id"
 STEP = "trainer/global_step"  # Lightning's name of the training step, and the horizontal axis of every curve
 ROWS = 10  # row numbers per step: its training row, its validation row, and space for the figures of later tests
 # seconds for the server to open the run, and to receive what is left at the end; the rest stays in the run folder
@@ -57,26 +59,21 @@ class WandbLogger(OpenWandbLogger):
         save_dir: str | None = None,
     ) -> None:
         project = project or os.environ.get("WANDB_PROJECT", "metalit")
-        options: dict[str, Any] = {
-            "entity": entity,
-            "group": group,
-            "tags": list(tags) or None,
-            "notes": notes,
-        }
-        super().__init__(name=name, project=project, save_dir=save_dir or ".", **options)
-        self._anew = self._has_log = self._stopped = self._config_sent = False
-        self._begun = 0  # seconds since 1970: older files in the folder belong to an earlier training
+        super().__init__(project=project, save_dir=save_dir or ".")
+        self._options: dict[str, Any] = {"project": project, "entity": entity, "name": name, "group": group}
+        self._options |= {"tags": list(tags) or None, "notes": notes}
+        self._is_new = self._has_log = self._stopped = self._config_sent = False
         self._first = self._row = 0  # numbers of the first row that W&B lacks, and of the last row logged
-        self._shown: dict[Path, int] = {}  # modification times (ns) of the files that W&B has already
+        self._files_since = 0  # W&B gets the files modified after this time (ns since 1970)
 
-    def use_folder(self, run_dir: str | Path, *, anew: bool) -> None:
+    def use_folder(self, run_dir: str | Path, *, is_new: bool) -> None:
         """Set the run folder, in which a CSV logger writes all metrics to ``metrics.csv``.
 
         Args:
             run_dir: the run folder.
-            anew: whether this is a training from scratch, rather than the run that the folder may already hold.
+            is_new: whether this is a training from scratch, rather than the run that the folder may already hold.
         """
-        self.folder, self._anew, self._has_log = str(run_dir), anew, True
+        self.folder, self._is_new, self._has_log = str(run_dir), is_new, True
 
     @property
     @rank_zero_experiment
@@ -129,25 +126,27 @@ class WandbLogger(OpenWandbLogger):
             return
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / ID_FILE
-        is_known = path.is_file() and not self._anew
+        is_known = path.is_file() and not self._is_new
         if is_known:
-            self.run_id, begun, sent = path.read_text(encoding="utf-8").split()
-            self._begun, self._first = int(begun), int(sent)
+            self.run_id, start, first = path.read_text(encoding="utf-8").split()
+            begun, self._first = int(start), int(first)
         else:
             self.run_id = os.environ.get("WANDB_RUN_ID") or secrets.token_hex(4)
-            self._begun, self._first = int(time.time()) if self._anew else 0, 0
-        log = TrainingLog.read(folder / "metrics.csv", self._begun).rows if self._has_log else []
+            begun, self._first = int(time.time()) if self._is_new else 0, 0
+        log = TrainingLog.read(folder / "metrics.csv", begun).rows if self._has_log else []
         # W&B cannot resume an offline run; a new part, filled from metrics.csv, replaces all that are not sent yet
-        replaced = unsent_parts(folder, self.run_id) if self._has_log else []
+        parts = folder.glob(f"wandb/offline-run-*-{self.run_id}/run-{self.run_id}.wandb") if self._has_log else ()
+        replaced = [part for part in parts if not part.with_suffix(".wandb.synced").exists()]
         if is_known and log and not replaced:  # all parts have been sent, so W&B has every row of the log
             self._first = max(number_of(row, int(row["step"])) for row in log) + 1
         self.run = run = self._init(folder, mode, reason)
-        write_text(path, f"{self.run_id} {self._begun} {self._first}\n")
+        write_text(path, f"{self.run_id} {begun} {self._first}\n")
         # renamed, so that ``wandb sync`` sends the new part alone and no row twice
         for part in replaced:
             part.replace(part.with_suffix(".wandb.incomplete"))
-        self._anew = self._config_sent = False
-        self._shown = times_of(folder) if is_known and not replaced else {}
+        self._is_new = self._config_sent = False
+        sent = files_to_send(folder) if is_known and not replaced else []
+        self._files_since = max([begun * 10**9, *(file.stat().st_mtime_ns for file in sent)])
         # curves over the training step, not over W&B's own row numbers
         run.define_metric(STEP)
         run.define_metric("*", step_metric=STEP, step_sync=True)
@@ -164,15 +163,14 @@ class WandbLogger(OpenWandbLogger):
 
         # W&B's own variables, such as WANDB_INIT_TIMEOUT, take precedence
         limits = {name: limit for name, limit in LIMITS.items() if f"WANDB_{name.upper()}" not in os.environ}
-        options: dict[str, Any] = self.options | {
+        options = self._options | {
             "dir": str(folder),
             "id": self.run_id,
-            "name": self.run_name or f"{folder.parent.name}/{folder.name}",
+            "name": self._options["name"] or f"{folder.parent.name}/{folder.name}",
             "mode": mode,
             "resume": None if mode == "offline" else "allow",
             "settings": {"quiet": True, "silent": mode == "offline", **limits},
         }
-        del options["anonymous"]  # Lightning sets it, but W&B has deprecated it and warns
         try:
             run = wandb.init(**options)
         except wandb.Error as error:
@@ -210,13 +208,11 @@ class WandbLogger(OpenWandbLogger):
 
     def _send_files(self) -> None:
         run, media = self.experiment, dict[str, Any]()
-        for path, changed in times_of(Path(self.folder or ".").resolve()).items():
-            # W&B has it already, or it belongs to an earlier training in this folder
-            if changed == self._shown.get(path) or changed < self._begun * 10**9:
-                continue
-            media |= media_of(path)
-            if path.name == RESULTS_FILE:
-                run.summary.update(summary_of(path))
+        for path in files_to_send(Path(self.folder or ".").resolve()):
+            if path.stat().st_mtime_ns > self._files_since:
+                shown, summary = media_and_summary(path)
+                media |= shown
+                run.summary.update(summary)
         if media:
             run.log({**media, STEP: self._row // ROWS}, step=self._row)
 
@@ -232,7 +228,7 @@ def choose_mode() -> tuple[str, str]:
 
     mode = str(wandb.setup().settings.mode)
     if mode in ("offline", "dryrun"):  # dryrun is W&B's other name for offline
-        return "offline", "it was told to be"
+        return "offline", "WANDB_MODE or W&B's settings say so"
     try:
         if mode != "online" or wandb.login(prompt=False, verify=False):
             return mode, ""

@@ -1,7 +1,7 @@
 """Figures of training and adaptation; each function returns a Matplotlib figure and changes no global state."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import numpy as np
@@ -13,7 +13,9 @@ from torch import Tensor
 
 from metalit.episode import Episode
 from metalit.metrics.episode_metrics import Summary
-from metalit.runs.training_log import Curve, TrainingLog
+
+if TYPE_CHECKING:
+    from metalit.runs.training_log import Curve, TrainingLog  # metalit.runs loads Lightning
 
 # from the palette of Okabe and Ito, which colour-blind readers can distinguish too
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#555555"
@@ -25,7 +27,7 @@ COLUMN, ROW = 5.2, 3.4  # size of a panel in inches
 Array = npt.NDArray[Any]
 
 
-def learning_curves(log: TrainingLog) -> Figure:
+def learning_curves(log: "TrainingLog") -> Figure:
     """Draw training and validation curves over the training step, with one panel per metric.
 
     The band is the 95 % interval of the validation metric. A training curve with more than 60 points is drawn with its
@@ -34,11 +36,7 @@ def learning_curves(log: TrainingLog) -> Figure:
     names = [name for name in ("loss", "accuracy", "mse") if log.has(name)]
     figure, panels = _panels(len(names))
     for axes, name in zip(panels, names, strict=True):
-        train, val, interval = (
-            log.curve(f"train/{name}"),
-            log.curve(f"val/{name}"),
-            log.curve(f"val/{name}_ci95"),
-        )
+        train, val, interval = (log.curve(each) for each in (f"train/{name}", f"val/{name}", f"val/{name}_ci95"))
         if len(train.steps):
             _training_curve(axes, train)
         if len(val.steps):
@@ -68,14 +66,8 @@ def adaptation_curve(summaries: Mapping[str, Sequence[Summary]]) -> Figure:
         )
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.margins(0.05, 0.12)
-        axes.annotate(
-            f"{means[-1]:.4g}",
-            (steps[-1], means[-1]),
-            (0, 9),
-            textcoords="offset points",
-            ha="center",
-            color=BLUE,
-        )
+        last = (steps[-1], means[-1])
+        axes.annotate(f"{means[-1]:.4g}", last, (0, 9), textcoords="offset points", ha="center", color=BLUE)
         _value_scale(axes, name, means)
         axes.set_xlabel("adaptation step")
         axes.set_ylabel(name)
@@ -105,14 +97,8 @@ def adaptation(episode: Episode, predictions: Tensor) -> Figure:
         for stage, colour in zip(shown, colours, strict=True):
             final = stage == stages - 1
             width, style = (2.2, "-") if final else (1.3, "--" if stage == 0 else "-")
-            axes.plot(
-                x,
-                curves[task, stage][order],
-                style,
-                color=colour,
-                lw=width,
-                label=_stage_label(stage, stages),
-            )
+            label = _stage_label(stage, stages)
+            axes.plot(x, curves[task, stage][order], style, color=colour, lw=width, label=label)
         axes.plot(support_x[task], support_y[task], "^", color=ORANGE, mec="white", ms=9, label="support", zorder=5)
         axes.set_title(f"test episode {task}", fontsize=10)
         axes.set_xlabel("x")
@@ -140,7 +126,7 @@ def _panels(count: int) -> tuple[Figure, list[Axes]]:
     return figure, panels
 
 
-def _training_curve(axes: Axes, curve: Curve) -> None:
+def _training_curve(axes: Axes, curve: "Curve") -> None:
     if len(curve.steps) <= SMOOTHED:
         axes.plot(curve.steps, curve.values, color=GREY, lw=1.4, label="train")
         return
@@ -151,7 +137,7 @@ def _training_curve(axes: Axes, curve: Curve) -> None:
     axes.plot(middle, smooth, color=GREY, lw=1.6, label=f"train, mean of {window} points")
 
 
-def _validation_curve(axes: Axes, curve: Curve, interval: Curve) -> None:
+def _validation_curve(axes: Axes, curve: "Curve", interval: "Curve") -> None:
     marker = "o" if len(curve.steps) <= SMOOTHED else ""
     axes.plot(curve.steps, curve.values, color=BLUE, lw=1.8, marker=marker, ms=3.5, label="validation")
     if len(interval.steps) == len(curve.steps):  # not if some intervals are nan, as with a single episode

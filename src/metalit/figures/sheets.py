@@ -69,10 +69,7 @@ def sample_sheet(support: Tensor, samples: Tensor) -> Figure:
         samples: ``[B, n, C, H, W]``, the generated images.
     """
     support, samples = support[:, :MOST_SHOTS].cpu(), samples[:, :MOST_QUERIES].cpu()
-    low, high = (
-        min(support.min().item(), samples.min().item()),
-        max(support.max().item(), samples.max().item()),
-    )
+    low, high = min(support.min().item(), samples.min().item()), max(support.max().item(), samples.max().item())
     left = _query_left(support.shape[1])
     figure, axes = _sheet(len(support), support.shape[1] + samples.shape[1])
     for row, (real, generated) in enumerate(zip(support, samples, strict=True)):

@@ -1,0 +1,9 @@
+"""Figures of trainings, adaptation and episodes.
+
+The rule of this room: tensors in, a matplotlib figure out; no files, no Lightning.
+"""
+
+from metalit.figures.curves import adaptation, adaptation_curve, learning_curves
+from metalit.figures.sheets import episode_sheet, is_sheet_possible, sample_sheet
+
+__all__ = ["adaptation", "adaptation_curve", "episode_sheet", "is_sheet_possible", "learning_curves", "sample_sheet"]
