@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from metalit.cli.command_line import OF_ONE_RUN, MetalitCLI
+from metalit.cli.command_line import RUN_ONLY_KEYS, MetalitCLI
 from metalit.cluster.base import Cluster
 from metalit.commands.sweeps import Point, command_of
 from metalit.errors import UserError
@@ -70,7 +70,7 @@ class CheckedOptions(MetalitCLI):
         """
         config = self.config[self.subcommand].clone()
         folder = Path(config.run_dir).absolute()
-        for key in OF_ONE_RUN:
+        for key in RUN_ONLY_KEYS:
             config[key] = None
         text = str(self.parser_of(self.subcommand).dump(config, skip_unset=False))
         return Run(name, folder, text, self.checkpoint)
