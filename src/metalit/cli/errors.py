@@ -28,13 +28,7 @@ GROUPS: dict[str, type] = {"trainer": L.Trainer, "checkpoint": RunCheckpoint, "e
 
 
 def explain_error(error: BaseException, settings: Namespace | None, parser: argparse.ArgumentParser) -> str:
-    """Return one sentence for an error raised after all options were parsed.
-
-    Args:
-        error: what was raised.
-        settings: of the command; None if parsing did not finish.
-        parser: the parser that read them.
-    """
+    """Return one sentence for an error raised by a command; ``settings`` are None if the command was not yet parsed."""
     settings = settings or NONE
     # An error of the operating system concerns no option, even if its text has the name of one by chance.
     if isinstance(error, OSError) and error.errno is not None:
@@ -65,8 +59,7 @@ def key_of(error: BaseException, settings: Namespace) -> str | None:
         if cls is not owner:
             continue
         if not isinstance(error, SettingError):
-            # An error of another library: it is about an option if its text has the name of exactly one, as a whole
-            # word.
+            # An error of another library is about an option if its text has the name of exactly one, as a whole word.
             named = [name for name in vars(options) if re.search(rf"(?<![\w.]){name}\b", str(error))]
             return f"{key}.{named[0]}" if len(named) == 1 else key
         if error.name in (*vars(options), "class_path"):

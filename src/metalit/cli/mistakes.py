@@ -141,12 +141,16 @@ def explain_end(mistake: Mistake) -> tuple[str, str]:
     if match := re.match(r"the following arguments are required: (.*)", text):
         return missing_option(mistake, match[1].split(", "))
     # classes
-    if text.startswith("Not a valid subclass of"):
+    if text.startswith("Not a valid subclass of") and isinstance(literal(mistake.value or ""), dict):
         return no_class_path(mistake)
     if match := re.match(r"module '(.+)' has no attribute '(.+)'", text):
         return key, unknown_class(mistake, match[2], f"{match[1]}.")
-    if match := re.match(r"Expected a dot import path string: (\S*)|No module named", text):
-        return key, unknown_class(mistake, match[1] or mistake.class_path)
+    if match := re.match(r"Expected a dot import path string: (\S*)", text):
+        return key, unknown_class(mistake, match[1])
+    if match := re.match(r"No module named '(.+)'", text):
+        # If no message has the whole path, class_path is that of a class around this one.
+        is_whole = mistake.class_path.startswith(f"{match[1]}.")
+        return key, unknown_class(mistake, mistake.class_path if is_whole else match[1])
     if match := re.match(r"Expected an instantiatable class, but (\S+) is abstract", text):
         return key, f"{match[1]} is an abstract class; {mistake.expected()}"
     if match := re.match(r"Import path (\S+) does not correspond to|Expected '([^']+)' to be .*subclass of", text):
