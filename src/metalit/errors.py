@@ -46,40 +46,24 @@ def settings_of(owner: type) -> Iterator[None]:
 
 
 def check(name: str, value: Any, right: bool, expected: str) -> None:
-    """Check a condition on the value of a setting.
-
-    Raises:
-        SettingError: the condition, ``right``, is false.
-    """
+    """Refuse the value of a setting, with a ``SettingError``, unless the condition ``right`` holds."""
     if not right:
         raise SettingError(name, value, expected)
 
 
 def positive(name: str, value: float) -> float:
-    """Return a number after checking that it is positive and finite.
-
-    Raises:
-        SettingError: it is not.
-    """
+    """Return a number, refused unless it is above 0 and finite."""
     check(name, value, 0 < value < math.inf, "a finite number above 0")
     return value
 
 
 def not_negative(name: str, value: Number) -> Number:
-    """Return a number after checking that it is at least 0 and finite.
-
-    Raises:
-        SettingError: it is not.
-    """
+    """Return a number, refused unless it is at least 0 and finite."""
     check(name, value, 0 <= value < math.inf, "a finite number of at least 0")  # nan fails both comparisons
     return value
 
 
 def at_least(least: int, **settings: float | None) -> None:
-    """Check that each of the named numbers is at least ``least``; None means not given and passes.
-
-    Raises:
-        SettingError: one is below ``least``.
-    """
+    """Refuse the first of the named numbers that is below ``least``; None means not given and passes."""
     for name, value in settings.items():
         check(name, value, value is None or value >= least, f"at least {least}")

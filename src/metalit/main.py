@@ -14,10 +14,7 @@ from metalit.runs import end_with_parent
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run the command line.
-
-    Args:
-        args: the arguments; those of the process if None.
+    """Run the command line with the arguments given, by default those of the process.
 
     Raises:
         SystemExit: with code 2 after a mistake in options, files or data.
@@ -38,15 +35,7 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 def run_command(command: Callable[[Sequence[str]], None], args: Sequence[str]) -> None:
-    """Run a command that is not Lightning's, and report a mistake in one line.
-
-    Args:
-        command: one of ``COMMANDS``.
-        args: the words after the command's name.
-
-    Raises:
-        SystemExit: with code 2 after a mistake.
-    """
+    """Run a command that is not Lightning's, and report a mistake in one line."""
     try:
         command(args)
     except MISTAKES as error:

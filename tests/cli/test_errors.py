@@ -81,6 +81,11 @@ IN_FILES = {
         "model.optimizer",
         "there is no class torch.optim.Adamm; did you mean torch.optim.Adam?",
     ),
+    "misspelt module of an optimizer": (
+        {MODEL + "optimizer": {"class_path": "torhc.optim.Adam"}},
+        "model.optimizer",
+        "there is no class torhc.optim.Adam; did you mean Adam?",
+    ),
     "misspelt callback": (
         {"trainer.callbacks": [{"class_path": "EarlyStoping"}]},
         "trainer.callbacks",
@@ -93,6 +98,8 @@ IN_FILES = {
     ),
     "abstract class": ({"model.class_path": "metalit.algorithms.MetaLearner"}, "model", "abstract class; .*MAML"),
     "other kind": ({"model.class_path": "metalit.data.Glyphs"}, "model", "another kind of class; .* a MetaLearner"),
+    "no class at all": ({NETWORK: 3}, "model.network", "found 3, expected a Module"),
+    "empty class": ({MODEL + "optimizer": {"class_path": ""}}, "model.optimizer", "there is no class ''; expected"),
     "no optimizer": ({MODEL + "optimizer": {"class_path": "torch.nn.Linear"}}, "model.optimizer", "makes an Optimizer"),
     "no word for class": ({"data.class_path": ["a"]}, "data.class_path", "found .'a'., expected an EpisodicDataModule"),
     "null for class": ({"model.class_path": NULL}, "model.class_path", "found null, expected a MetaLearner"),
@@ -135,6 +142,7 @@ ON_THE_COMMAND_LINE = {
     "engine": ([*FIT, "--model.engine.mapping", "maap"], "model.engine.mapping", "vmap or loop"),
     "class": ([*FIT, "--model", "Mamll"], "model", "no class Mamll; did you mean MAML.$"),
     "optimizer": ([*FIT, "--model.optimizer", "Adamm"], "model.optimizer", "did you mean Adam.$"),
+    "module": ([*FIT, "--model.optimizer", "torhc.optim.Adam"], "model.optimizer", "there is no class torhc; expected"),
     "no value": ([*FIT, "--model.inner_steps"], "model.inner_steps", "a value must follow$"),
     "no file": (["fit", "--config"], "config", "a value must follow"),
     "stray word": ([*FIT, "extra"], "extra", "neither an option"),
@@ -169,6 +177,14 @@ def test_the_line_of_the_file_is_named(tmp_path, capsys):
     config = write_yaml(tmp_path / "c.yaml", maml(inner_steps="five"))
     number = next(n for n, line in enumerate(Path(config).read_text().splitlines(), 1) if "inner_steps" in line)
     assert complaint(capsys, lambda: main(["fit", "--config", config])).endswith(f"({config}, line {number})")
+
+
+def test_the_line_of_the_element_of_a_list_is_named(tmp_path, capsys):
+    callbacks = [EARLY_STOPPING | {"init_args": {"monitor": monitor}} for monitor in ("val/loss", 3)]
+    config = write_yaml(tmp_path / "c.yaml", changed(maml(), {"trainer.callbacks": callbacks}))
+    number = next(n for n, line in enumerate(Path(config).read_text().splitlines(), 1) if "monitor: 3" in line)
+    line = complaint(capsys, lambda: main(["fit", "--config", config]))
+    assert line == f"trainer.callbacks.monitor: found 3, expected text ({config}, line {number})"
 
 
 def test_the_file_is_named_as_it_was_given(tmp_path, capsys, monkeypatch):

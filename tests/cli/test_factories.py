@@ -178,6 +178,7 @@ def test_mistake(name, tmp_path, capsys):
     ("content", "words"),
     [
         ("import torch\nimport not_there\n", "No module named 'not_there' .*line 2"),
+        ("import importlib\nimportlib.import_module('not_there')\n", "No module named 'not_there' .*line 2"),
         ("import torch\ndef net(:\n", "invalid syntax .*line 2"),
         ("number = undefined\n", "name 'undefined' is not defined .*line 1"),
     ],

@@ -10,7 +10,7 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
 
 import lightning as L
 import torch
@@ -56,14 +56,19 @@ TRAINER_DEFAULTS = {
     "inference_mode": False,  # evaluation adapts to each task, and the inner steps need gradients
     "use_distributed_sampler": False,  # the episode loaders shard the episodes over ranks themselves
 }
-# Settings of a single run. config.yaml has none of them, so that it can be the --config of another run.
-OF_ONE_RUN = ("run_dir", "trainer.default_root_dir", "ckpt_path")
+# config.yaml has none of these, so that it can be the --config of another run.
+RUN_ONLY_KEYS = ("run_dir", "trainer.default_root_dir", "ckpt_path")
 OWN_CALLBACKS: dict[str, tuple[Callable[[], Callback], ...]] = {
     "fit": (RandomStates, EpochEnd, OwedValidation, Preemption, Figures),
     "validate": (Preemption, ResultsWriter),
     "test": (Preemption, ResultsWriter, ConfusionWriter, Figures),
     "predict": (Preemption, PredictionWriter),
 }
+
+
+def as_list(given: Any) -> list[Any]:
+    """Return one object, a list of objects or None as a list."""
+    return given if isinstance(given, list) else [] if given is None else [given]
 
 
 class SaveRunConfig(SaveConfigCallback):
@@ -74,7 +79,7 @@ class SaveRunConfig(SaveConfigCallback):
         if stage != "fit":
             return
         config = self.config.clone()
-        for key in OF_ONE_RUN:
+        for key in RUN_ONLY_KEYS:
             config[key] = None
         text = self.parser.dump(config, skip_unset=False)
         path = Path(trainer.default_root_dir) / "config.yaml"
@@ -86,7 +91,7 @@ class SaveRunConfig(SaveConfigCallback):
 class MetalitCLI(OpenCLI):
     """Lightning's CLI with the four changes that the module's docstring lists."""
 
-    _claim: TextIO | None = None
+    _claim: TextIO | None = None  # the open file that reserves the run folder
 
     def __init__(self, args: Sequence[str] | None = None) -> None:
         words = list(sys.argv[1:] if args is None else args)
@@ -109,37 +114,41 @@ class MetalitCLI(OpenCLI):
             )
         # RuntimeError is what torch raises when a collective fails because another rank is gone.
         except (*MISTAKES, RuntimeError) as error:
-            # Not the cause: the rank that failed reports that itself.
-            if is_lost_rank(error) and DEBUG_VARIABLE not in os.environ:
-                end_with_other_rank(getattr(self, "trainer", None))
-            if DEBUG_VARIABLE in os.environ or not isinstance(error, MISTAKES):
-                raise
-            # jsonargparse wraps what a constructor raises in errors of its own. What counts is the constructor's own
-            # exception: if that is a bug, its traceback must show.
-            cause = innermost(error)
-            if not isinstance(cause, MISTAKES):
-                raise cause from None
-            config = getattr(self, "config", {})
-            message = explain_error(cause, config.get(str(config.get("subcommand"))), self.parser)
-            # Messages of these are complete. Those of other libraries may make sense with a traceback only.
-            is_plain = isinstance(cause, UserError | OSError)
-            fail(message if is_plain else f"{message} ({DEBUG_VARIABLE}=1 shows where)")
+            self._report(error)
         finally:
             # The run folder is free again once the file is closed, even if the process lives on.
             if self._claim is not None:
                 self._claim.close()
 
+    def _report(self, error: Exception) -> NoReturn:
+        """Report a mistake of the user in one line and end the program; raise any other error again."""
+        if DEBUG_VARIABLE in os.environ:
+            raise error
+        if is_lost_rank(error):  # not the cause: the rank that failed reports that itself
+            end_with_other_rank(getattr(self, "trainer", None))
+        if not isinstance(error, MISTAKES):
+            raise error
+        # jsonargparse wraps what a constructor raises in errors of its own. What counts is the constructor's own
+        # exception: if that is a bug, its traceback must show.
+        cause = innermost(error)
+        if not isinstance(cause, MISTAKES):
+            raise cause from None
+        config = getattr(self, "config", {})
+        message = explain_error(cause, config.get(str(config.get("subcommand"))), self.parser)
+        # Messages of these are complete. Those of other libraries may make sense with a traceback only.
+        is_plain = isinstance(cause, UserError | OSError)
+        fail(message if is_plain else f"{message} ({DEBUG_VARIABLE}=1 shows where)")
+
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         """Return a parser that reports mistakes in one sentence, with the option ``--config``."""
-        kwargs.setdefault("dump_header", ["metalit run, all settings resolved"])
-        kwargs.setdefault("prog", program_name())
-        kwargs.setdefault("description", "Meta-learning in PyTorch Lightning.")
-        kwargs.setdefault(
-            "epilog",
-            "Lightning's trainer: fit --help=trainer. On a cluster: submit, status, logs, cancel, collect; each "
-            "has its own --help.",
-        )
-        parser = ArgumentParser(**kwargs)
+        defaults = {
+            "dump_header": ["metalit run, all settings resolved"],
+            "prog": program_name(),
+            "description": "Meta-learning in PyTorch Lightning.",
+            "epilog": "Lightning's trainer: fit --help=trainer. On a cluster: submit, status, logs, cancel, collect; "
+            "each has its own --help.",
+        }
+        parser = ArgumentParser(**defaults | kwargs)
         parser.help_of = self.help_of
         parser.add_argument(
             "-c", "--config", action=ConfigFile, help="Settings in YAML; given several times, the later wins."
@@ -181,18 +190,11 @@ class MetalitCLI(OpenCLI):
         add_links(parser)
 
     def before_instantiate_classes(self) -> None:
-        """Choose the run folder, and resolve ``--ckpt_path best`` and ``last`` to files in it.
-
-        Raises:
-            SettingError: ``trainer.sync_batchnorm`` is set.
-        """
+        """Choose the run folder, and resolve ``--ckpt_path best`` and ``last`` to files in it."""
         config = self.config[self.subcommand]
         if config.trainer.sync_batchnorm:
-            raise SettingError(
-                "trainer.sync_batchnorm",
-                True,
-                "false, for each task normalises by statistics that no other rank has",
-            )
+            expected = "false, for each task normalises by statistics that no other rank has"
+            raise SettingError("trainer.sync_batchnorm", True, expected)
         if config.threads is not None:
             torch.set_num_threads(config.threads)
         run_dir = self._run_dir(config)
@@ -214,23 +216,21 @@ class MetalitCLI(OpenCLI):
             self._claim = rank_zero_only(claim)(Path(settings.default_root_dir))
         # Only the callbacks that this command needs: each one costs a little time at every training step.
         own: list[Callback] = [make() for make in OWN_CALLBACKS[str(self.subcommand)]]
-        if settings.logger is not False and not settings.barebones:
-            kwargs["logger"] = self._loggers()
-        if settings.enable_progress_bar is not False and not settings.barebones:
-            own.append(EpisodeProgressBar())
-        if settings.enable_checkpointing is not False and not settings.barebones:
-            own.append(self.made("checkpoint"))
+        if not settings.barebones:
+            if settings.logger is not False:
+                kwargs["logger"] = self._loggers()
+            if settings.enable_progress_bar is not False:
+                own.append(EpisodeProgressBar())
+            if settings.enable_checkpointing is not False:
+                own.append(self.made("checkpoint"))
         # GivenSettings records the settings of the user's callbacks before those can change them; metalit's other
         # callbacks come after the user's.
-        given = self.made("trainer.callbacks") or []
         first = [GivenSettings()] if self.subcommand == "fit" else []
-        kwargs["callbacks"] = [*first, *(given if isinstance(given, list) else [given]), *own]
+        kwargs["callbacks"] = [*first, *as_list(self.made("trainer.callbacks")), *own]
         try:
             return super().instantiate_trainer(**kwargs)
-        except (MisconfigurationException, ValueError) as error:
-            set_owner(error, L.Trainer)
-            raise
-        except TypeError as error:  # Lightning raises it for devices that it cannot interpret
+        except (MisconfigurationException, ValueError, TypeError) as error:
+            # Lightning raises TypeError for devices that it cannot interpret, a mistake of the user too.
             refused = MisconfigurationException(str(error))
             set_owner(refused, L.Trainer)
             raise refused from error
@@ -253,14 +253,15 @@ class MetalitCLI(OpenCLI):
         # A quick check (fast_dev_run) has written nothing that could be tested.
         if not self.trainer.is_global_zero or not (folder / "config.yaml").exists():
             return
-        config, run_dir = shlex.quote(str(folder / "config.yaml")), shlex.quote(str(folder))
-        lines = [f"The run is in {folder}"]
+        text = f"\nThe run is in {folder}"
         checkpoint = self.trainer.checkpoint_callback
         if isinstance(checkpoint, RunCheckpoint) and checkpoint.best_model_score is not None:
-            lines[0] += f", best {checkpoint.monitor} {float(checkpoint.best_model_score):.4g}"
-            lines.append("Test the best checkpoint:")
-            lines.append(f"  {program_name()} test --config {config} --run_dir {run_dir} --ckpt_path best")
-        Console().print("\n" + "\n".join(lines), soft_wrap=True, highlight=False, markup=False)
+            options = shlex.join(["--config", str(folder / "config.yaml"), "--run_dir", str(folder)])
+            text += (
+                f", best {checkpoint.monitor} {float(checkpoint.best_model_score):.4g}\nTest the best checkpoint:\n"
+                f"  {program_name()} test {options} --ckpt_path best"
+            )
+        Console().print(text, soft_wrap=True, highlight=False, markup=False)
 
     def _run_dir(self, config: Any) -> Path:
         """Return the run folder: the one given, else that of the checkpoint, else a new one."""
@@ -277,7 +278,7 @@ class MetalitCLI(OpenCLI):
         run_dir = Path(self.config[self.subcommand].run_dir)
         given = self.made("trainer.logger")
         by_default = given in (None, True)
-        loggers: list[Logger] = [] if by_default else [given] if isinstance(given, Logger) else list(given)
+        loggers: list[Logger] = [] if by_default else as_list(given)
         for logger in loggers:
             if isinstance(logger, WandbLogger):
                 logger.use_folder(run_dir, is_new=self._is_new)

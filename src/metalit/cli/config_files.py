@@ -1,8 +1,6 @@
 """Configuration files: checks of a file as a whole, and the line in which a setting stands."""
 
-import argparse
-import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -11,10 +9,11 @@ import yaml  # type: ignore[import-untyped]
 from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]
 
 from metalit.cli.shipped import config_path
+from metalit.cli.values import nearest
 
 PARTS_OF_A_CLASS = ("class_path", "init_args", "dict_kwargs")  # the keys of a class in a file
 
-Pairs = list[tuple[yaml.Node, yaml.Node]]
+Entry = tuple[yaml.Node, yaml.Node]  # a key and its value
 
 
 class ConfigFile(ActionConfigFile):
@@ -22,43 +21,37 @@ class ConfigFile(ActionConfigFile):
 
     files: Mapping[str, Path] = MappingProxyType({})  # path of each file, by the name the user gave
 
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: Any,
-        option_string: str | None = None,
-    ) -> None:
-        """Read the settings of a file.
-
-        Raises:
-            TypeError: the file cannot be read, is not a YAML mapping, or has a key beside ``class_path`` that does not
-                belong there; with the wording of jsonargparse's own errors, so that ``explain`` can parse it.
-        """
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        """Read the settings of a file after checks of its form."""
         try:
             node = check_config_file(path := config_path(str(values)))
         except ValueError as error:
-            raise TypeError(f'Parser key "{self.dest}": {error}') from None
+            raise refusal(self.dest, error) from None
         self.files = {**self.files, values: path.absolute()}  # jsonargparse changes into the file's folder
         for key in _beside_classes(node):
-            raise TypeError(f'Parser key "{key}": {beside_class(key)}')
+            raise refusal(key, beside_class(key))
         super().__call__(parser, namespace, str(path), option_string)  # type: ignore[no-untyped-call]
 
 
-def check_config_file(path: Path) -> yaml.MappingNode:
-    """Return the root mapping of a configuration file; refuse anything else.
+def refusal(key: str, problem: object) -> TypeError:
+    """Return an error about an option, in jsonargparse's own wording, so that ``explain`` can parse it."""
+    return TypeError(f'Parser key "{key}": {problem}')
 
-    Args:
-        path: path of the file.
+
+def check_config_file(path: Path) -> yaml.MappingNode:
+    """Return the root mapping of a configuration file.
 
     Raises:
-        ValueError: with the file, and the line if it is known.
+        ValueError: the file is something else; with its path, and the line if it is known.
     """
     if not path.is_file():
-        raise ValueError(f"there is no file {path}{_similar_file(path)}")
+        # All of configs too: the name may be right and the folder wrong.
+        near = nearest(
+            str(path), {str(file) for file in (*path.parent.glob("*.yaml"), *Path("configs").rglob("*.yaml"))}
+        )
+        raise ValueError(f"there is no file {path}" + (f"; did you mean {near}?" if near else ""))
     try:
-        # compose, not load: nodes keep line numbers and repeated keys, both of which load would drop.
-        node = yaml.compose(path.read_text(encoding="utf-8"), yaml.SafeLoader)
+        node = _root(path)
     except OSError as error:
         raise ValueError(f"{path} cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
@@ -67,8 +60,7 @@ def check_config_file(path: Path) -> yaml.MappingNode:
         mark = error.problem_mark or error.context_mark
         where = "" if mark is None else f", line {mark.line + 1}"
         raise ValueError(f"{path}{where} is not YAML: {error.problem or error.context}") from error
-    # A character that YAML forbids: such an error has no line.
-    except yaml.YAMLError as error:
+    except yaml.YAMLError as error:  # a character that YAML forbids: such an error has no line
         raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(node, yaml.MappingNode):
         found = "nothing" if node is None else f"a {node.id}"
@@ -80,111 +72,82 @@ def check_config_file(path: Path) -> yaml.MappingNode:
 
 def beside_class(key: str) -> str:
     """Return what is wrong with a key that stands beside ``class_path``."""
-    near = difflib.get_close_matches(key.rpartition(".")[2], PARTS_OF_A_CLASS, n=1, cutoff=0.8)
-    hint = f"did you mean {near[0]}?" if near else "the settings of a class stand under its init_args"
+    near = nearest(key.rpartition(".")[2], PARTS_OF_A_CLASS, cutoff=0.8)
+    hint = f"did you mean {near}?" if near else "the settings of a class stand under its init_args"
     return f"stands beside class_path; {hint}"
 
 
-def place(files: Mapping[str, Path], keys: Sequence[str], value: str | None) -> str:
-    """Return the file and the line in which a setting stands.
+def place(files: Mapping[str, Path], key: str, value: str | None) -> str:
+    """Return the file and the line in which a setting stands, as `` (FILE, line N)``, or an empty string.
 
     Args:
         files: configuration files by name; the later overrides the earlier.
-        keys: path to the setting, without ``init_args``.
+        key: dotted name of the setting, without ``init_args``.
         value: the ``repr`` or the text of the value found; a file with another value is not where it came from.
-
-    Returns:
-        `` (FILE, line N)``, or an empty string.
     """
-    # The last file that has the setting is the one whose value counts.
-    for name, file in reversed(list(files.items())):
-        node: yaml.Node | None = yaml.compose(file.read_text(encoding="utf-8"), yaml.SafeLoader)
-        line = 0
-        for key in keys:
-            # Keys have no list indices: in a list, such as trainer.callbacks, the first element with the key is taken.
-            within = node.value if isinstance(node, yaml.SequenceNode) else [node]
-            places = [place for each in within for place in (each, _value(each, "init_args"))]
-            entry = next((found for place in places if (found := _entry(place, key))), None)
-            if entry is None:
-                break
-            line, node = entry[0].start_mark.line + 1, entry[1]
-        else:
-            return f" ({name}, line {line})" if keys and _may_be(node, value) else ""
+    for name, path in reversed(list(files.items())):
+        entries = [entry for full, entry in _entries(path) if full == key]
+        if entries:  # of several files that have the setting, the value of the last one counts
+            lines = [start.start_mark.line + 1 for start, node in entries if _may_be(node, value)]
+            return f" ({name}, line {lines[0]})" if lines else ""
     return ""
 
 
 def full_name(files: Mapping[str, Path], name: str) -> str:
-    """Return the dotted name of a setting of which only the last part is known.
-
-    Args:
-        files: configuration files by name; the last one that has the setting decides.
-        name: the last part.
-    """
-    full = name
-    for file in files.values():
-        for keys, pairs in _mappings(yaml.compose(file.read_text(encoding="utf-8"), yaml.SafeLoader)):
-            if name in (inner.value for inner, _ in pairs):
-                full = ".".join([*keys, name])
-    return full
+    """Return the dotted name of a setting whose last part is known, as the last file that has one spells it."""
+    found = [full for path in files.values() for full, _ in _entries(path) if f".{full}".endswith(f".{name}")]
+    return found[-1] if found else name
 
 
-def _may_be(node: yaml.Node | None, value: str | None) -> bool:
+def _may_be(node: yaml.Node, value: str | None) -> bool:
     """Whether a node may have given the value found; if not, the value comes from elsewhere."""
     if value is None:
         return True
     if isinstance(node, yaml.ScalarNode):
         return bool(node.value == value)
-    if isinstance(node, yaml.MappingNode) and (path := _value(node, "class_path")) is not None:
-        return repr(path.value) in value
+    if isinstance(node, yaml.MappingNode):
+        paths = [each.value for key, each in node.value if key.value == "class_path"]
+        if paths:
+            return repr(paths[-1]) in value
     # A list or a mapping: its repr cannot be compared to nodes of YAML, so only the kind is.
     return value[:1] in "[{"
 
 
-def _entry(node: yaml.Node | None, key: str) -> tuple[yaml.Node, yaml.Node] | None:
-    """Return a mapping's entry with the key, name and value, or None."""
-    pairs = node.value if isinstance(node, yaml.MappingNode) else []
-    return next(((name, value) for name, value in reversed(pairs) if name.value == key), None)
+def _root(path: Path) -> yaml.Node | None:
+    # compose, not load: nodes keep line numbers and repeated keys, both of which load would drop.
+    return yaml.compose(path.read_text(encoding="utf-8"), yaml.SafeLoader)
 
 
-def _value(node: yaml.Node | None, key: str) -> yaml.Node | None:
-    entry = _entry(node, key)
-    return None if entry is None else entry[1]
-
-
-def _mappings(node: yaml.Node | None, keys: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Pairs]]:
-    """Yield every mapping with the path to it, without ``init_args``."""
+def _mappings(node: yaml.Node | None, prefix: str = "") -> Iterator[tuple[str, list[Entry]]]:
+    """Yield the entries of each mapping after their common prefix, ``model.network.``, which has no ``init_args``."""
     if isinstance(node, yaml.SequenceNode):
         for element in node.value:
-            yield from _mappings(element, keys)
+            yield from _mappings(element, prefix)
     elif isinstance(node, yaml.MappingNode):
-        yield keys, node.value
-        for name, value in node.value:
-            yield from _mappings(value, keys if name.value == "init_args" else (*keys, str(name.value)))
+        yield prefix, node.value
+        for key, value in node.value:
+            yield from _mappings(value, prefix if key.value == "init_args" else f"{prefix}{key.value}.")
 
 
-def _repeated(node: yaml.Node) -> Iterator[tuple[str, tuple[int, int]]]:
+def _entries(path: Path) -> Iterator[tuple[str, Entry]]:
+    """Yield each setting of a file by its dotted name."""
+    for prefix, entries in _mappings(_root(path)):
+        yield from ((f"{prefix}{entry[0].value}", entry) for entry in entries)
+
+
+def _repeated(root: yaml.Node) -> Iterator[tuple[str, tuple[int, int]]]:
     """Yield each key that a mapping has twice, with both lines."""
-    for keys, pairs in _mappings(node):
+    for prefix, entries in _mappings(root):
         lines: dict[str, int] = {}
-        for name, _ in pairs:
-            line = name.start_mark.line + 1
-            # "<<" merges an anchored mapping and may be repeated.
-            if name.value in lines and name.value != "<<":
-                yield ".".join([*keys, name.value]), (lines[name.value], line)
-            lines[str(name.value)] = line
+        for name, line in ((str(key.value), key.start_mark.line + 1) for key, _ in entries):
+            if name in lines and name != "<<":  # "<<" merges an anchored mapping and may be repeated
+                yield f"{prefix}{name}", (lines[name], line)
+            lines[name] = line
 
 
-def _beside_classes(node: yaml.Node) -> Iterator[str]:
+def _beside_classes(root: yaml.Node) -> Iterator[str]:
     """Yield each key that stands beside ``class_path`` or ``init_args`` without being one of a class's keys."""
-    for keys, pairs in _mappings(node):
-        names = [str(name.value) for name, _ in pairs]
-        if not {"class_path", "init_args"}.isdisjoint(names):
-            yield from (".".join([*keys, name]) for name in names if name not in PARTS_OF_A_CLASS)
-
-
-def _similar_file(path: Path) -> str:
-    """Return a hint at an existing file with a similar path, or an empty string."""
-    # All of configs too: the name may be right and the folder wrong.
-    files = [*path.parent.glob("*.yaml"), *Path("configs").rglob("*.yaml")]
-    near = difflib.get_close_matches(str(path), sorted({str(file) for file in files}), n=1)
-    return f"; did you mean {near[0]}?" if near else ""
+    for prefix, entries in _mappings(root):
+        names = [str(key.value) for key, _ in entries]
+        if "class_path" in names or "init_args" in names:
+            yield from (f"{prefix}{name}" for name in names if name not in PARTS_OF_A_CLASS)

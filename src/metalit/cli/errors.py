@@ -15,8 +15,7 @@ from typing import Any
 import lightning as L
 from jsonargparse import Namespace
 
-from metalit.cli.config_files import place
-from metalit.cli.mistakes import causes, config_files, is_argument
+from metalit.cli.mistakes import causes, location
 from metalit.engine import Engine
 from metalit.errors import SettingError
 from metalit.runs import RunCheckpoint
@@ -29,32 +28,21 @@ GROUPS: dict[str, type] = {"trainer": L.Trainer, "checkpoint": RunCheckpoint, "e
 
 
 def explain_error(error: BaseException, settings: Namespace | None, parser: argparse.ArgumentParser) -> str:
-    """Return one sentence for an error raised after all options were parsed.
-
-    Args:
-        error: what was raised.
-        settings: of the command; None if parsing did not finish.
-        parser: the parser that read them.
-    """
+    """Return one sentence for an error raised by a command; ``settings`` are None if the command was not yet parsed."""
+    settings = settings or NONE
     # An error of the operating system concerns no option, even if its text has the name of one by chance.
     if isinstance(error, OSError) and error.errno is not None:
-        return explain_system(error, None if settings is None else settings.get("run_dir"))
+        return explain_system(error, settings.get("run_dir"))
     key = key_of(error, settings)
     if isinstance(error, SettingError):
         message = f"{key or error.name} is {error.value}, expected {error.expected}"
     else:
         message = str(error) if key is None else f"{key}: {error}"
-    known = key is not None and not is_argument(parser, key)
-    return message + (place(config_files(parser), key.split("."), None) if key is not None and known else "")
+    return message if key is None else message + location(parser, key)
 
 
 def explain_system(error: OSError, run_dir: str | None) -> str:
-    """Return one sentence for an error of the operating system.
-
-    Args:
-        error: what was raised.
-        run_dir: the run folder, if it is known.
-    """
+    """Return one sentence for an error of the operating system."""
     reason = os.strerror(error.errno or 0)
     if error.errno not in NO_ROOM:
         return reason if error.filename is None else f"{error.filename}: {reason}"
@@ -62,26 +50,16 @@ def explain_system(error: OSError, run_dir: str | None) -> str:
     return f"{where} cannot be written ({reason}); checkpoints are as they were; make room, or name another --run_dir"
 
 
-def key_of(error: BaseException, settings: Namespace | None) -> str | None:
-    """Return the dotted name of the option that an error is about.
-
-    Args:
-        error: what was raised; ``owner`` is the class that raised it, if known.
-        settings: of the command.
-
-    Returns:
-        The option; the key of the class if the error does not name exactly one of its options; None if the class is not
-        known or not in the settings.
-    """
+def key_of(error: BaseException, settings: Namespace) -> str | None:
+    """Return the dotted name of the option that an error is about, or of the class that raised it; None if unknown."""
     if isinstance(error, SettingError) and "." in error.name:
         return error.name
     owner = getattr(error, "owner", None)
-    for key, cls, options in classes_of(settings or NONE) if owner is not None else ():
+    for key, cls, options in classes_of(settings):
         if cls is not owner:
             continue
         if not isinstance(error, SettingError):
-            # An error of another library: it is about an option if its text has the name of exactly one, as a whole
-            # word.
+            # An error of another library is about an option if its text has the name of exactly one, as a whole word.
             named = [name for name in vars(options) if re.search(rf"(?<![\w.]){name}\b", str(error))]
             return f"{key}.{named[0]}" if len(named) == 1 else key
         if error.name in (*vars(options), "class_path"):
@@ -89,7 +67,7 @@ def key_of(error: BaseException, settings: Namespace | None) -> str | None:
     return None
 
 
-def classes_of(settings: Any, key: str = "") -> Iterator[tuple[str, type, Namespace]]:
+def classes_of(settings: Namespace, key: str = "") -> Iterator[tuple[str, Any, Namespace]]:
     """Yield each class that the settings name: its key, the class, and its options."""
     for name, value in vars(settings).items():
         full = f"{key}.{name}".lstrip(".")
@@ -98,19 +76,13 @@ def classes_of(settings: Any, key: str = "") -> Iterator[tuple[str, type, Namesp
                 continue
             path = each.get("class_path")
             options = each if path is None else each.get("init_args", NONE)
-            if (cls := GROUPS.get(name) if path is None else resolve_name(path)) is not None:
-                yield full, cls, options
+            if path is not None or name in GROUPS:
+                yield full, GROUPS[name] if path is None else resolve_name(path), options
             yield from classes_of(options, full)
 
 
 def make(cls: Callable[..., Any], *args: Any, **options: Any) -> Any:
-    """Build an object; if that fails, note the class in the error.
-
-    Args:
-        cls: the class or the function to call.
-        args: positional arguments.
-        options: keyword arguments.
-    """
+    """Build an object; if that fails, note the class in the error."""
     try:
         return cls(*args, **options)
     except Exception as error:

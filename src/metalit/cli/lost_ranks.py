@@ -21,11 +21,7 @@ def is_lost_rank(error: BaseException) -> bool:
 def end_with_other_rank(trainer: Any) -> NoReturn:
     """End in one line, after the failed rank, with its exit code if this process has launched it.
 
-    Args:
-        trainer: the trainer, or None if there is none yet.
-
-    Raises:
-        SystemExit: always.
+    ``trainer`` is None if the rank failed before there was one.
     """
     launcher = getattr(getattr(trainer, "strategy", None), "launcher", None)
     procs: list[Popen[bytes]] = getattr(launcher, "procs", None) or []

@@ -8,95 +8,82 @@ end says what is wrong there.
 import argparse
 import ast
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from metalit.cli.config_files import ConfigFile, beside_class, full_name, place
+from metalit.cli.config_files import PARTS_OF_A_CLASS, ConfigFile, beside_class, full_name, place
 from metalit.cli.values import any_of, describe_values, known_classes, nearest
 from metalit.private import commands_of, options_of
 
 MOST_OPTIONS = 15  # a longer list is replaced by a pointer to --help
-# Messages of Python and jsonargparse about a class_path. The names of the groups say which kind of mistake it is.
-WRONG_CLASS = (
-    r"module '(?P<module>[^']+)' has no attribute '(?P<name>[^']+)'",
-    r"No module named '(?P<module>[^']+)'",
-    r"Expected a dot import path string: (?P<path>\S*)",
-    r"Import path (?P<path>\S+) does not (?P<unfit>correspond to a subclass of)",
-    r"Expected an instantiatable class, but (?P<path>\S+) is (?P<abstract>abstract)",
-    r"Expected '(?P<path>[^']+)' to be .*(?P<unfit>subclass of)",
+KEY = r"Parser key \"([^\"]+)\"|--(\S+)\.help: "
+CLASS_PATH = r"given class_path '([^']+)'|value: (?:Namespace\(|\{')class_path(?:=|': )'([^']+)'"
+UNKNOWN_OPTION = (
+    r"unrecognized arguments: --([^\s=]+)|"
+    r"(?:Group '(.+)' does not accept o|Subcommand '.+' does not accept o|O)ption '(.+)'"
 )
+VALUE = r"(?:Got|Given) value: (.*?)(?:\n|$)|Unable to load config \"(.*)\""
 
 
 class ParsingError(argparse.ArgumentError):
-    """A mistake that the parser of a class reports to the parser around it.
-
-    Args:
-        message: what is wrong.
-        parser: the parser that reports it.
-    """
+    """A mistake that the parser of a class reports to the parser around it."""
 
     def __init__(self, message: str, parser: argparse.ArgumentParser) -> None:
         super().__init__(None, message)
         self.parser = parser
 
 
-class Mistake(NamedTuple):
-    """The end of a chain of exceptions, and the path to it.
+class Mistake:
+    """The end of a chain of exceptions, and the path to it; ``parser`` raised the outermost."""
 
-    Attributes:
-        keys: the options on the path, outermost first: ``("model", "network")``.
-        parser: the parser of the innermost class, or of the command.
-        owner: the name of that class or command.
-        action: the innermost option.
-        is_value: whether the value of that option itself is wrong, as opposed to a setting of the class that it names.
-        text: the message of the last exception.
-        value: the ``repr`` or the text of the value found, if any message has it.
-        files: the configuration files that were read, by name.
-    """
-
-    keys: tuple[str, ...]
-    parser: argparse.ArgumentParser
-    owner: str
-    action: argparse.Action | None
-    is_value: bool
-    text: str
-    value: str | None
-    files: Mapping[str, Path]
+    def __init__(self, message: str, error: BaseException | None, parser: argparse.ArgumentParser) -> None:
+        self.keys: list[str] = []  # the options on the path, outermost first: ["model", "network"]
+        self.parser = parser  # of the innermost class, or of the command
+        self.class_path = ""  # of that class; empty for a command
+        self.action: argparse.Action | None = None  # the innermost option
+        self.text = message  # of the last exception
+        self.value: str | None = None  # the repr or the text of the value found, if the innermost parser names it
+        self.files = config_files(parser)
+        for cause in causes(error):
+            # str() of a KeyError is the repr of its message, in quotes.
+            self.text = str(cause.args[0]) if isinstance(cause, KeyError) else str(cause)
+            self.parser = getattr(cause, "parser", None) or getattr(cause, "subcommand_parser", None) or self.parser
+            # Each parser names one option, and other exceptions repeat that name.
+            if cause is error or isinstance(cause, ParsingError):
+                self.value = None
+                if name := first_group(re.match(KEY, self.text)):
+                    self.keys.append(name)
+                    self.action = option_named(self.parser, name)
+            self.class_path = first_group(re.search(CLASS_PATH, self.text)) or self.class_path
+            found = found_value(self.text)
+            self.value = self.value if found is None else found
 
     def key(self, *more: str) -> str:
-        """Return the dotted name of the option, or of one below it.
-
-        Args:
-            more: names below the option.
-        """
+        """Return the dotted name of the option, or of one below it."""
         return ".".join([*self.keys, *more])
+
+    def owner(self) -> str:
+        """Return the name of the class or the command that has the option."""
+        return self.class_path.rpartition(".")[2] or self.parser.prog.split()[-1]
+
+    def expected(self) -> str:
+        """Return the values that the option takes."""
+        return f"expected {describe_values(self.action)}"
 
 
 def explain(message: str, error: BaseException | None, parser: argparse.ArgumentParser) -> str:
-    """Return one sentence for a parser's complaint, with the file and the line if the setting stands in a file.
+    """Return one sentence for a parser's complaint: jsonargparse's message, and the exception behind it, if any."""
+    mistake = Mistake(message, error, parser)
+    key, sentence = explain_end(mistake)
+    return f"{key}: {sentence}{location(parser, key, mistake.value)}"
 
-    Args:
-        message: jsonargparse's message.
-        error: the exception behind it.
-        parser: the parser that complains.
-    """
-    mistake = read_chain(message, error, parser)
-    # The first that recognises the message explains it. explain_value accepts any, so it must stay last.
-    explanations = (
-        explain_odd_name,
-        explain_unknown,
-        explain_missing,
-        explain_no_class,
-        explain_class,
-        explain_command,
-        explain_value,
-    )
-    key, sentence = next(found for explanation in explanations if (found := explanation(mistake)))
+
+def location(parser: argparse.ArgumentParser, key: str, value: str | None = None) -> str:
+    """Return `` (FILE, line N)``, where an option stands in a file and has the value found; else an empty string."""
     # An option on the command line overrides the files, so a line number would point to the wrong value.
-    where = "" if is_argument(parser, key) else place(mistake.files, key.split("."), mistake.value)
-    return f"{key}: {sentence}{where}"
+    return "" if is_argument(parser, key) else place(config_files(parser), key, value)
 
 
 def config_files(parser: argparse.ArgumentParser) -> dict[str, Path]:
@@ -106,37 +93,6 @@ def config_files(parser: argparse.ArgumentParser) -> dict[str, Path]:
     return {name: path for files in found for name, path in files.items()}
 
 
-def read_chain(message: str, error: BaseException | None, parser: argparse.ArgumentParser) -> Mistake:
-    """Follow the chain of exceptions to the innermost.
-
-    Args:
-        message: jsonargparse's message, the answer where there is no exception.
-        error: the outermost exception.
-        parser: the parser that raised it.
-    """
-    mistake = Mistake((), parser, "", None, False, message, None, config_files(parser))
-    for cause in causes(error):
-        # str() of a KeyError is the repr of its message, in quotes.
-        text = str(cause.args[0]) if isinstance(cause, KeyError) else str(cause)
-        parser = getattr(cause, "parser", None) or getattr(cause, "subcommand_parser", None) or mistake.parser
-        mistake = mistake._replace(text=text, parser=parser)
-        if isinstance(cause, ParsingError):
-            # The option's value is a class with a parser of its own; the mistake is in one of that class's options.
-            mistake = mistake._replace(is_value=False, value=None)
-        elif match := re.match(r"Parser key \"([^\"]+)\"|--(\S+)\.help: ", text):
-            name = match[1] or match[2]
-            # jsonargparse repeats a key for each alternative of its type; it must appear in the path once.
-            keys = mistake.keys if mistake.keys[-1:] == (name,) and mistake.is_value else (*mistake.keys, name)
-            mistake = mistake._replace(keys=keys, action=option(parser, name), is_value=True)
-        if match := re.search(
-            r"given class_path '([^']+)'|value: (?:Namespace\(|\{')class_path(?:=|': )'([^']+)'", text
-        ):
-            mistake = mistake._replace(owner=(match[1] or match[2]).rpartition(".")[2])
-        value = found_value(text)
-        mistake = mistake if value is None else mistake._replace(value=value)
-    return mistake._replace(owner=mistake.owner or mistake.parser.prog.split()[-1])
-
-
 def causes(error: BaseException | None) -> Iterator[BaseException]:
     """Yield an exception, its cause, the cause of that, and so on."""
     while error is not None:
@@ -144,55 +100,90 @@ def causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__
 
 
-def option(parser: argparse.ArgumentParser, name: str) -> argparse.Action | None:
+def first_group(match: re.Match[str] | None) -> str | None:
+    """Return the first group that has matched, or None."""
+    return None if match is None else next((group for group in match.groups() if group is not None), None)
+
+
+def option_named(parser: argparse.ArgumentParser, name: str) -> argparse.Action | None:
     """Return a parser's option by name, or None."""
     return next((action for action in options_of(parser) if action.dest == name), None)
 
 
 def found_value(text: str) -> str | None:
     """Return the value at the end of a message of jsonargparse, or None if it has none."""
-    match = re.search(r"(?:Got|Given) value: (.*?)(?:\n|$)|Unable to load config \"(.*)\"", text)
-    if match is None:
-        return None
-    found = match[1] or match[2] or ""
+    found = first_group(re.search(VALUE, text))
     # jsonargparse wraps an option of the command line that is nested in a class; users know only its value.
-    from_command_line = re.match(r"NestedArg\(key='[^']*', val=(.*)\)$", found)
-    value = str(literal(from_command_line[1])) if from_command_line else found
-    return "null" if value == "None" else value  # as YAML writes it
+    if found and (nested := re.match(r"NestedArg\(key='[^']*', val=(.*)\)$", found)):
+        found = str(literal(nested[1]))
+    return "null" if found == "None" else found  # as YAML writes it
 
 
-def explain_odd_name(mistake: Mistake) -> tuple[str, str] | None:
-    """Explain a name that no option can have."""
-    if match := re.match(r"Spaces not allowed in keys: \"(.+)\"", mistake.text):
+def literal(text: str) -> Any:
+    """Return the value whose ``repr`` is given, or the text itself if it is none."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def explain_end(mistake: Mistake) -> tuple[str, str]:
+    """Return the option that a mistake is about, and what is wrong with it."""
+    key, text = mistake.key(), mistake.text
+    # names
+    if match := re.match(r"Spaces not allowed in keys: \"(.+)\"", text):
         # jsonargparse's message has only the last part of the name.
         return full_name(mistake.files, match[1]), "there is no such option, for names have no spaces"
-    return None
+    if match := re.match(r"unrecognized arguments: (?!--)(\S+)", text):
+        return match[1], "is neither an option (--name VALUE) nor the value of one"
+    if match := re.match(UNKNOWN_OPTION, text):
+        return unknown_option(mistake, ".".join(part for part in match.groups() if part))
+    if match := re.match(r"the following arguments are required: (.*)", text):
+        return missing_option(mistake, match[1].split(", "))
+    # classes
+    if text.startswith("Not a valid subclass of") and isinstance(literal(mistake.value or ""), dict):
+        return no_class_path(mistake)
+    if match := re.match(r"module '(.+)' has no attribute '(.+)'", text):
+        return key, unknown_class(mistake, match[2], f"{match[1]}.")
+    if match := re.match(r"Expected a dot import path string: (\S*)", text):
+        return key, unknown_class(mistake, match[1])
+    if match := re.match(r"No module named '(.+)'", text):
+        # If no message has the whole path, class_path is that of a class around this one.
+        is_whole = mistake.class_path.startswith(f"{match[1]}.")
+        return key, unknown_class(mistake, mistake.class_path if is_whole else match[1])
+    if match := re.match(r"Expected an instantiatable class, but (\S+) is abstract", text):
+        return key, f"{match[1]} is an abstract class; {mistake.expected()}"
+    if match := re.match(r"Import path (\S+) does not correspond to|Expected '([^']+)' to be .*subclass of", text):
+        return key, f"{match[1] or match[2]} is another kind of class; {mistake.expected()}"
+    # argparse's own complaints about the command line
+    if match := re.match(r"expected \"subcommand\" to be one of \{(.*)\}", text):
+        return "command", f"not given; expected {any_of(match[1].split(','))}, then --config FILE"
+    if match := re.match(r"argument subcommand: invalid choice: '(.+)' \(choose from (.*)\)", text):
+        commands = re.findall(r"\w+", match[2])
+        near = nearest(match[1], commands)
+        return match[1], "no such command; " + (f"did you mean {near}?" if near else f"there are {any_of(commands)}")
+    if match := re.match(r"argument (?:-\w/)?--(\S+): expected", text):
+        return bare_option(mistake.parser, match[1]), "a value must follow"
+    # values; what is left is jsonargparse's in its own words
+    if key and mistake.value is not None:
+        return key, f"found {mistake.value}, {mistake.expected()}"
+    return key or "options", " ".join(re.sub(r"^Parser key \"[^\"]+\":", "", text).split())
 
 
-def explain_unknown(mistake: Mistake) -> tuple[str, str] | None:
+def unknown_option(mistake: Mistake, name: str) -> tuple[str, str]:
     """Explain an option that does not exist."""
-    if match := re.match(r"unrecognized arguments: (\S+)", mistake.text):
-        if not match[1].startswith("--"):
-            return match[1], "is neither an option (--name VALUE) nor the value of one"
-        unknown = match[1][2:].partition("=")[0]
-    elif match := re.match(
-        r"(?:Group '(.+)' does not accept o|Subcommand '.+' does not accept o|O)ption '(.+)'", mistake.text
-    ):
-        unknown = ".".join(part for part in match.groups() if part)
-    else:
-        return None
-    # A parser without options is that of a base class: the class_path is missing, so no name could be right.
     known = [action.dest for action in options_of(mistake.parser) if is_setting(action)]
+    # A parser without options is that of a base class: the class_path is missing, so no name could be right.
     if not known:
-        return mistake.key(), f"has no class_path; expected {describe_values(mistake.action)}"
-    unknown = first_unknown(unknown.replace("init_args.", ""), known)
+        return no_class_path(mistake)
+    unknown = first_unknown(name.replace("init_args.", ""), known)
     if near := nearest_option(unknown, known):
         hint = f"did you mean {mistake.key(near)}?"
     elif len(known) <= MOST_OPTIONS:
         hint = f"there are {', '.join(known)}"
     else:
         hint = f"see {mistake.parser.prog.replace(' [options]', '')} --help"
-    return mistake.key(unknown), f"{mistake.owner} has no such option; {hint}"
+    return mistake.key(unknown), f"{mistake.owner()} has no such option; {hint}"
 
 
 def is_setting(action: argparse.Action) -> bool:
@@ -213,61 +204,31 @@ def first_unknown(key: str, options: Iterable[str]) -> str:
     return next((b for b in beginnings if not any(f"{option}.".startswith(f"{b}.") for option in options)), key)
 
 
-def explain_missing(mistake: Mistake) -> tuple[str, str] | None:
-    """Explain a required option that was not given."""
-    if not (match := re.match(r"the following arguments are required: (.*)", mistake.text)):
-        return None
+def missing_option(mistake: Mistake, names: list[str]) -> tuple[str, str]:
+    """Explain required options that were not given."""
     if mistake.keys:
-        missing = match[1].split(", ")[0]
-        values = describe_values(option(mistake.parser, missing))
-        return mistake.key(missing), f"not given, but {mistake.owner} needs it; expected {values}"
+        values = describe_values(option_named(mistake.parser, names[0]))
+        return mistake.key(names[0]), f"not given, but {mistake.owner()} needs it; expected {values}"
     # At the top level these are model and data, which a configuration file names.
-    names = [name.rpartition(".")[2] for name in match[1].split(", ")]
+    names = [name.rpartition(".")[2] for name in names]
     options = " and ".join(f"--{name} CLASS" for name in names)
     return " and ".join(names), f"not given; use --config FILE, such as metalit:omniglot/maml, or {options}"
 
 
-def explain_no_class(mistake: Mistake) -> tuple[str, str] | None:
+def no_class_path(mistake: Mistake) -> tuple[str, str]:
     """Explain settings of a class that lack ``class_path``, or stand beside it instead of under ``init_args``."""
-    value = literal(mistake.value)
-    if not isinstance(value, dict) or not mistake.text.startswith("Not a valid subclass of"):
-        return None
-    if "class_path" not in value:
-        return mistake.key(), f"has no class_path; expected {describe_values(mistake.action)}"
-    extra = next(name for name in value if name not in ("class_path", "init_args", "dict_kwargs"))
-    return mistake.key(extra), beside_class(extra)
+    value = literal(mistake.value or "")
+    if isinstance(value, dict) and "class_path" in value:
+        extra = next(name for name in value if name not in PARTS_OF_A_CLASS)
+        return mistake.key(extra), beside_class(extra)
+    return mistake.key(), f"has no class_path; {mistake.expected()}"
 
 
-def explain_class(mistake: Mistake) -> tuple[str, str] | None:
-    """Explain a class that does not exist or is of the wrong kind."""
-    match = next((match for pattern in WRONG_CLASS if (match := re.search(pattern, mistake.text))), None)
-    if match is None or "cannot import" in mistake.text:  # import_problem's message, complete as it is
-        return None
-    found, spec = match.groupdict(), literal(mistake.value)
-    given = spec.get("class_path") if isinstance(spec, dict) else None
-    path = found.get("path") or given or ".".join(part for part in match.groups() if part) or "''"
-    expected = f"expected {describe_values(mistake.action)}"
-    if found.get("abstract"):
-        return mistake.key(), f"{path} is an abstract class; {expected}"
-    if found.get("unfit"):
-        return mistake.key(), f"{path} is another kind of class; {expected}"
-    module, _, name = path.rpartition(".")
-    near = nearest(name, known_classes(mistake.action))
-    near = f"{module}.{near}" if near and found.get("name") else near
-    return mistake.key(), f"there is no class {path}; {f'did you mean {near}?' if near else expected}"
-
-
-def explain_command(mistake: Mistake) -> tuple[str, str] | None:
-    """Explain a command line that argparse itself rejects."""
-    if match := re.match(r"expected \"subcommand\" to be one of \{(.*)\}", mistake.text):
-        return "command", f"not given; expected {any_of(match[1].split(','))}, then --config FILE"
-    if match := re.match(r"argument subcommand: invalid choice: '(.+)' \(choose from (.*)\)", mistake.text):
-        commands = re.findall(r"\w+", match[2])
-        near = nearest(match[1], commands)
-        return match[1], "no such command; " + (f"did you mean {near}?" if near else f"there are {any_of(commands)}")
-    if match := re.match(r"argument (?:-\w/)?(--\S+): expected", mistake.text):
-        return bare_option(mistake.parser, match[1])[2:], "a value must follow"
-    return None
+def unknown_class(mistake: Mistake, path: str, module: str = "") -> str:
+    """Explain a class that does not exist, in a module (``torch.optim.``) if that does."""
+    near = nearest(path.rpartition(".")[2], known_classes(mistake.action))
+    hint = f"did you mean {module}{near}?" if near else mistake.expected()
+    return f"there is no class {module}{path or repr(path)}; {hint}"
 
 
 def arguments(parser: argparse.ArgumentParser) -> list[str]:
@@ -278,29 +239,13 @@ def arguments(parser: argparse.ArgumentParser) -> list[str]:
 def is_argument(parser: argparse.ArgumentParser, key: str) -> bool:
     """Whether an option was given on the command line."""
     names = [argument.removeprefix("--").partition("=")[0] for argument in arguments(parser)]
-    # --model MAML on the command line sets model.class_path.
-    key = key.removesuffix(".class_path")
-    # jsonargparse accepts the path with and without init_args.
-    return any(name.replace("init_args.", "").removesuffix(".help") == key for name in names)
+    # jsonargparse accepts the path with and without init_args. --model MAML sets model.class_path.
+    given = {name.replace("init_args.", "").removesuffix(".help") for name in names}
+    return key.removesuffix(".class_path") in given
 
 
 def bare_option(parser: argparse.ArgumentParser, name: str) -> str:
-    """Return the argument without a value that argparse shortens to ``name``: ``--model.x`` for ``--model``."""
+    """Return the option without a value whose name argparse shortens to ``name``: ``model.x`` for ``model``."""
     pairs = pairwise([*arguments(parser), "--"])
-    return next((a for a, then in pairs if f"{a}.".startswith(f"{name}.") and then.startswith("--")), name)
-
-
-def explain_value(mistake: Mistake) -> tuple[str, str]:
-    """Explain a value of the wrong type; for anything else, return jsonargparse's own words."""
-    if mistake.is_value and mistake.value is not None:
-        return mistake.key(), f"found {mistake.value}, expected {describe_values(mistake.action)}"
-    text = re.sub(r"^Parser key \"[^\"]+\":\s*", "", mistake.text)
-    return mistake.key() or "options", " ".join(text.split())
-
-
-def literal(text: str | None) -> Any:
-    """Return the value whose ``repr`` is given, or the text itself if it is none."""
-    try:
-        return ast.literal_eval(text or "")
-    except (ValueError, SyntaxError):
-        return text
+    bare = [word[2:] for word, after in pairs if f"{word}.".startswith(f"--{name}.") and after.startswith("--")]
+    return bare[0] if bare else name

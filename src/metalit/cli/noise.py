@@ -10,12 +10,8 @@ NO_NEWS = (  # messages of Lightning that say nothing about the run
     "Tip: For seamless cloud",  # advertising
     "`weights_only` was not set, defaulting to",  # logged at every save; when loading, it is set
 )
-PACKAGES = (
-    "lightning.pytorch",
-    "pytorch_lightning",
-)  # parts of Lightning log under the name imported first
-# Lightning's loggers that emit these messages
-TALKATIVE = ("utilities.rank_zero", "trainer.connectors.checkpoint_connector")
+PACKAGES = ("lightning.pytorch", "pytorch_lightning")  # parts of Lightning log under the name imported first
+TALKATIVE = ("utilities.rank_zero", "trainer.connectors.checkpoint_connector")  # its loggers of these messages
 NO_USE = (  # warnings that users of metalit cannot act on: regular expressions for the start of the text
     ".isinstance.treespec, LeafSpec.. is deprecated",  # from Lightning's own code
     "LightningCLI's args parameter is intended to run from within Python",  # main passes args on purpose

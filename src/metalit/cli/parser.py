@@ -13,8 +13,9 @@ from lightning.pytorch.cli import LightningArgumentParser
 from torch import nn
 
 from metalit.algorithms import MetaLearner
+from metalit.cli.config_files import refusal
 from metalit.cli.errors import make
-from metalit.cli.factories import accept_factories, check_made, import_problem, paths
+from metalit.cli.factories import accept_factory, check_made, paths, resolve
 from metalit.cli.mistakes import ParsingError, explain
 from metalit.cli.values import any_of, classes_in, describe_values, known_classes, subclasses
 from metalit.data import EpisodicDataModule
@@ -48,42 +49,26 @@ class ArgumentParser(HookedParser):
         super().__init__(*args, **{"allow_abbrev": False, **kwargs})
 
     def format_help(self, formatter: argparse.HelpFormatter | None = None) -> str:
-        """Return the help, short enough to find metalit's own options in it."""
-
-        def is_hidden(option: argparse.Action) -> bool:
+        """Return the help, after which the program ends, short enough to find metalit's own options in it."""
+        for option in options_of(self):
             group = option.dest.partition(".")[0]
-            return group == "trainer" if self.help_of is None else group != self.help_of
-
-        hidden = [option for option in options_of(self) if is_hidden(option)]
-        texts, usage = [option.help for option in hidden], self.usage
-        for option in hidden:
-            option.help = argparse.SUPPRESS
+            if group == "trainer" if self.help_of is None else group != self.help_of:
+                option.help = argparse.SUPPRESS
         if any(option.dest == "config" for option in options_of(self)) and not any(commands_of(self)):
             self.usage = "%(prog)s --config FILE [--data.ways 20 ...]"
-        try:
-            return str(super().format_help(formatter))
-        finally:
-            self.usage = usage
-            for option, text in zip(hidden, texts, strict=True):
-                option.help = text
+        return str(super().format_help(formatter))
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Explain the mistake and exit with code 2.
-
-        Raises:
-            ParsingError: this is the parser of a class, which leaves the explanation to the parser around it.
-            SystemExit: otherwise.
-        """
-        if not self.exit_on_error:
+        """Explain the mistake and exit with code 2."""
+        if not self.exit_on_error:  # the parser of a class leaves the explanation to the parser around it
             raise ParsingError(message, self) from ex
         fail(explain(message, ex, self))
 
     def add_class_arguments(self, *args: Any, **kwargs: Any) -> list[str]:
         """Add a class's options; where any network fits, the help lists metalit's and not all 700 that are loaded."""
         added = super().add_class_arguments(*args, **kwargs)
-        for action in options_of(self):
-            if takes_network(action):
-                action.extra_help = partial(name_networks, action)  # type: ignore[attr-defined]
+        for action in filter(takes_network, options_of(self)):
+            action.extra_help = partial(name_networks, action)  # type: ignore[attr-defined]
         return list(added)
 
     def add_function_arguments(
@@ -124,37 +109,35 @@ class ArgumentParser(HookedParser):
         return made
 
     def check_value(self, option: argparse.Action, value: Any, key: str) -> Any:
-        """Check import paths, numbers, null and the values of whole groups, which jsonargparse accepts unchecked.
+        """Refuse import paths, numbers, null and values of whole groups that jsonargparse accepts unchecked.
 
         Returns:
             The value; with the full path of metalit's own class if several loaded classes share its name.
-
-        Raises:
-            TypeError: the value cannot be used; with the wording of jsonargparse's own errors, so that ``explain`` can
-                parse it.
         """
-        is_of_classes = any(classes_in(type_of(option)))
-        # Before jsonargparse, which would report an error inside the user's module as a class that does not exist.
-        for path in paths(value) if is_of_classes else ():
-            if (reason := import_problem(path)) is not None:
-                raise TypeError(f'Parser key "{key}": {reason}')
-        if takes_network(option):
-            try:
-                accept_factories(value)
-            except TypeError as error:
-                raise TypeError(f'Parser key "{key}": {error}') from None
-        value = with_path_of_own(option, value)
-        for each in value if isinstance(value, list) else [value]:
-            if problem := unusable(each, LEAST.get(key)):
-                raise TypeError(f'Parser key "{key}": {problem}')
-            if isinstance(each, dict | Namespace) and not isinstance(path := each.get("class_path", ""), str):
-                found = "null" if path is None else path
-                raise TypeError(f'Parser key "{key}.class_path": found {found}, expected {describe_values(option)}')
-        is_settings = isinstance(value, dict | Namespace | str) or (value is None and type_of(option) is not None)
+        try:
+            # Before jsonargparse, which would report an error inside the user's module as a class that does not exist.
+            for path in paths(value) if any(classes_in(type_of(option))) else ():
+                found = resolve(path)
+                if takes_network(option):
+                    accept_factory(path, found)
+            value = with_path_of_own(option, value)
+            for each in value if isinstance(value, list) else [value]:
+                check_number(each, LEAST.get(key))
+                if is_settings(each) and not isinstance(path := each.get("class_path", ""), str):
+                    found = "null" if path is None else path
+                    raise refusal(f"{key}.class_path", f"found {found}, expected {describe_values(option)}")
+        except ValueError as error:
+            raise refusal(key, error) from None
         # A group of options, such as trainer or engine, has no type that jsonargparse could check.
-        if key in (self.groups or {}) and not is_settings:
-            raise TypeError(f'Parser key "{key}": Expected settings. Got value: {value!r}')
+        is_null = value is None and type_of(option) is not None
+        if key in (self.groups or {}) and not (is_settings(value) or isinstance(value, str) or is_null):
+            raise refusal(key, f"Expected settings. Got value: {value!r}")
         return value
+
+
+def is_settings(value: Any) -> bool:
+    """Whether a value is a group of settings."""
+    return isinstance(value, dict | Namespace)
 
 
 def without_parser(value: Any) -> Any:
@@ -167,43 +150,32 @@ def without_parser(value: Any) -> Any:
 
 
 def with_path_of_own(action: argparse.Action, value: Any) -> Any:
-    """Replace a bare class name that several loaded classes share by the path of metalit's own class.
-
-    Args:
-        action: the option.
-        value: a class name, or settings with a ``class_path``; any other value is returned as it is.
-    """
-    name = value.get("class_path") if isinstance(value, dict | Namespace) else value
-    hint = type_of(action)
-    if not isinstance(name, str) or not name.isidentifier() or hint is None:
+    """Replace a bare class name that several loaded classes share, which jsonargparse refuses, by that of metalit's."""
+    name = value.get("class_path") if is_settings(value) else value
+    if not isinstance(name, str) or not name.isidentifier():
         return value
-    # jsonargparse refuses a bare name that several loaded classes share.
-    found = {cls for base in set(classes_in(hint)) for cls in subclasses(base) if cls.__name__ == name}
+    found = {cls for base in set(classes_in(type_of(action))) for cls in subclasses(base) if cls.__name__ == name}
     own = [cls for cls in found if cls.__module__.startswith("metalit.")]
     if len(found) < 2 or len(own) != 1:
         return value
     path = f"{own[0].__module__}.{name}"
-    if not isinstance(value, str):
-        value["class_path"] = path
-        return value
-    return path
+    if not is_settings(value):
+        return path
+    value["class_path"] = path
+    return value
 
 
-def unusable(value: Any, least: int | None) -> str | None:
-    """Return what is wrong with a number that no option can use, or that is below the option's minimum.
-
-    Args:
-        value: of an option, of any type.
-        least: the minimum, or None.
-    """
+def check_number(value: Any, least: int | None) -> None:
+    """Refuse, with a ``ValueError``, a number that no option can use, or that is below the option's minimum."""
     if isinstance(value, float) and math.isnan(value):
-        return "found nan, expected a number"
+        raise ValueError("found nan, expected a number")
     if not isinstance(value, int):
-        return None
+        return
     # Integers of YAML and Python have any size, those of torch and NumPy at most 64 bits.
     if not -(2**63) <= value < 2**64:
-        return f"found {value}, which takes more than 64 bits"
-    return None if least is None or value >= least else f"found {value}, expected at least {least}"
+        raise ValueError(f"found {value}, which takes more than 64 bits")
+    if least is not None and value < least:
+        raise ValueError(f"found {value}, expected at least {least}")
 
 
 def add_links(parser: LightningArgumentParser) -> None:

@@ -20,10 +20,7 @@ def names() -> list[str]:
 
 
 def config_path(name: str) -> Path:
-    """Return the path of a configuration file, shipped or the user's own.
-
-    Args:
-        name: a path, or ``metalit:`` and one of ``names()``, with or without ``.yaml``.
+    """Return the path of a configuration file: the user's own, or the one of ``metalit:`` and a shipped name.
 
     Raises:
         ValueError: no shipped file has this name; lists those of the same data set, or all data sets.
@@ -39,7 +36,5 @@ def config_path(name: str) -> Path:
     near = nearest(asked, known) if asked else None
     hint = f"did you mean {PREFIX}{near}? " if near else ""
     listed = any_of([PREFIX + each for each in same or groups])
-    raise ValueError(
-        f"{name} is none of the files that metalit comes with; {hint}"
-        + (f"there are {listed}" if same else f"there are files in {listed}; name one to list them")
-    )
+    there = f"there are {listed}" if same else f"there are files in {listed}; name one to list them"
+    raise ValueError(f"{name} is none of the files that metalit comes with; {hint}{there}")

@@ -31,14 +31,14 @@ def describe_values(action: argparse.Action | None) -> str:
     """Return a description of the values that an option takes."""
     hint = type_of(action)
     if hint is None:
-        return "its settings" if action is None or action.choices is None else any_of([str(c) for c in action.choices])
+        return any_of([str(choice) for choice in getattr(action, "choices", None) or ["its settings"]])
     known = known_classes(action)
     ours = all(base.__module__.startswith("metalit.") for base in classes_in(hint))
     # metalit's own classes are always listed, those of other libraries only if they are few.
     if not known or (len(known) > MOST_CLASSES and not ours):
         return describe(hint)
-    short = len(", ".join(known)) < 120
-    some = any_of(known) if short else f"{', '.join(known[:SHOWN_CLASSES])}, ..."
+    fit_one_line = len(", ".join(known)) < 120
+    some = any_of(known) if fit_one_line else f"{', '.join(known[:SHOWN_CLASSES])}, ..."
     return f"{describe(hint).removesuffix(' or null')}, such as {some}"
 
 
@@ -75,14 +75,10 @@ def any_of(names: Sequence[str]) -> str:
 
 
 def known_classes(action: argparse.Action | None) -> list[str]:
-    """Return the names of the concrete classes that an option takes.
-
-    For any network these are the networks that metalit exports; for a base class of metalit's, the subclasses in
-    metalit; else all subclasses that are loaded.
-    """
+    """Return the names of the concrete classes that an option takes, of all that are loaded or of metalit's alone."""
     found: set[type] = set()
     for base in set(classes_in(type_of(action))):
-        if base is nn.Module:  # whole networks, not their parts
+        if base is nn.Module:  # whole networks, which metalit exports, not their parts
             exported = [getattr(networks, name) for name in networks.__all__]
             found |= {cls for cls in exported if inspect.isclass(cls) and issubclass(cls, nn.Module)}
         else:
@@ -115,8 +111,8 @@ def subclasses(base: type) -> Iterator[type]:
         yield from subclasses(cls)
 
 
-def nearest(name: str, names: Iterable[str]) -> str | None:
-    """Return the most similar of the names, ignoring case, or None if none is similar."""
+def nearest(name: str, names: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """Return the most similar of the names, ignoring case, or None if none has a similarity of ``cutoff`` (0 to 1)."""
     lower = {known.lower(): known for known in names}
-    close = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=cutoff)
     return lower[close[0]] if close else None

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from metalit.cli.command_line import OF_ONE_RUN, MetalitCLI
+from metalit.cli.command_line import RUN_ONLY_KEYS, MetalitCLI
 from metalit.cluster.base import Cluster
 from metalit.commands.sweeps import Point, command_of
 
@@ -51,7 +51,7 @@ class CheckedOptions(MetalitCLI):
         """Return the run that the options describe, under the name of the sweep's point."""
         config = self.config[self.subcommand].clone()
         folder = Path(config.run_dir).absolute()
-        for key in OF_ONE_RUN:
+        for key in RUN_ONLY_KEYS:
             config[key] = None
         text = str(self.parser_of(self.subcommand).dump(config, skip_unset=False))
         return Run(name, folder, text, self.checkpoint)
