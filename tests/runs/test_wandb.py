@@ -12,7 +12,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import wandb
 from lightning.pytorch.utilities import rank_zero_only
 from PIL import Image
 
@@ -65,16 +64,22 @@ def runs(monkeypatch):
         opened.append(FakeRun(**options))
         return opened[-1]
 
-    monkeypatch.setattr(wandb, "init", init)
-    monkeypatch.setattr(wandb, "login", lambda **options: True)
+    monkeypatch.setattr("wandb.init", init)
+    monkeypatch.setattr("wandb.login", lambda **options: True)
     monkeypatch.setenv("WANDB_MODE", "offline")
     return opened
 
 
-def go_online(monkeypatch, step=0):
-    monkeypatch.setenv("WANDB_MODE", "online")
-    monkeypatch.setattr(FakeRun, "at", step)
+def set_mode(monkeypatch, mode):
+    import wandb  # a second that collecting the tests does not need
+
+    monkeypatch.setenv("WANDB_MODE", mode)
     wandb.teardown()
+
+
+def go_online(monkeypatch, step=0):
+    monkeypatch.setattr(FakeRun, "at", step)
+    set_mode(monkeypatch, "online")
 
 
 def logger_of(folder, *, is_new=False, **options):
@@ -195,8 +200,7 @@ def test_offline_online_and_offline_again(runs, tmp_path, monkeypatch):
     train(tmp_path, range(5))
     go_online(monkeypatch)
     train(tmp_path, range(4, 8))
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    wandb.teardown()
+    set_mode(monkeypatch, "offline")
     train(tmp_path, range(6, 11))
     assert_whole(runs, 11)
     assert [run.settings.mode for run in runs] == ["offline", "online", "offline"]
@@ -299,7 +303,7 @@ def test_failure_of_wandb_does_not_end_the_run(failing, runs, tmp_path, monkeypa
     def fail(*args, **options):
         raise ConnectionError("the service is gone")
 
-    monkeypatch.setattr(*((wandb, "init") if failing == "init" else (FakeRun, failing)), fail)
+    monkeypatch.setattr(*(("wandb.init",) if failing == "init" else (FakeRun, failing)), fail)
     logger = logger_of(tmp_path)
 
     def log():
