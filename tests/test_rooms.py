@@ -61,6 +61,13 @@ def test_every_room_states_its_rule(name):
     assert "The rule of this room: " in docstring
 
 
+def test_contributors_are_told_of_every_room():
+    guide = (PACKAGE.parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    table = guide.partition("## Where things are")[2].partition("\n## ")[0]
+    rooms = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    assert {name for name in rooms if f"`{name}`" not in table} == {"algorithms"}  # as algorithms/<family>
+
+
 @pytest.mark.parametrize(
     ("one", "other"),
     [("networks", "heads"), ("update_rules", "episode"), ("objectives", "algorithms"), ("cli", "cluster")],
