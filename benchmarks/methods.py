@@ -6,14 +6,15 @@
 On Omniglot those methods are trained that ``omniglot_in_minutes.yaml`` has settings for. All have the protocol of
 ``configs/<dataset>/maml.yaml``: the same episodes in the same order, and the same test episodes, on which each is
 compared with MAML one by one. How a method was trained is read from its config and the plan. A run whose folder has
-results already is not repeated, one that was interrupted goes on where it was. The table stands between
-``<!-- table:NAME -->`` and its end.
+results already is not repeated, one that was interrupted is resumed. The table stands between ``<!-- table:NAME -->``
+and its end; the row of a method that has no run in ``--out`` stays as it is there.
 """
 
 import argparse
 import csv
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -21,6 +22,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -195,17 +197,26 @@ def train_and_test(name: str, config: Mapping[str, Any], dataset: str, out: Path
                 return
 
 
-def table(dataset: str, configs: Mapping[str, Mapping[str, Any]], out: Path) -> str:
-    """Return a Markdown table of the methods that have results."""
+def table(
+    dataset: str, configs: Mapping[str, Mapping[str, Any]], out: Path, before: Mapping[str, str] = MappingProxyType({})
+) -> str:
+    """Return a Markdown table of the methods that have results, or a row from before."""
     metric, steps, _ = PROTOCOLS[dataset]
     columns = [f"after {step} step{'s' * (step > 1)}" for step in steps] if steps else []
     columns = [*([f"{AS_TRAINED}: mean; median"] if steps else [metric]), "before adaptation", *columns]
     head = ["method", "family", *columns, "best at meta-step", "against MAML, episode by episode", *TRAINING]
-    rows = [head, ["---"] * len(head)]
+    lines = [line_of(head), line_of(["---"] * len(head))]
     for name, config in configs.items():
         if (out / name / "results.json").exists():
-            rows.append(row(name, config, dataset, out))
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in rows)
+            lines.append(line_of(row(name, config, dataset, out)))
+        elif name in before:
+            lines.append(before[name])
+    return "\n".join(lines)
+
+
+def line_of(cells: Sequence[str]) -> str:
+    """Return one line of a Markdown table."""
+    return "| " + " | ".join(cells) + " |"
 
 
 def row(name: str, config: Mapping[str, Any], dataset: str, out: Path) -> list[str]:
@@ -262,6 +273,12 @@ def trained_steps(folder: Path) -> int:
     return int(checkpoint["global_step"])
 
 
+def rows_in(page: Path, name: str) -> dict[str, str]:
+    """Return the lines of a table on a page, by the method that each links to."""
+    text = page.read_text().partition(f"<!-- table:{name} -->")[2].partition("<!-- /table")[0]
+    return {found[1]: found[0] for found in re.finditer(r"^\| \[`(\w+)`\].*\|$", text, re.MULTILINE)}
+
+
 def write_into(page: Path, name: str, text: str) -> None:
     """Replace what stands between two marks of a page."""
     begin, end = f"<!-- table:{name} -->", f"<!-- /table:{name} -->"
@@ -289,9 +306,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     out = options.out.resolve() / options.dataset
     names = [*options.only] or list(methods(options.dataset))
     run(names, options, out)
-    text = table(options.dataset, methods(options.dataset), out)
+    name = options.table or options.dataset
+    text = table(options.dataset, methods(options.dataset), out, rows_in(PAGE, name))
     print(text)
-    write_into(PAGE, options.table or options.dataset, text)
+    write_into(PAGE, name, text)
     return None
 
 
