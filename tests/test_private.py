@@ -1,5 +1,6 @@
 """What metalit uses of other libraries' private names is there, and stands in one file."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -18,10 +19,11 @@ NAMES = [
     ("fit_loop", "_skip_backward", "weight averaging would step in its epoch for statistics"),
     ("fit_loop", "_data_fetcher", "a resumed run would not know whether it owes a validation"),
     ("epoch_loop", "_should_check_val_fx", "likewise"),
-    ("epoch_loop", "_batches_that_stepped", "loggers would count steps anew"),
+    ("epoch_loop", "_batches_that_stepped", "loggers would count steps from 0"),
     ("val_loop", "_has_run", "a resumed run would train on one batch more"),
     ("signals", "_original_handlers", "handlers would not be restored"),
     ("signals", "_register_signal", "signals would be handled in the midst of a step"),
+    ("module", "_trainer", "training_step outside a Trainer would fail without a hint"),
     ("trainer", "_signal_connector", "Lightning's handlers would stay, and ranks would wait for one another"),
     ("cli", "_get", "callbacks and loggers of the user's would be lost"),
     ("cli", "_parser", "submit could not write the settings of a run"),
@@ -45,6 +47,7 @@ def owners():
     option = parser.add_argument("--x", type=int | None)
     loop = trainer.fit_loop
     return {
+        "module": L.LightningModule(),
         "trainer": trainer, "signals": trainer._signal_connector, "fit_loop": loop, "epoch_loop": loop.epoch_loop,
         "val_loop": loop.epoch_loop.val_loop, "cli": LightningCLI, "logger": WandbLogger(offline=True),
         "parser": parser, "option": option,
@@ -70,6 +73,25 @@ def test_no_other_file_uses_one():
         for match in re.finditer(rf"(?:\.|def |\")(?:{names})\b", path.read_text(encoding="utf-8"))
     ]
     assert found == []
+
+
+# private attributes that are neither metalit's own nor in that file: of torch, torchmetrics and the standard library
+ELSEWHERE = {
+    "_amp_foreach_non_finite_check_and_unscale_", "_backward_hooks", "_backward_pre_hooks", "_forward_hooks",
+    "_forward_pre_hooks", "_nested_tensor_from_mask_left_aligned", "_dynamo", "_pytree", "_schedulers", "_version",
+    "_is_synced",
+    "_asdict", "_exit", "_replace",
+}  # fmt: skip
+
+
+def test_no_private_attribute_is_unaccounted_for():
+    files = [path for path in Path(metalit.__file__).parent.rglob("*.py") if path != Path(private.__file__)]
+    nodes = [node for path in files for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
+    attributes = [node for node in nodes if isinstance(node, ast.Attribute) and re.match("_[a-z]", node.attr)]
+    own = {node.attr for node in attributes if isinstance(node.ctx, ast.Store)}
+    own |= {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
+    own |= {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    assert {node.attr for node in attributes} - own == ELSEWHERE
 
 
 def test_argparse_knows_its_commands():

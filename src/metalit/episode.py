@@ -37,4 +37,4 @@ class Episode(NamedTuple):
 
     support: Labelled
     query: Labelled
-    index: Tensor  # type: ignore[assignment]  # hides a method of tuples that no tensor could serve
+    index: Tensor  # type: ignore[assignment]  # hides tuple.index, which is of no use for tensors

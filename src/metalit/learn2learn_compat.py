@@ -13,7 +13,7 @@ INSTALL = (
     "learn2learn is not installed: run `make install`, or `pip install tqdm requests scipy` and then "
     "`pip install --no-deps -r requirements/l2l.txt`"
 )
-# Packages whose __init__ imports more than most of it needs: what it cannot be imported without, and what it can give.
+# Packages whose __init__ imports optional dependencies: those dependencies, and the subpackages that work without.
 GREEDY = {
     "learn2learn": (("gym", "torchvision"), ("utils", "data", "algorithms", "nn", "optim", "text")),
     "learn2learn.vision": (("torchvision",), ("models",)),

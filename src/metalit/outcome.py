@@ -11,8 +11,9 @@ class Outcome(NamedTuple):
     """The results of B tasks; the outcome of a single task lacks the axis B.
 
     Attributes:
-        loss: query loss after adaptation, ``[B]``.
-        predictions: query predictions: logits ``[B, Q, N]`` or values ``[B, Q, outputs]``.
+        loss: query loss after adaptation, ``[B]``; from ``evaluate`` at each of T stages, ``[B, T]``.
+        predictions: query predictions: logits ``[B, Q, N]`` or values ``[B, Q, outputs]``; from ``evaluate``
+            ``[B, T, Q, ...]``.
         buffers: new running statistics according to each task, ``[B, channels]`` by buffer name.
         measured: results of the objective's ``measure`` per task, ``[B, ...]`` by name; scalars ``[B]`` are logged.
         penalties: the method's own loss terms, ``[B]`` by name. Their means are added to any objective, and logged.

@@ -22,6 +22,11 @@ NoExperiment = _DummyExperiment  # accepts any call; stands in for ``logger.expe
 # Lightning: the training loop
 
 
+def has_trainer(module: L.LightningModule) -> bool:
+    """Whether a trainer has taken charge of a module; its public ``trainer`` raises an error without one."""
+    return module._trainer is not None
+
+
 def accumulates(trainer: L.Trainer) -> bool:
     """Whether the current batch only accumulates its gradient, without an optimiser step after it."""
     # a checkpoint saved between two such batches would lose the accumulated gradient

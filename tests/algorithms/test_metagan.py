@@ -14,9 +14,9 @@ from torch.nn.utils import parameters_to_vector
 from cases import CASES
 from metalit import MAML, Episode, Labelled
 from metalit.algorithms import MetaGANMAML, MetaGANRelationNetwork
+from metalit.algorithms.generative.base import GenerativeMetaLearner
 from metalit.algorithms.generative.joint_optimizer import JointOptimizer
 from metalit.evaluation import Figures
-from metalit.evaluation.learner import GeneratingLearner
 from metalit.networks import ConvMaps, ImageGenerator
 from metalit.runs.training_log import TrainingLog
 
@@ -190,7 +190,7 @@ def test_each_gradient_is_clipped_by_itself(tmp_path):
 
 def test_no_other_method_is_taken_for_one_that_generates():
     learners = {name: case.make(next(iter(case.learning))) for name, case in CASES.items()}
-    assert [name for name, learner in learners.items() if isinstance(learner, GeneratingLearner)] == BOTH
+    assert [name for name, learner in learners.items() if isinstance(learner, GenerativeMetaLearner)] == BOTH
 
 
 def test_samples_are_those_of_each_task_and_always_the_same():

@@ -471,7 +471,7 @@ REFUSED_NETWORKS = {
     "lstm": (
         "nn.LSTM(28, 8, batch_first=True)",
         "self.layer(x[:, 0])[0][:, -1]",
-        "model.engine.mapping is vmap, expected loop, for torch cannot vectorise",
+        "model.engine.mapping is vmap, expected loop: torch cannot vectorise",
     ),
     "spectral": (
         "nn.utils.parametrizations.spectral_norm(nn.Linear(784, 8))",
@@ -481,7 +481,7 @@ REFUSED_NETWORKS = {
     "local": (
         "nn.CrossMapLRN2d(2)",
         "self.layer(x).flatten(1)[:, 400:408]",
-        "this network calls a function that torch cannot differentiate so: .*setup_context",
+        "this network calls a function whose derivative torch does not provide: .*setup_context",
     ),
 }
 

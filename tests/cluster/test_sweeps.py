@@ -139,9 +139,9 @@ NOWHERE = "nowhere/c.yaml"
         ({"grid": {"data.shots": [1, 1]}}, "the point --data.shots 1 is there twice"),
         ({"grid": {"data.shots": [{"a": 1}]}}, "grid has a mapping for data.shots"),
         ({"grid": {"data.shots": [1]}, "list": [{"data.shots": 2}]}, "data.shots is in grid and in list"),
-        ({"seeds": 0}, "seeds is 0, expected how many"),
-        ({"seeds": True}, "seeds is True, expected how many"),
-        ({"seeds": [1, 2]}, "seeds is [1, 2], expected how many"),
+        ({"seeds": 0}, "seeds is 0, expected a number of seeds"),
+        ({"seeds": True}, "seeds is True, expected a number of seeds"),
+        ({"seeds": [1, 2]}, "seeds is [1, 2], expected a number of seeds"),
         ({"seeds": 2, "grid": {"seed_everything": [1]}}, "seeds stands for seed_everything, which list or grid has"),
     ],
 )  # fmt: skip

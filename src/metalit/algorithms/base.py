@@ -20,7 +20,7 @@ from metalit.metrics.episode_values import EpisodeValues, Evaluation
 from metalit.networks.normalisation import batch_norms
 from metalit.objectives import Objective, QueryLoss
 from metalit.outcome import Outcome
-from metalit.private import skips_backward
+from metalit.private import has_trainer, skips_backward
 from metalit.ranks import mean_over_ranks, refuse_shared_tasks
 from metalit.tasks.parameters import Params
 
@@ -125,7 +125,7 @@ class MetaLearner(TaskLearner):
         Raises:
             RuntimeError: there is no trainer.
         """
-        if self._trainer is None:
+        if not has_trainer(self):
             raise RuntimeError(
                 f"training_step belongs to Lightning, and {type(self).__name__} has no Trainer: fit it by "
                 "Trainer.fit(learner, data), or take loss = learner.meta_loss(episode) in a loop of your own"
@@ -208,7 +208,7 @@ class MetaLearner(TaskLearner):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return the meta-optimiser over all trained parameters, with its schedule."""
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        validates_every = 1 if self._trainer is None else self.trainer.check_val_every_n_epoch or 1
+        validates_every = (has_trainer(self) and self.trainer.check_val_every_n_epoch) or 1
         return checked_optimizers(
             trained, self.optimizer, self.lr_scheduler, self.lr_scheduler_interval, validates_every
         )

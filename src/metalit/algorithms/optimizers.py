@@ -71,7 +71,7 @@ def what_to_look_at(scheduler: schedules.ReduceLROnPlateau, interval: str, valid
     if not monitor.startswith("val/"):
         return {"monitor": monitor}
     if interval == "step":
-        expected = f"epoch, for only a validation measures {monitor}, which ReduceLROnPlateau waits for"
+        expected = f"epoch: ReduceLROnPlateau waits for {monitor}, which is measured once per validation"
         raise SettingError("model.lr_scheduler_interval", interval, expected)
     # between validations the metric does not change, which would count as epochs without improvement
     return {"monitor": monitor, "frequency": validates_every}

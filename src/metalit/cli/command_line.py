@@ -193,7 +193,7 @@ class MetalitCLI(OpenCLI):
         """Choose the run folder, and resolve ``--ckpt_path best`` and ``last`` to files in it."""
         config = self.config[self.subcommand]
         if config.trainer.sync_batchnorm:
-            expected = "false, for each task normalises by statistics that no other rank has"
+            expected = "false: each task is normalised by its own statistics, so there is nothing to synchronise"
             raise SettingError("trainer.sync_batchnorm", True, expected)
         if config.threads is not None:
             torch.set_num_threads(config.threads)

@@ -47,7 +47,8 @@ def explain_system(error: OSError, run_dir: str | None) -> str:
     if error.errno not in NO_ROOM:
         return reason if error.filename is None else f"{error.filename}: {reason}"
     where = error.filename if run_dir is None else f"run_dir: {run_dir}"
-    return f"{where} cannot be written ({reason}); checkpoints are as they were; make room, or name another --run_dir"
+    remedy = "free space, or give another --run_dir"
+    return f"{where} cannot be written ({reason}); existing checkpoints are unchanged; {remedy}"
 
 
 def key_of(error: BaseException, settings: Namespace) -> str | None:

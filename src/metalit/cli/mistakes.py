@@ -133,7 +133,7 @@ def explain_end(mistake: Mistake) -> tuple[str, str]:
     # names
     if match := re.match(r"Spaces not allowed in keys: \"(.+)\"", text):
         # jsonargparse's message has only the last part of the name.
-        return full_name(mistake.files, match[1]), "there is no such option, for names have no spaces"
+        return full_name(mistake.files, match[1]), "there is no such option: names have no spaces"
     if match := re.match(r"unrecognized arguments: (?!--)(\S+)", text):
         return match[1], "is neither an option (--name VALUE) nor the value of one"
     if match := re.match(UNKNOWN_OPTION, text):

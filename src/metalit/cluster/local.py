@@ -62,7 +62,7 @@ class Local(Cluster):
                 pass_fds=[lock.fileno()],  # locked as long as any process of the job lives
                 start_new_session=True,  # closing the terminal does not end the job; cancel can signal the whole group
             )
-        process.returncode = 0  # it is meant to outlive this process: without a code Popen would warn that it does
+        process.returncode = 0  # it outlives this process on purpose: without a return code Popen would warn about that
         return str(process.pid)
 
     @staticmethod

@@ -73,7 +73,7 @@ class Slurm(Cluster):
         at_least(1, grace=self.grace, max_parallel=self.max_parallel)
         # YAML reads an unquoted 12:00:00 as 43200, a number in base 60, which sbatch would take for minutes.
         if isinstance(self.time, int):
-            expected = "a time in quotes, such as '12:00:00', else YAML makes a number of it"
+            expected = "a time in quotes, such as '12:00:00': without them YAML reads it as a number"
             raise SettingError("time", self.time, expected)
         limit = None if self.time is None else seconds(self.time)
         if limit is not None and limit < self.grace + START:
@@ -99,7 +99,7 @@ class Slurm(Cluster):
         if self.gpus and trainer.accelerator == "auto":
             trainer.accelerator = "gpu"  # else a node without its GPUs would run slowly instead of failing
         elif trainer.accelerator in ("gpu", "cuda") and not self.gpus:
-            expected = "cpu, for cluster.gpus is false and the job would have no GPU; or give --cluster.gpus true"
+            expected = "cpu, because the job has no GPU (cluster.gpus is false); or give --cluster.gpus true"
             raise SettingError("trainer.accelerator", trainer.accelerator, expected)
 
     def header(self, folder: Path, tasks: int | None) -> list[str]:

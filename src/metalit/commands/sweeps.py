@@ -104,7 +104,7 @@ def read_seeds(sweep: Options) -> list[Options]:
     count = sweep["seeds"]
     # bool is a subclass of int: "seeds: true" would pass as 1.
     if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-        raise SettingError("seeds", found(count), "how many there are to be, such as 4 for 0, 1, 2 and 3")
+        raise SettingError("seeds", found(count), "a number of seeds, at least 1 (4 means 0, 1, 2 and 3)")
     if any(SEED in options for options in (*sweep.get("list", ()), sweep.get("grid", {}))):
         raise UserError(f"seeds stands for {SEED}, which list or grid has too; leave out one of them")
     return [{SEED: seed} for seed in range(count)]

@@ -127,7 +127,8 @@ class ClassificationStream:
                 name,
                 value,
                 f"shots + queries of at most {smallest}, not {shots + queries}, for class number "
-                f"{int(class_sizes.argmin())} of the {split} split has no more examples: lower one, or leave it out",
+                f"{int(class_sizes.argmin())} of the {split} split has only {smallest} examples: lower one, or "
+                "leave that class out",
             )
         self.class_sizes = class_sizes
         self.starts = np.cumsum(class_sizes) - class_sizes  # first row of each class in the store

@@ -47,7 +47,7 @@ TESTED: dict[type[nn.Module], Accepts | None] = dict.fromkeys(
     nn.Embedding: lambda module: not module.scale_grad_by_freq,
     nn.EmbeddingBag: lambda module: not module.scale_grad_by_freq,
 }  # fmt: skip
-_told: WeakSet[nn.Module] = WeakSet()  # learners already announced; weak, so that they can be garbage-collected
+_announced: WeakSet[nn.Module] = WeakSet()  # learners already announced; weak, so that they can be garbage-collected
 
 
 def uncertified(learner: nn.Module) -> str | None:
@@ -57,7 +57,7 @@ def uncertified(learner: nn.Module) -> str | None:
         learner: a module with all modules that a task runs, and with the ``objective`` if there is one.
     """
     if _has_any_global_hook():  # type: ignore[no-untyped-call]
-        return "a hook on all modules is not tested over it"
+        return "a hook on all modules is not on the list of what is tested over vmap"
     for module in learner.modules():
         # The learner itself is exempt from is_changed: no task calls its forward, and Lightning replaces it under DDP.
         tested = is_own(type(module).__module__) if module is learner else is_tested(module)
@@ -65,7 +65,7 @@ def uncertified(learner: nn.Module) -> str | None:
             return f"{place(learner, module)} {untested(module)}"
     objective = getattr(learner, "objective", None)
     if objective is not None and not is_own(type(objective).__module__):
-        return f"the objective {type(objective).__name__} is not a class that is tested over it"
+        return f"the objective {type(objective).__name__} is not on the list of classes tested over vmap"
     return None
 
 
@@ -97,10 +97,10 @@ def is_own(module: str) -> bool:
 def untested(module: nn.Module) -> str:
     """Return why a module does not count as tested, as the predicate of a sentence."""
     if is_changed(module):
-        return "has a hook or a forward of its own, which is not tested over it"
+        return "has a hook or a replaced forward, which is not tested over vmap"
     if type(module) in TESTED:
-        return "has options that are not right over it"
-    return "is not a class that is tested over it"
+        return "has options whose gradient over vmap would be wrong"
+    return "is not on the list of classes tested over vmap"
 
 
 def place(learner: nn.Module, module: nn.Module) -> str:
@@ -111,14 +111,14 @@ def place(learner: nn.Module, module: nn.Module) -> str:
 
 def announce(learner: nn.Module, reason: str | None) -> None:
     """Log whether a learner's gradients are taken inside or over vmap, once per learner."""
-    if learner in _told:
+    if learner in _announced:
         return
-    _told.add(learner)
+    _announced.add(learner)
     from lightning.pytorch.utilities import (
         rank_zero_info,  # imported here, since importing Lightning takes seconds and plain networks do not need it
     )
 
     if reason is None:
-        rank_zero_info("meta-gradients are taken over vmap: every module is of a class that is tested with it")
+        rank_zero_info("meta-gradients are taken over vmap: all layers are on the list of those tested with it")
     else:
-        rank_zero_info(f"meta-gradients are taken inside vmap: {reason}")
+        rank_zero_info(f"meta-gradients are taken inside vmap, which is right for all layers: {reason}")

@@ -58,7 +58,7 @@ class Tasks(NamedTuple):
 
 @dataclass(frozen=True)
 class Engine:
-    """Settings of how the tasks of a meta-batch are computed; they change speed and memory, never the numbers.
+    """Settings of how the tasks of a meta-batch are computed; they change speed and memory, not the results.
 
     Args:
         mapping: ``vmap`` runs all tasks as one vectorised program, ``loop`` one by one, for networks that vmap does not
@@ -68,7 +68,7 @@ class Engine:
             Without a C++ compiler it warns and does not compile.
         compile_backend: backend of ``torch.compile``.
         differentiate: take gradients ``inside`` vmap, which is correct for every network, or ``over`` it, which is
-            faster but wrong for some; ``auto`` chooses ``over`` if every layer is tested with it.
+            faster but wrong for some layers; ``auto`` chooses ``over`` if every layer is on the tested list.
     """
 
     mapping: Literal["vmap", "loop"] = "vmap"

@@ -48,7 +48,7 @@ def explained(one_alone: Attempt, vectorised: Attempt) -> Iterator[None]:
         except RuntimeError as cause:
             if any(words in str(cause) for words in NO_DERIVATIVE):
                 raise CannotDifferentiateError(
-                    f"this network calls a function that torch cannot differentiate so: {first_line(cause)}"
+                    f"this network calls a function whose derivative torch does not provide: {first_line(cause)}"
                 ) from cause
             raise  # the task's own error, which needs no vmap to appear
         try:
@@ -57,7 +57,7 @@ def explained(one_alone: Attempt, vectorised: Attempt) -> Iterator[None]:
             raise CannotVectoriseError(
                 "model.engine.mapping",
                 "vmap",
-                "loop, for torch cannot vectorise this network or method, which runs one task after the other. Torch "
+                "loop: torch cannot vectorise this network or method, which runs one task at a time. Torch "
                 f"says: {first_line(cause)}",
             ) from cause
         from torch._dynamo.exc import (
@@ -68,7 +68,7 @@ def explained(one_alone: Attempt, vectorised: Attempt) -> Iterator[None]:
             raise CannotCompileError(
                 "model.engine.compile",
                 "true",
-                "false, for torch cannot compile this network or method, which runs uncompiled. Torch says: "
+                "false: torch cannot compile this network or method, which runs uncompiled. Torch says: "
                 f"{first_line(getattr(error, 'inner_exception', error))}",
             ) from error
         raise

@@ -1,6 +1,6 @@
 """Figures of trainings, adaptation and episodes.
 
-The rule of this room: tensors in, a matplotlib figure out; no files, no Lightning.
+The rule of this room: recorded values in, a matplotlib figure out; no files, no Lightning.
 """
 
 from metalit.figures.curves import adaptation, adaptation_curve, learning_curves

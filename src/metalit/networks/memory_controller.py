@@ -66,7 +66,7 @@ class MemoryController(nn.Module):
     ) -> None:
         super().__init__()
         at_least(1, hidden=hidden, slots=slots, slot_size=slot_size, heads=heads)
-        check("slots", slots, slots >= heads, f"at least heads, which is {heads}, for each needs a free slot")
+        check("slots", slots, slots >= heads, f"at least heads ({heads}): each head needs a free slot")
         check("usage_decay", usage_decay, 0 <= usage_decay <= 1, "a number in [0, 1]")
         self.slots, self.heads, self.usage_decay = slots, heads, usage_decay
         self.key_strength = positive("key_strength", key_strength)

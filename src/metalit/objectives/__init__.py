@@ -1,6 +1,6 @@
 """Objectives: functions from the outcomes of all tasks to the meta-loss.
 
-The rule of this room: an objective sees outcomes, of any method.
+The rule of this room: an objective sees the outcomes of any method and, if it uses adaptation, one learned task.
 """
 
 from metalit.objectives.base import LearnedTask, Measure, Objective, measure_nothing

@@ -75,7 +75,7 @@ class TaskInequality(Objective):
         self.inequality, self.parameter = measure, parameter
         self.weight = not_negative("weight", weight)
         is_right = measure != "atkinson" or parameter > 0
-        check("parameter", parameter, is_right, "above 0, for it is the epsilon of atkinson")
+        check("parameter", parameter, is_right, "above 0: it is the epsilon of atkinson")
 
     def measure(self, task: LearnedTask) -> Params:
         """Return the support loss before adaptation."""

@@ -42,7 +42,7 @@ class RandomStates(L.Callback):
 def random_states() -> dict[str, Any]:
     """Return the states of this process's generators as tensors, numbers and text only."""
     # nothing else, because checkpoints are read with weights_only=True; a NumPy array would be refused
-    name, words, *position = np.random.get_state(legacy=True)  # noqa: NPY002  # what users draw from is what is to be kept
+    name, words, *position = np.random.get_state(legacy=True)  # noqa: NPY002  # users draw from the legacy generator
     return {
         "python": random.getstate(),
         "numpy": (str(name), torch.from_numpy(np.asarray(words).astype(np.int64)), *position),

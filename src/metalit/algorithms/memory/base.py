@@ -133,7 +133,7 @@ class MemoryMetaLearner(MetaLearner, ABC):
             expected = (
                 f"{ways}, the classes of each task: {name} sees labels as one-hot vectors, whose length is fixed"
                 if ways
-                else f"none, for the targets are numbers: without ways {name} does regression"
+                else f"null: the targets are numbers, and without ways {name} does regression"
             )
             raise SettingError("ways", self.ways, expected, owner=type(self))
         if ways == 0 and support.y.shape[-1] != self.width:
