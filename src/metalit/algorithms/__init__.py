@@ -6,10 +6,10 @@ families stands beside this file.
 """
 
 from metalit.algorithms import generative, gradient, memory, metric, probabilistic
-from metalit.algorithms.base import MetaLearner
 from metalit.algorithms.generative import *  # noqa: F403
 from metalit.algorithms.gradient import *  # noqa: F403
 from metalit.algorithms.memory import *  # noqa: F403
+from metalit.algorithms.meta_learner import MetaLearner
 from metalit.algorithms.metric import *  # noqa: F403
 from metalit.algorithms.probabilistic import *  # noqa: F403
 

@@ -13,7 +13,7 @@ from metalit.errors import UserError
 from metalit.functional.examples import to_unit_interval
 
 if TYPE_CHECKING:
-    from metalit.algorithms.learner import TaskLearner
+    from metalit.algorithms.task_learner import TaskLearner
 
 T = TypeVar("T")
 Learner = TypeVar("Learner", bound="TaskLearner")

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from metalit.errors import UserError
 from metalit.files import keep_old, write_csv, write_text
-from metalit.metrics.episode_metrics import Summary, summarise
 from metalit.metrics.episode_values import Evaluation
+from metalit.metrics.intervals import Summary, summarise
 
 RESULTS_FILE = "results.json"
 EPISODES_FILE = "episodes.csv"

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from metalit.episode import Episode
-from metalit.metrics.episode_metrics import Summary
+from metalit.metrics.intervals import Summary
 
 if TYPE_CHECKING:
     from metalit.runs.training_log import Curve, TrainingLog  # metalit.runs loads Lightning

@@ -1,4 +1,4 @@
-"""Distances and similarities between embeddings, and sums and means by class."""
+"""Formulas of distances, and sums and means by class; the classes that heads are built with are in ``heads.similarities``."""
 
 import torch
 import torch.nn.functional as F

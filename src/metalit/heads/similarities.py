@@ -1,4 +1,4 @@
-"""Similarities of embeddings."""
+"""Similarities of embeddings, which a head is built with; their formulas are in ``functional.distances``."""
 
 from abc import ABC, abstractmethod
 

@@ -1,6 +1,10 @@
 """Runs: the run folder with its checkpoints and logs, and how a run stops and resumes.
 
 The rule of this room: however a process ends, the files on disk are complete and the run resumes from them.
+
+Files of a run folder: ``config.yaml`` (``cli``), ``checkpoints/`` and ``metrics.csv`` (here and Lightning's loggers),
+``results.json``, ``episodes.csv``, ``confusion.csv``, ``predictions.csv`` and figures (``evaluation``), and of a job
+``job.json``, ``job.sh``, ``job.yaml``, ``job.exit``, ``code/`` and ``logs/`` (``commands`` and ``cluster``).
 """
 
 from metalit.runs.checkpoint_files import check_checkpoint, resolve_checkpoint

@@ -10,8 +10,8 @@ from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
-from metalit.algorithms.base import MetaLearner
 from metalit.algorithms.generative.joint_optimizer import JointOptimizer
+from metalit.algorithms.meta_learner import MetaLearner
 from metalit.algorithms.optimizers import checked_optimizers, make_optimizer
 from metalit.episode import Episode, Labelled
 from metalit.errors import at_least, positive

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import grad_and_value
 
-from metalit.algorithms.base import MetaLearner
+from metalit.algorithms.meta_learner import MetaLearner
 from metalit.episode import Labelled
 from metalit.errors import UserError, at_least
 from metalit.functional.losses import check_targets, task_loss

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from metalit.algorithms.base import MetaLearner
 from metalit.algorithms.memory.sequence import accuracy_by_presentation, shuffled
+from metalit.algorithms.meta_learner import MetaLearner
 from metalit.episode import Labelled
 from metalit.errors import SettingError, UserError, at_least
 from metalit.functional.examples import count, joined, split

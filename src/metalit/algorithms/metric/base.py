@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from metalit.algorithms.base import MetaLearner
+from metalit.algorithms.meta_learner import MetaLearner
 from metalit.episode import Labelled
 from metalit.errors import UserError
 from metalit.functional.examples import count, joined

@@ -6,8 +6,8 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from metalit.algorithms.learner import count_ways
 from metalit.algorithms.metric.base import EmbeddingLearner
+from metalit.algorithms.task_learner import count_ways
 from metalit.episode import Labelled
 from metalit.errors import SettingError, check
 from metalit.functional.losses import task_loss

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from metalit.algorithms.base import MetaLearner
+from metalit.algorithms.meta_learner import MetaLearner
 from metalit.episode import Labelled
 from metalit.errors import SettingError, UserError, at_least
 from metalit.functional.predictive import gaussian_nll, gaussian_spread

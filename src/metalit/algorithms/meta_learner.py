@@ -8,15 +8,16 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
-from metalit.algorithms.learner import TaskLearner
 from metalit.algorithms.optimizers import checked_optimizers
 from metalit.algorithms.pretrained import ALGORITHM, check_algorithm, load_network
+from metalit.algorithms.task_learner import TaskLearner
 from metalit.engine import Engine, with_gradient
 from metalit.engine.finite import Batch, has_finite_gradient, stop_if_not_finite
 from metalit.episode import Episode
 from metalit.errors import UserError
-from metalit.metrics.episode_metrics import episode_metrics, summarise
+from metalit.metrics.episode_metrics import episode_metrics
 from metalit.metrics.episode_values import EpisodeValues, Evaluation
+from metalit.metrics.intervals import summarise
 from metalit.networks.normalisation import batch_norms
 from metalit.objectives import Objective, QueryLoss
 from metalit.outcome import Outcome
