@@ -1,4 +1,4 @@
-"""Formulas of distances, and sums and means by class; the classes that heads are built with are in ``heads.similarities``."""
+"""Formulas of distances, and sums and means by class; the classes that heads are built with: ``heads.similarities``."""
 
 import torch
 import torch.nn.functional as F
