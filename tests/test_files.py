@@ -58,3 +58,11 @@ def test_keep_old_counts_on(tmp_path):
         "x-1.csv": "a",
         "x-2.csv": "b",
     }
+
+
+def test_a_read_only_folder_is_named_with_the_reason(tmp_path):
+    (tmp_path / "fixed").mkdir()
+    (tmp_path / "fixed").chmod(0o555)
+    with pytest.raises(PermissionError) as raised:
+        write_text(tmp_path / "fixed" / "x", "text")
+    assert (raised.value.strerror, raised.value.filename) == ("Permission denied", str(tmp_path / "fixed"))

@@ -1,6 +1,7 @@
 """Files that are whole however a process ends, and older files that a new one does not overwrite."""
 
 import csv
+import errno
 import io
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,7 +15,8 @@ from uuid import uuid4
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """Open a file for atomic writing: readers see the complete new file or the old state, even after a power cut.
 
-    An exception in the body leaves ``path`` unchanged.
+    An exception in the body leaves ``path`` unchanged, unless the body itself moves it away; it should do so after
+    ``flush_to_disk`` only.
 
     Args:
         path: path of the file; missing parent folders are created.
@@ -24,7 +26,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """
     nearest = next(folder for folder in path.absolute().parents if folder.exists())
     if not nearest.stat().st_mode & 0o222:  # root, as in a container, may write there all the same, but should not
-        raise PermissionError(f"{nearest} is marked read-only")
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(nearest))
     path.parent.mkdir(parents=True, exist_ok=True)
     # Beside its place, because only a rename within one file system is atomic. A name of its own, because several
     # processes may write the same file at once.

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from metalit.allocator import keep_freed_memory
 from metalit.cli import DEBUG_VARIABLE, MISTAKES, MetalitCLI
+from metalit.cli.errors import explain_system
 from metalit.cli.noise import without_noise
 from metalit.cli.parser import fail
 from metalit.cli.program import import_from_working_directory
@@ -42,4 +43,6 @@ def run_command(command: Callable[[Sequence[str]], None], args: Sequence[str]) -
         # As for Lightning's commands, METALIT_DEBUG=1 shows the traceback.
         if DEBUG_VARIABLE in os.environ:
             raise
+        if isinstance(error, OSError) and error.errno is not None:
+            fail(explain_system(error, None))
         fail(str(error))

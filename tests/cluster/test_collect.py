@@ -131,6 +131,22 @@ def test_unfinished_runs_are_listed(tmp_path, capsys):
     assert "1 of 7 runs have results" in out
 
 
+@pytest.mark.parametrize("damage", ["{}", "[]", '{"a": 1}', "half a fi"])
+def test_a_damaged_file_of_one_run_spoils_no_other(damage, sweep):
+    (sweep / "seed_everything=0,inner_steps=1" / "results.json").write_text(damage)
+    collect_command([str(sweep)])
+    states = [row["state"] for row in rows(sweep / "sweep.csv")]
+    assert sorted(states) == [*["finished"] * 5, "results.json is damaged"]
+
+
+def test_a_damaged_exit_code_says_nothing(tmp_path):
+    write_run(tmp_path / "seed=1", [0.5, 0.6])
+    (tmp_path / "seed=0").mkdir()
+    (tmp_path / "seed=0" / "config.yaml").touch()
+    (tmp_path / "seed=0" / "job.exit").write_text("abc\n")
+    assert [run.state for run in collect(tmp_path)] == ["no checkpoint yet", "finished"]
+
+
 def test_nothing_finished_yet(tmp_path, capsys):
     (tmp_path / "seed_everything=0").mkdir()
     (tmp_path / "seed_everything=0" / "config.yaml").touch()

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import sys
 import time
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from commands import changed, complaint, protonet, write_yaml
 from metalit.cli.lost_ranks import LOST_RANK
 from metalit.cluster import local, supervisor
-from metalit.cluster.base import exit_code, read_job
+from metalit.cluster.base import Job, Task, exit_code, read_job
 from metalit.commands.manage import error_line, has_ended, last_lines, states
 from metalit.commands.sweeps import Point
 from metalit.main import main
@@ -175,6 +176,23 @@ def test_job_of_another_machine(submit, here, capsys, monkeypatch):
     said = complaint(capsys, lambda: main(["status", "run"]))
     assert said.startswith(f"job {job.id} runs on the machine ")
     monkeypatch.undo()
+
+
+def test_moved_folder(tmp_path):
+    """A record names the places that the files have now, in the folder of a sweep and in that of one run."""
+    old, new = tmp_path / "old", tmp_path / "new"
+    tasks = [
+        Task(name, old / name, f"7_{n}", old / "logs" / f"7_{n}.log") for n, name in enumerate(("seed=0", "seed=1"))
+    ]
+    job = Job("metalit.cluster.Local", "7", old, tasks, {"host": socket.gethostname()})
+    for folder, record in ((old, job), (old / "seed=1", job._replace(id="7_1", tasks=tasks[1:]))):
+        folder.mkdir(exist_ok=True)
+        record.write(folder)
+    old.rename(new)
+    for folder, moved in ((new, read_job(new)), (new / "seed=1", read_job(new / "seed=1"))):
+        assert moved.folder == new, folder
+        assert [task.folder for task in moved.tasks] == [new / task.name for task in moved.tasks]
+        assert [task.log for task in moved.tasks] == [new / "logs" / f"{task.id}.log" for task in moved.tasks]
 
 
 def test_failed_setup_is_the_end(submit):

@@ -3,7 +3,9 @@
 import io
 import re
 import sys
-from time import perf_counter
+from itertools import pairwise
+from time import monotonic, perf_counter
+from types import SimpleNamespace
 
 import lightning as L
 import pytest
@@ -68,6 +70,24 @@ def test_bar_is_drawn_by_time_and_not_by_batch(make_trainer, regression, show_on
     before = len(output.getvalue())
     fit(make_trainer, regression, EpisodeProgressBar(refresh_seconds=1e-6), limit_val_batches=0)
     assert len(re.findall(r"Epoch \d+: +\d+%", output.getvalue()[before:])) >= 20
+
+
+def test_after_each_validation_the_bar_shows_training_again(make_trainer, regression, show_on):
+    """Epochs may be shorter than the time between two updates."""
+    output = show_on(Terminal)
+    fit(make_trainer, regression, EpisodeProgressBar(refresh_seconds=1e6))
+    shown = re.findall(r"(Epoch \d+|Validation): +\d+%", output.getvalue())
+    assert "Validation" in shown
+    assert all(then != "Validation" for one, then in pairwise([*shown, "Validation"]) if one == "Validation")
+
+
+def test_a_training_resumed_within_an_epoch_shows_its_number_and_its_own_time():
+    bar = EpisodeProgressBar()
+    bar.disable()
+    before = monotonic()
+    bar.on_train_start(SimpleNamespace(current_epoch=3), None)  # Lightning starts no epoch then
+    assert bar._epoch == 3
+    assert bar._epoch_since >= before
 
 
 def test_speed_counts_the_tasks_of_all_ranks_and_not_the_time_of_validation(

@@ -230,6 +230,8 @@ class MetalitCLI(OpenCLI):
         try:
             return super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, ValueError, TypeError) as error:
+            if isinstance(error, UserError):
+                raise
             # Lightning raises TypeError for devices that it cannot interpret, a mistake of the user too.
             refused = MisconfigurationException(str(error))
             set_owner(refused, L.Trainer)

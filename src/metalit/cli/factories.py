@@ -45,7 +45,8 @@ def resolve(path: str) -> Any:
             for frame in traceback.extract_tb(error.__traceback__)[1:]
             if not frame.filename.startswith("<frozen") and frame.filename not in IMPORT_MACHINERY
         ]
-        if not frames:
+        # A module's own __getattr__ says that the module has no such name.
+        if not frames or (isinstance(error, AttributeError) and frames[-1].name == "__getattr__"):
             return None
         problem = f"{error} ({frames[-1].filename}, line {frames[-1].lineno})"
     raise ValueError(f"cannot import {path.rpartition('.')[0]}: {problem}")

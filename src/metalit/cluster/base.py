@@ -71,16 +71,33 @@ def read_job(folder: Path) -> Job:
         tasks = [
             Task(each["name"], Path(each["folder"]), each["id"], Path(each["log"])) for each in record.pop("tasks")
         ]
-        return Job(record.pop("cluster"), record.pop("id"), Path(record.pop("folder")), tasks, about=record)
+        job = Job(record.pop("cluster"), record.pop("id"), Path(record.pop("folder")), tasks, about=record)
+        return moved(job, folder.absolute())
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is damaged ({error}); look for the job with the cluster's own commands") from error
+
+
+def moved(job: Job, place: Path) -> Job:
+    """Return the job with the paths that it has now, if its folder was moved since it was submitted.
+
+    Args:
+        job: as recorded.
+        place: where the record was found: the job's folder, or that of one run of a sweep.
+    """
+    # a run of a sweep is in a folder of its name, with a record of its own
+    home = place.parent if [task.name for task in job.tasks] == [place.name] else place
+    tasks = [
+        task._replace(folder=home / task.folder.relative_to(job.folder), log=home / task.log.relative_to(job.folder))
+        for task in job.tasks
+    ]
+    return job._replace(folder=home, tasks=tasks)
 
 
 def exit_code(run_folder: Path) -> int | None:
     """Return the exit code of a run's last start, or None if that has not ended."""
     path = run_folder / EXIT_CODE
     text = path.read_text(encoding="utf-8").strip() if path.exists() else ""
-    return int(text) if text else None
+    return int(text) if text.isdecimal() else None  # a damaged file says as little as a missing one
 
 
 def cluster_of(job: Job) -> type["Cluster"]:

@@ -103,7 +103,7 @@ def is_alive(job: Job) -> bool:
 
     The processes hold a lock; a process id would not do, since the system may have given it to another process.
     """
-    host = job.about["host"]
+    host = job.about.get("host", socket.gethostname())
     if host != socket.gethostname():
         raise UserError(f"job {job.id} runs on the machine {host}: ask there")
     path = job.folder / supervisor.LOCK

@@ -148,9 +148,9 @@ def point_names(points: Sequence[Options]) -> list[str]:
         ",".join(f"{short[key]}={file_name(key, options[key])}" for key in options if key in keys)[:LONGEST_NAME]
         for options in points
     ]
-    count = Counter(names)
     # Names are equal if they differ only in a character that was cut off or replaced.
-    return [name if count[name] == 1 else f"{name}~{number}" for number, name in enumerate(names, 1)]
+    numbers = [names[: index + 1].count(name) for index, name in enumerate(names)]
+    return [name if names.count(name) == 1 else f"{name}~{n}" for name, n in zip(names, numbers, strict=True)]
 
 
 def short_name(key: str, keys: Sequence[str]) -> str:

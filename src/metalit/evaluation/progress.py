@@ -38,11 +38,9 @@ class EpisodeProgressBar(ProgressBar):
         self._enabled = self._terminal = True
         self._bar: Any = None  # of tqdm, for training and evaluation alike; None without a terminal
         self._due = self._epoch_since = self._evaluation_since = 0.0
-        self._epoch = self._done = (
-            0  # the epoch and its batches so far; Lightning's own count is one further at the end
-        )
-        # since the speed was last measured
-        self._since, self._batches = 0.0, 0
+        self._epoch = 0
+        self._done = 0  # batches of the epoch so far; Lightning's own count is one further at the end
+        self._since, self._batches = 0.0, 0  # when the speed was last measured, and batches since then
         self._speed: float | None = None
         self._loss: Any = None
 
@@ -68,6 +66,8 @@ class EpisodeProgressBar(ProgressBar):
         """Open the bar and start measuring the speed."""
         self._open("Training")
         self._since, self._batches, self._done = monotonic(), 0, 0
+        # Lightning does not start the epoch again in which a resumed training goes on
+        self.on_train_epoch_start(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the clock of the epoch; nothing is drawn, for an epoch may be shorter than the time between updates."""
@@ -132,6 +132,8 @@ class EpisodeProgressBar(ProgressBar):
         self._since += monotonic() - self._evaluation_since
         if trainer.state.fn != "fit":
             self._close()
+        elif self._terminal and self._done:  # the bar shows the validation, and the next update may be far
+            self._show_training(trainer, pl_module)
 
     on_test_end = on_predict_end = on_validation_end
 

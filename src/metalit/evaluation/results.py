@@ -85,8 +85,15 @@ def read_results(folder: Path) -> Results:
 
     Raises:
         FileNotFoundError: the folder has no such file.
+        UserError: the file is damaged.
     """
-    results: Results = json.loads(_existing(folder, RESULTS_FILE).read_text())
+    path = _existing(folder, RESULTS_FILE)
+    try:
+        results: Results = json.loads(path.read_text())
+        if not {"split", "episodes", "metrics", "setting"} <= results.keys():
+            raise ValueError("it lacks some of its entries")
+    except (ValueError, AttributeError) as error:
+        raise UserError(f"{path} is damaged ({error}): test the run again") from error
     return results
 
 

@@ -42,7 +42,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 unfinished.unlink()
             with atomic_write(path) as file:
                 file.write(content.getbuffer())
-                flush_to_disk(file)
+                flush_to_disk(file)  # before last.ckpt is moved: at any time one of the two files is complete
                 # a damaged last.ckpt must not replace a good previous.ckpt
                 if path.stem == "last" and zipfile.is_zipfile(path):
                     path.replace(path.with_stem(PREVIOUS))
