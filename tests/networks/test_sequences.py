@@ -191,7 +191,7 @@ def test_a_new_controller_has_an_empty_memory():
         ({"hidden": 0}, "hidden is 0"),
         ({"slot_size": 0}, "slot_size is 0"),
         ({"heads": 0}, "heads is 0"),
-        ({"slots": 1}, "slots is 1.*heads, which is 2"),
+        ({"slots": 1}, r"slots is 1.*heads \(2\)"),
         ({"usage_decay": 1.5}, "usage_decay is 1.5"),
         ({"usage_decay": float("nan")}, "usage_decay is nan"),
         ({"key_strength": 0.0}, "key_strength is 0"),

@@ -90,10 +90,10 @@ def read_results(folder: Path) -> Results:
     path = _existing(folder, RESULTS_FILE)
     try:
         results: Results = json.loads(path.read_text())
-        if not {"split", "episodes", "metrics", "setting"} <= results.keys():
-            raise ValueError("it lacks some of its entries")
-    except (ValueError, AttributeError) as error:
+    except ValueError as error:
         raise UserError(f"{path} is damaged ({error}): test the run again") from error
+    if not isinstance(results, dict) or not {"split", "episodes", "metrics", "setting"} <= results.keys():
+        raise UserError(f"{path} is damaged, it lacks some of its entries: test the run again")
     return results
 
 
