@@ -263,7 +263,7 @@ def test_unquoted_time_is_the_number_of_the_message(here):
         ),
         (
             ["--cluster", "Slurm", "fit", "--config", "c.yaml", "--trainer.accelerator", "gpu"],
-            "trainer.accelerator is gpu, expected cpu, for cluster.gpus is false",
+            "trainer.accelerator is gpu, expected cpu",
         ),
     ],
 )
