@@ -110,7 +110,7 @@ IN_FILES = {
     "no network class": ({NETWORK + ".class_path": None}, "model.network", "has no class_path; expected a Module"),
     "beside class": ({"model.inner_steps": 3}, "model.inner_steps", "stands beside class_path; .* init_args"),
     "misspelt init_args": ({MODEL[:-1] + "s": {"a": 1}}, "model.init_argss", "stands .* did you mean init_args?"),
-    "no name": ({NETWORK + ".init_args.a b": 1}, "model.network.a b", "there is no such option, for names have no sp"),
+    "no name": ({NETWORK + ".init_args.a b": 1}, "model.network.a b", "there is no such option: names have no sp"),
     "in another group": ({"max_steps": 3}, "max_steps", "fit has no such option; did you mean trainer.max_steps?"),
     "number for class": ({BODY + ".class_path": 3}, "model.network.body.class_path", "found 3, expected a Module"),
     "word for settings": ({MODEL + "engine": "fast"}, "model.engine", "found fast, expected its settings"),
