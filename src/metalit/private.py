@@ -146,7 +146,7 @@ class HookedParser(LightningArgumentParser):
         self, action: argparse.Action, value: Any, key: str, cfg: Namespace | None, append: bool = False
     ) -> Any:
         value = self.check_value(action, value, key)
-        # jsonargparse itself would accept null for every option, whatever its type
+        # jsonargparse itself accepts null for options of every type
         if value is None and type_of(action) is not None and action.default is not None:
             return action._check_type_(value, cfg=cfg, append=append, mode=self.parser_mode)  # type: ignore[attr-defined]
         return super()._check_value_key(action, value, key, cfg, append)

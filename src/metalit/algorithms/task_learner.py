@@ -56,12 +56,7 @@ class TaskLearner(L.LightningModule, ABC):
 
     @abstractmethod
     def task(
-        self,
-        meta: Params,
-        support: Labelled,
-        query: Labelled,
-        ways: int,
-        measure: Measure = measure_nothing,
+        self, meta: Params, support: Labelled, query: Labelled, ways: int, measure: Measure = measure_nothing
     ) -> Outcome:
         """Learn one task from its support set and return the loss and predictions on its query set.
 

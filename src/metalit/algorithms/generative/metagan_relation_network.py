@@ -42,12 +42,7 @@ class MetaGANRelationNetwork(GenerativeMetaLearner, RelationNetwork):
         return super().loss(meta, support, query, scores) + self.game_weight * real_loss(scores)
 
     def task(
-        self,
-        meta: Params,
-        support: Labelled,
-        query: Labelled,
-        ways: int,
-        measure: Measure = measure_nothing,
+        self, meta: Params, support: Labelled, query: Labelled, ways: int, measure: Measure = measure_nothing
     ) -> Outcome:
         """Return the outcome of a relation network, with the third term of line 5 and line 6 as penalties."""
         outcome = super().task(meta, support, query, ways, measure)

@@ -110,12 +110,7 @@ class GradientBasedMetaLearner(MetaLearner, ABC):
         return {}
 
     def task(
-        self,
-        meta: Params,
-        support: Labelled,
-        query: Labelled,
-        ways: int,
-        measure: Measure = measure_nothing,
+        self, meta: Params, support: Labelled, query: Labelled, ways: int, measure: Measure = measure_nothing
     ) -> Outcome:
         """Adapt on the support set, then evaluate on the query set."""
         learn = partial(self.trajectory, meta, steps=self.inner_steps)

@@ -97,12 +97,7 @@ class FOML(GradientBasedMetaLearner):
         return adapted, (queue, moments)
 
     def task(
-        self,
-        meta: Params,
-        support: Labelled,
-        query: Labelled,
-        ways: int,
-        measure: Measure = measure_nothing,
+        self, meta: Params, support: Labelled, query: Labelled, ways: int, measure: Measure = measure_nothing
     ) -> Outcome:
         """Adapt on the support set, evaluate on the query set, then step on the query set for the meta-gradient.
 

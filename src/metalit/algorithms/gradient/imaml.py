@@ -117,12 +117,7 @@ class IMAML(GradientBasedMetaLearner):
         return combine(gradient, self.proximal_strength, pull), loss
 
     def task(
-        self,
-        meta: Params,
-        support: Labelled,
-        query: Labelled,
-        ways: int,
-        measure: Measure = measure_nothing,
+        self, meta: Params, support: Labelled, query: Labelled, ways: int, measure: Measure = measure_nothing
     ) -> Outcome:
         """Adapt to a task, evaluate on the query set, and give the loss its implicit gradient.
 

@@ -84,12 +84,7 @@ class ProtoMAML(GradientBasedMetaLearner):
         return linear(self.embed(meta, adapted, x), adapted["layer.weight"], adapted["layer.bias"])
 
     def task(
-        self,
-        meta: Params,
-        support: Labelled,
-        query: Labelled,
-        ways: int,
-        measure: Measure = measure_nothing,
+        self, meta: Params, support: Labelled, query: Labelled, ways: int, measure: Measure = measure_nothing
     ) -> Outcome:
         """Adapt on the support set, then evaluate on the query set."""
         return super().task(with_classes(meta, ways), support, query, ways, measure)

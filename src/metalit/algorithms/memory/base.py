@@ -69,12 +69,7 @@ class MemoryMetaLearner(MetaLearner, ABC):
         """Return predictions ``[Q, width]`` for embedded queries ``[Q, ...]``, independent of one another."""
 
     def task(
-        self,
-        meta: Params,
-        support: Labelled,
-        query: Labelled,
-        ways: int,
-        measure: Measure = measure_nothing,
+        self, meta: Params, support: Labelled, query: Labelled, ways: int, measure: Measure = measure_nothing
     ) -> Outcome:
         """Read the support set and answer the queries; the loss is the mean over all predictions."""
         support, before, predictions = self.read_and_answer(meta, support, query.x, ways)

@@ -146,12 +146,7 @@ class MetricMetaLearner(EmbeddingLearner, ABC):
         return {}
 
     def task(
-        self,
-        meta: Params,
-        support: Labelled,
-        query: Labelled,
-        ways: int,
-        measure: Measure = measure_nothing,
+        self, meta: Params, support: Labelled, query: Labelled, ways: int, measure: Measure = measure_nothing
     ) -> Outcome:
         """Embed both sets, then score the queries against the support set."""
         support, query = self.embed_both(meta, support, query)

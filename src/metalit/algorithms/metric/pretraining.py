@@ -62,12 +62,7 @@ class PretrainingLearner(EmbeddingLearner, ABC):
         """Record statistics of the embeddings ``[n, D]`` of a training batch; nothing by default."""
 
     def task(
-        self,
-        meta: Params,
-        support: Labelled,
-        query: Labelled,
-        ways: int,
-        measure: Measure = measure_nothing,
+        self, meta: Params, support: Labelled, query: Labelled, ways: int, measure: Measure = measure_nothing
     ) -> Outcome:
         """Classify support and query examples among all training classes; return predictions for the queries."""
         support, query = self.embed_both(meta, support, query)

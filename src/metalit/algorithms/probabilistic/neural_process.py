@@ -81,12 +81,7 @@ class NeuralProcess(MetaLearner, ABC):
         return *self.gaussians_at(meta, self.encode(meta, context), targets.x), {}
 
     def task(
-        self,
-        meta: Params,
-        support: Labelled,
-        query: Labelled,
-        ways: int,
-        measure: Measure = measure_nothing,
+        self, meta: Params, support: Labelled, query: Labelled, ways: int, measure: Measure = measure_nothing
     ) -> Outcome:
         """Predict support and query set from a random part of the support set.
 
