@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from metalit import Episode, MetaLearner
-from metalit.algorithms.meta_learner import count_ways
+from metalit.algorithms.task_learner import count_ways
 from metalit.cli import MetalitCLI
 from metalit.engine import with_gradient
 
