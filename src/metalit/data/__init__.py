@@ -7,6 +7,7 @@ alone, and nothing here knows a method.
 from metalit.data.benchmarks import CIFARFS, FC100
 from metalit.data.glyphs import Glyphs
 from metalit.data.image_completion import ImageCompletion
+from metalit.data.images import ImageFolder
 from metalit.data.learn2learn import LearnToLearnTasksets
 from metalit.data.module import ClassificationDataModule, EpisodicDataModule
 from metalit.data.omniglot import Omniglot
@@ -25,6 +26,7 @@ __all__ = [
     "EpisodicDataModule",
     "Glyphs",
     "ImageCompletion",
+    "ImageFolder",
     "LearnToLearnTasksets",
     "Omniglot",
     "RankShare",
