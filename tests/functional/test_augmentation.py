@@ -175,4 +175,4 @@ def test_saturation_needs_colours():
 
 
 def test_it_says_its_settings():
-    assert repr(Augmentation(crop=4)).startswith("Augmentation(crop=4, resized_crop=1.0, flip=False")
+    assert repr(Augmentation(crop=4, flip=True, erasing=0.5)) == "Augmentation(crop=4, flip=True, erasing=0.5)"

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metalit.data.stream import ClassificationStream, Words, random_words
+from metalit.data.stream import ClassificationStream, Integers, Words, random_words
 from metalit.episode import Episode, Labelled
 from metalit.errors import SettingError
 from metalit.functional.augmentation import NUMBERS, Augmentation, check_channels
@@ -50,7 +50,7 @@ class AugmentedStream:
         support, query = (Labelled(Drawn(part.x, own.contiguous()), part.y) for part, own in parts)
         return Episode(support, query, episode.index)
 
-    def classes(self, index: int) -> Any:
+    def classes(self, index: int) -> Integers:
         """Return the classes of the split behind the labels 0..N-1 of an episode, ``[N]``."""
         return self.episodes.classes(index)
 

@@ -66,8 +66,11 @@ class Augmentation:
         self.erasing = erasing
 
     def __repr__(self) -> str:
-        """Return the settings."""
-        return f"Augmentation({', '.join(f'{name}={value}' for name, value in vars(self).items())})"
+        """Return the settings that differ from their defaults."""
+        none = vars(Augmentation())
+        return (
+            f"Augmentation({', '.join(f'{name}={value}' for name, value in vars(self).items() if value != none[name])})"
+        )
 
 
 def augment(images: Tensor, numbers: Tensor, settings: Augmentation) -> Tensor:
