@@ -7,10 +7,12 @@ from typing import Any, Literal
 import lightning as L
 import torch
 from lightning.pytorch.trainer.states import RunningStage, TrainerFn
+from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 from torch.utils.data import DataLoader
 
 from metalit.data.augmentation import AugmentedStream, Drawn, check_inputs
+from metalit.data.features import FeaturesDtype, FrozenFeatures
 from metalit.data.loader import (
     EvaluationSpans,
     TrainLoader,
@@ -209,6 +211,9 @@ class ClassificationDataModule(EpisodicDataModule, ABC):
         store_on_accelerator: keep the whole store in the accelerator's memory; no effect on a CPU.
         augmentation: random transformations of the images of training episodes, on the learner's device; every example
             has random numbers of its own, which depend on the seed and the number of its episode alone.
+        features: a frozen network that embeds images, such as ``networks.Backbone`` or ``networks.Pretrained``. Its
+            embeddings of all images are computed once, kept in ``root/metalit-cache``, and served as the examples.
+        features_dtype: of the stored embeddings; ``float16`` takes half the space and keeps three digits.
         **episodes: the settings of ``EpisodicDataModule``.
     """
 
@@ -220,6 +225,8 @@ class ClassificationDataModule(EpisodicDataModule, ABC):
         train_labels: Literal["episode", "split"] = "episode",
         store_on_accelerator: bool = True,
         augmentation: Augmentation | None = None,
+        features: nn.Module | None = None,
+        features_dtype: FeaturesDtype = "float32",
         **episodes: Any,
     ) -> None:
         super().__init__(**episodes)
@@ -230,6 +237,10 @@ class ClassificationDataModule(EpisodicDataModule, ABC):
         self.train_labels = train_labels
         self.store_on_accelerator = store_on_accelerator
         self.augmentation = augmentation
+        self.features = None if features is None else FrozenFeatures(features, features_dtype)
+        if self.features is not None and augmentation is not None:
+            expected = "none beside data.features: embeddings are computed once, of images as they are"
+            raise SettingError("augmentation", augmentation, expected)
         self.stores: dict[Split, ClassStore] = {}
 
     @abstractmethod
@@ -243,7 +254,7 @@ class ClassificationDataModule(EpisodicDataModule, ABC):
 
     def make_stream(self, split: Split) -> ClassificationStream | AugmentedStream:
         """Load the store of a split and return the stream of its episodes, with the numbers of an augmentation."""
-        self.stores[split] = store = self.load(split)
+        self.stores[split] = store = self.embedded(self.load(split), split)
         train = split == "train"
         stream = ClassificationStream(
             store.class_sizes,
@@ -259,6 +270,26 @@ class ClassificationDataModule(EpisodicDataModule, ABC):
         check_inputs(self.augmentation, store.take(torch.zeros(1, dtype=torch.int64)))
         return AugmentedStream(stream)
 
+    def embedded(self, store: ClassStore, split: Split) -> ClassStore:
+        """Return the store that episodes are made of: with ``features``, that of the embeddings ``[examples, D]``."""
+        if self.features is None:
+            return store
+        device = torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
+        return self.features.store(store, split, self.root / "metalit-cache", device)
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Return images ``[n, channels, height, width]``, uint8 or in [0, 1], as a learner of these data sees them.
+
+        Returns:
+            Embeddings ``[n, D]`` with ``features``, as they stand in the store; otherwise the images in [0, 1].
+
+        Raises:
+            UserError: the network of ``features`` does not take such images.
+        """
+        if self.features is None:
+            return to_unit_interval(images)  # type: ignore[no-any-return]
+        return self.features.embed(images).to(torch.get_default_dtype())
+
     def finish(self, episode: Episode, split: Split) -> Episode:
         """Replace row indices by examples; uint8 images become floats in [0, 1], augmented in training."""
         device = episode.index.device
@@ -270,7 +301,8 @@ class ClassificationDataModule(EpisodicDataModule, ABC):
         def gather(part: Labelled) -> Labelled:
             # images travel as uint8 and become floats on the device: a quarter of the bytes of float32
             rows = part.x.rows if isinstance(part.x, Drawn) else part.x
-            x = to_unit_interval(tree_map(lambda leaf: leaf.to(device, non_blocking=True), store.take(rows)))
+            x = tree_map(lambda leaf: leaf.to(device, non_blocking=True), store.take(rows))
+            x = to_unit_interval(x) if self.features is None else x.to(torch.get_default_dtype())
             if self.augmentation is not None and isinstance(part.x, Drawn):
                 x = augment(x.flatten(0, 1), part.x.numbers.flatten(0, 1), self.augmentation).reshape(x.shape)
             return Labelled(x, part.y)
@@ -278,6 +310,7 @@ class ClassificationDataModule(EpisodicDataModule, ABC):
         return Episode(gather(episode.support), gather(episode.query), episode.index)
 
     def setting(self) -> dict[str, Any]:
-        """Return the settings to state with a test result: ways, any augmentation, and those of the base class."""
+        """Return the settings to state with a test result: ways, augmentation, features and those of the base class."""
         augmentation = {} if self.augmentation is None else {"augmentation": repr(self.augmentation)}
-        return {"ways": self.ways, **super().setting(), **augmentation}
+        features = {} if self.features is None else self.features.setting()
+        return {"ways": self.ways, **super().setting(), **augmentation, **features}
