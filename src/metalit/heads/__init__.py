@@ -9,6 +9,7 @@ from metalit.heads.class_means import AdaptedClassMeans, NearestClassMean
 from metalit.heads.closed_form import RidgeRegression, SupportVectorMachine
 from metalit.heads.fitted_classifiers import CosineClassifier, FittedClassifier, LinearClassifier
 from metalit.heads.pairs import LearnedRelation, Verification
+from metalit.heads.probes import LogisticRegression, RidgeClassifier
 from metalit.heads.similarities import Cosine, Similarity, SquaredEuclidean, WeightedL1
 from metalit.heads.transforms import EmbeddingTransform, Step, Transformed
 
@@ -22,7 +23,9 @@ __all__ = [
     "Head",
     "LearnedRelation",
     "LinearClassifier",
+    "LogisticRegression",
     "NearestClassMean",
+    "RidgeClassifier",
     "RidgeRegression",
     "Similarity",
     "SquaredEuclidean",

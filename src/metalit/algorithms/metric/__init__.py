@@ -4,6 +4,7 @@ from metalit.algorithms.metric.base import EmbeddingLearner, MetricMetaLearner
 from metalit.algorithms.metric.baseline import Baseline
 from metalit.algorithms.metric.baseline_plus_plus import BaselinePlusPlus
 from metalit.algorithms.metric.feat import FEAT
+from metalit.algorithms.metric.logistic_probe import LogisticProbe
 from metalit.algorithms.metric.matching_network import MatchingNetwork
 from metalit.algorithms.metric.meta_baseline import MetaBaseline
 from metalit.algorithms.metric.metaoptnet import MetaOptNet
@@ -11,6 +12,7 @@ from metalit.algorithms.metric.pretraining import PretrainingLearner
 from metalit.algorithms.metric.prototypical_network import PrototypicalNetwork
 from metalit.algorithms.metric.r2d2 import R2D2
 from metalit.algorithms.metric.relation_network import RelationNetwork
+from metalit.algorithms.metric.ridge_probe import RidgeProbe
 from metalit.algorithms.metric.siamese_network import SiameseNetwork
 from metalit.algorithms.metric.simple_shot import SimpleShot
 
@@ -20,6 +22,7 @@ __all__ = [
     "Baseline",
     "BaselinePlusPlus",
     "EmbeddingLearner",
+    "LogisticProbe",
     "MatchingNetwork",
     "MetaBaseline",
     "MetaOptNet",
@@ -27,6 +30,7 @@ __all__ = [
     "PretrainingLearner",
     "PrototypicalNetwork",
     "RelationNetwork",
+    "RidgeProbe",
     "SiameseNetwork",
     "SimpleShot",
 ]
