@@ -8,6 +8,7 @@ from metalit.heads.base import Head
 from metalit.heads.class_means import AdaptedClassMeans, NearestClassMean
 from metalit.heads.closed_form import RidgeRegression, SupportVectorMachine
 from metalit.heads.fitted_classifiers import CosineClassifier, FittedClassifier, LinearClassifier
+from metalit.heads.information import InformationMaximization
 from metalit.heads.pairs import LearnedRelation, Verification
 from metalit.heads.probes import LogisticRegression, RidgeClassifier
 from metalit.heads.similarities import Cosine, Similarity, SquaredEuclidean, WeightedL1
@@ -21,6 +22,7 @@ __all__ = [
     "FittedClassifier",
     "FullContext",
     "Head",
+    "InformationMaximization",
     "LearnedRelation",
     "LinearClassifier",
     "LogisticRegression",

@@ -1,5 +1,6 @@
 """Metric-based methods: classify queries by comparing embeddings."""
 
+from metalit.algorithms.metric.alpha_tim import AlphaTIM
 from metalit.algorithms.metric.base import EmbeddingLearner, MetricMetaLearner
 from metalit.algorithms.metric.baseline import Baseline
 from metalit.algorithms.metric.baseline_plus_plus import BaselinePlusPlus
@@ -15,10 +16,13 @@ from metalit.algorithms.metric.relation_network import RelationNetwork
 from metalit.algorithms.metric.ridge_probe import RidgeProbe
 from metalit.algorithms.metric.siamese_network import SiameseNetwork
 from metalit.algorithms.metric.simple_shot import SimpleShot
+from metalit.algorithms.metric.tim import TIM
 
 __all__ = [
     "FEAT",
     "R2D2",
+    "TIM",
+    "AlphaTIM",
     "Baseline",
     "BaselinePlusPlus",
     "EmbeddingLearner",
