@@ -9,6 +9,8 @@ from metalit.heads.class_means import AdaptedClassMeans, NearestClassMean
 from metalit.heads.closed_form import RidgeRegression, SupportVectorMachine
 from metalit.heads.fitted_classifiers import CosineClassifier, FittedClassifier, LinearClassifier
 from metalit.heads.information import InformationMaximization
+from metalit.heads.laplacian import LaplacianRegularization
+from metalit.heads.optimal_transport import TransportedMeans
 from metalit.heads.pairs import LearnedRelation, Verification
 from metalit.heads.probes import LogisticRegression, RidgeClassifier
 from metalit.heads.similarities import Cosine, Similarity, SquaredEuclidean, WeightedL1
@@ -23,6 +25,7 @@ __all__ = [
     "FullContext",
     "Head",
     "InformationMaximization",
+    "LaplacianRegularization",
     "LearnedRelation",
     "LinearClassifier",
     "LogisticRegression",
@@ -35,6 +38,7 @@ __all__ = [
     "SupportAttention",
     "SupportVectorMachine",
     "Transformed",
+    "TransportedMeans",
     "Verification",
     "WeightedL1",
 ]
