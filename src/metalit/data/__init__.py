@@ -4,6 +4,7 @@ The rule of this room: episode i is a pure function of (seed, split, i), its ran
 alone, and nothing here knows a method.
 """
 
+from metalit.data.benchmarks import CIFARFS, FC100
 from metalit.data.glyphs import Glyphs
 from metalit.data.image_completion import ImageCompletion
 from metalit.data.learn2learn import LearnToLearnTasksets
@@ -13,8 +14,12 @@ from metalit.data.rank_share import RankShare
 from metalit.data.sinusoid import Sinusoid
 from metalit.data.store import ClassStore
 from metalit.data.stream import ClassificationStream, EpisodeStream
+from metalit.functional.augmentation import Augmentation
 
 __all__ = [
+    "CIFARFS",
+    "FC100",
+    "Augmentation",
     "ClassStore",
     "ClassificationDataModule",
     "ClassificationStream",

@@ -10,6 +10,7 @@ from lightning.pytorch.trainer.states import RunningStage, TrainerFn
 from torch.utils._pytree import tree_map
 from torch.utils.data import DataLoader
 
+from metalit.data.augmentation import AugmentedStream, Drawn, check_inputs
 from metalit.data.loader import (
     EvaluationSpans,
     TrainLoader,
@@ -22,6 +23,7 @@ from metalit.data.store import ClassStore
 from metalit.data.stream import ClassificationStream, EpisodeStream, Split
 from metalit.episode import Episode, Labelled
 from metalit.errors import SettingError, at_least, check
+from metalit.functional.augmentation import Augmentation, augment
 from metalit.functional.examples import to_unit_interval
 
 SPLIT_OF_STAGE: dict[RunningStage, Split] = {
@@ -107,7 +109,7 @@ class EpisodicDataModule(L.LightningDataModule, ABC):
         except SettingError as error:
             # a stream has one number of shots and does not know whether it came from ``shots`` or ``train_shots``
             own = f"train_{error.name}"
-            is_own = split == "train" and getattr(self, own, None) != getattr(self, error.name, None)
+            is_own = split == "train" and own in vars(self) and getattr(self, own) != getattr(self, error.name)
             raise SettingError(f"data.{own if is_own else error.name}", error.value, error.expected) from None
 
     def finish(self, episode: Episode, split: Split) -> Episode:
@@ -205,6 +207,8 @@ class ClassificationDataModule(EpisodicDataModule, ABC):
         train_labels: ``episode`` labels the classes of a training episode 0..N-1, as in evaluation; ``split`` uses
             global class labels, for methods that first train a classifier of all training classes.
         store_on_accelerator: keep the whole store in the accelerator's memory; no effect on a CPU.
+        augmentation: random transformations of the images of training episodes, on the learner's device; every example
+            has random numbers of its own, which depend on the seed and the number of its episode alone.
         **episodes: the settings of ``EpisodicDataModule``.
     """
 
@@ -215,6 +219,7 @@ class ClassificationDataModule(EpisodicDataModule, ABC):
         train_ways: int | None = None,
         train_labels: Literal["episode", "split"] = "episode",
         store_on_accelerator: bool = True,
+        augmentation: Augmentation | None = None,
         **episodes: Any,
     ) -> None:
         super().__init__(**episodes)
@@ -224,6 +229,7 @@ class ClassificationDataModule(EpisodicDataModule, ABC):
         at_least(2, ways=ways, train_ways=self.train_ways)
         self.train_labels = train_labels
         self.store_on_accelerator = store_on_accelerator
+        self.augmentation = augmentation
         self.stores: dict[Split, ClassStore] = {}
 
     @abstractmethod
@@ -235,11 +241,11 @@ class ClassificationDataModule(EpisodicDataModule, ABC):
         """Number of classes in the training split; known once its stream exists."""
         return len(self.stores["train"].class_sizes)
 
-    def make_stream(self, split: Split) -> ClassificationStream:
-        """Load the store of a split and return the stream of its episodes."""
+    def make_stream(self, split: Split) -> ClassificationStream | AugmentedStream:
+        """Load the store of a split and return the stream of its episodes, with the numbers of an augmentation."""
         self.stores[split] = store = self.load(split)
         train = split == "train"
-        return ClassificationStream(
+        stream = ClassificationStream(
             store.class_sizes,
             split=split,
             seed=self.seed,
@@ -248,10 +254,14 @@ class ClassificationDataModule(EpisodicDataModule, ABC):
             queries=self.train_queries if train else self.queries,
             global_labels=train and self.train_labels == "split",
         )
+        if self.augmentation is None or not train:
+            return stream
+        check_inputs(self.augmentation, store.take(torch.zeros(1, dtype=torch.int64)))
+        return AugmentedStream(stream)
 
     def finish(self, episode: Episode, split: Split) -> Episode:
-        """Replace row indices by examples; uint8 images become floats in [0, 1]."""
-        device = episode.support.x.device
+        """Replace row indices by examples; uint8 images become floats in [0, 1], augmented in training."""
+        device = episode.index.device
         # moved at the first episode, since only then the learner's device is known
         if self.store_on_accelerator and self.stores[split].device != device:
             self.stores[split] = self.stores[split].to(device)
@@ -259,11 +269,15 @@ class ClassificationDataModule(EpisodicDataModule, ABC):
 
         def gather(part: Labelled) -> Labelled:
             # images travel as uint8 and become floats on the device: a quarter of the bytes of float32
-            x = tree_map(lambda leaf: leaf.to(device, non_blocking=True), store.take(part.x))
-            return Labelled(to_unit_interval(x), part.y)
+            rows = part.x.rows if isinstance(part.x, Drawn) else part.x
+            x = to_unit_interval(tree_map(lambda leaf: leaf.to(device, non_blocking=True), store.take(rows)))
+            if self.augmentation is not None and isinstance(part.x, Drawn):
+                x = augment(x.flatten(0, 1), part.x.numbers.flatten(0, 1), self.augmentation).reshape(x.shape)
+            return Labelled(x, part.y)
 
         return Episode(gather(episode.support), gather(episode.query), episode.index)
 
     def setting(self) -> dict[str, Any]:
-        """Return the settings of the episodes to state with a test result: the ways and those of the base class."""
-        return {"ways": self.ways, **super().setting()}
+        """Return the settings to state with a test result: ways, any augmentation, and those of the base class."""
+        augmentation = {} if self.augmentation is None else {"augmentation": repr(self.augmentation)}
+        return {"ways": self.ways, **super().setting(), **augmentation}
