@@ -57,6 +57,8 @@ from metalit.algorithms import (
     SiameseNetwork,
     SimpleShot,
     TaskAgnosticMAML,
+    TipAdapter,
+    TipAdapterF,
 )
 from metalit.data import EpisodicDataModule, Glyphs, Sinusoid
 from metalit.networks import (
@@ -436,6 +438,22 @@ CASES = {
         settings={"classes": 40, "iterations": 5, "sinkhorn_iterations": 20},
         data_settings={"train_labels": "split"},
         learning={"glyphs": Learning(100, 0.01, 0.6)},
+        adapts=False,
+    ),
+    "TipAdapter": Case(
+        TipAdapter,
+        network="embedding",
+        settings={"classes": 40},
+        data_settings={"train_labels": "split"},
+        learning={"glyphs": Learning(100, 0.01, 0.85)},
+        adapts=False,
+    ),
+    "TipAdapterF": Case(
+        TipAdapterF,
+        network="embedding",
+        settings={"classes": 40, "steps": 5},
+        data_settings={"train_labels": "split"},
+        learning={"glyphs": Learning(100, 0.01, 0.85)},
         adapts=False,
     ),
     "SiameseNetwork": Case(

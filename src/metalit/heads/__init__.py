@@ -5,6 +5,7 @@ The rule of this room: a head sees embeddings and support labels, never the enco
 
 from metalit.heads.attention import FullContext, SupportAttention
 from metalit.heads.base import Head
+from metalit.heads.cache import SupportCache
 from metalit.heads.class_means import AdaptedClassMeans, NearestClassMean
 from metalit.heads.closed_form import RidgeRegression, SupportVectorMachine
 from metalit.heads.fitted_classifiers import CosineClassifier, FittedClassifier, LinearClassifier
@@ -36,6 +37,7 @@ __all__ = [
     "SquaredEuclidean",
     "Step",
     "SupportAttention",
+    "SupportCache",
     "SupportVectorMachine",
     "Transformed",
     "TransportedMeans",

@@ -19,6 +19,8 @@ from metalit.algorithms.metric.ridge_probe import RidgeProbe
 from metalit.algorithms.metric.siamese_network import SiameseNetwork
 from metalit.algorithms.metric.simple_shot import SimpleShot
 from metalit.algorithms.metric.tim import TIM
+from metalit.algorithms.metric.tip_adapter import TipAdapter
+from metalit.algorithms.metric.tip_adapter_f import TipAdapterF
 
 __all__ = [
     "FEAT",
@@ -41,4 +43,6 @@ __all__ = [
     "RidgeProbe",
     "SiameseNetwork",
     "SimpleShot",
+    "TipAdapter",
+    "TipAdapterF",
 ]
