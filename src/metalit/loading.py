@@ -1,5 +1,7 @@
 """Load a trained learner and its data module from a run folder."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from metalit.data import EpisodicDataModule
 
 CONFIG = "config.yaml"
+OF_TRAINING = ("optimizer", "lr_scheduler", "lr_scheduler_interval", "pretrained")  # settings that no prediction needs
 
 
 class LoadedRun(NamedTuple):
@@ -108,13 +111,58 @@ def make(settings: dict[str, Any], path: Path) -> LoadedRun:
             message names the file.
     """
     # imported here: the command line imports metalit, so an import at the top would be circular
-    from metalit.cli.errors import innermost
-    from metalit.cli.mistakes import ParsingError, explain
     from metalit.cli.parser import model_and_data_parser
 
-    parser = model_and_data_parser()
-    try:
+    with explained(parser := model_and_data_parser(), path):
         made = parser.instantiate_classes(parser.parse_object(settings))
+    return LoadedRun(made.model, made.data)
+
+
+def resolved_model(run_dir: str | Path) -> dict[str, Any]:
+    """Return the model's settings of a run alone, from which ``make_learner`` builds it.
+
+    Training settings are left out, and the ways of the data are filled in.
+
+    Raises:
+        FileNotFoundError: the folder is not that of a run.
+        ValueError: the settings cannot be read.
+    """
+    from metalit.cli.parser import model_and_data_parser
+
+    folder = Path(run_dir).expanduser()
+    settings = read_settings(folder)
+    with explained(parser := model_and_data_parser(), folder / CONFIG):
+        model: dict[str, Any] = parser.parse_object(settings).as_dict()["model"]
+    for name in OF_TRAINING:
+        model["init_args"].pop(name, None)
+    return model
+
+
+def make_learner(model: dict[str, Any], path: Path) -> MetaLearner:
+    """Return the untrained learner that settings describe, without its data module; ``path`` is for messages.
+
+    Raises:
+        ValueError: see ``make``.
+    """
+    from metalit.cli.parser import model_parser
+
+    states = random_states()
+    try:
+        with explained(parser := model_parser(), path):
+            learner: MetaLearner = parser.instantiate_classes(parser.parse_object({"model": model})).model
+    finally:
+        restore(states)
+    return learner
+
+
+@contextmanager
+def explained(parser: Any, path: Path) -> Iterator[None]:
+    """Explain a mistake in the settings of a file in one sentence."""
+    from metalit.cli.errors import innermost
+    from metalit.cli.mistakes import ParsingError, explain
+
+    try:
+        yield
     except ParsingError as error:
         message = explain(str(error), error, parser)
         hint = "; put the folder of your own modules on sys.path" if "there is no class" in message else ""
@@ -122,4 +170,3 @@ def make(settings: dict[str, Any], path: Path) -> LoadedRun:
     except ValueError as error:
         # the class's own message about a setting, without the jsonargparse exceptions around it
         raise innermost(error) from None
-    return LoadedRun(made.model, made.data)

@@ -185,10 +185,16 @@ def add_links(parser: LightningArgumentParser) -> None:
     parser.link_arguments("data.init_args.ways", "model.init_args.ways")
 
 
-def model_and_data_parser() -> ArgumentParser:
-    """Return a parser of a model and its data alone; it raises ``ParsingError`` instead of exiting."""
+def model_parser() -> ArgumentParser:
+    """Return a parser of a model alone; it raises ``ParsingError`` instead of exiting."""
     parser = ArgumentParser(exit_on_error=False)
     parser.add_lightning_class_args(MetaLearner, "model", subclass_mode=True)
+    return parser
+
+
+def model_and_data_parser() -> ArgumentParser:
+    """Return a parser of a model and its data alone; it raises ``ParsingError`` instead of exiting."""
+    parser = model_parser()
     parser.add_lightning_class_args(EpisodicDataModule, "data", subclass_mode=True)
     add_links(parser)
     return parser

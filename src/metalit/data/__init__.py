@@ -9,6 +9,7 @@ from metalit.data.image_completion import ImageCompletion
 from metalit.data.learn2learn import LearnToLearnTasksets
 from metalit.data.module import ClassificationDataModule, EpisodicDataModule
 from metalit.data.omniglot import Omniglot
+from metalit.data.picture_form import PictureForm
 from metalit.data.rank_share import RankShare
 from metalit.data.sinusoid import Sinusoid
 from metalit.data.store import ClassStore
@@ -24,6 +25,7 @@ __all__ = [
     "ImageCompletion",
     "LearnToLearnTasksets",
     "Omniglot",
+    "PictureForm",
     "RankShare",
     "Sinusoid",
 ]

@@ -17,6 +17,7 @@ from metalit.data.loader import (
     evaluation_loader,
     leave_signals_to_the_main_process,
 )
+from metalit.data.picture_form import PictureForm
 from metalit.data.position import Position
 from metalit.data.store import ClassStore
 from metalit.data.stream import ClassificationStream, EpisodeStream, Split
@@ -229,6 +230,10 @@ class ClassificationDataModule(EpisodicDataModule, ABC):
     @abstractmethod
     def load(self, split: Split) -> ClassStore:
         """Return all examples of a split, sorted by class; splits must not share a class."""
+
+    def picture_form(self) -> PictureForm | None:
+        """Return how a picture of the user's own becomes an item of this data set; None if items are no images."""
+        return None
 
     @property
     def train_classes(self) -> int:
