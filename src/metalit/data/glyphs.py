@@ -72,7 +72,7 @@ class Glyphs(ClassificationDataModule):
 
     def picture_form(self) -> PictureForm:
         """Return the form of a drawing, dark ink on light paper, as the data set keeps it."""
-        return PictureForm(SIZE, channels=1, fit="pad", inverted=True)
+        return PictureForm(SIZE, channels=1, inverted=True)
 
 
 def compose(words: Words) -> tuple[Floats, npt.NDArray[np.bool_]]:

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import lightning as L
 import torch
@@ -17,13 +17,15 @@ from metalit.data.loader import (
     evaluation_loader,
     leave_signals_to_the_main_process,
 )
-from metalit.data.picture_form import PictureForm
 from metalit.data.position import Position
 from metalit.data.store import ClassStore
 from metalit.data.stream import ClassificationStream, EpisodeStream, Split
 from metalit.episode import Episode, Labelled
 from metalit.errors import SettingError, at_least, check
 from metalit.functional.examples import to_unit_interval
+
+if TYPE_CHECKING:
+    from metalit.data.picture_form import PictureForm
 
 SPLIT_OF_STAGE: dict[RunningStage, Split] = {
     RunningStage.TRAINING: "train",
@@ -231,7 +233,7 @@ class ClassificationDataModule(EpisodicDataModule, ABC):
     def load(self, split: Split) -> ClassStore:
         """Return all examples of a split, sorted by class; splits must not share a class."""
 
-    def picture_form(self) -> PictureForm | None:
+    def picture_form(self) -> "PictureForm | None":
         """Return how a picture of the user's own becomes an item of this data set; None if items are no images."""
         return None
 

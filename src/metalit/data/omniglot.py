@@ -98,7 +98,7 @@ class Omniglot(ClassificationDataModule):
 
     def picture_form(self) -> PictureForm:
         """Return the form of a drawing, dark ink on light paper, as the data set keeps it."""
-        return PictureForm(SIZE[0], channels=1, fit="pad", inverted=True)
+        return PictureForm(SIZE[0], channels=1, inverted=True)
 
     def setting(self) -> dict[str, Any]:
         """Return the settings to state with a test result: splits, rotations and those of the base class."""

@@ -1,7 +1,6 @@
 """The user's examples as one tensor: paths, pictures, arrays of images, or feature vectors."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,19 +49,18 @@ def as_tensor(x: Any, form: PictureForm | None, dtype: torch.dtype, progress: Pr
                 "the examples are files or pictures, but it is not known what size the model takes: give image_form, "
                 "or the folder of a run on images, whose settings say it"
             )
-        return torch.stack([form.item(picture(each)) for each in progress(x)])
+        return torch.stack([as_item(each, form) for each in progress(x)])
     array = x if isinstance(x, Tensor) else torch.from_numpy(np.array(x))
     if array.dtype == torch.uint8:
         array = channels_first(array, form)
-        return array if form is None or array.dim() != 4 else resized(array, form)
+        is_image = form is not None and array.dim() == 4 and array.shape[1] in (1, 3)
+        return form.resized(array) if form is not None and is_image else array
     return channels_first(array, form).to(dtype)
 
 
-def picture(source: Any) -> Image.Image:
-    """Return a picture from a path, or the picture itself, upright."""
-    if isinstance(source, Image.Image):
-        return source
-    return Image.open(source)
+def as_item(source: Image.Image | str | Path, form: PictureForm) -> Tensor:
+    """Return a picture, or an image file, as an item, uint8 ``[channels, size, size]``."""
+    return form.of_picture(source) if isinstance(source, Image.Image) else form.of_file(source)
 
 
 def channels_first(array: Tensor, form: PictureForm | None) -> Tensor:
@@ -72,13 +70,3 @@ def channels_first(array: Tensor, form: PictureForm | None) -> Tensor:
     if array.dim() == 4 and array.shape[1] not in (1, 3) and array.shape[-1] in (1, 3):
         return array.movedim(-1, 1)
     return array
-
-
-def resized(images: Tensor, form: PictureForm) -> Tensor:
-    """Return uint8 images ``[n, C, H, W]`` in the form's size; those that have it are left as they are."""
-    if images.shape[1:] == (form.channels, form.size, form.size) or images.shape[1] not in (1, 3):
-        return images
-    # an array already has the data set's ink; only files and pictures are dark on light
-    upright = replace(form, inverted=False)
-    pixels = images.permute(0, 2, 3, 1).squeeze(-1).numpy()
-    return torch.stack([upright.item(Image.fromarray(each)) for each in pixels])

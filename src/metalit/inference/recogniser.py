@@ -108,6 +108,10 @@ class Recogniser:
         probabilities: Probabilities = self.predictor(examples).double().softmax(-1).cpu().numpy()
         return probabilities
 
+    def with_threshold(self, threshold: Threshold | None) -> "Recogniser":
+        """Return a recogniser that differs in its threshold."""
+        return replace(self, threshold=threshold)
+
     def with_settings(self, settings: dict[str, Any]) -> "Recogniser":
         """Return a recogniser that knows the settings of its learner.
 
