@@ -6,6 +6,7 @@ alone, and nothing here knows a method.
 
 from metalit.data.glyphs import Glyphs
 from metalit.data.image_completion import ImageCompletion
+from metalit.data.images import ImageFolder
 from metalit.data.learn2learn import LearnToLearnTasksets
 from metalit.data.module import ClassificationDataModule, EpisodicDataModule
 from metalit.data.omniglot import Omniglot
@@ -23,6 +24,7 @@ __all__ = [
     "EpisodicDataModule",
     "Glyphs",
     "ImageCompletion",
+    "ImageFolder",
     "LearnToLearnTasksets",
     "Omniglot",
     "PictureForm",
