@@ -4,6 +4,7 @@ The rule of this room: episode i is a pure function of (seed, split, i), its ran
 alone, and nothing here knows a method.
 """
 
+from metalit.data.benchmarks import CIFARFS, FC100
 from metalit.data.glyphs import Glyphs
 from metalit.data.image_completion import ImageCompletion
 from metalit.data.images import ImageFolder
@@ -17,6 +18,8 @@ from metalit.data.store import ClassStore
 from metalit.data.stream import ClassificationStream, EpisodeStream
 
 __all__ = [
+    "CIFARFS",
+    "FC100",
     "ClassStore",
     "ClassificationDataModule",
     "ClassificationStream",

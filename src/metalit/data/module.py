@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import lightning as L
 import torch
 from lightning.pytorch.trainer.states import RunningStage, TrainerFn
+from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 from torch.utils.data import DataLoader
 
+from metalit.data.features import FeaturesDtype, FrozenFeatures
 from metalit.data.loader import (
     EvaluationSpans,
     TrainLoader,
@@ -208,6 +210,9 @@ class ClassificationDataModule(EpisodicDataModule, ABC):
         train_labels: ``episode`` labels the classes of a training episode 0..N-1, as in evaluation; ``split`` uses
             global class labels, for methods that first train a classifier of all training classes.
         store_on_accelerator: keep the whole store in the accelerator's memory; no effect on a CPU.
+        features: a frozen network that embeds images, such as ``networks.Backbone`` or ``networks.Pretrained``. Its
+            embeddings of all images are computed once, kept in ``root/metalit-cache``, and served as the examples.
+        features_dtype: of the stored embeddings; ``float16`` takes half the space and keeps three digits.
         **episodes: the settings of ``EpisodicDataModule``.
     """
 
@@ -218,6 +223,8 @@ class ClassificationDataModule(EpisodicDataModule, ABC):
         train_ways: int | None = None,
         train_labels: Literal["episode", "split"] = "episode",
         store_on_accelerator: bool = True,
+        features: nn.Module | None = None,
+        features_dtype: FeaturesDtype = "float32",
         **episodes: Any,
     ) -> None:
         super().__init__(**episodes)
@@ -227,6 +234,7 @@ class ClassificationDataModule(EpisodicDataModule, ABC):
         at_least(2, ways=ways, train_ways=self.train_ways)
         self.train_labels = train_labels
         self.store_on_accelerator = store_on_accelerator
+        self.features = None if features is None else FrozenFeatures(features, features_dtype)
         self.stores: dict[Split, ClassStore] = {}
 
     @abstractmethod
@@ -244,7 +252,7 @@ class ClassificationDataModule(EpisodicDataModule, ABC):
 
     def make_stream(self, split: Split) -> ClassificationStream:
         """Load the store of a split and return the stream of its episodes."""
-        self.stores[split] = store = self.load(split)
+        self.stores[split] = store = self.embedded(self.load(split), split)
         train = split == "train"
         return ClassificationStream(
             store.class_sizes,
@@ -255,6 +263,26 @@ class ClassificationDataModule(EpisodicDataModule, ABC):
             queries=self.train_queries if train else self.queries,
             global_labels=train and self.train_labels == "split",
         )
+
+    def embedded(self, store: ClassStore, split: Split) -> ClassStore:
+        """Return the store that episodes are made of: with ``features``, that of the embeddings ``[examples, D]``."""
+        if self.features is None:
+            return store
+        device = torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
+        return self.features.store(store, split, self.root / "metalit-cache", device)
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Return images ``[n, channels, height, width]``, uint8 or in [0, 1], as a learner of these data sees them.
+
+        Returns:
+            Embeddings ``[n, D]`` with ``features``, as they stand in the store; otherwise the images in [0, 1].
+
+        Raises:
+            UserError: the network of ``features`` does not take such images.
+        """
+        if self.features is None:
+            return to_unit_interval(images)  # type: ignore[no-any-return]
+        return self.features.embed(images).to(torch.get_default_dtype())
 
     def finish(self, episode: Episode, split: Split) -> Episode:
         """Replace row indices by examples; uint8 images become floats in [0, 1]."""
@@ -267,10 +295,12 @@ class ClassificationDataModule(EpisodicDataModule, ABC):
         def gather(part: Labelled) -> Labelled:
             # images travel as uint8 and become floats on the device: a quarter of the bytes of float32
             x = tree_map(lambda leaf: leaf.to(device, non_blocking=True), store.take(part.x))
-            return Labelled(to_unit_interval(x), part.y)
+            x = to_unit_interval(x) if self.features is None else x.to(torch.get_default_dtype())
+            return Labelled(x, part.y)
 
         return Episode(gather(episode.support), gather(episode.query), episode.index)
 
     def setting(self) -> dict[str, Any]:
-        """Return the settings of the episodes to state with a test result: the ways and those of the base class."""
-        return {"ways": self.ways, **super().setting()}
+        """Return the settings to state with a test result: ways, those of the base class and those of the features."""
+        features = {} if self.features is None else self.features.setting()
+        return {"ways": self.ways, **super().setting(), **features}

@@ -5,6 +5,7 @@ The rule of this room: a network sees inputs only, never episodes, methods or th
 
 from metalit.networks.attentive_process import AttentiveProcess
 from metalit.networks.augmented_conv_net import AugmentedConvNet
+from metalit.networks.backbone import Backbone
 from metalit.networks.classifier import Classifier
 from metalit.networks.conditional_process import ConditionalProcess
 from metalit.networks.context_mlp import ContextMLP
@@ -15,13 +16,17 @@ from metalit.networks.image_generator import ImageGenerator
 from metalit.networks.mlp import MLP
 from metalit.networks.normalisation import BatchNormMode, batch_norm_2d, batch_norm_mode
 from metalit.networks.pixels import Pixels
+from metalit.networks.pretrained import Pretrained
+from metalit.networks.pretrained_base import PretrainedNetwork
 from metalit.networks.relation_encoder import RelationEncoder
 from metalit.networks.relation_module import RelationModule
+from metalit.networks.vectors import Vectors
 
 __all__ = [
     "MLP",
     "AttentiveProcess",
     "AugmentedConvNet",
+    "Backbone",
     "BatchNormMode",
     "Classifier",
     "ConditionalProcess",
@@ -31,8 +36,11 @@ __all__ = [
     "FiLMConv4",
     "ImageGenerator",
     "Pixels",
+    "Pretrained",
+    "PretrainedNetwork",
     "RelationEncoder",
     "RelationModule",
+    "Vectors",
     "batch_norm_2d",
     "batch_norm_mode",
 ]

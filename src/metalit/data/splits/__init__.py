@@ -1,5 +1,8 @@
 """Class splits: lists of classes that come with metalit, or the user's own."""
 
+import csv
+import functools
+import gzip
 from pathlib import Path
 
 from metalit.data.stream import SPLITS, Split
@@ -47,3 +50,28 @@ def _read_list(file: Path, splits: str, named: list[str]) -> list[str]:
         raise UserError(f"{file} has the line {bad[0]!r}, expected group/class, as in Greek/character01")
     # a dict drops the duplicates that lines with rotations leave, and keeps the order, which decides the episodes
     return list(dict.fromkeys("/".join(line.split("/")[:2]) for line in lines))
+
+
+@functools.cache
+def published_classes(data_set: str) -> dict[Split, list[str]]:
+    """Return the classes of each published split of an image data set, sorted by name.
+
+    Args:
+        data_set: name of the folder beside this file, with ``<split>.txt``: one ``class`` or ``super-class/class`` per
+            line, or with ``<split>.csv.gz``: ``filename,label``.
+    """
+    folder = Path(__file__).parent / data_set
+    if (folder / "train.csv.gz").exists():
+        return {split: sorted(set(published_files(data_set)[split].values())) for split in SPLITS}
+    lines = {split: (folder / f"{split}.txt").read_text(encoding="utf-8").split() for split in SPLITS}
+    return {split: sorted(line.rpartition("/")[2] for line in lines[split]) for split in SPLITS}
+
+
+@functools.cache
+def published_files(data_set: str) -> dict[Split, dict[str, str]]:
+    """Return the class of each file of each published split of an image data set whose split lists files."""
+    found: dict[Split, dict[str, str]] = {}
+    for split in SPLITS:
+        with gzip.open(Path(__file__).parent / data_set / f"{split}.csv.gz", "rt", encoding="utf-8") as file:
+            found[split] = {row["filename"]: row["label"] for row in csv.DictReader(file)}
+    return found

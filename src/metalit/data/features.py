@@ -1,0 +1,229 @@
+"""Embeddings of a whole data set by a frozen network, computed once and kept on disk."""
+
+import hashlib
+import json
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from metalit.data.cache import cached_arrays
+from metalit.data.store import ClassStore
+from metalit.errors import SettingError, UserError
+from metalit.functional.examples import to_unit_interval
+from metalit.locks import lock_while_open
+from metalit.networks import PretrainedNetwork
+from metalit.networks.pretrained_weights import tensors_sha256
+
+FeaturesDtype = Literal["float32", "float16"]
+VERSION = "features 1"  # of the computation; a new one invalidates older caches
+BATCH = 64  # images computed at once
+PROBED = 4  # images by which the network is checked
+CLOSE = 1e-3  # relative difference of embeddings that counts as rounding
+
+
+class FrozenFeatures:
+    """A frozen network as a function from images to embeddings, with a cache for those of a whole data set.
+
+    Args:
+        network: from images ``[n, channels, height, width]`` in [0, 1] to embeddings ``[n, D]``. Nothing in it requires
+            a gradient.
+        dtype: of the stored embeddings; ``float16`` takes half the space and keeps three digits.
+
+    Raises:
+        SettingError: the network has trained parameters, or batch norms that use the statistics of the batch.
+    """
+
+    def __init__(self, network: nn.Module, dtype: FeaturesDtype = "float32") -> None:
+        self.network, self.dtype = refuse_unfrozen(network).eval(), dtype
+        self.numbers = {"float32": torch.float32, "float16": torch.float16}[dtype]
+
+    @torch.no_grad()
+    def embed(self, images: Tensor) -> Tensor:
+        """Return embeddings ``[n, D]`` of images, uint8 or in [0, 1], in the stored dtype, on the images' device.
+
+        Raises:
+            UserError: the network does not take such images, or an embedding is not finite.
+        """
+        self.network.to(images.device)
+        parts = [self._embedded(part) for part in torch.split(images, BATCH)]
+        return torch.cat(parts)
+
+    def store(self, images: ClassStore, split: str, folder: Path, device: torch.device) -> ClassStore:
+        """Return a store of the embeddings ``[examples, D]`` of another, from the cache if they are there.
+
+        Args:
+            images: the store of a split, of images ``[examples, channels, height, width]``.
+            split: its name, for the progress bar.
+            folder: where the cache is kept.
+            device: where embeddings are computed; the store stays in host memory.
+
+        Raises:
+            UserError: as ``embed``; or a single image and a batch of them give different embeddings.
+        """
+        begun, computed = time.monotonic(), False
+
+        def build() -> dict[str, Any]:
+            nonlocal computed
+            computed = True
+            return {"features": self._all(images, split, device).numpy()}
+
+        key = self.key(images)
+        path = folder / f"features-{split}-{key[:16]}.npz"
+        with one_at_a_time(path):
+            found = torch.from_numpy(cached_arrays(path, key, build)["features"])
+        rank_zero_info(
+            f"features of {split}: cache {'miss' if computed else 'hit'}, {len(found)} x {found.shape[1]} {self.dtype} "
+            f"in {time.monotonic() - begun:.1f} s ({path})"
+        )
+        return replace(images, items=found)
+
+    def key(self, images: ClassStore) -> str:
+        """Return a digest of all that the embeddings depend on: network, preprocessing, images and dtype."""
+        parts = [VERSION, self.dtype, network_sha256(self.network), images_sha256(images)]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+    def setting(self) -> dict[str, Any]:
+        """Return the settings to state with a result."""
+        if isinstance(self.network, PretrainedNetwork):
+            own = self.network.setting()
+        else:
+            kind = type(self.network)
+            own = {
+                "backbone": f"{kind.__module__}.{kind.__qualname__}",
+                "backbone_weights": f"sha256 of the tensors {tensors_sha256(self.network)}",
+            }
+        return {"features": self.dtype, **own}
+
+    def _embedded(self, images: Tensor) -> Tensor:
+        number = next((each.dtype for each in self.network.parameters()), torch.get_default_dtype())
+        try:
+            found = self.network(to_unit_interval(images, number))
+        except RuntimeError as error:  # torch's, for shapes that do not fit
+            raise UserError(
+                f"data.features: {type(self.network).__name__} does not take images {list(images.shape)}: "
+                f"{str(error).splitlines()[0]}"
+            ) from error
+        if not isinstance(found, Tensor) or found.dim() != 2 or len(found) != len(images):
+            shape = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
+            raise UserError(f"data.features: {type(self.network).__name__} returns {shape}, expected embeddings [n, D]")
+        found = found.to(self.numbers)
+        if not found.isfinite().all():
+            remedy = ": give data.features_dtype: float32" if self.numbers == torch.float16 else ""
+            raise UserError(f"data.features: an embedding is not finite in {self.dtype}{remedy}")
+        return found
+
+    @torch.no_grad()
+    def _all(self, images: ClassStore, split: str, device: torch.device) -> Tensor:
+        self.network.to(device)
+        count = int(images.class_sizes.sum())
+        self._check_independent(images.take(torch.arange(min(PROBED, count))).to(device))
+        found = []
+        with tqdm(total=count, unit="image", desc=f"features of {split}", disable=None) as bar:
+            for rows in torch.split(torch.arange(count), BATCH):
+                found.append(self._embedded(images.take(rows).to(device)).cpu())
+                bar.update(len(rows))
+        self.network.cpu()  # the accelerator's memory is for what follows
+        return torch.cat(found)
+
+    def _check_independent(self, images: Tensor) -> None:
+        together, again = self._embedded(images), self._embedded(images)
+        alone = torch.cat([self._embedded(image) for image in torch.split(images, 1)])
+        for other, reason in ((again, "twice the same images"), (alone, "an image alone and one among others")):
+            difference = (together - other).abs().max().item()
+            if difference > CLOSE * max(together.abs().max().item(), torch.finfo(self.numbers).tiny):
+                raise UserError(
+                    f"data.features: {type(self.network).__name__} gives {reason} different embeddings, which cannot "
+                    "be computed once for all: it draws random numbers or uses the statistics of the batch"
+                )
+
+
+def refuse_unfrozen(network: nn.Module) -> nn.Module:
+    """Return a network, refused if what it computes may change."""
+    trained = [name for name, parameter in network.named_parameters() if parameter.requires_grad]
+    if trained:
+        raise SettingError(
+            "data.features",
+            type(network).__name__,
+            f"a frozen network, such as networks.Backbone with trained: none; {trained[0]} is trained: give such a "
+            "network as model.network instead",
+        )
+    for name, module in network.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
+            raise SettingError(
+                "data.features",
+                type(network).__name__,
+                f"a network whose batch norms have running statistics; {name} uses those of the batch, so an embedding "
+                "would depend on the other images",
+            )
+    return network
+
+
+def network_sha256(network: nn.Module) -> str:
+    """Return a digest of a network: its tensors, its modules with their numbers, and where it comes from."""
+    source = network.source() if isinstance(network, PretrainedNetwork) else {}
+    modules = [
+        (name, type(module).__module__, type(module).__qualname__, plain(vars(module)))
+        for name, module in network.named_modules()
+    ]
+    # an object without a form of its own is shown by its address, which differs in each process
+    shown = re.sub(r" at 0x[0-9a-f]+", "", repr(network))
+    described = json.dumps([source, modules, shown], sort_keys=True)
+    return hashlib.sha256(f"{described}\n{tensors_sha256(network)}".encode()).hexdigest()
+
+
+def plain(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the numbers and words among a module's attributes, such as its number of heads."""
+    simple = bool | int | float | str
+    return {
+        name: value
+        for name, value in attributes.items()
+        if name != "training"
+        and (
+            isinstance(value, simple)
+            or (isinstance(value, tuple | list) and all(isinstance(each, simple) for each in value))
+        )
+    }
+
+
+def images_sha256(images: ClassStore) -> str:
+    """Return a digest of all examples of a store, in order."""
+    digest = hashlib.sha256(json.dumps(images.class_sizes.tolist()).encode())
+    for rows in torch.split(torch.arange(int(images.class_sizes.sum())), 16 * BATCH):
+        part = images.take(rows).cpu().contiguous()
+        digest.update(f"{part.dtype} {list(part.shape)}".encode())
+        digest.update(part.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+@contextmanager
+def one_at_a_time(path: Path) -> Iterator[None]:
+    """Let one process compute what another may be computing; the second then finds it in the cache."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = path.with_suffix(".lock").open("w")
+    except OSError:  # a folder that cannot be written: everybody computes
+        yield
+        return
+    with lock:
+        wait_for(lambda: lock_while_open(lock))
+        yield
+
+
+def wait_for(lock: Callable[[], None], pause: float = 0.2) -> None:
+    """Call ``lock`` until it succeeds; return at once where there are no locks."""
+    while True:
+        try:
+            return lock()
+        except BlockingIOError:
+            time.sleep(pause)
+        except OSError:
+            return None
