@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml  # type: ignore[import-untyped]
+from torch import nn
 
 from metalit.algorithms import MetaLearner
 from metalit.errors import UserError
@@ -118,10 +119,10 @@ def make(settings: dict[str, Any], path: Path) -> LoadedRun:
     return LoadedRun(made.model, made.data)
 
 
-def resolved_model(run_dir: str | Path) -> dict[str, Any]:
-    """Return the model's settings of a run alone, from which ``make_learner`` builds it.
+def resolved_parts(run_dir: str | Path) -> dict[str, Any]:
+    """Return the settings of what predicts in a run: ``model``, and ``features`` (None if the data have none).
 
-    Training settings are left out, and the ways of the data are filled in.
+    Training settings are left out, and the ways of the data are filled in. ``make_parts`` builds them again.
 
     Raises:
         FileNotFoundError: the folder is not that of a run.
@@ -132,27 +133,33 @@ def resolved_model(run_dir: str | Path) -> dict[str, Any]:
     folder = Path(run_dir).expanduser()
     settings = read_settings(folder)
     with explained(parser := model_and_data_parser(), folder / CONFIG):
-        model: dict[str, Any] = parser.parse_object(settings).as_dict()["model"]
+        resolved = parser.parse_object(settings).as_dict()
+    model, data = resolved["model"], resolved["data"]["init_args"]
     for name in OF_TRAINING:
         model["init_args"].pop(name, None)
-    return model
+    return {"model": model, "features": data.get("features"), "features_dtype": data.get("features_dtype", "float32")}
 
 
-def make_learner(model: dict[str, Any], path: Path) -> MetaLearner:
-    """Return the untrained learner that settings describe, without its data module; ``path`` is for messages.
+def make_parts(settings: dict[str, Any], path: Path) -> tuple[MetaLearner, nn.Module | None]:
+    """Return the untrained learner and the network of the features that settings describe, without a data module.
+
+    Args:
+        settings: ``model`` and ``features``; see ``resolved_parts``.
+        path: where they come from, for messages.
 
     Raises:
         ValueError: see ``make``.
     """
-    from metalit.cli.parser import model_parser
+    from metalit.cli.parser import parts_parser
 
     states = random_states()
     try:
-        with explained(parser := model_parser(), path):
-            learner: MetaLearner = parser.instantiate_classes(parser.parse_object({"model": model})).model
+        with explained(parser := parts_parser(), path):
+            given = {name: settings[name] for name in ("model", "features")}
+            made = parser.instantiate_classes(parser.parse_object(given))
     finally:
         restore(states)
-    return learner
+    return made.model, made.features
 
 
 @contextmanager

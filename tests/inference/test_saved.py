@@ -151,8 +151,11 @@ def test_mistakes(run, tmp_path):
     refused("os:system is not a named tuple", state={"os:system": [{"value": "touch hacked"}]})
     harmful = {"class_path": "shutil.rmtree", "init_args": {"path": str(tmp_path)}}
     model = {"class_path": "metalit.algorithms.PrototypicalNetwork", "init_args": {"network": harmful}}
-    refused("its settings name shutil.rmtree, which is not a class", model=model)
-    refused("there is no class nowhere.Net", model={"class_path": "nowhere.Net", "init_args": {}})
+    refused("its settings name shutil.rmtree, which is not a class", settings={"model": model, "features": None})
+    nowhere = {"class_path": "nowhere.Net", "init_args": {}}
+    refused("there is no class nowhere.Net", settings={"model": nowhere, "features": None})
+    backbone = {"class_path": "metalit.networks.Backbone", "init_args": {"module": "os.system", "options": {}}}
+    refused("its settings name os.system, which is not a class", settings=settings["settings"] | {"features": backbone})
     (tmp_path / "classifier.json").write_text("{")
     with pytest.raises(ValueError, match=r"classifier.json is damaged"):
         load_recogniser(tmp_path)

@@ -185,16 +185,18 @@ def add_links(parser: LightningArgumentParser) -> None:
     parser.link_arguments("data.init_args.ways", "model.init_args.ways")
 
 
-def model_parser() -> ArgumentParser:
-    """Return a parser of a model alone; it raises ``ParsingError`` instead of exiting."""
+def parts_parser() -> ArgumentParser:
+    """Return a parser of a model and a network of features; it raises ``ParsingError`` instead of exiting."""
     parser = ArgumentParser(exit_on_error=False)
     parser.add_lightning_class_args(MetaLearner, "model", subclass_mode=True)
+    parser.add_argument("--features", type=nn.Module | None, default=None)
     return parser
 
 
 def model_and_data_parser() -> ArgumentParser:
     """Return a parser of a model and its data alone; it raises ``ParsingError`` instead of exiting."""
-    parser = model_parser()
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_lightning_class_args(MetaLearner, "model", subclass_mode=True)
     parser.add_lightning_class_args(EpisodicDataModule, "data", subclass_mode=True)
     add_links(parser)
     return parser

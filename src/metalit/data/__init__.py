@@ -8,10 +8,10 @@ from metalit.data.benchmarks import CIFARFS, FC100
 from metalit.data.glyphs import Glyphs
 from metalit.data.image_completion import ImageCompletion
 from metalit.data.images import ImageFolder
+from metalit.data.images.picture_form import PictureForm
 from metalit.data.learn2learn import LearnToLearnTasksets
 from metalit.data.module import ClassificationDataModule, EpisodicDataModule
 from metalit.data.omniglot import Omniglot
-from metalit.data.picture_form import PictureForm
 from metalit.data.rank_share import RankShare
 from metalit.data.sinusoid import Sinusoid
 from metalit.data.store import ClassStore

@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from metalit.data.images.picture_form import PictureForm
 from metalit.data.module import ClassificationDataModule
-from metalit.data.picture_form import PictureForm
 from metalit.data.store import ClassStore
 from metalit.data.stream import Split, Words, distinct, random_words, uniform
 from metalit.errors import at_least

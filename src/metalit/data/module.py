@@ -27,7 +27,7 @@ from metalit.errors import SettingError, at_least, check
 from metalit.functional.examples import to_unit_interval
 
 if TYPE_CHECKING:
-    from metalit.data.picture_form import PictureForm
+    from metalit.data.images.picture_form import PictureForm
 
 SPLIT_OF_STAGE: dict[RunningStage, Split] = {
     RunningStage.TRAINING: "train",

@@ -16,8 +16,8 @@ from PIL import Image
 
 from metalit.data.cache import Arrays, cached_arrays, fingerprint
 from metalit.data.download import download
+from metalit.data.images.picture_form import PictureForm
 from metalit.data.module import ClassificationDataModule
-from metalit.data.picture_form import PictureForm
 from metalit.data.splits import read_splits
 from metalit.data.store import ClassStore
 from metalit.data.stream import Split

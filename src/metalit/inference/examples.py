@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from metalit.data.picture_form import PictureForm
+from metalit.data.images.picture_form import PictureForm
 from metalit.errors import UserError
 
 Progress = Callable[[Sequence[Any]], Iterable[Any]]  # a progress bar around a loop

@@ -33,8 +33,10 @@ class Exportable(nn.Module):
 
     def __init__(self, recogniser: Recogniser) -> None:
         super().__init__()
-        predictor = recogniser.predictor
+        predictor, features = recogniser.predictor, recogniser.model.features
         self._predict = predictor.learner.predict
+        self.features = None if features is None else features.network
+        self._stored = None if features is None else features.numbers  # the dtype to which embeddings are rounded
         leaves, self._spec = tree_flatten((predictor.meta, predictor.state))
         self._leaves = [None if isinstance(leaf, Tensor) else leaf for leaf in leaves]
         for number, leaf in enumerate(leaves):
@@ -46,7 +48,10 @@ class Exportable(nn.Module):
         buffers = self._buffers
         leaves = [buffers.get(f"learned_{number}", leaf) for number, leaf in enumerate(self._leaves)]
         meta, state = tree_unflatten(leaves, self._spec)
-        return self._predict(meta, state, to_unit_interval(x, torch.float32)).softmax(-1)
+        x = to_unit_interval(x, torch.float32)
+        if self.features is not None:
+            x = self.features(x).to(self._stored).to(torch.float32)
+        return self._predict(meta, state, x).softmax(-1)
 
 
 def export(recogniser: Recogniser, path: str | Path, dtype: str = "uint8") -> dict[str, Any]:
@@ -83,14 +88,16 @@ def export(recogniser: Recogniser, path: str | Path, dtype: str = "uint8") -> di
 
 def example_inputs(recogniser: Recogniser, dtype: str) -> Tensor:
     """Return made-up inputs ``[7, ...]`` in the dtype of the program's input."""
-    like = recogniser.predictor.like
+    like, form = recogniser.predictor.like, recogniser.model.form
     if not isinstance(like, Tensor) or not like.is_floating_point():
         raise UserError("only a model of images or of feature vectors can be exported, and this one has other inputs")
-    noise = torch.rand(7, *like.shape[1:], generator=torch.Generator().manual_seed(0))
+    embeds = recogniser.model.features is not None and form is not None
+    shape = (form.channels, form.size, form.size) if embeds and form is not None else like.shape[1:]
+    noise = torch.rand(7, *shape, generator=torch.Generator().manual_seed(0))
     if dtype == "float32":
         return noise
-    if dtype != "uint8" or like.dim() != 4:
-        raise SettingError("input", dtype, "uint8 or float32" if like.dim() == 4 else "float32, for feature vectors")
+    if dtype != "uint8" or noise.dim() != 4:
+        raise SettingError("input", dtype, "uint8 or float32" if noise.dim() == 4 else "float32, for feature vectors")
     return (noise * 255).to(torch.uint8)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from metalit.algorithms.task_learner import TaskLearner
-from metalit.data.picture_form import PictureForm
+from metalit.data.images.picture_form import PictureForm
 from metalit.errors import UserError
 from metalit.inference.examples import as_numpy, is_numeric
 from metalit.inference.recogniser import Recogniser, TrainedModel

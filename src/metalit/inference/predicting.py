@@ -8,7 +8,7 @@ import numpy as np
 
 from metalit.data.images import BadFile, Photos, read_labelled, read_unlabelled
 from metalit.data.images.loading import OnBadFile
-from metalit.data.picture_form import PictureForm
+from metalit.data.images.picture_form import PictureForm
 from metalit.errors import UserError
 from metalit.figures import photo_sheet
 from metalit.files import keep_old, write_csv

@@ -13,12 +13,13 @@ from torch import Tensor
 from metalit.algorithms.predictor import Predictor
 from metalit.algorithms.task_learner import TaskLearner
 from metalit.data import ClassificationDataModule, EpisodicDataModule
-from metalit.data.picture_form import PictureForm
+from metalit.data.features import FrozenFeatures
+from metalit.data.images.picture_form import PictureForm
 from metalit.episode import Labelled
 from metalit.errors import UserError
 from metalit.inference.examples import Progress, as_tensor
 from metalit.inference.threshold import Threshold
-from metalit.loading import load, make_learner, resolved_model
+from metalit.loading import load, make_parts, resolved_parts
 
 Probabilities = npt.NDArray[np.float64]
 BATCH = 64  # pictures in one pass; affects memory and speed only
@@ -30,27 +31,37 @@ class TrainedModel(NamedTuple):
     Attributes:
         learner: the trained learner.
         form: the form of its images; None if they are not images or it is not known.
-        settings: the learner's settings, as under ``model`` in a config; None if it was given as an object.
+        settings: ``model`` and ``features`` as a config has them; None if the learner was given as an object.
         data: the data module of the training; None if there is none.
+        features: the frozen network that embeds images before the learner sees them; None if there is none.
     """
 
     learner: TaskLearner
     form: PictureForm | None = None
     settings: dict[str, Any] | None = None
     data: EpisodicDataModule | None = None
+    features: FrozenFeatures | None = None
 
     @classmethod
     def of_run(cls, run_dir: str | Path, which: str | Path = "best") -> "TrainedModel":
         """Load the model of a run; see ``metalit.load`` for arguments and errors."""
         learner, data = load(run_dir, which)
-        form = data.picture_form() if isinstance(data, ClassificationDataModule) else None
-        return cls(learner, form, resolved_model(run_dir), data)
+        form, features = None, None
+        if isinstance(data, ClassificationDataModule):
+            form, features = data.picture_form(), data.features
+        return cls(learner, form, resolved_parts(run_dir), data, features)
 
     def to(self, device: str | None) -> "TrainedModel":
         """Return the model with a copy of its learner on another device; None changes nothing."""
         if device is None or torch.device(device) == self.learner.device:
             return self
         return self._replace(learner=self.learner.evaluation_copy().to(device))
+
+    def seen(self, examples: Tensor) -> Tensor:
+        """Return examples as the learner sees them: images ``[n, C, H, W]`` are embedded if ``features`` is given."""
+        if self.features is None or examples.dim() != 4:
+            return examples
+        return self.features.embed(examples.to(self.learner.device)).to(precision(self.learner))
 
 
 @dataclass(frozen=True)
@@ -84,7 +95,7 @@ class Recogniser:
         """
         names, y = np.unique(np.asarray(labels), return_inverse=True)
         examples = as_tensor(x, model.form, precision(model.learner), progress)
-        predictor = model.learner.adapt(Labelled(examples, torch.from_numpy(y)))
+        predictor = model.learner.adapt(Labelled(model.seen(examples), torch.from_numpy(y)))
         return cls(model, predictor, names.tolist())
 
     @property
@@ -105,7 +116,7 @@ class Recogniser:
 
     def of_batch(self, examples: Tensor) -> Probabilities:
         """Return the probabilities ``[n, N]`` of examples that are a tensor already."""
-        probabilities: Probabilities = self.predictor(examples).double().softmax(-1).cpu().numpy()
+        probabilities: Probabilities = self.predictor(self.model.seen(examples)).double().softmax(-1).cpu().numpy()
         return probabilities
 
     def with_threshold(self, threshold: Threshold | None) -> "Recogniser":
@@ -118,13 +129,14 @@ class Recogniser:
         Raises:
             UserError: the settings are those of another learner.
         """
-        made = make_learner(settings, Path("model"))
+        parts = {"model": settings, "features": None}
+        made, _ = make_parts(parts, Path("model"))
         try:
             made.load_state_dict(self.predictor.learner.state_dict())
         except RuntimeError as error:
             first = str(error).splitlines()[1].strip()
             raise UserError(f"model is not the settings of this learner: {first}") from error
-        return replace(self, model=self.model._replace(settings=settings))
+        return replace(self, model=self.model._replace(settings=parts))
 
 
 def precision(learner: TaskLearner) -> torch.dtype:

@@ -8,9 +8,9 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from metalit.data.images import Resize, read_pixels
+from metalit.data.images.loading import read_pixels
 from metalit.data.images.reading import to_rgb
-from metalit.data.images.resizing import Fit
+from metalit.data.images.resizing import Fit, Resize
 from metalit.errors import check
 
 GREY = (19595, 38470, 7471)  # in 65536ths: Pillow's conversion to grey (ITU-R 601-2)
