@@ -18,6 +18,7 @@ import cases
 import metalit.algorithms
 import metalit.data
 from metalit import Engine, PrototypicalNetwork
+from metalit.commands.use import export_parser, predict_parser
 from metalit.main import main
 from metalit.networks import Conv4
 
@@ -131,6 +132,8 @@ def test_commands_are_valid(page, tmp_path, monkeypatch, capsys):
     for command in commands(page):
         if command[0] == "make":
             assert command[1] in targets
+        elif command[:2] == ["python", "train.py"] and (command[2] == "export" or "--support" in command):
+            assert {"export": export_parser, "predict": predict_parser}[command[2]]().parse_args(command[3:])
         elif command[:2] == ["python", "train.py"]:
             arguments = [str(tmp_path / word) if (tmp_path / word).is_file() else word for word in command[2:]]
             with pytest.raises(SystemExit) as stop:

@@ -14,7 +14,7 @@ from metalit.inference import Recogniser, TrainedModel
 from metalit.inference.exported import Exportable, class_names, export
 
 CLASSIFICATION = [name for name, case in CASES.items() if "glyphs" in case.learning]
-NOT_EXPRESSIBLE = {"SNAIL", "MANN", "MetaNetwork"}  # their programs have one step for each query
+NOT_EXPRESSIBLE = {"MetaNetwork"}  # has a network of its own for each query
 
 
 def learned(name):
@@ -35,7 +35,7 @@ def test_the_module_that_is_exported_predicts_the_same(name):
 
 @pytest.mark.parametrize("name", CLASSIFICATION)
 @pytest.mark.parametrize("kind", ["pt2", "onnx"])
-@pytest.mark.sample(12)
+@pytest.mark.sample(20)
 def test_any_method(kind, name, tmp_path):
     recogniser, _ = learned(name)
     path = tmp_path / f"model.{kind}"

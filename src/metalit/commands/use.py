@@ -12,13 +12,15 @@ from tqdm import tqdm
 from metalit.cli.parser import ArgumentParser
 from metalit.cli.program import program_name
 from metalit.data import ClassificationDataModule
+from metalit.data.images import read_unlabelled
 from metalit.errors import UserError
 from metalit.inference import Recogniser, TrainedModel
 from metalit.inference.exported import export
 from metalit.inference.predicting import (
+    Recognised,
     described_bad,
+    image_form,
     learn_folder,
-    recognise,
     shots_of,
     write_recognised,
 )
@@ -29,17 +31,16 @@ RUNS = Path("runs")  # where fit makes the folders of runs whose folder is not g
 
 def predict_photos(args: Sequence[str]) -> None:
     """Run ``predict --support``: learn the classes of one folder, and recognise the photos of another."""
-    parser = use_parser("predict", "Learn the classes of a folder from its photos, and recognise other photos.")
-    parser.add_argument("--query", type=str, required=True, help="A folder of photos, or one photo.")
-    parser.add_argument(
-        "--to", type=str | None, default=None, help="Folder of predictions.csv and .png; if not given, the run's."
-    )
-    options = parser.parse_args(list(args))
+    options = predict_parser().parse_args(list(args))
     run_dir = run_folder(options)
-    recogniser = learned(options, run_dir)
-    recognised = recognise(recogniser, Path(options.query), options.on_bad_file, bar("photos"))
-    say(*described_bad(recognised.photos.bad))
-    if recogniser.transductive and len(recognised.photos.names) > 1:
+    model = trained(options, run_dir)
+    form = image_form(model)
+    # first of all, so that a broken photo is named before anything is computed
+    photos = read_unlabelled(Path(options.query), form.resize, options.on_bad_file, bar("photos"))
+    say(*described_bad(photos.bad))
+    recogniser = learned(options, model)
+    recognised = Recognised(photos, recogniser.probabilities(form.items(photos.images)), recogniser)
+    if recogniser.transductive and len(photos.names) > 1:
         say("The method is transductive: the prediction for a photo depends on the other photos of --query")
     table, sheet = write_recognised(recognised, Path(options.to or run_dir))
     known = sum(recognised.known)
@@ -52,16 +53,8 @@ def predict_photos(args: Sequence[str]) -> None:
 
 def export_model(args: Sequence[str]) -> None:
     """Run ``export``: learn the classes of a folder, and write a program that recognises them without metalit."""
-    parser = use_parser("export", "Learn the classes of a folder, and write a program that recognises them.")
-    parser.add_argument("--to", type=str, required=True, help="The file: *.onnx (ONNX) or *.pt2 (torch.export).")
-    parser.add_argument(
-        "--input",
-        type=Literal["uint8", "float32"],
-        default="uint8",
-        help="What the program takes: images as stored, or in [0, 1].",
-    )
-    options = parser.parse_args(list(args))
-    recogniser = learned(options, run_folder(options))
+    options = export_parser().parse_args(list(args))
+    recogniser = learned(options, trained(options, run_folder(options)))
     description = export(recogniser, options.to, options.input)
     shape = ", ".join(map(str, description["input"]["shape"]))
     say(
@@ -71,6 +64,29 @@ def export_model(args: Sequence[str]) -> None:
         f"None of these: {recogniser.threshold}",
         f"{Path(options.to).with_suffix('.json')} describes input and output",
     )
+
+
+def predict_parser() -> ArgumentParser:
+    """Return the parser of ``predict --support``."""
+    parser = use_parser("predict", "Learn the classes of a folder from its photos, and recognise other photos.")
+    parser.add_argument("--query", type=str, required=True, help="A folder of photos, or one photo.")
+    parser.add_argument(
+        "--to", type=str | None, default=None, help="Folder of predictions.csv and .png; if not given, the run's."
+    )
+    return parser
+
+
+def export_parser() -> ArgumentParser:
+    """Return the parser of ``export``."""
+    parser = use_parser("export", "Learn the classes of a folder, and write a program that recognises them.")
+    parser.add_argument("--to", type=str, required=True, help="The file: *.onnx (ONNX) or *.pt2 (torch.export).")
+    parser.add_argument(
+        "--input",
+        type=Literal["uint8", "float32"],
+        default="uint8",
+        help="What the program takes: images as stored, or in [0, 1].",
+    )
+    return parser
 
 
 def use_parser(command: str, description: str) -> ArgumentParser:
@@ -113,11 +129,15 @@ def run_folder(options: Namespace) -> Path:
     return newest
 
 
-def learned(options: Namespace, run_dir: Path) -> Recogniser:
-    """Return what the run has learned from ``--support``, with a threshold."""
+def trained(options: Namespace, run_dir: Path) -> TrainedModel:
+    """Return the run's trained model."""
     if options.threshold is not None and not 0 <= options.threshold <= 1:
         raise UserError(f"threshold is {options.threshold}, expected a probability in [0, 1]")
-    model = TrainedModel.of_run(run_dir, options.ckpt_path).to(options.device)
+    return TrainedModel.of_run(run_dir, options.ckpt_path).to(options.device)
+
+
+def learned(options: Namespace, model: TrainedModel) -> Recogniser:
+    """Return what a trained model learns from ``--support``, with a threshold."""
     recogniser, examples = learn_folder(model, Path(options.support), options.on_bad_file, bar("examples"))
     say(*described_bad(examples.bad))
     threshold = Threshold(options.threshold) if options.threshold is not None else None

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from metalit.data.images import BadFile, Photos, read_labelled, read_unlabelled
+from metalit.data.images import BadFile, Photos, read_labelled
 from metalit.data.images.loading import OnBadFile
 from metalit.data.images.picture_form import PictureForm
 from metalit.errors import UserError
@@ -73,23 +73,6 @@ def shots_of(labels: Sequence[str]) -> int:
     """Return the examples per class: the median over classes, since classes of one's own are of unequal sizes."""
     _, counts = np.unique(labels, return_counts=True)
     return int(np.median(counts))
-
-
-def recognise(
-    recogniser: Recogniser,
-    query: Path,
-    on_bad_file: OnBadFile = "error",
-    reading: Progress = iter,
-) -> Recognised:
-    """Recognise the images of a folder, at any depth, or one image.
-
-    Raises:
-        FileNotFoundError: there is no such file or folder.
-        UserError: there are no images, or one cannot be read.
-    """
-    form = image_form(recogniser.model)
-    photos = read_unlabelled(query, form.resize, on_bad_file, reading)
-    return Recognised(photos, recogniser.probabilities(form.items(photos.images)), recogniser)
 
 
 def write_recognised(recognised: Recognised, folder: Path) -> tuple[Path, Path]:
