@@ -6,6 +6,7 @@ import re
 import shlex
 import sys
 import textwrap
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ import metalit.algorithms
 import metalit.data
 from metalit import Engine, PrototypicalNetwork
 from metalit.commands.use import export_parser, predict_parser
+from metalit.learn2learn_compat import INSTALL
 from metalit.main import main
 from metalit.networks import Conv4
 
@@ -149,6 +151,15 @@ def test_code_of_guide_runs(name, tmp_path, monkeypatch):
     code = blocks(DOCS / "guide" / f"{name}.md", "python")
     assert code
     exec("\n".join(code), {"__name__": name})
+
+
+def test_code_for_who_comes_from_learn2learn_runs(tmp_path, monkeypatch):
+    if find_spec("learn2learn") is None:
+        pytest.skip(INSTALL)
+    monkeypatch.chdir(tmp_path)
+    variables = {"__name__": "from_learn2learn"}
+    exec("\n".join(blocks(DOCS / "guide" / "from-learn2learn.md", "python")), variables)
+    assert variables["trainer"].callback_metrics["test/accuracy"] > 0
 
 
 def test_readme_code_runs():
