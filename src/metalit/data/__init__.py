@@ -4,7 +4,7 @@ The rule of this room: episode i is a pure function of (seed, split, i), its ran
 alone, and nothing here knows a method.
 """
 
-from metalit.data.benchmarks import CIFARFS, FC100
+from metalit.data.benchmarks import CIFARFS, CUB, FC100, MiniImageNet, TieredImageNet
 from metalit.data.glyphs import Glyphs
 from metalit.data.image_completion import ImageCompletion
 from metalit.data.images import ImageFolder
@@ -19,6 +19,7 @@ from metalit.data.stream import ClassificationStream, EpisodeStream
 
 __all__ = [
     "CIFARFS",
+    "CUB",
     "FC100",
     "ClassStore",
     "ClassificationDataModule",
@@ -29,8 +30,10 @@ __all__ = [
     "ImageCompletion",
     "ImageFolder",
     "LearnToLearnTasksets",
+    "MiniImageNet",
     "Omniglot",
     "PictureForm",
     "RankShare",
     "Sinusoid",
+    "TieredImageNet",
 ]
