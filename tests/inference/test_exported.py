@@ -14,7 +14,11 @@ from metalit.inference import Recogniser, TrainedModel
 from metalit.inference.exported import Exportable, class_names, export
 
 CLASSIFICATION = [name for name, case in CASES.items() if "glyphs" in case.learning]
-NOT_EXPRESSIBLE = {"MetaNetwork"}  # has a network of its own for each query
+NOT_EXPRESSIBLE = {
+    ("pt2", "MetaNetwork"): "torch.export cannot express a MetaNetwork for any number of inputs",  # one network a query
+    ("onnx", "MetaNetwork"): "torch.export cannot express a MetaNetwork for any number of inputs",
+    ("onnx", "MANN"): "ONNX cannot express a MANN .*export it to a .pt2 file",  # it sorts its memory
+}
 
 
 def learned(name):
@@ -39,8 +43,8 @@ def test_the_module_that_is_exported_predicts_the_same(name):
 def test_any_method(kind, name, tmp_path):
     recogniser, _ = learned(name)
     path = tmp_path / f"model.{kind}"
-    if name in NOT_EXPRESSIBLE:
-        with pytest.raises(ValueError, match=f"torch.export cannot express a {name} for any number of inputs"):
+    if (kind, name) in NOT_EXPRESSIBLE:
+        with pytest.raises(ValueError, match=NOT_EXPRESSIBLE[kind, name]):
             export(recogniser, path)
         assert not list(tmp_path.iterdir())
     else:

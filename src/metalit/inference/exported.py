@@ -172,10 +172,14 @@ def write_onnx(program: torch.export.ExportedProgram, description: dict[str, Any
         import onnxscript  # noqa: F401  # torch needs it
     except ImportError as error:
         raise ImportError(f"{NEEDS} ({error})") from error
-    with quiet():
-        exported = torch.onnx.export(
-            program, dynamo=True, verbose=False, input_names=["x"], output_names=["probabilities"]
-        )
+    try:
+        with quiet():
+            exported = torch.onnx.export(
+                program, dynamo=True, verbose=False, input_names=["x"], output_names=["probabilities"]
+            )
+    except torch.onnx.errors.OnnxExporterError as error:
+        name, cause = description["method"]["algorithm"], str(error.__cause__ or error).splitlines()[0]
+        raise UserError(f"ONNX cannot express a {name} ({cause}): export it to a .pt2 file") from error
     assert exported is not None
     model = exported.model_proto
     onnx.helper.set_model_props(
