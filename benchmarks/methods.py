@@ -2,10 +2,13 @@
 
     python benchmarks/methods.py sinusoid
     python benchmarks/methods.py omniglot --root DATA
+    python benchmarks/methods.py cifar_fs --root DATA
+    python benchmarks/methods.py fc100 --root DATA
 
-On Omniglot those methods are trained that ``omniglot_in_minutes.yaml`` has settings for. All have the protocol of
-``configs/<dataset>/maml.yaml``: the same episodes in the same order, and the same test episodes, on which each is
-compared with MAML one by one. How a method was trained is read from its config and the plan. A run whose folder has
+On images those methods are trained that ``<dataset>_in_minutes.yaml`` has settings for; on CIFAR-FS and FC100 each is
+tested with 1 and with 5 shots, with what ``published.yaml`` quotes beside it. All have the protocol of one method, MAML
+if there is a config: the same episodes in the same order, and the same test episodes, on which each is compared with it
+one by one. How a method was trained is read from its config and the plan. A run whose folder has
 results already is not repeated, one that was interrupted is resumed. The table stands between ``<!-- table:NAME -->``
 and its end; the row of a method that has no run in ``--out`` stays as it is there.
 """
@@ -39,8 +42,9 @@ FAMILIES = ("gradient", "metric", "memory", "generative", "probabilistic")
 RATES_BY_STEP = ("maml_plus_plus",)  # of more steps than it was trained with, such a method says nothing
 OF_OPTIMIZERS = ("model.optimizer", "model.lr_scheduler")
 AS_TRAINED = "after the steps it was trained with"
+OF_IMAGES = ("published with", "images per class")
 TRAINING = ("trained on", "inner steps", "transductive", "parameters", "meta-steps")
-SAME = ("ways", "shots")  # a config with others than maml.yaml's is another experiment
+SAME = ("ways", "shots")  # a config with others than the reference's is another experiment
 
 
 class Protocol(NamedTuple):
@@ -50,31 +54,39 @@ class Protocol(NamedTuple):
         metric: of each episode.
         steps: inner steps in the test that the table shows; the last is how many are taken. None: as configured.
         plan: file of what is given to fit and test beside each method's config. None: nothing, to all methods.
+        shots: of the tests of each method, those of the configs first. Empty: one test, as configured.
+        reference: the method that all others are compared with.
     """
 
     metric: str
-    steps: tuple[int, ...] | None
-    plan: Path | None
+    steps: tuple[int, ...] | None = None
+    plan: Path | None = None
+    shots: tuple[int, ...] = ()
+    reference: str = "maml"
 
 
+HERE = Path(__file__).parent
 PROTOCOLS = {
-    "sinusoid": Protocol("mse", (1, 10), None),
-    "omniglot": Protocol("accuracy", None, Path(__file__).with_name("omniglot_in_minutes.yaml")),
+    "sinusoid": Protocol("mse", (1, 10)),
+    "omniglot": Protocol("accuracy", plan=HERE / "omniglot_in_minutes.yaml"),
+    "cifar_fs": Protocol("accuracy", plan=HERE / "cifar_fs_in_minutes.yaml", shots=(1, 5)),
+    "fc100": Protocol("accuracy", plan=HERE / "fc100_in_minutes.yaml", shots=(1, 5), reference="protonet"),
 }
 
 
 def methods(dataset: str, only: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
-    """Return the configs of a data set that share the protocol of ``maml.yaml``, by name, in the order of the table.
+    """Return the configs of a data set that share the protocol of its reference, by name, in the order of the table.
 
-    That is MAML, the other methods of its family, and then family by family.
+    That is the reference, mostly MAML, and then family by family.
     """
     files = sorted((ROOT / "configs" / dataset).glob("*.yaml"))
     configs = {path.stem: yaml.safe_load(path.read_text()) for path in files}
     ours = {name: {key: config["data"]["init_args"].get(key) for key in SAME} for name, config in configs.items()}
     chosen = only or plan(dataset) or configs
-    names = [name for name in configs if ours[name] == ours["maml"] and name in chosen]
+    reference = PROTOCOLS[dataset].reference
+    names = [name for name in configs if ours[name] == ours[reference] and name in chosen]
     first = FAMILIES.index
-    order = sorted(names, key=lambda name: (name != "maml", first(family(configs[name])), name))
+    order = sorted(names, key=lambda name: (name != reference, first(family(configs[name])), name))
     return {name: configs[name] for name in order}
 
 
@@ -166,22 +178,23 @@ def training(name: str, config: Mapping[str, Any], dataset: str) -> dict[str, st
 
 def train_and_test(name: str, config: Mapping[str, Any], dataset: str, out: Path, options: argparse.Namespace) -> None:
     """Fit and test one method in ``out/name``; what it prints goes to ``out/name.log``."""
-    folder, steps = out / name, PROTOCOLS[dataset].steps
-    if (folder / "results.json").exists():
-        return
     common = ["--config", f"configs/{dataset}/{name}.yaml"]
     common += planned_options(name, dataset, out)
-    common += ["--run_dir", str(folder), "--trainer.enable_progress_bar", "false", *options.more]
+    common += ["--trainer.enable_progress_bar", "false", *options.more]
     common += ["--data.root", options.root] if options.root else []
-    last = folder / "checkpoints" / "last.ckpt"
-    test = []
-    if steps and takes_steps(config):
-        most = max(steps[-1], made(name, config, dataset)[0].learner.inner_steps)
-        test = ["--model.eval_inner_steps", str(most)]
-    commands = [
-        ["fit", *common, *(["--ckpt_path", "last"] if last.exists() else [])],
-        ["test", *common, "--ckpt_path", "best", *test],
-    ]
+    last, best = (out / name / "checkpoints" / f"{which}.ckpt" for which in ("last", "best"))
+    steps, commands = PROTOCOLS[dataset].steps, []
+    for shots, folder in tests_of(name, dataset, out).items():
+        if (folder / "results.json").exists():
+            continue
+        if folder == out / name:
+            resumed = ["--ckpt_path", "last"] if last.exists() else []
+            commands += [["fit", *common, "--run_dir", str(folder), *resumed]]
+        test = ["test", *common, "--run_dir", str(folder), "--ckpt_path", str(best)]
+        if steps and takes_steps(config):
+            most = max(steps[-1], made(name, config, dataset)[0].learner.inner_steps)
+            test += ["--model.eval_inner_steps", str(most)]
+        commands += [[*test, "--data.shots", str(shots)] if shots else test]
     with (out / f"{name}.log").open("a") as log:
         for command in commands:
             print("$ python train.py", *command, file=log, flush=True)
@@ -197,18 +210,32 @@ def train_and_test(name: str, config: Mapping[str, Any], dataset: str, out: Path
                 return
 
 
+def tests_of(name: str, dataset: str, out: Path) -> dict[int | None, Path]:
+    """Return the folder of each test of a method, by its shots; the first is that of the training."""
+    first, *others = PROTOCOLS[dataset].shots or (None,)
+    return {first: out / name, **{shots: out / f"{name}-{shots}shot" for shots in others}}
+
+
+def is_tested(name: str, dataset: str, out: Path) -> bool:
+    """Whether all tests of a method have results."""
+    return all((folder / "results.json").exists() for folder in tests_of(name, dataset, out).values())
+
+
 def table(
     dataset: str, configs: Mapping[str, Mapping[str, Any]], out: Path, before: Mapping[str, str] = MappingProxyType({})
 ) -> str:
     """Return a Markdown table of the methods that have results, or a row from before."""
-    metric, steps, _ = PROTOCOLS[dataset]
+    metric, steps, _, shots, reference = PROTOCOLS[dataset]
     columns = [f"after {step} step{'s' * (step > 1)}" for step in steps] if steps else []
     columns = [*([f"{AS_TRAINED}: mean; median"] if steps else [metric]), "before adaptation", *columns]
-    head = ["method", "family", *columns, "best at meta-step", "against MAML, episode by episode", *TRAINING]
+    if shots:
+        columns = [f"{number}-shot{more}" for number in shots for more in ("", ", published")] + [*OF_IMAGES]
+    against = "MAML" if reference == "maml" else reference
+    head = ["method", "family", *columns, "best at meta-step", f"against {against}, episode by episode", *TRAINING]
     lines = [line_of(head), line_of(["---"] * len(head))]
     for name, config in configs.items():
-        if (out / name / "results.json").exists():
-            lines.append(line_of(row(name, config, dataset, out)))
+        if is_tested(name, dataset, out):
+            lines.append(line_of((row_of_shots if shots else row)(name, config, dataset, out)))
         elif name in before:
             lines.append(before[name])
     return "\n".join(lines)
@@ -221,7 +248,7 @@ def line_of(cells: Sequence[str]) -> str:
 
 def row(name: str, config: Mapping[str, Any], dataset: str, out: Path) -> list[str]:
     """Return one method's cells."""
-    metric, steps, _ = PROTOCOLS[dataset]
+    metric, steps, *_ = PROTOCOLS[dataset]
     results, how = read_results(out / name), training(name, config, dataset)
     by_step = results.get("by_step", {}).get(metric)
     trained = int(how["inner steps"]) if how["inner steps"].isdigit() else None
@@ -248,6 +275,22 @@ def row(name: str, config: Mapping[str, Any], dataset: str, out: Path) -> list[s
         return [*cells, "–", *how.values()]
     differences = [paired_difference(out / name, out / "maml", column) for column in columns]
     return [*cells, "; ".join(signed(difference) for difference in differences), *how.values()]
+
+
+def row_of_shots(name: str, config: Mapping[str, Any], dataset: str, out: Path) -> list[str]:
+    """Return one method's cells in the table of a protocol with several tests."""
+    metric, _, _, _, reference = PROTOCOLS[dataset]
+    quoted = yaml.safe_load((HERE / "published.yaml").read_text()).get(dataset, {}).get(name, {})
+    folders, others = (tests_of(each, dataset, out) for each in (name, reference))
+    cells = [f"[`{name}`](../configs/{dataset}/{name}.yaml)", family(config)]
+    for shots, folder in folders.items():
+        cells += [written(read_results(folder)["metrics"][metric]), quoted.get(shots, "–")]
+    of_images = str(read_results(out / name)["setting"]["images_per_class"])
+    cells += [quoted.get("with", "–"), of_images, f"{trained_steps(out / name):,}"]
+    differences = []
+    if name != reference and is_tested(reference, dataset, out):
+        differences = [paired_difference(folder, others[shots], metric) for shots, folder in folders.items()]
+    return [*cells, "; ".join(map(signed, differences)) or "–", *training(name, config, dataset).values()]
 
 
 def median(folder: Path, column: str) -> str:
