@@ -24,10 +24,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     Raises:
         OSError: the file cannot be written, or its folder is marked read-only for all users.
     """
-    nearest = next(folder for folder in path.absolute().parents if folder.exists())
-    if not nearest.stat().st_mode & 0o222:  # root, as in a container, may write there all the same, but should not
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(nearest))
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_parents(path)
     # Beside its place, because only a rename within one file system is atomic. A name of its own, because several
     # processes may write the same file at once.
     temporary = path.with_name(f".{path.name}.{uuid4().hex}")
@@ -39,6 +36,18 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
         _flush_folder(path.parent)
     finally:
         _remove_if_possible(temporary)
+
+
+def make_parents(path: Path) -> None:
+    """Create the missing parent folders of a path.
+
+    Raises:
+        OSError: they cannot be created, or the folder to write to is marked read-only for all users.
+    """
+    nearest = next(folder for folder in path.absolute().parents if folder.exists())
+    if not nearest.stat().st_mode & 0o222:  # root, as in a container, may write there all the same, but should not
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(nearest))
+    path.parent.mkdir(parents=True, exist_ok=True)
 
 
 def flush_to_disk(file: BinaryIO) -> None:

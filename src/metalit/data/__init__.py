@@ -4,9 +4,10 @@ The rule of this room: episode i is a pure function of (seed, split, i), its ran
 alone, and nothing here knows a method.
 """
 
-from metalit.data.benchmarks import CIFARFS, FC100
+from metalit.data.benchmarks import CIFARFS, CUB, FC100, MiniImageNet, TieredImageNet
 from metalit.data.glyphs import Glyphs
 from metalit.data.image_completion import ImageCompletion
+from metalit.data.images import ImageFolder
 from metalit.data.learn2learn import LearnToLearnTasksets
 from metalit.data.module import ClassificationDataModule, EpisodicDataModule
 from metalit.data.omniglot import Omniglot
@@ -18,6 +19,7 @@ from metalit.functional.augmentation import Augmentation
 
 __all__ = [
     "CIFARFS",
+    "CUB",
     "FC100",
     "Augmentation",
     "ClassStore",
@@ -27,8 +29,11 @@ __all__ = [
     "EpisodicDataModule",
     "Glyphs",
     "ImageCompletion",
+    "ImageFolder",
     "LearnToLearnTasksets",
+    "MiniImageNet",
     "Omniglot",
     "RankShare",
     "Sinusoid",
+    "TieredImageNet",
 ]

@@ -1,16 +1,19 @@
-"""A cache of processed arrays that processes may read and write concurrently."""
+"""A cache of processed arrays, or a folder of files, that processes may read and write concurrently."""
 
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Iterable
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import numpy.typing as npt
 
-from metalit.files import atomic_write
+from metalit.files import atomic_write, flush_to_disk, make_parents
 
 Arrays = dict[str, npt.NDArray[Any]]
 FINGERPRINT = "fingerprint"  # name of the entry that holds the fingerprint of a cache file
@@ -53,6 +56,45 @@ def cached_arrays(path: Path, fingerprint: str, build: Callable[[], Arrays]) -> 
         except OSError as error:
             log.info("%s cannot be written (%s): the data are processed again the next time", path, error)
     return arrays
+
+
+@contextmanager
+def atomic_folder(path: Path, is_whole: Callable[[], bool]) -> Iterator[Path]:
+    """Make a folder that appears at ``path`` when its files are complete and on disk.
+
+    Processes may do so at once: the first folder stays. An exception in the body leaves nothing behind, nor does a
+    body that removes the folder itself.
+
+    Args:
+        path: where the folder appears; missing parent folders are created.
+        is_whole: whether what lies at ``path`` can be used; if not, it is replaced.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    make_parents(path)
+    # beside its place, because only a rename within one file system is atomic
+    temporary = path.with_name(f".{path.name}.{uuid4().hex}")
+    temporary.mkdir()
+    try:
+        yield temporary
+        if temporary.exists() and not is_whole():
+            for each in temporary.iterdir():
+                with each.open("rb") as file:
+                    flush_to_disk(file)
+            _move(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _move(folder: Path, path: Path) -> None:
+    try:
+        folder.rename(path)
+    except OSError:  # a damaged folder is there
+        old = folder.with_name(f"{folder.name}.old")
+        path.rename(old)
+        folder.rename(path)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _read(path: Path, fingerprint: str) -> Arrays | None:

@@ -1,7 +1,8 @@
 """Class-indexed storage: all examples of a split, sorted by class, in one tensor or one pytree of tensors."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,20 +15,51 @@ from metalit.errors import UserError
 from metalit.functional.examples import count, joined
 
 
+class Examples(ABC):
+    """Examples that do not lie in memory as a tensor, but can be gathered like one: a leaf of a ``ClassStore``.
+
+    Attributes:
+        shape: shape that a tensor of all examples would have.
+        dtype: dtype of the examples.
+        device: where gathered examples lie; that of the host.
+    """
+
+    shape: torch.Size
+    dtype: torch.dtype
+    device = torch.device("cpu")
+
+    @abstractmethod
+    def index_select(self, dim: int, rows: Tensor) -> Tensor:
+        """Return the rows ``[m]`` as ``[m, *features]``; ``dim`` is 0, as in ``torch.Tensor.index_select``."""
+
+    def to(self, device: torch.device) -> "Examples":
+        """Return the same: these examples stay where they are, whatever the device of a learner."""
+        return self
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: Any) -> Tensor:
+        rows = torch.arange(len(self))[index]
+        return self.index_select(0, rows.flatten()).reshape(*rows.shape, *self.shape[1:])
+
+
 @dataclass(frozen=True)
 class ClassStore:
     """All examples of one split, sorted by class.
 
     Attributes:
         items: ``[examples, *features]``, sorted by class; images as uint8 ``[examples, channels, height, width]``. Or a
-            pytree of such tensors, e.g. token ids and their mask.
+            pytree of such tensors, e.g. token ids and their mask. Or ``Examples`` in place of a tensor.
         class_sizes: ``[classes]`` int64, number of examples of each class; they sum to ``len(items)``.
         class_names: one name per class, unique over the splits of a data set.
+        example_names: one name per item, such as its file; or none.
     """
 
     items: Any
     class_sizes: Integers
     class_names: Sequence[str]
+    example_names: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         lengths = {len(leaf) for leaf in tree_leaves(self.items)}
@@ -37,6 +69,8 @@ class ClassStore:
                 f"{' and '.join(map(str, sorted(lengths)))} items, {len(self.class_sizes)} class sizes that sum to "
                 f"{total} and {len(self.class_names)} class names do not fit together"
             )
+        if len(self.example_names) not in (0, total):
+            raise UserError(f"{len(self.example_names)} names of examples do not fit to {total} items")
 
     @classmethod
     def from_classes(cls, classes: Mapping[str, Any]) -> "ClassStore":
@@ -61,5 +95,4 @@ class ClassStore:
 
     def to(self, device: torch.device) -> "ClassStore":
         """Return a store with the same items on ``device``."""
-        items = tree_map(lambda leaf: leaf.to(device), self.items)
-        return ClassStore(items, self.class_sizes, self.class_names)
+        return replace(self, items=tree_map(lambda leaf: leaf.to(device), self.items))

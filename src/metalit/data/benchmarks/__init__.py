@@ -2,5 +2,7 @@
 
 from metalit.data.benchmarks.base import ImageBenchmark
 from metalit.data.benchmarks.cifar100 import CIFARFS, FC100
+from metalit.data.benchmarks.cub import CUB
+from metalit.data.benchmarks.imagenet import MiniImageNet, TieredImageNet
 
-__all__ = ["CIFARFS", "FC100", "ImageBenchmark"]
+__all__ = ["CIFARFS", "CUB", "FC100", "ImageBenchmark", "MiniImageNet", "TieredImageNet"]

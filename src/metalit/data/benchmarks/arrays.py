@@ -1,15 +1,153 @@
-"""Forms that hold a split as one array with labels: pickles in several dialects, and npz."""
+"""Forms that hold each split as one array with labels: pickles in several dialects, and npz."""
 
-from collections.abc import Mapping
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from metalit.data.benchmarks.examples import Examples
+from metalit.data.benchmarks.base import ArrayForm
+from metalit.data.benchmarks.examples import Examples, Wanted
 from metalit.data.benchmarks.safe_pickle import read_pickle
+from metalit.data.stream import Split
 from metalit.errors import UserError
+
+Names = Mapping[Split, Sequence[str]]  # by split, the names that its file may have
+LABELS = ("labels", "label_specific", "label")
+TABLES = ("label2catname", "catname2label", "label_specific_str")  # entries with the names of classes
+
+
+class LabelledPickles(ArrayForm):
+    """A pickle per split with ``data`` ``[n, height, width, 3]`` and ``labels`` ``[n]``, as those of MetaOptNet.
+
+    Args:
+        names: by split, the names that its file may have.
+    """
+
+    name = "pickles of data and labels"
+
+    def __init__(self, names: Names) -> None:
+        self.names = names
+
+    def find(self, place: Path, split: Split) -> list[Path]:
+        """Return the file of the split."""
+        return first_of(place, self.names[split])
+
+    def read(self, files: list[Path], wanted: Wanted) -> Examples:
+        """Return the images of the file."""
+        return labelled(read_pickle(files[0]), wanted.classes)
+
+
+class Npz(ArrayForm):
+    """An npz file per split with ``images`` (or ``data``) and ``labels``.
+
+    Args:
+        names: by split, the names that its file may have.
+    """
+
+    name = "npz of images and labels"
+
+    def __init__(self, names: Names) -> None:
+        self.names = names
+
+    def find(self, place: Path, split: Split) -> list[Path]:
+        """Return the file of the split."""
+        return first_of(place, self.names[split])
+
+    def read(self, files: list[Path], wanted: Wanted) -> Examples:
+        """Return the images of the file."""
+        return labelled(read_npz(files[0]), wanted.classes)
+
+
+class ImagesWithLabels(ArrayForm):
+    """An array of images in ``<split>_images.npz`` with ``<split>_labels.pkl``, as of tieredImageNet."""
+
+    name = "npz of images with a pickle of labels"
+
+    def find(self, place: Path, split: Split) -> list[Path]:
+        """Return the two files of the split."""
+        files = [place / f"{split}_images.npz", place / f"{split}_labels.pkl"]
+        return files if all(file.is_file() for file in files) else []
+
+    def read(self, files: list[Path], wanted: Wanted) -> Examples:
+        """Return the images of the first file with the labels of the second."""
+        images, content = read_npz(files[0]), read_pickle(files[1])
+        return Examples(entry(images, "images", "data"), named(content, entry(content, *LABELS), wanted.classes))
+
+
+class LearnToLearnCaches(ArrayForm):
+    """A pickle per split with ``image_data`` and ``class_dict``, which has the rows of each class by its name."""
+
+    name = "learn2learn caches"
+
+    def find(self, place: Path, split: Split) -> list[Path]:
+        """Return the file of the split."""
+        words = ("validation", "val") if split == "val" else (split,)
+        return first_of(place, [f"mini-imagenet-cache-{word}.pkl" for word in words])
+
+    def read(self, files: list[Path], wanted: Wanted) -> Examples:
+        """Return the images of the file."""
+        content = read_pickle(files[0])
+        images, rows_of = as_array(entry(content, "image_data")), entry(content, "class_dict")
+        if not isinstance(rows_of, Mapping):
+            raise UserError(f"class_dict is a {type(rows_of).__name__}, expected a dict of rows by class name")
+        rows = {text(name): integers(own) for name, own in rows_of.items()}
+        order = np.concatenate([*rows.values(), np.zeros(0, np.int64)])
+        if len(np.unique(order)) != len(order):
+            raise UserError("class_dict has a row in two classes")
+        if order.size and not 0 <= order.min() <= order.max() < len(images):
+            raise UserError(f"class_dict has rows up to {order.max()}, but there are {len(images)} images")
+        labels = np.repeat(np.array(list(rows), dtype=np.str_), [len(own) for own in rows.values()])
+        return Examples(images[order], labels)
+
+
+def first_of(place: Path, names: Sequence[str]) -> list[Path]:
+    """Return the first file of these names in a folder, or nothing."""
+    return [place / name for name in names if (place / name).is_file()][:1]
+
+
+def read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
+    """Return the arrays of an npz file.
+
+    Raises:
+        UserError: it is damaged or holds Python objects.
+    """
+    try:
+        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(f"{path} is no sound npz file of arrays ({error}): get it again") from error
+
+
+def labelled(content: Any, classes: Sequence[str]) -> Examples:
+    """Return the examples of a dict of images and labels, named if the dict says how."""
+    images = as_array(entry(content, "data", "images"))
+    numbers = entry(content, *LABELS)
+    return Examples(images, named(content, numbers, classes))
+
+
+def named(content: Any, numbers: Any, classes: Sequence[str]) -> npt.NDArray[Any]:
+    """Return labels ``[n]`` as the names of classes, or as the numbers they are if the names are somebody's own."""
+    labels = as_array(numbers)
+    if labels.dtype.kind in "SU":
+        return np.array([text(label) for label in labels], dtype=np.str_)
+    labels = integers(labels)
+    names = _table(content)
+    if not set(names.values()) & set(classes) or not set(labels.tolist()) <= set(names):
+        return labels
+    return np.array([names[label] for label in labels.tolist()], dtype=np.str_)
+
+
+def _table(content: Any) -> dict[int, str]:
+    """Return the names of numbered classes, if a dict holds them."""
+    found: Any = next((entry(content, key) for key in TABLES if key in content or key.encode() in content), {})
+    if not isinstance(found, Mapping):
+        return {number: text(name) for number, name in enumerate(found)}
+    pairs = [(key, value) if isinstance(key, int | np.integer) else (value, key) for key, value in found.items()]
+    return {int(number): text(name) for number, name in pairs}
 
 
 def entry(content: Any, *keys: str) -> Any:
@@ -23,10 +161,8 @@ def entry(content: Any, *keys: str) -> Any:
             for spelling in (key, key.encode()):
                 if spelling in content:
                     return content[spelling]
-    found = (
-        f"a dict with {sorted(map(str, content))}" if isinstance(content, Mapping) else f"a {type(content).__name__}"
-    )
-    raise UserError(f"{found}, expected one with {' or '.join(repr(key) for key in keys)}")
+    kind = f"dict with {sorted(map(text, content))}" if isinstance(content, Mapping) else type(content).__name__
+    raise UserError(f"a {kind}, expected a dict with {' or '.join(map(repr, keys))}")
 
 
 def text(value: Any) -> str:
@@ -53,18 +189,8 @@ def integers(value: Any) -> npt.NDArray[np.int64]:
         UserError: they are none.
     """
     found = as_array(value)
+    if found.size == 0:
+        return np.zeros(0, np.int64)
     if found.ndim != 1 or found.dtype.kind not in "iu":
         raise UserError(f"labels {list(found.shape)} of {found.dtype}, expected integers [n]")
     return found.astype(np.int64)
-
-
-def read_labelled_pickle(path: Path) -> Examples:
-    """Read ``{"data": [n, height, width, 3], "labels": [n]}``, with the classes' names in ``label2catname`` if any."""
-    content = read_pickle(path)
-    return labelled(content)
-
-
-def labelled(content: Any) -> Examples:
-    """Return the examples of a dict of images and labels."""
-    images, labels = as_array(entry(content, "data", "images")), integers(entry(content, "labels", "label"))
-    return Examples(images, labels)

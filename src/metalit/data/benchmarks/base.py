@@ -1,20 +1,47 @@
-"""The base class of the published image data sets: finds the form on disk, reads it, checks it against the split."""
+"""The base classes of the published image data sets: find the form on disk, read it, check it against the split."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from metalit.data.benchmarks.examples import Examples, store_of
+from metalit.data.benchmarks.examples import Examples, Wanted, store_of
+from metalit.data.images.resizing import Fit, Resize
 from metalit.data.module import ClassificationDataModule
 from metalit.data.splits import published_classes
 from metalit.data.store import ClassStore
 from metalit.data.stream import Split
 from metalit.errors import SettingError, UserError, settings_of
 
+Kind = Literal["memory", "mmap", "encoded"]
+
+
+@dataclass(frozen=True)
+class Storage:
+    """How the images of a form become a store.
+
+    Attributes:
+        resize: how images of files become squares; those of arrays must have its size.
+        kind: where they lie, as ``store`` of the data module says.
+        cache: folder for what is decoded.
+        owner: name of the data set, for the cache.
+    """
+
+    resize: Resize
+    kind: Kind
+    cache: Path
+    owner: str
+
 
 class Form(ABC):
-    """One form in which people have a data set."""
+    """One form in which people have a data set.
+
+    Attributes:
+        usual: where its images lie if ``store`` is ``auto``.
+    """
+
+    usual: Kind = "memory"
 
     @property
     @abstractmethod
@@ -26,12 +53,30 @@ class Form(ABC):
         """Return the files of a split in a folder; nothing if the form is not there."""
 
     @abstractmethod
-    def read(self, files: list[Path], split: Split, classes: Sequence[str]) -> Examples:
-        """Return the images of a split, given these files and the published names of its classes.
+    def store(self, files: list[Path], wanted: Wanted, storage: Storage) -> ClassStore:
+        """Return the images of a split, given these files.
 
         Raises:
-            UserError: a file is damaged or has another content than this form.
+            UserError: a file is damaged, has another content than this form, or other classes.
         """
+
+
+class ArrayForm(Form, ABC):
+    """A form that holds the images of a split as one array."""
+
+    @abstractmethod
+    def read(self, files: list[Path], wanted: Wanted) -> Examples:
+        """Return the images of a split, given these files."""
+
+    def store(self, files: list[Path], wanted: Wanted, storage: Storage) -> ClassStore:
+        """Return the images of a split, in memory."""
+        if storage.kind != "memory":
+            raise SettingError("store", storage.kind, f"memory, for {self.name} hold decoded images in one piece")
+        examples, size = self.read(files, wanted), storage.resize.size
+        if examples.images.shape[1:3] != (size, size):
+            height, width = examples.images.shape[1:3]
+            raise UserError(f"images of {height}x{width} pixels, expected {size}x{size}")
+        return store_of(examples, wanted)
 
 
 class ImageBenchmark(ClassificationDataModule, ABC):
@@ -69,6 +114,14 @@ class ImageBenchmark(ClassificationDataModule, ABC):
     def advice(self) -> str:
         """Return what to get, from where, and where to put it."""
 
+    @abstractmethod
+    def resize(self) -> Resize:
+        """Return how the images of files become squares."""
+
+    def kind(self, form: Form) -> Kind:
+        """Return where the images lie that come in a form."""
+        return "memory"
+
     def ranks(self, classes: Sequence[str]) -> list[int]:
         """Return the numbers that classes have where a form only numbers them; none if there is no usual order."""
         return []
@@ -99,8 +152,12 @@ class ImageBenchmark(ClassificationDataModule, ABC):
         """Return the images of a split, ``[examples, 3, height, width]`` uint8."""
         form, files = self.source(split)
         classes = published_classes(self.data_set)[split]
+        storage = Storage(self.resize(), self.kind(form), self.root / "metalit-cache", self.data_set)
         try:
-            store = store_of(form.read(files, split, classes), classes, split, self.ranks(classes))
+            with settings_of(type(self)):
+                store = form.store(files, Wanted(split, classes, self.ranks(classes)), storage)
+        except SettingError:
+            raise
         except UserError as error:
             raise UserError(f"{type(self).__name__} from {files[0]} ({form.name}): {error}") from error
         self.form = form.name
@@ -111,3 +168,39 @@ class ImageBenchmark(ClassificationDataModule, ABC):
         sizes = [int(size) for store in self.stores.values() for size in store.class_sizes]
         ends = [str(size) for size in dict.fromkeys((min(sizes), max(sizes)))] if sizes else ["unknown"]
         return {"form": self.form, "images_per_class": " to ".join(ends), **super().setting()}
+
+
+class SizedBenchmark(ImageBenchmark, ABC):
+    """A data set whose original images have many sizes.
+
+    Args:
+        image_size: height and width of the images, in pixels; those of arrays must have it already.
+        fit: how images of files become squares: ``crop``, ``pad`` or ``squash``.
+        store: ``memory``; ``mmap`` leaves the decoded images in a file, of which only those of an episode are read;
+            ``encoded`` keeps the files as they are and decodes them for each episode; ``auto`` is ``encoded`` for a
+            form that is encoded in one piece, and else ``memory``.
+        **settings: the settings of ``ClassificationDataModule``.
+    """
+
+    def __init__(
+        self,
+        image_size: int = 84,
+        fit: Fit = "squash",
+        store: Literal["auto", "memory", "mmap", "encoded"] = "auto",
+        **settings: Any,
+    ) -> None:
+        super().__init__(**settings)
+        self.image_size, self.fit, self.store = image_size, fit, store
+        self._resize = Resize(image_size, fit)
+
+    def resize(self) -> Resize:
+        """Return how the images of files become squares."""
+        return self._resize
+
+    def kind(self, form: Form) -> Kind:
+        """Return where the images lie that come in a form."""
+        return form.usual if self.store == "auto" else self.store
+
+    def setting(self) -> dict[str, Any]:
+        """Return what to state with a test result: that of the base class, and the resizing."""
+        return {"resize": self._resize.describe(), **super().setting()}

@@ -2,18 +2,20 @@
 
 import tarfile
 import zlib
-from abc import ABC
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import numpy as np
 
-from metalit.data.benchmarks.arrays import as_array, entry, integers, text
-from metalit.data.benchmarks.base import Form, ImageBenchmark
-from metalit.data.benchmarks.examples import Examples
+from metalit.data.benchmarks.arrays import LabelledPickles, Npz, as_array, entry, integers, text
+from metalit.data.benchmarks.base import ArrayForm, Form, ImageBenchmark
+from metalit.data.benchmarks.examples import Examples, Wanted
+from metalit.data.benchmarks.files import ClassFolders
 from metalit.data.benchmarks.safe_pickle import load_pickle, read_pickle
 from metalit.data.download import download
+from metalit.data.images.resizing import Resize
 from metalit.data.splits import published_classes
 from metalit.data.stream import SPLITS, Split
 from metalit.errors import UserError
@@ -31,7 +33,27 @@ class CIFAR100Benchmark(ImageBenchmark, ABC):
 
     def forms(self) -> Sequence[Form]:
         """Return the forms, the one to prefer first."""
-        return [OfficialFiles(), OfficialArchive()]
+        return [
+            OfficialFiles(),
+            OfficialArchive(),
+            LabelledPickles(self.names(".pickle", ".pkl")),
+            Npz(self.names(".npz")),
+            ClassFolders(self.data_set),
+        ]
+
+    @property
+    @abstractmethod
+    def prefix(self) -> str:
+        """What the names of its pickles begin with."""
+
+    def names(self, *suffixes: str) -> dict[Split, list[str]]:
+        """Return the names that the file of each split may have."""
+        prefixes = (self.prefix, self.prefix.lower())
+        return {split: [f"{prefix}_{split}{suffix}" for prefix in prefixes for suffix in suffixes] for split in SPLITS}
+
+    def resize(self) -> Resize:
+        """Return how the images of files become squares; they are already."""
+        return Resize(SIDE)
 
     def ranks(self, classes: Sequence[str]) -> list[int]:
         """Return CIFAR-100's numbers of classes: their ranks among all 100 in alphabetical order."""
@@ -63,6 +85,7 @@ class CIFARFS(CIFAR100Benchmark):
     """
 
     data_set = "cifar_fs"
+    prefix = "CIFAR_FS"
     folders = ("cifar-fs", "cifar_fs", "cifarfs", "CIFAR-FS", "CIFAR_FS", *FOLDERS)
 
 
@@ -81,10 +104,11 @@ class FC100(CIFAR100Benchmark):
     """
 
     data_set = "fc100"
+    prefix = "FC100"
     folders = ("fc100", "FC100", *FOLDERS)
 
 
-class OfficialFiles(Form):
+class OfficialFiles(ArrayForm):
     """The folder ``cifar-100-python`` with the pickles ``train``, ``test`` and ``meta``."""
 
     name = "official python files"
@@ -97,12 +121,12 @@ class OfficialFiles(Form):
                 return files
         return []
 
-    def read(self, files: list[Path], split: Split, classes: Sequence[str]) -> Examples:
+    def read(self, files: list[Path], wanted: Wanted) -> Examples:
         """Return the images of the split's classes from both parts of CIFAR-100."""
-        return _chosen([read_pickle(file) for file in files], classes)
+        return _chosen([read_pickle(file) for file in files], wanted.classes)
 
 
-class OfficialArchive(Form):
+class OfficialArchive(ArrayForm):
     """``cifar-100-python.tar.gz``, not unpacked."""
 
     name = "official python archive"
@@ -111,7 +135,7 @@ class OfficialArchive(Form):
         """Return the archive."""
         return [file for file in [place / ARCHIVE] if file.is_file()]
 
-    def read(self, files: list[Path], split: Split, classes: Sequence[str]) -> Examples:
+    def read(self, files: list[Path], wanted: Wanted) -> Examples:
         """Return the images of the split's classes from both parts of CIFAR-100."""
         contents = []
         try:
@@ -122,7 +146,7 @@ class OfficialArchive(Form):
                     contents.append(load_pickle(cast("BinaryIO", file), name))
         except (tarfile.TarError, KeyError, OSError, EOFError, zlib.error) as error:
             raise UserError(f"not a sound archive ({error}): delete it, then it is fetched again") from error
-        return _chosen(contents, classes)
+        return _chosen(contents, wanted.classes)
 
 
 def _chosen(contents: list[Any], classes: Sequence[str]) -> Examples:

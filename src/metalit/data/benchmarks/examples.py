@@ -4,8 +4,7 @@ The order of a store must not depend on the form, else two people's episodes dif
 published names, and the images of a class by their file names, where the form knows them.
 """
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +13,7 @@ import numpy.typing as npt
 import torch
 
 from metalit.data.store import ClassStore
+from metalit.data.stream import Split
 from metalit.errors import UserError
 
 Images = npt.NDArray[np.uint8]
@@ -42,49 +42,67 @@ class Examples:
             raise UserError(f"{len(images)} images, but {len(labels)} labels and {len(self.names)} names")
 
 
-def store_of(examples: Examples, classes: Sequence[str], split: str, ranks: Sequence[int] = ()) -> ClassStore:
-    """Return the store of a split, its classes in the order of their names.
+@dataclass(frozen=True)
+class Wanted:
+    """What a form should hold of a split.
 
-    Args:
-        examples: the images of the split.
+    Attributes:
+        split: the split.
         classes: the published names of its classes.
-        split: the split, for messages and for the names of numbered classes.
-        ranks: the number that each of ``classes`` has where a form numbers them, if there is a usual one.
+        ranks: the number that each of ``classes`` has where a form numbers them; empty if there is no usual one.
+    """
+
+    split: Split
+    classes: Sequence[str]
+    ranks: Sequence[int] = ()
+
+
+def store_of(examples: Examples, wanted: Wanted) -> ClassStore:
+    """Return the store of a split, its classes in the order of their names.
 
     Raises:
         UserError: the classes are not the published ones; the message says which are missing and which are strange.
     """
-    named = _named(examples.labels, classes, split, ranks)
+    named = class_names(examples.labels, wanted)
     order = np.lexsort((np.array(examples.names), named)) if len(examples.names) else np.argsort(named, kind="stable")
     found, sizes = np.unique(named, return_counts=True)
     items = torch.from_numpy(np.ascontiguousarray(examples.images[order].transpose(0, 3, 1, 2)))
-    return ClassStore(items, sizes.astype(np.int64), [str(name) for name in found])
+    names = [examples.names[row] for row in order] if examples.names else []
+    return ClassStore(items, sizes.astype(np.int64), found.tolist(), names)
 
 
-def _named(labels: npt.NDArray[Any], classes: Sequence[str], split: str, ranks: Sequence[int]) -> npt.NDArray[np.str_]:
-    """Return the class names ``[n]`` of labels."""
+def class_names(labels: npt.NDArray[Any], wanted: Wanted) -> npt.NDArray[np.str_]:
+    """Return the class names ``[n]`` of labels ``[n]``, which are names or numbers.
+
+    Numbers in somebody's own order become ``train/000``, ``train/001``, ...: their set is right, and which class is
+    which nobody can know.
+
+    Raises:
+        UserError: the classes are not the published ones, or not as many.
+    """
     if labels.dtype.kind not in "iu":
-        check_classes(Counter(labels.tolist()), classes, split)
+        check_classes(labels.tolist(), wanted)
         return labels.astype(np.str_)
     numbers, place = np.unique(labels, return_inverse=True)
-    if numbers.tolist() == sorted(ranks):
-        return np.array([name for _, name in sorted(zip(ranks, classes, strict=True))])[place]
-    if len(numbers) != len(classes):
-        raise UserError(f"{len(numbers)} classes in the {split} split, expected {len(classes)}")
-    # numbers in somebody's own order: the set of classes is right, which is which nobody can know
-    return np.array([f"{split}/{number:03}" for number in range(len(classes))])[place]
+    if numbers.tolist() == sorted(wanted.ranks):
+        return np.array([name for _, name in sorted(zip(wanted.ranks, wanted.classes, strict=True))])[place]
+    if len(numbers) != len(wanted.classes):
+        raise UserError(f"{len(numbers)} classes in the {wanted.split} split, expected {len(wanted.classes)}")
+    return np.array([f"{wanted.split}/{number:03}" for number in range(len(numbers))])[place]
 
 
-def check_classes(found: Counter[str], classes: Sequence[str], split: str) -> None:
+def check_classes(found: Iterable[str], wanted: Wanted) -> None:
     """Refuse classes that are not the published ones.
 
     Raises:
         UserError: the message says which are missing and which are strange.
     """
-    missing, strange = sorted(set(classes) - set(found)), sorted(set(found) - set(classes))
+    own = set(found)
+    missing, strange = sorted(set(wanted.classes) - own), sorted(own - set(wanted.classes))
     if missing or strange:
         parts = [f"{kind} {_list(names)}" for kind, names in (("without", missing), ("with", strange)) if names]
-        raise UserError(f"{len(found)} classes in the {split} split, expected {len(classes)}: {' and '.join(parts)}")
+        expected = f"expected {len(wanted.classes)}: {' and '.join(parts)}"
+        raise UserError(f"{len(own)} classes in the {wanted.split} split, {expected}")
 
 
 def _list(names: Sequence[str]) -> str:

@@ -1,0 +1,78 @@
+"""Which column of a table, or which entry of a JSON object, holds what."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from metalit.data.images.finding import composed
+from metalit.data.images.listing import split_of
+from metalit.data.stream import Split
+from metalit.errors import SettingError, UserError
+
+# Names in use for each meaning, in lower case; the first that a table has is taken.
+KNOWN: dict[str, tuple[str, ...]] = {
+    "file": ("file_name", "filename", "file", "path", "filepath", "image", "img", "image_path", "image_file"),
+    "label": ("label", "class", "category", "class_name", "species", "target", "labels", "fine_label", "cls"),
+    "split": ("split", "subset", "partition"),
+    "group": ("group", "super_category", "supercategory", "superclass", "coarse_label"),
+}
+NEEDED = ("file", "label")
+Columns = Mapping[str, str]
+
+
+def check_columns(columns: Columns | None) -> Columns:
+    """Return what the user says about columns; unknown meanings are refused."""
+    for meaning, name in (columns or {}).items():
+        if meaning not in KNOWN:
+            raise SettingError("columns", f"{meaning}: {name}", f"columns for {', '.join(KNOWN)}")
+    return dict(columns or {})
+
+
+def find_columns(names: Iterable[str], where: str, said: Columns, needed: Iterable[str] = NEEDED) -> dict[str, str]:
+    """Return the column of each meaning that a table has.
+
+    Args:
+        names: the columns of the table.
+        where: name of the table, for messages.
+        said: what the user or the data set says; the rest goes by name.
+        needed: meanings that must be there.
+
+    Raises:
+        UserError: a column is missing; the message names those that there are.
+    """
+    names = list(names)
+    lower = {str(name).strip().lower(): name for name in reversed(names)}
+    found: dict[str, str] = {}
+    for meaning, usual in KNOWN.items():
+        if meaning in said:
+            if said[meaning] not in names:
+                raise UserError(f"{where}: it has no column {said[meaning]}, only {', '.join(map(str, names))}")
+            found[meaning] = said[meaning]
+        elif name := next((name for name in usual if name in lower), None):
+            found[meaning] = lower[name]
+    if missing := [meaning for meaning in needed if meaning not in found]:
+        raise UserError(
+            f"{where}: it has no column for the {missing[0]}, only {', '.join(map(str, names)) or 'none'}: rename one, "
+            f"or say which by data.columns, such as {{{missing[0]}: NAME}}"
+        )
+    return found
+
+
+def label_from(value: Any) -> str:
+    """Return the class that a cell names.
+
+    Raises:
+        UserError: it names none, or several.
+    """
+    if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).strip():
+        raise UserError(f"its label is {value!r}, expected the name or number of one class")
+    return composed(str(value).strip())
+
+
+def split_from(value: Any) -> Split | None:
+    """Return the split that a cell names, or None for an empty one."""
+    return None if value is None or not str(value).strip() else split_of(str(value))
+
+
+def group_from(value: Any) -> str | None:
+    """Return the group that a cell names, or None for an empty one."""
+    return None if value is None or not str(value).strip() else composed(str(value).strip())

@@ -1,0 +1,165 @@
+"""Images listed in a table: CSV or JSON lines, as of Meta-Album or of Hugging Face's imagefolder."""
+
+import csv
+import io
+import json
+import os
+import stat
+import unicodedata
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from metalit.data.images.columns import Columns, find_columns, group_from, label_from, split_from
+from metalit.data.images.finding import BadFile, ImageFile, composed, state_of
+from metalit.data.images.folders import state_of_files
+from metalit.data.images.listing import Entry, Listing, Place, Source, listed, split_in_path
+from metalit.data.images.reading import content, reason
+from metalit.errors import UserError
+
+Row = dict[str, Any]
+INFO = {"image_column_name": "file", "category_column_name": "label", "super_category_column_name": "group"}
+
+
+class Manifest(Source):
+    """Tables with one line per image: its file, its label and, if given, its split and its group.
+
+    Files are named relative to the table's folder, or to ``images`` beside it. A file outside of the root is refused.
+
+    Args:
+        root: the folder that holds all files.
+        tables: the tables, ``.csv``, ``.tsv`` or ``.jsonl``.
+        columns: the columns that have unusual names.
+        split_by_folder: without a column for it, the split of an image is that in the path of its file.
+    """
+
+    def __init__(self, root: Path, tables: Sequence[Path], columns: Columns, split_by_folder: bool = False) -> None:
+        self.root, self.tables, self.columns, self.split_by_folder = root, list(tables), columns, split_by_folder
+
+    def listing(self) -> Listing:
+        """Return all images; a file that is missing, listed under two labels or outside of the root is bad."""
+        lines = _Lines(self.root)
+        for table in self.tables:
+            self._add(table, lines)
+        return listed(lines.entries.values(), lines.bad.values(), state_of_files(sorted(lines.files.values())))
+
+    def fetch(self, place: Place) -> bytes:
+        """Return the content of a file."""
+        return content(Path(place))
+
+    def describe(self) -> str:
+        """Return the form in a few words."""
+        return ", ".join(os.path.relpath(table, self.root) for table in self.tables)
+
+    def _add(self, table: Path, lines: "_Lines") -> None:
+        where = os.path.relpath(table, self.root)
+        columns: dict[str, str] | None = None
+        for number, row in rows_of(table, where):
+            if columns is None:
+                columns = find_columns(row, where, {**_renamed(table.parent, row), **self.columns})
+            cells = {meaning: row.get(name) for meaning, name in columns.items()}
+            lines.add(table.parent, f"{where}, line {number}", cells, self.split_by_folder)
+        if columns is None:
+            raise UserError(f"{where}: it lists no images")
+
+
+class _Lines:
+    """What the lines of tables list, by the path of the file."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = os.path.abspath(root)  # noqa: PTH100  # links stay as they are named
+        self.entries: dict[str, Entry] = {}
+        self.files: dict[str, ImageFile] = {}
+        self.bad: dict[str, BadFile] = {}
+
+    def add(self, folder: Path, where: str, cells: Row, split_by_folder: bool) -> None:
+        try:
+            path, status = find_file(self.root, folder, cells["file"])
+            name = composed(os.path.relpath(path, self.root))
+            split = split_from(cells.get("split"))
+            if split is None and split_by_folder:
+                split = split_in_path(os.path.dirname(name))  # noqa: PTH120
+            entry = Entry(label_from(cells["label"]), name, path, split, group_from(cells.get("group")))
+            if (first := self.entries.setdefault(path, entry)).label != entry.label:
+                raise UserError(f"{name} has two labels, {first.label} and {entry.label}")
+            self.files[path] = ImageFile(name, path, state_of(status))
+        except (UserError, OSError) as error:
+            self.bad[where] = BadFile(where, reason(error))
+
+
+def find_file(root: str, folder: Path, name: Any) -> tuple[str, os.stat_result]:
+    """Return the path of a listed file, and its status.
+
+    Args:
+        root: the folder that may hold files.
+        folder: the folder of the table.
+        name: the cell of the file.
+
+    Raises:
+        UserError: it names no file, or one outside of the root.
+    """
+    if not isinstance(name, str) or not name.strip() or "\0" in name:
+        raise UserError(f"its file is {name!r}, expected a path")
+    # as it is; as another file system writes it; as Windows writes it
+    spellings = [name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD")), name.replace("\\", "/")]
+    for base in (str(folder), os.path.join(folder, "images")):  # noqa: PTH118
+        for spelling in dict.fromkeys(spellings):
+            path = os.path.abspath(os.path.join(base, spelling))  # noqa: PTH100, PTH118
+            if os.path.commonpath([path, root]) != root:
+                raise UserError(f"{name} lies outside of {root}, where all files must be")
+            try:
+                status = os.stat(path)  # noqa: PTH116
+            except FileNotFoundError:
+                continue
+            if not stat.S_ISREG(status.st_mode):
+                raise UserError(f"{name} is not a regular file")
+            return path, status
+    raise UserError(f"there is no file {name}")
+
+
+def rows_of(table: Path, where: str) -> Iterator[tuple[int, Row]]:
+    """Yield the number and the cells of each line of a table.
+
+    Raises:
+        UserError: the table cannot be read; the message names the line.
+    """
+    try:
+        text = content(table).decode("utf-8-sig")
+    except (OSError, UserError) as error:
+        raise UserError(f"{where}: {reason(error)}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{where}: it is not text in UTF-8 ({error.reason}, byte {error.start})") from error
+    yield from _json_lines(text, where) if table.suffix == ".jsonl" else _csv_lines(text, where)
+
+
+def _json_lines(text: str, where: str) -> Iterator[tuple[int, Row]]:
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line.strip():
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise UserError(f"{where}, line {number}: it is not JSON ({error})") from error
+            if not isinstance(row, dict):
+                raise UserError(f"{where}, line {number}: it is not a JSON object")
+            yield number, row
+
+
+def _csv_lines(text: str, where: str) -> Iterator[tuple[int, Row]]:
+    header = text.partition("\n")[0]
+    # Meta-Album allows tabs, spreadsheets in some languages write semicolons
+    delimiter = max(",\t;", key=header.count)
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
+    try:
+        for row in reader:
+            yield reader.line_num, {name: cell for name, cell in row.items() if name is not None}
+    except csv.Error as error:
+        raise UserError(f"{where}, line {reader.line_num}: it is not CSV ({error})") from error
+
+
+def _renamed(folder: Path, row: Row) -> Columns:
+    """Return the columns that Meta-Album's ``info.json`` names."""
+    try:
+        info = json.loads((folder / "info.json").read_text(encoding="utf-8"))
+        return {meaning: info[key] for key, meaning in INFO.items() if info.get(key) in row}
+    except (OSError, ValueError, AttributeError, TypeError):  # somebody else's info.json says nothing about columns
+        return {}
