@@ -1,4 +1,4 @@
-"""THE table of layers: every layer of ``torch.nn`` with its options, by name; test_layers.py runs over it."""
+"""THE table of layers: every layer of ``torch.nn`` with its options, and DropBlock; test_layers.py runs over it."""
 
 import inspect
 from collections.abc import Callable
@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils import parametrizations
 from torch.utils.checkpoint import checkpoint
+
+from metalit.networks import DropBlock
 
 FEATURES, WORDS = 6, 7
 
@@ -337,6 +339,7 @@ def dropouts() -> dict[str, Layer]:
         "FeatureAlphaDropout": Layer(lambda: nn.FeatureAlphaDropout(0.3), IMAGE),
         "StochasticDepth": Layer(StochasticDepth),
         "DropBlock2d": Layer(DropBlock2d, IMAGE),
+        "DropBlock": Layer(lambda: DropBlock(0.3, 2), IMAGE),
         "FractionalMaxPool2d": Layer(
             lambda: nn.FractionalMaxPool2d(2, output_size=2), IMAGE, refused="fractional_max_pool2d"
         ),

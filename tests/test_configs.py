@@ -51,7 +51,8 @@ def in_miniature(settings):
     small = {}
     for key, value in settings.items():
         if key in MINIATURE:
-            small[key] = MINIATURE[key]
+            # a list has a number for each block
+            small[key] = [MINIATURE[key]] * len(value) if isinstance(value, list) else MINIATURE[key]
         elif isinstance(value, dict) and (inner := in_miniature(value)):
             small[key] = inner
     return small

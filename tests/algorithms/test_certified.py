@@ -17,10 +17,10 @@ import metalit
 from algorithms.test_battery import assert_same_gradient, double, meta_gradient, rows
 from cases import CASES
 from metalit import MAML, Engine
-from metalit.algorithms import MatchingNetwork, MetaLearner, Reptile
+from metalit.algorithms import MatchingNetwork, MetaLearner, PrototypicalNetwork, Reptile
 from metalit.engine.certified import is_own, uncertified
 from metalit.heads.attention import FullContext
-from metalit.networks import MLP, Classifier, Conv4
+from metalit.networks import MLP, WRN2810, Classifier, Conv4, ResNet12
 from metalit.tasks.method_call import Method
 
 
@@ -38,6 +38,18 @@ LEARNERS = {
         "glyphs",
         lambda engine: MatchingNetwork(
             Conv4(4, batch_norm="running"), full_context=FullContext(4, steps=2), engine=engine
+        ),
+    ),
+    "ResNet12": (
+        "glyphs",
+        lambda engine: PrototypicalNetwork(
+            ResNet12((2, 3, 3, 4), in_channels=1, image_size=28, block_size=2), engine=engine
+        ),
+    ),
+    "WRN2810": (
+        "glyphs",
+        lambda engine: PrototypicalNetwork(
+            WRN2810(in_channels=1, image_size=28, drop_rate=0.2, depth=10, width=1), engine=engine
         ),
     ),
 } | {

@@ -66,7 +66,7 @@ def test_the_centre_is_the_running_mean_of_training_embeddings(tmp_path):
         before.network(torch.cat([support, query])).mean(dim=0)
         for support, query in zip(episodes.support.x, episodes.query.x, strict=True)
     ]
-    torch.testing.assert_close(learner.head.centre, 0.25 * torch.stack(means).mean(dim=0).detach())
+    torch.testing.assert_close(learner.head.transform.centre, 0.25 * torch.stack(means).mean(dim=0).detach())
 
 
 @pytest.mark.learns

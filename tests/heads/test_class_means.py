@@ -1,4 +1,4 @@
-"""Class means: of transformed embeddings, and adapted to one another."""
+"""Class means that are adapted to one another."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ from torch import nn
 
 from metalit import Labelled
 from metalit.functional import class_means
-from metalit.heads import AdaptedClassMeans, NormalisedClassMean, SquaredEuclidean
+from metalit.heads import AdaptedClassMeans, SquaredEuclidean
 from metalit.networks.set_attention import SetAttention
 
 F64 = torch.float64
@@ -16,20 +16,6 @@ F64 = torch.float64
 def task():
     torch.manual_seed(0)
     return Labelled(torch.randn(6, 4, dtype=F64), torch.arange(3).repeat(2)), torch.randn(5, 4, dtype=F64)
-
-
-@pytest.mark.parametrize("transform", ["UN", "L2N", "CL2N"])
-def test_transformations_by_hand(transform, task):
-    support, query = task
-    head = NormalisedClassMean(4, transform).double()
-    head.centre += torch.tensor([1.0, 2.0, 0.0, -1.0])
-
-    def transformed(x):
-        x = x - head.centre if transform == "CL2N" else x
-        return x if transform == "UN" else x / x.norm(dim=1, keepdim=True)
-
-    means = torch.stack([transformed(support.x[support.y == k]).mean(dim=0) for k in range(3)])
-    torch.testing.assert_close(head(support, query, 3), -torch.cdist(transformed(query), means).square())
 
 
 def test_attention_by_torch():
@@ -73,5 +59,3 @@ def test_means_are_adapted_and_queries_are_not(task):
 def test_impossible_numbers_are_refused(settings):
     with pytest.raises(ValueError, match=f"{next(iter(settings))} is"):
         SetAttention(**({"features": 4} | settings))
-    with pytest.raises(ValueError, match="features is 0"):
-        NormalisedClassMean(0)

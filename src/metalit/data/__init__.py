@@ -16,11 +16,13 @@ from metalit.data.rank_share import RankShare
 from metalit.data.sinusoid import Sinusoid
 from metalit.data.store import ClassStore
 from metalit.data.stream import ClassificationStream, EpisodeStream
+from metalit.functional.augmentation import Augmentation
 
 __all__ = [
     "CIFARFS",
     "CUB",
     "FC100",
+    "Augmentation",
     "ClassStore",
     "ClassificationDataModule",
     "ClassificationStream",

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 from torch.utils.data import DataLoader
 
+from metalit.data.augmentation import AugmentedStream, Drawn, check_inputs
 from metalit.data.features import FeaturesDtype, FrozenFeatures
 from metalit.data.loader import (
     EvaluationSpans,
@@ -24,6 +25,7 @@ from metalit.data.store import ClassStore
 from metalit.data.stream import ClassificationStream, EpisodeStream, Split
 from metalit.episode import Episode, Labelled
 from metalit.errors import SettingError, at_least, check
+from metalit.functional.augmentation import Augmentation, augment
 from metalit.functional.examples import to_unit_interval
 
 if TYPE_CHECKING:
@@ -112,7 +114,7 @@ class EpisodicDataModule(L.LightningDataModule, ABC):
         except SettingError as error:
             # a stream has one number of shots and does not know whether it came from ``shots`` or ``train_shots``
             own = f"train_{error.name}"
-            is_own = split == "train" and getattr(self, own, None) != getattr(self, error.name, None)
+            is_own = split == "train" and own in vars(self) and getattr(self, own) != getattr(self, error.name)
             raise SettingError(f"data.{own if is_own else error.name}", error.value, error.expected) from None
 
     def finish(self, episode: Episode, split: Split) -> Episode:
@@ -213,6 +215,8 @@ class ClassificationDataModule(EpisodicDataModule, ABC):
         features: a frozen network that embeds images, such as ``networks.Backbone`` or ``networks.Pretrained``. Its
             embeddings of all images are computed once, kept in ``root/metalit-cache``, and served as the examples.
         features_dtype: of the stored embeddings; ``float16`` takes half the space and keeps three digits.
+        augmentation: random transformations of the images of training episodes, on the learner's device; every example
+            has random numbers of its own, which depend on the seed and the number of its episode alone.
         **episodes: the settings of ``EpisodicDataModule``.
     """
 
@@ -225,6 +229,7 @@ class ClassificationDataModule(EpisodicDataModule, ABC):
         store_on_accelerator: bool = True,
         features: nn.Module | None = None,
         features_dtype: FeaturesDtype = "float32",
+        augmentation: Augmentation | None = None,
         **episodes: Any,
     ) -> None:
         super().__init__(**episodes)
@@ -235,6 +240,10 @@ class ClassificationDataModule(EpisodicDataModule, ABC):
         self.train_labels = train_labels
         self.store_on_accelerator = store_on_accelerator
         self.features = None if features is None else FrozenFeatures(features, features_dtype)
+        if features is not None and augmentation is not None:
+            expected = "none with data.features, which are computed once from the images as they are: drop one of them"
+            raise SettingError("data.augmentation", type(augmentation).__name__, expected)
+        self.augmentation = augmentation
         self.stores: dict[Split, ClassStore] = {}
 
     @abstractmethod
@@ -250,11 +259,11 @@ class ClassificationDataModule(EpisodicDataModule, ABC):
         """Number of classes in the training split; known once its stream exists."""
         return len(self.stores["train"].class_sizes)
 
-    def make_stream(self, split: Split) -> ClassificationStream:
-        """Load the store of a split and return the stream of its episodes."""
+    def make_stream(self, split: Split) -> ClassificationStream | AugmentedStream:
+        """Load the store of a split and return the stream of its episodes, with the numbers of an augmentation."""
         self.stores[split] = store = self.embedded(self.load(split), split)
         train = split == "train"
-        return ClassificationStream(
+        stream = ClassificationStream(
             store.class_sizes,
             split=split,
             seed=self.seed,
@@ -263,6 +272,10 @@ class ClassificationDataModule(EpisodicDataModule, ABC):
             queries=self.train_queries if train else self.queries,
             global_labels=train and self.train_labels == "split",
         )
+        if self.augmentation is None or not train:
+            return stream
+        check_inputs(self.augmentation, store.take(torch.zeros(1, dtype=torch.int64)))
+        return AugmentedStream(stream)
 
     def embedded(self, store: ClassStore, split: Split) -> ClassStore:
         """Return the store that episodes are made of: with ``features``, that of the embeddings ``[examples, D]``."""
@@ -285,8 +298,8 @@ class ClassificationDataModule(EpisodicDataModule, ABC):
         return self.features.embed(images).to(torch.get_default_dtype())
 
     def finish(self, episode: Episode, split: Split) -> Episode:
-        """Replace row indices by examples; uint8 images become floats in [0, 1]."""
-        device = episode.support.x.device
+        """Replace row indices by examples; uint8 images become floats in [0, 1], augmented in training."""
+        device = episode.index.device
         # moved at the first episode, since only then the learner's device is known
         if self.store_on_accelerator and self.stores[split].device != device:
             self.stores[split] = self.stores[split].to(device)
@@ -294,13 +307,17 @@ class ClassificationDataModule(EpisodicDataModule, ABC):
 
         def gather(part: Labelled) -> Labelled:
             # images travel as uint8 and become floats on the device: a quarter of the bytes of float32
-            x = tree_map(lambda leaf: leaf.to(device, non_blocking=True), store.take(part.x))
+            rows = part.x.rows if isinstance(part.x, Drawn) else part.x
+            x = tree_map(lambda leaf: leaf.to(device, non_blocking=True), store.take(rows))
             x = to_unit_interval(x) if self.features is None else x.to(torch.get_default_dtype())
+            if self.augmentation is not None and isinstance(part.x, Drawn):
+                x = augment(x.flatten(0, 1), part.x.numbers.flatten(0, 1), self.augmentation).reshape(x.shape)
             return Labelled(x, part.y)
 
         return Episode(gather(episode.support), gather(episode.query), episode.index)
 
     def setting(self) -> dict[str, Any]:
-        """Return the settings to state with a test result: ways, those of the base class and those of the features."""
+        """Return the settings to state with a test result: ways, augmentation, base class and features."""
+        augmentation = {} if self.augmentation is None else {"augmentation": repr(self.augmentation)}
         features = {} if self.features is None else self.features.setting()
-        return {"ways": self.ways, **super().setting(), **features}
+        return {"ways": self.ways, **super().setting(), **augmentation, **features}

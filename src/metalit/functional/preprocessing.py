@@ -1,4 +1,4 @@
-"""Preprocessing of network inputs that vary over many orders of magnitude, such as gradients."""
+"""Preprocessing of numbers that vary over many orders of magnitude, such as gradients, or are skewed."""
 
 import math
 
@@ -34,3 +34,16 @@ def log_and_sign(x: Tensor, p: float = 10.0) -> Tensor:
     size = x.abs().clamp(min=small).log() / p
     sign = (x / small).clamp(-1, 1)
     return torch.stack([size, sign], dim=-1)
+
+
+def signed_root(x: Tensor, exponent: float = 0.5, epsilon: float = 1e-6) -> Tensor:
+    """Return sign(x) (|x| + epsilon)^exponent, which makes skewed features more like Gaussian ones.
+
+    (Hu, Gripon and Pateux 2021, equation 1, for features that are not negative.)
+
+    Args:
+        x: any shape.
+        exponent: > 0; 1/2 is the square root.
+        epsilon: > 0; keeps the derivative finite at 0, where value and derivative are 0.
+    """
+    return x.sign() * (x.abs() + epsilon).pow(exponent)

@@ -5,28 +5,40 @@ The rule of this room: a head sees embeddings and support labels, never the enco
 
 from metalit.heads.attention import FullContext, SupportAttention
 from metalit.heads.base import Head
-from metalit.heads.class_means import AdaptedClassMeans, NearestClassMean, NormalisedClassMean
+from metalit.heads.class_means import AdaptedClassMeans, NearestClassMean
 from metalit.heads.closed_form import RidgeRegression, SupportVectorMachine
 from metalit.heads.fitted_classifiers import CosineClassifier, FittedClassifier, LinearClassifier
+from metalit.heads.information import InformationMaximization
+from metalit.heads.laplacian import LaplacianRegularization
+from metalit.heads.optimal_transport import TransportedMeans
 from metalit.heads.pairs import LearnedRelation, Verification
+from metalit.heads.probes import LogisticRegression, RidgeClassifier
 from metalit.heads.similarities import Cosine, Similarity, SquaredEuclidean, WeightedL1
+from metalit.heads.transforms import EmbeddingTransform, Step, Transformed
 
 __all__ = [
     "AdaptedClassMeans",
     "Cosine",
     "CosineClassifier",
+    "EmbeddingTransform",
     "FittedClassifier",
     "FullContext",
     "Head",
+    "InformationMaximization",
+    "LaplacianRegularization",
     "LearnedRelation",
     "LinearClassifier",
+    "LogisticRegression",
     "NearestClassMean",
-    "NormalisedClassMean",
+    "RidgeClassifier",
     "RidgeRegression",
     "Similarity",
     "SquaredEuclidean",
+    "Step",
     "SupportAttention",
     "SupportVectorMachine",
+    "Transformed",
+    "TransportedMeans",
     "Verification",
     "WeightedL1",
 ]

@@ -14,7 +14,12 @@ class Head(nn.Module, ABC):
     The logits are differentiable with respect to the embeddings. A head may have meta-parameters of its own.
 
     ``fit`` does all the work on the support set; ``classify`` can then be called for any number of query sets.
+
+    Attributes:
+        transductive: whether the logits of a query depend on the other queries.
     """
+
+    transductive: bool = False
 
     @abstractmethod
     def fit(self, support: Labelled, ways: int) -> Any:

@@ -11,6 +11,7 @@ from metalit.networks.conditional_process import ConditionalProcess
 from metalit.networks.context_mlp import ContextMLP
 from metalit.networks.conv4 import Conv4
 from metalit.networks.conv_maps import ConvMaps
+from metalit.networks.drop_block import DropBlock
 from metalit.networks.film_conv4 import FiLMConv4
 from metalit.networks.image_generator import ImageGenerator
 from metalit.networks.mlp import MLP
@@ -20,10 +21,13 @@ from metalit.networks.pretrained import Pretrained
 from metalit.networks.pretrained_base import PretrainedNetwork
 from metalit.networks.relation_encoder import RelationEncoder
 from metalit.networks.relation_module import RelationModule
+from metalit.networks.resnet12 import ResNet12
 from metalit.networks.vectors import Vectors
+from metalit.networks.wide_resnet import WRN2810
 
 __all__ = [
     "MLP",
+    "WRN2810",
     "AttentiveProcess",
     "AugmentedConvNet",
     "Backbone",
@@ -33,6 +37,7 @@ __all__ = [
     "ContextMLP",
     "Conv4",
     "ConvMaps",
+    "DropBlock",
     "FiLMConv4",
     "ImageGenerator",
     "Pixels",
@@ -40,6 +45,7 @@ __all__ = [
     "PretrainedNetwork",
     "RelationEncoder",
     "RelationModule",
+    "ResNet12",
     "Vectors",
     "batch_norm_2d",
     "batch_norm_mode",

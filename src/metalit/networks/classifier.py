@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from metalit.errors import at_least
-from metalit.networks.embedding_length import embedding_length
+from metalit.networks.embedding_length import check_embeddings, embedding_length
 
 
 class Classifier(nn.Module):
@@ -20,7 +20,8 @@ class Classifier(nn.Module):
         ``[n, ...]`` to ``[n, N]``.
 
     Raises:
-        UserError: ``features`` is neither given nor an attribute of the body, or a number is below 1.
+        UserError: ``features`` is neither given nor an attribute of the body, a number is below 1, or embeddings have
+            another length.
     """
 
     def __init__(self, body: nn.Module, ways: int = 5, features: int | None = None) -> None:
@@ -32,4 +33,6 @@ class Classifier(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits ``[n, N]``."""
-        return self.head(self.body(x))  # type: ignore[no-any-return]
+        embeddings = self.body(x)
+        check_embeddings(embeddings, self.head.in_features, type(self))
+        return self.head(embeddings)  # type: ignore[no-any-return]

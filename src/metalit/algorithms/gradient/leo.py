@@ -29,6 +29,7 @@ from metalit.errors import UserError, not_negative, positive
 from metalit.functional.distances import class_means
 from metalit.functional.losses import task_loss
 from metalit.networks import Classifier, RelationEncoder
+from metalit.networks.embedding_length import check_embeddings
 from metalit.tasks.method_call import functional_call
 from metalit.tasks.parameters import Params, detached, scope
 from metalit.tasks.precision import full_precision
@@ -108,6 +109,7 @@ class LEO(GradientBasedMetaLearner):
             network.body.requires_grad_(False).eval()  # ``learner.train()`` would undo the latter
         self.adapted = ("weights",)  # the generated weights: no parameter of the network adapts
         self.ways, self.latent_steps, self.dropout = ways, latent_steps, dropout
+        self.features = features
         self.normalize = normalize
         self.weights_scale = math.sqrt(2 / (ways + features))
         self.kl_weight = not_negative("kl_weight", kl_weight)
@@ -180,6 +182,7 @@ class LEO(GradientBasedMetaLearner):
     def embed(self, meta: Params, x: Any) -> Tensor:
         """Return the embeddings ``[n, features]``, of length 1 unless ``normalize`` is off."""
         features = functional_call(self.network.get_submodule("body"), scope(meta, "network.body"), (x,))
+        check_embeddings(features, self.features, Classifier)
         return unit_length(features) if self.normalize else features
 
     def decode(self, meta: Params, codes: Tensor) -> Tensor:

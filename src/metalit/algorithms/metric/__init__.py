@@ -1,25 +1,36 @@
 """Metric-based methods: classify queries by comparing embeddings."""
 
+from metalit.algorithms.metric.alpha_tim import AlphaTIM
 from metalit.algorithms.metric.base import EmbeddingLearner, MetricMetaLearner
 from metalit.algorithms.metric.baseline import Baseline
 from metalit.algorithms.metric.baseline_plus_plus import BaselinePlusPlus
 from metalit.algorithms.metric.feat import FEAT
+from metalit.algorithms.metric.laplacian_shot import LaplacianShot
+from metalit.algorithms.metric.logistic_probe import LogisticProbe
 from metalit.algorithms.metric.matching_network import MatchingNetwork
 from metalit.algorithms.metric.meta_baseline import MetaBaseline
 from metalit.algorithms.metric.metaoptnet import MetaOptNet
 from metalit.algorithms.metric.pretraining import PretrainingLearner
 from metalit.algorithms.metric.prototypical_network import PrototypicalNetwork
+from metalit.algorithms.metric.pt_map import PTMAP
 from metalit.algorithms.metric.r2d2 import R2D2
 from metalit.algorithms.metric.relation_network import RelationNetwork
+from metalit.algorithms.metric.ridge_probe import RidgeProbe
 from metalit.algorithms.metric.siamese_network import SiameseNetwork
 from metalit.algorithms.metric.simple_shot import SimpleShot
+from metalit.algorithms.metric.tim import TIM
 
 __all__ = [
     "FEAT",
+    "PTMAP",
     "R2D2",
+    "TIM",
+    "AlphaTIM",
     "Baseline",
     "BaselinePlusPlus",
     "EmbeddingLearner",
+    "LaplacianShot",
+    "LogisticProbe",
     "MatchingNetwork",
     "MetaBaseline",
     "MetaOptNet",
@@ -27,6 +38,7 @@ __all__ = [
     "PretrainingLearner",
     "PrototypicalNetwork",
     "RelationNetwork",
+    "RidgeProbe",
     "SiameseNetwork",
     "SimpleShot",
 ]

@@ -4,19 +4,27 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from metalit.algorithms.meta_learner import MetaLearner
+from metalit.algorithms.metric.base_mean import base_mean
+from metalit.algorithms.pretrained import load_network
 from metalit.episode import Labelled
 from metalit.errors import UserError
 from metalit.functional.examples import count, joined
 from metalit.functional.losses import task_loss
-from metalit.heads import Head
+from metalit.heads import EmbeddingTransform, Head, Step, Transformed
+from metalit.networks.embedding_length import embedding_length
 from metalit.networks.normalisation import use_running_statistics
 from metalit.objectives import Measure, measure_nothing
 from metalit.outcome import Outcome
 from metalit.tasks.method_call import Method, functional_call
 from metalit.tasks.parameters import Params, scope
+from metalit.tasks.precision import at_least_float32
+from metalit.tasks.task_context import current_task
+
+CENTRE = "head.transform.centre"  # where a learner's ``meta`` holds the centre of a ``Transformed`` head
 
 
 class EmbeddingLearner(MetaLearner, ABC):
@@ -53,6 +61,60 @@ class EmbeddingLearner(MetaLearner, ABC):
     def predicting(self) -> Sequence[nn.Module]:
         """Return the network and the head."""
         return [self.network, self.head]
+
+    def setting(self) -> dict[str, Any]:
+        """Add the transform, and mark a head that compares the queries with one another as transductive."""
+        steps = {"transform": list(self.head.transform.steps)} if isinstance(self.head, Transformed) else {}
+        return {**super().setting(), **steps, **({"transductive": True} if self.head.transductive else {})}
+
+    def observe(self, meta: Params, embeddings: Tensor) -> None:
+        """Move the head's centre, if it has one, towards the mean of the embeddings ``[n, D]`` of a training task."""
+        task = current_task()
+        if task is not None and self.training and CENTRE in meta and isinstance(self.head, Transformed):
+            # through the task context, as batch norm does: a write in place would fail under ``vmap``
+            before = self.head.transform.before_centring(embeddings.detach())
+            task.record(meta[CENTRE], at_least_float32(before).mean(dim=0), self.head.transform.momentum)
+
+    def is_trained(self) -> bool:
+        """Whether training changes any parameter; otherwise the method is evaluated as it is."""
+        return any(parameter.requires_grad for parameter in self.parameters())
+
+    def setup(self, stage: str) -> None:
+        """Load the pretrained network of a method that is not trained; a checkpoint is read later and replaces it.
+
+        Raises:
+            UserError: such a method is to be trained.
+        """
+        if self.is_trained():
+            return
+        if stage == "fit":
+            raise UserError(
+                f"{type(self).__name__} has no parameter to train: validate or test it as it is, or give it a network "
+                "that is trained, and a method that pretrains a classifier the number of classes (model.classes)"
+            )
+        if self.pretrained is not None:
+            load_network(self.network, self.pretrained)
+
+    def on_validation_start(self) -> None:
+        """Compute the centre of a method that is not trained."""
+        self._centre_on_training_classes()
+
+    def on_test_start(self) -> None:
+        """Compute the centre of a method that is not trained."""
+        self._centre_on_training_classes()
+
+    def on_predict_start(self) -> None:
+        """Compute the centre of a method that is not trained."""
+        self._centre_on_training_classes()
+
+    def _centre_on_training_classes(self) -> None:
+        transform = self.head.transform if isinstance(self.head, Transformed) else EmbeddingTransform()
+        if transform.centre is None or "centre" not in transform.steps or self.is_trained():
+            return  # training observes the mean
+        if not transform.centre.any():  # neither computed before nor read from a checkpoint
+            data = getattr(self.trainer, "datamodule", None)
+            mean = base_mean(lambda x: transform.before_centring(self.network(x)), data, self.device)
+            transform.centre.copy_(mean)
 
     def fit(self, meta: Params, support: Labelled, ways: int) -> Any:
         """Fit the head to an embedded support set; see ``Head``."""
@@ -151,6 +213,29 @@ class MetricMetaLearner(EmbeddingLearner, ABC):
     ) -> Outcome:
         """Embed both sets, then score the queries against the support set."""
         support, query = self.embed_both(meta, support, query)
+        self.observe(meta, torch.cat([support.x, query.x]))
         scores = self.scores(meta, support, query.x, ways)
         penalties = self.penalties(meta, support, query, ways)
         return Outcome(self.loss(meta, support, query, scores), scores, penalties=penalties)
+
+
+def with_transform(
+    head: Head, steps: Sequence[Step], network: nn.Module, features: int | None, momentum: float = 0.01
+) -> Head:
+    """Return a head that sees embeddings after some steps; the head itself if there are none.
+
+    Args:
+        head: the head.
+        steps: the steps of ``EmbeddingTransform``.
+        network: the encoder, whose attribute ``features`` is D, if it has one.
+        features: D, if the network does not say it; only the step ``centre`` needs it.
+        momentum: of the running mean that the step ``centre`` subtracts.
+
+    Raises:
+        UserError: D is needed and not known, or a step is unknown.
+    """
+    if not steps:
+        return head
+    known = features is not None or isinstance(getattr(network, "features", None), int)
+    length = embedding_length(network, features, "the method") if known or "centre" in steps else None
+    return Transformed(head, EmbeddingTransform(steps, length, momentum))

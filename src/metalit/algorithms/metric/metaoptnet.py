@@ -11,15 +11,16 @@
 with K = X X' (svm: + I). In training, the labels of line 5 are smoothed.
 """
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from metalit.algorithms.metric.base import MetricMetaLearner
+from metalit.algorithms.metric.base import MetricMetaLearner, with_transform
 from metalit.episode import Labelled
 from metalit.errors import check
-from metalit.heads import Head, RidgeRegression, SupportVectorMachine
+from metalit.heads import Head, RidgeRegression, Step, SupportVectorMachine
 from metalit.tasks.parameters import Params
 from metalit.tasks.precision import full_precision
 
@@ -35,6 +36,8 @@ class MetaOptNet(MetricMetaLearner):
         scale: initial gamma, > 0.
         label_smoothing: probability mass of a label that is spread over all classes in training, in [0, 1).
         iterations: iterations of the support vector machine's solver, >= 1.
+        transform: steps applied to every embedding: ``power``, ``centre``, ``l2``; see ``EmbeddingTransform``.
+        features: D, for the step ``centre``; default: ``network.features``.
         **learner: the settings of ``MetaLearner``.
 
     Raises:
@@ -50,6 +53,8 @@ class MetaOptNet(MetricMetaLearner):
         scale: float = 1.0,
         label_smoothing: float = 0.1,
         iterations: int = 15,
+        transform: Sequence[Step] = (),
+        features: int | None = None,
         **learner: Any,
     ) -> None:
         check("label_smoothing", label_smoothing, 0 <= label_smoothing < 1, "a number in [0, 1)")
@@ -57,7 +62,7 @@ class MetaOptNet(MetricMetaLearner):
         if base_learner == "ridge":
             # line 3 gives A = 2 (K + lambda I)^-1 Y, twice the solution of ridge regression
             head = RidgeRegression(strength, 2 * scale, intercept=False, learn_strength=False)
-        super().__init__(network, head, **learner)
+        super().__init__(network, with_transform(head, transform, network, features), **learner)
         self.label_smoothing = label_smoothing
 
     def loss(self, meta: Params, support: Labelled, query: Labelled, scores: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from metalit.algorithms.metric.base import EmbeddingLearner
 from metalit.algorithms.task_learner import count_ways
@@ -12,6 +12,7 @@ from metalit.episode import Labelled
 from metalit.errors import SettingError, check
 from metalit.functional.losses import task_loss
 from metalit.heads import Head
+from metalit.networks.embedding_length import embedding_length
 from metalit.objectives import Measure, measure_nothing
 from metalit.outcome import Outcome
 from metalit.tasks.method_call import functional_call
@@ -40,11 +41,14 @@ class PretrainingLearner(EmbeddingLearner, ABC):
     A training episode serves as one mini-batch: support and query examples are treated alike. This needs global class
     labels, ``data.train_labels: split``.
 
+    Without ``classes`` nothing is trained: validation and test use the network as it is, e.g. ``torch.nn.Identity``
+    over embeddings that were computed before, or with the weights of ``pretrained``.
+
     Args:
         network: the embedding, ``[n, ...]`` to ``[n, D]``.
-        classifier: maps embeddings to logits ``[n, classes]``; used in training only.
+        classifier: maps embeddings to logits ``[n, classes]``; used in training only, None without ``classes``.
         head: classifies embedded queries in evaluation.
-        classes: C, the number of classes of the training split, >= 2.
+        classes: C, the number of classes of the training split, >= 2, or None.
         **learner: the settings of ``MetaLearner``.
 
     Raises:
@@ -53,13 +57,15 @@ class PretrainingLearner(EmbeddingLearner, ABC):
     """
 
     @abstractmethod
-    def __init__(self, network: nn.Module, classifier: nn.Module, head: Head, classes: int, **learner: Any) -> None:
-        check("classes", classes, classes >= 2, "the number of training classes, at least 2")
+    def __init__(
+        self, network: nn.Module, classifier: nn.Module | None, head: Head, classes: int | None, **learner: Any
+    ) -> None:
+        check("classes", classes, classes is None or classes >= 2, "the number of training classes, at least 2")
         super().__init__(network, head, **learner)
-        self.classifier, self.classes = classifier, classes
-
-    def observe(self, meta: Params, embeddings: Tensor) -> None:
-        """Record statistics of the embeddings ``[n, D]`` of a training batch; nothing by default."""
+        self.classifier = nn.Identity() if classifier is None else classifier
+        self.classes = classes
+        if classes is None:
+            self.requires_grad_(False)
 
     def task(
         self, meta: Params, support: Labelled, query: Labelled, ways: int, measure: Measure = measure_nothing
@@ -67,14 +73,14 @@ class PretrainingLearner(EmbeddingLearner, ABC):
         """Classify support and query examples among all training classes; return predictions for the queries."""
         support, query = self.embed_both(meta, support, query)
         embeddings, labels = torch.cat([support.x, query.x]), torch.cat([support.y, query.y])
-        self.observe(meta, embeddings.detach())
+        self.observe(meta, embeddings)
         logits = functional_call(self.classifier, scope(meta, "classifier"), (embeddings,))
         return Outcome(task_loss(logits, labels), logits[len(support.y) :])
 
     def ways_of(self, support: Labelled) -> int:
         """Return N in evaluation, and the number of training classes in training."""
         # the largest label of a mini-batch varies from batch to batch and is not the number of training classes
-        return self.classes if self.training else count_ways(support)
+        return self.classes if self.training and self.classes is not None else count_ways(support)
 
     def on_fit_start(self) -> None:
         """Check that the data use global class labels and have ``classes`` training classes."""
@@ -89,3 +95,21 @@ class PretrainingLearner(EmbeddingLearner, ABC):
         found = data.train_classes
         if found != self.classes:
             raise SettingError("model.classes", self.classes, f"{found}, the classes of the training split")
+
+
+def linear_classifier(
+    network: nn.Module, classes: int | None, features: int | None, name: str = "the method"
+) -> nn.Linear | None:
+    """Return a linear layer from embeddings to the training classes, or None without ``classes``.
+
+    Args:
+        network: the encoder, whose attribute ``features`` is D, if it has one.
+        classes: C, or None.
+        features: D, if the network does not say it.
+        name: name of the calling class, for the error message.
+
+    Raises:
+        UserError: D is neither given nor an attribute of the network.
+    """
+    # max: the learner reports too few classes, after the layer is built
+    return None if classes is None else nn.Linear(embedding_length(network, features, name), max(classes, 1))

@@ -4,15 +4,16 @@
     2  for each class k:  c_k = mean of f(x) over S_k                                          (NearestClassMean)
     3  for each query (x, y):  J += d(f(x), c_y) + log sum_k exp(-d(f(x), c_k))                (cross-entropy)
 
-with d the squared Euclidean distance, summed over dimensions.
+with d the squared Euclidean distance, summed over dimensions, and f a network, followed by ``transform`` if given.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
 
-from metalit.algorithms.metric.base import MetricMetaLearner
-from metalit.heads import NearestClassMean, Similarity, SquaredEuclidean
+from metalit.algorithms.metric.base import MetricMetaLearner, with_transform
+from metalit.heads import NearestClassMean, Similarity, SquaredEuclidean, Step
 
 
 class PrototypicalNetwork(MetricMetaLearner):
@@ -22,9 +23,19 @@ class PrototypicalNetwork(MetricMetaLearner):
 
     Args:
         network: the embedding f, ``[n, ...]`` to ``[n, D]``.
-        similarity: -d; default: the negative squared Euclidean distance.
+        similarity: -d; default: the negative squared Euclidean distance. Its ``scale`` is the inverse temperature.
+        transform: steps applied to every embedding: ``power``, ``centre``, ``l2``; see ``EmbeddingTransform``.
+        features: D, for the step ``centre``; default: ``network.features``.
         **learner: the settings of ``MetaLearner``.
     """
 
-    def __init__(self, network: nn.Module, similarity: Similarity | None = None, **learner: Any) -> None:
-        super().__init__(network, NearestClassMean(similarity or SquaredEuclidean()), **learner)
+    def __init__(
+        self,
+        network: nn.Module,
+        similarity: Similarity | None = None,
+        transform: Sequence[Step] = (),
+        features: int | None = None,
+        **learner: Any,
+    ) -> None:
+        head = NearestClassMean(similarity or SquaredEuclidean())
+        super().__init__(network, with_transform(head, transform, network, features), **learner)

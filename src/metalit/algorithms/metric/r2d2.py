@@ -9,12 +9,13 @@
 Line 3 is solved with X'X instead of XX' if embeddings have fewer dimensions than the support set has examples.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
 
-from metalit.algorithms.metric.base import MetricMetaLearner
-from metalit.heads import RidgeRegression
+from metalit.algorithms.metric.base import MetricMetaLearner, with_transform
+from metalit.heads import RidgeRegression, Step
 
 
 class R2D2(MetricMetaLearner):
@@ -25,6 +26,8 @@ class R2D2(MetricMetaLearner):
         strength: initial lambda, > 0.
         scale: initial alpha, > 0; learned.
         learn_strength: whether lambda is learned; otherwise it is fixed.
+        transform: steps applied to every embedding: ``power``, ``centre``, ``l2``; see ``EmbeddingTransform``.
+        features: D, for the step ``centre``; default: ``network.features``.
         **learner: the settings of ``MetaLearner``.
     """
 
@@ -34,7 +37,9 @@ class R2D2(MetricMetaLearner):
         strength: float = 1.0,
         scale: float = 10.0,
         learn_strength: bool = True,
+        transform: Sequence[Step] = (),
+        features: int | None = None,
         **learner: Any,
     ) -> None:
         head = RidgeRegression(strength, scale, learn_strength=learn_strength)
-        super().__init__(network, head, **learner)
+        super().__init__(network, with_transform(head, transform, network, features), **learner)
