@@ -75,3 +75,53 @@ def _character(number: int) -> Iterator[bytes]:
         file = io.BytesIO()
         image.save(file, "PNG")
         yield file.getvalue()
+
+
+def write_photos(root: Path, classes: Sequence[str], photos: int = 12) -> list[Path]:
+    """Write ``root/<class>/*`` in sizes and formats as people have them, and return the files of good images.
+
+    The first classes have one file each that is unusual: CMYK, turned by EXIF, 16-bit, animated.
+    """
+    written = []
+    for number, name in enumerate(classes):
+        (root / name).mkdir(parents=True)
+        for photo in range(photos):
+            image = _photo(sum(name.encode()) * 31 + len(name), number, photo)
+            path = root / name / f"IMG_{photo:04}"
+            written.append(_save(image, path, UNUSUAL[number] if photo == 0 and number < len(UNUSUAL) else ""))
+    return written
+
+
+UNUSUAL = ("cmyk", "exif", "16bit", "animated")
+
+
+def _photo(seed: int, number: int, photo: int) -> Image.Image:
+    """Return a picture of a class: spots of two colours that only this class has, on any background."""
+    of_class, own = np.random.default_rng(seed), np.random.default_rng([seed, number, photo])
+    width, height = (int(side) for side in own.integers(60, 110, size=2))
+    image = Image.new("RGB", (width, height), tuple(own.integers(90, 160, size=3).tolist()))
+    colours, sides = of_class.integers(0, 256, size=(2, 3)).tolist(), of_class.uniform(0.15, 0.6, size=2)
+    for spot in range(6):
+        x, y = own.uniform(0, 0.8, size=2) * (width, height)
+        side = sides[spot % 2] * min(width, height)
+        draw = ImageDraw.Draw(image)
+        (draw.ellipse if spot % 2 else draw.rectangle)((x, y, x + side, y + side), fill=tuple(colours[spot % 2]))
+    return image
+
+
+def _save(image: Image.Image, path: Path, kind: str) -> Path:
+    suffix = {"cmyk": ".jpg", "exif": ".JPG", "16bit": ".png", "animated": ".gif"}.get(kind)
+    path = path.with_suffix(suffix or (".jpg", ".png", ".webp", ".bmp")[int(path.name[-1]) % 4])
+    if kind == "cmyk":
+        image.convert("CMYK").save(path)
+    elif kind == "exif":
+        exif = Image.Exif()
+        exif[0x0112] = 6  # to be turned by 90 degrees
+        image.transpose(Image.Transpose.ROTATE_90).save(path, exif=exif)
+    elif kind == "16bit":
+        Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257).save(path)
+    elif kind == "animated":
+        image.save(path, save_all=True, append_images=[image.rotate(90)])
+    else:
+        image.save(path)
+    return path

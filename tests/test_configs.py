@@ -10,7 +10,7 @@ import pytest
 import metalit.algorithms
 from commands import read_options, write_yaml
 from metalit.main import main
-from miniature import write_omniglot
+from miniature import write_omniglot, write_photos
 from yaml_files import read_yaml
 
 ROOT = Path(__file__).parents[1]
@@ -65,8 +65,16 @@ def omniglot(tmp_path_factory):
     return {"root": str(root), "splits": str(write_omniglot(root))}
 
 
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory):
+    """Settings of 20 classes of photos."""
+    root = tmp_path_factory.mktemp("photos")
+    write_photos(root, [f"class{number}" for number in range(20)], photos=10)
+    return {"root": str(root), "decoders": 1}
+
+
 @pytest.fixture
-def run(omniglot, tmp_path):
+def run(omniglot, photos, tmp_path):
     """A function that runs a command of an experiment in miniature, and returns its run folder."""
 
     def run_command(command, files, *args):
@@ -79,6 +87,8 @@ def run(omniglot, tmp_path):
             small["data"]["init_args"].update(omniglot)
             if "classes" in (learner := small.get("model", {}).get("init_args", {})):
                 learner["classes"] = OMNIGLOT_CLASSES
+        elif merged[0]["data"]["class_path"].endswith("ImageFolder"):
+            small["data"]["init_args"].update(photos)
         elif images := merged[0]["data"]["init_args"].get("images"):  # a data set made of another
             small["data"]["init_args"]["images"] = {**images, "init_args": omniglot}
         if name_of(files[0]) == COMPILED:

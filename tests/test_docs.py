@@ -6,6 +6,7 @@ import re
 import shlex
 import sys
 import textwrap
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,8 @@ import cases
 import metalit.algorithms
 import metalit.data
 from metalit import Engine, PrototypicalNetwork
+from metalit.commands.use import export_parser, predict_parser
+from metalit.learn2learn_compat import INSTALL
 from metalit.main import main
 from metalit.networks import Conv4
 
@@ -131,6 +134,8 @@ def test_commands_are_valid(page, tmp_path, monkeypatch, capsys):
     for command in commands(page):
         if command[0] == "make":
             assert command[1] in targets
+        elif command[:2] == ["python", "train.py"] and (command[2] == "export" or "--support" in command):
+            assert {"export": export_parser, "predict": predict_parser}[command[2]]().parse_args(command[3:])
         elif command[:2] == ["python", "train.py"]:
             arguments = [str(tmp_path / word) if (tmp_path / word).is_file() else word for word in command[2:]]
             with pytest.raises(SystemExit) as stop:
@@ -146,6 +151,15 @@ def test_code_of_guide_runs(name, tmp_path, monkeypatch):
     code = blocks(DOCS / "guide" / f"{name}.md", "python")
     assert code
     exec("\n".join(code), {"__name__": name})
+
+
+def test_code_for_who_comes_from_learn2learn_runs(tmp_path, monkeypatch):
+    if find_spec("learn2learn") is None:
+        pytest.skip(INSTALL)
+    monkeypatch.chdir(tmp_path)
+    variables = {"__name__": "from_learn2learn"}
+    exec("\n".join(blocks(DOCS / "guide" / "from-learn2learn.md", "python")), variables)
+    assert variables["trainer"].callback_metrics["test/accuracy"] > 0
 
 
 def test_readme_code_runs():

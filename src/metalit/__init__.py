@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from metalit.algorithms import FOMAML, MAML, MetaLearner, PrototypicalNetwork
     from metalit.engine import Engine
     from metalit.episode import Episode, Labelled
+    from metalit.inference.few_shot_classifier import FewShotClassifier
     from metalit.loading import LoadedRun, load
     from metalit.outcome import Outcome
 
@@ -21,6 +22,7 @@ __all__ = [
     "MAML",
     "Engine",
     "Episode",
+    "FewShotClassifier",
     "Labelled",
     "LoadedRun",
     "MetaLearner",
@@ -33,6 +35,7 @@ _MODULES = {
     "algorithms": ("FOMAML", "MAML", "MetaLearner", "PrototypicalNetwork"),
     "engine": ("Engine",),
     "episode": ("Episode", "Labelled"),
+    "inference.few_shot_classifier": ("FewShotClassifier",),
     "loading": ("LoadedRun", "load"),
     "outcome": ("Outcome",),
 }

@@ -1,9 +1,12 @@
 """Load a trained learner and its data module from a run folder."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml  # type: ignore[import-untyped]
+from torch import nn
 
 from metalit.algorithms import MetaLearner
 from metalit.errors import UserError
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
     from metalit.data import EpisodicDataModule
 
 CONFIG = "config.yaml"
+OF_TRAINING = ("optimizer", "lr_scheduler", "lr_scheduler_interval", "pretrained")  # settings that no prediction needs
 
 
 class LoadedRun(NamedTuple):
@@ -108,13 +112,64 @@ def make(settings: dict[str, Any], path: Path) -> LoadedRun:
             message names the file.
     """
     # imported here: the command line imports metalit, so an import at the top would be circular
-    from metalit.cli.errors import innermost
-    from metalit.cli.mistakes import ParsingError, explain
     from metalit.cli.parser import model_and_data_parser
 
-    parser = model_and_data_parser()
-    try:
+    with explained(parser := model_and_data_parser(), path):
         made = parser.instantiate_classes(parser.parse_object(settings))
+    return LoadedRun(made.model, made.data)
+
+
+def resolved_parts(run_dir: str | Path) -> dict[str, Any]:
+    """Return the settings of what predicts in a run: ``model``, and ``features`` (None if the data have none).
+
+    Training settings are left out, and the ways of the data are filled in. ``make_parts`` builds them again.
+
+    Raises:
+        FileNotFoundError: the folder is not that of a run.
+        ValueError: the settings cannot be read.
+    """
+    from metalit.cli.parser import model_and_data_parser
+
+    folder = Path(run_dir).expanduser()
+    settings = read_settings(folder)
+    with explained(parser := model_and_data_parser(), folder / CONFIG):
+        resolved = parser.parse_object(settings).as_dict()
+    model, data = resolved["model"], resolved["data"]["init_args"]
+    for name in OF_TRAINING:
+        model["init_args"].pop(name, None)
+    return {"model": model, "features": data.get("features"), "features_dtype": data.get("features_dtype", "float32")}
+
+
+def make_parts(settings: dict[str, Any], path: Path) -> tuple[MetaLearner, nn.Module | None]:
+    """Return the untrained learner and the network of the features that settings describe, without a data module.
+
+    Args:
+        settings: ``model`` and ``features``; see ``resolved_parts``.
+        path: where they come from, for messages.
+
+    Raises:
+        ValueError: see ``make``.
+    """
+    from metalit.cli.parser import parts_parser
+
+    states = random_states()
+    try:
+        with explained(parser := parts_parser(), path):
+            given = {name: settings[name] for name in ("model", "features")}
+            made = parser.instantiate_classes(parser.parse_object(given))
+    finally:
+        restore(states)
+    return made.model, made.features
+
+
+@contextmanager
+def explained(parser: Any, path: Path) -> Iterator[None]:
+    """Explain a mistake in the settings of a file in one sentence."""
+    from metalit.cli.errors import innermost
+    from metalit.cli.mistakes import ParsingError, explain
+
+    try:
+        yield
     except ParsingError as error:
         message = explain(str(error), error, parser)
         hint = "; put the folder of your own modules on sys.path" if "there is no class" in message else ""
@@ -122,4 +177,3 @@ def make(settings: dict[str, Any], path: Path) -> LoadedRun:
     except ValueError as error:
         # the class's own message about a setting, without the jsonargparse exceptions around it
         raise innermost(error) from None
-    return LoadedRun(made.model, made.data)

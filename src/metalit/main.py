@@ -10,7 +10,7 @@ from metalit.cli.errors import explain_system
 from metalit.cli.noise import without_noise
 from metalit.cli.parser import fail
 from metalit.cli.program import import_from_working_directory
-from metalit.commands import COMMANDS
+from metalit.commands import find_command
 from metalit.runs import end_with_parent
 
 
@@ -25,8 +25,8 @@ def main(args: Sequence[str] | None = None) -> None:
     import_from_working_directory()
     with without_noise():
         # These commands have parsers of their own; Lightning's parser would reject them as unknown subcommands.
-        if words and words[0] in COMMANDS:
-            run_command(COMMANDS[words[0]], words[1:])
+        if (command := find_command(words)) is not None:
+            run_command(command, words[1:])
             return
         # Only processes that train or evaluate need these two: a faster allocator on CPUs, and ranks that end when
         # their launcher is killed.

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from metalit.algorithms import ANIL, LEO, R2D2, PrototypicalNetwork, SimpleShot
-from metalit.data import ClassificationDataModule, ClassStore, Glyphs
+from metalit.data import Augmentation, ClassificationDataModule, ClassStore, Glyphs
 from metalit.data.features import FrozenFeatures
 from metalit.errors import SettingError, UserError
 from metalit.networks import MLP, Backbone, Classifier, Conv4, Vectors
@@ -120,6 +120,11 @@ def test_a_trained_network_is_refused(tmp_path, trained):
 def test_statistics_of_the_batch_are_refused(tmp_path):
     with pytest.raises(SettingError, match="statistics"):
         pictures(tmp_path, Conv4(image_size=16, batch_norm="batch").requires_grad_(False))
+
+
+def test_augmentation_is_refused(tmp_path):
+    with pytest.raises(SettingError, match=r"data\.augmentation"):
+        pictures(tmp_path, augmentation=Augmentation(flip=True))
 
 
 class Noisy(nn.Module):

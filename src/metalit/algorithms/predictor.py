@@ -1,7 +1,7 @@
 """A learned task, as a function from inputs to predictions."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -32,18 +32,20 @@ class Predictor(Generic[Learner]):
     Attributes:
         classes: ``[N]``, the labels of the support set in ascending order: logit k belongs to ``classes[k]``. None in
             regression.
+        meta: all parameters and buffers of the learner, by name.
+        state: what ``learner.learn`` made of the support set, a pytree of tensors.
+        like: inputs as those of the support set, ``[0, ...]``.
+        draws: how many random draws learning took; predicting goes on from there.
 
     Raises:
         UserError: inputs and labels do not fit together, or the learner cannot learn such a task.
     """
 
     def __init__(self, learner: Learner, support: Labelled) -> None:
-        self.learner = learner
-        trained, self._buffers = learner.meta()
-        self.meta = trained | self._buffers
+        self._own(learner)
         support, self.classes = self._checked_support(support)
         # an empty batch records structure, shapes and dtypes of the inputs without keeping the support set
-        self._like = tree_map(lambda leaf: leaf.new_empty(0, *leaf.shape[1:]), support.x)
+        self.like = tree_map(lambda leaf: leaf.new_empty(0, *leaf.shape[1:]), support.x)
         ways = 0 if self.classes is None else len(self.classes)
         try:
             with torch.no_grad(), learner.context(self._buffers):
@@ -51,7 +53,7 @@ class Predictor(Generic[Learner]):
             # a new context: random draws of the check must not shift those of learning
             with torch.no_grad(), learner.context(self._buffers) as task:
                 self.state = learner.learn(self.meta, support, ways)
-                self._draws = task.draws  # how many random draws learning took; see ``apply``
+                self.draws = task.draws
         except (
             RuntimeError,
             IndexError,
@@ -60,9 +62,22 @@ class Predictor(Generic[Learner]):
                 f"{type(learner).__name__} cannot learn from inputs {described(support.x)} with labels "
                 f"{described(support.y)}: {str(error).splitlines()[0]}"
             ) from error
-        # in evaluation known layers neither draw random numbers nor write buffers, so the context, which costs as much
-        # time as one image, can be left out
-        self._needs_context = uncertified(learner) is not None
+
+    @classmethod
+    def restored(cls, learner: Learner, state: Any, classes: Tensor | None, like: Any, draws: int) -> Self:
+        """Return the predictor that another one was, from a learner with its weights and from its attributes.
+
+        Args:
+            learner: a copy in evaluation mode, owned by the predictor.
+            state: the other predictor's ``state``, and so on.
+            classes: ``[N]`` labels; None in regression.
+            like: an empty batch of inputs.
+            draws: the number of random draws that learning took.
+        """
+        predictor = cls.__new__(cls)
+        predictor._own(learner)
+        predictor.state, predictor.classes, predictor.like, predictor.draws = state, classes, like, draws
+        return predictor
 
     def __call__(self, x: Any) -> Tensor:
         """Return predictions for inputs ``[n, ...]``: logits ``[n, N]``, or values ``[n, outputs]``.
@@ -92,8 +107,16 @@ class Predictor(Generic[Learner]):
             return question(self.meta, self.state, x)
         with self.learner.context(self._buffers) as task:
             # evaluation learns and predicts in one context: continue its count of draws, or the numbers would differ
-            task.draws = self._draws
+            task.draws = self.draws
             return question(self.meta, self.state, x)
+
+    def _own(self, learner: Learner) -> None:
+        self.learner = learner
+        trained, self._buffers = learner.meta()
+        self.meta = trained | self._buffers
+        # in evaluation known layers neither draw random numbers nor write buffers, so the context, which costs as much
+        # time as one image, can be left out
+        self._needs_context = uncertified(learner) is not None
 
     def _checked_support(self, support: Labelled) -> tuple[Labelled, Tensor | None]:
         x, y = (self._copy(part) for part in support)
@@ -137,18 +160,18 @@ class Predictor(Generic[Learner]):
                 )
 
     def _checked_inputs(self, x: Any) -> Any:
-        if isinstance(x, dict) and isinstance(self._like, dict) and x.keys() == self._like.keys():
+        if isinstance(x, dict) and isinstance(self.like, dict) and x.keys() == self.like.keys():
             # a network may depend on the order of the entries: restore that of the support set
-            x = {name: x[name] for name in self._like}
+            x = {name: x[name] for name in self.like}
         x = to_unit_interval(self._copy(x), self._precision)
-        expected, expected_spec = tree_flatten(self._like)
+        expected, expected_spec = tree_flatten(self.like)
         found, found_spec = tree_flatten(x)
         alike = found_spec == expected_spec and all(
             one.dim() > 0 and one.shape[1:] == other.shape[1:] and one.dtype == other.dtype
             for one, other in zip(found, expected, strict=True)
         )
         if not alike:
-            raise UserError(f"the inputs are {described(x)}, but those of the support set were {described(self._like)}")
+            raise UserError(f"the inputs are {described(x)}, but those of the support set were {described(self.like)}")
         if len({len(leaf) for leaf in found}) > 1:
             raise UserError(f"the parts of the inputs have different lengths: {sizes(x)}")
         return x

@@ -145,8 +145,8 @@ class MetalitCLI(OpenCLI):
             "dump_header": ["metalit run, all settings resolved"],
             "prog": program_name(),
             "description": "Meta-learning in PyTorch Lightning.",
-            "epilog": "Lightning's trainer: fit --help=trainer. On a cluster: submit, status, logs, cancel, collect; "
-            "each has its own --help.",
+            "epilog": "Lightning's trainer: fit --help=trainer. Photos of your own: predict --support --help, export "
+            "--help. On a cluster: submit, status, logs, cancel, collect; each has its own --help.",
         }
         parser = ArgumentParser(**defaults | kwargs)
         parser.help_of = self.help_of

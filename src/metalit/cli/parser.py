@@ -185,6 +185,14 @@ def add_links(parser: LightningArgumentParser) -> None:
     parser.link_arguments("data.init_args.ways", "model.init_args.ways")
 
 
+def parts_parser() -> ArgumentParser:
+    """Return a parser of a model and a network of features; it raises ``ParsingError`` instead of exiting."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_lightning_class_args(MetaLearner, "model", subclass_mode=True)
+    parser.add_argument("--features", type=nn.Module | None, default=None)
+    return parser
+
+
 def model_and_data_parser() -> ArgumentParser:
     """Return a parser of a model and its data alone; it raises ``ParsingError`` instead of exiting."""
     parser = ArgumentParser(exit_on_error=False)

@@ -8,6 +8,7 @@ from metalit.data.benchmarks import CIFARFS, CUB, FC100, MiniImageNet, TieredIma
 from metalit.data.glyphs import Glyphs
 from metalit.data.image_completion import ImageCompletion
 from metalit.data.images import ImageFolder
+from metalit.data.images.picture_form import PictureForm
 from metalit.data.learn2learn import LearnToLearnTasksets
 from metalit.data.module import ClassificationDataModule, EpisodicDataModule
 from metalit.data.omniglot import Omniglot
@@ -33,6 +34,7 @@ __all__ = [
     "LearnToLearnTasksets",
     "MiniImageNet",
     "Omniglot",
+    "PictureForm",
     "RankShare",
     "Sinusoid",
     "TieredImageNet",

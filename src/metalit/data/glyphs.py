@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from metalit.data.images.picture_form import PictureForm
 from metalit.data.module import ClassificationDataModule
 from metalit.data.store import ClassStore
 from metalit.data.stream import Split, Words, distinct, random_words, uniform
@@ -68,6 +69,10 @@ class Glyphs(ClassificationDataModule):
         sizes = np.full(classes, self.examples_per_class, dtype=np.int64)
         items = torch.from_numpy(images.reshape(-1, 1, SIZE, SIZE))
         return ClassStore(items, sizes, [f"{split}/{c:05}" for c in range(classes)])
+
+    def picture_form(self) -> PictureForm:
+        """Return the form of a drawing, dark ink on light paper, as the data set keeps it."""
+        return PictureForm(SIZE, channels=1, inverted=True)
 
 
 def compose(words: Words) -> tuple[Floats, npt.NDArray[np.bool_]]:

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import lightning as L
 import torch
@@ -27,6 +27,9 @@ from metalit.episode import Episode, Labelled
 from metalit.errors import SettingError, at_least, check
 from metalit.functional.augmentation import Augmentation, augment
 from metalit.functional.examples import to_unit_interval
+
+if TYPE_CHECKING:
+    from metalit.data.images.picture_form import PictureForm
 
 SPLIT_OF_STAGE: dict[RunningStage, Split] = {
     RunningStage.TRAINING: "train",
@@ -209,11 +212,11 @@ class ClassificationDataModule(EpisodicDataModule, ABC):
         train_labels: ``episode`` labels the classes of a training episode 0..N-1, as in evaluation; ``split`` uses
             global class labels, for methods that first train a classifier of all training classes.
         store_on_accelerator: keep the whole store in the accelerator's memory; no effect on a CPU.
-        augmentation: random transformations of the images of training episodes, on the learner's device; every example
-            has random numbers of its own, which depend on the seed and the number of its episode alone.
         features: a frozen network that embeds images, such as ``networks.Backbone`` or ``networks.Pretrained``. Its
             embeddings of all images are computed once, kept in ``root/metalit-cache``, and served as the examples.
         features_dtype: of the stored embeddings; ``float16`` takes half the space and keeps three digits.
+        augmentation: random transformations of the images of training episodes, on the learner's device; every example
+            has random numbers of its own, which depend on the seed and the number of its episode alone.
         **episodes: the settings of ``EpisodicDataModule``.
     """
 
@@ -224,9 +227,9 @@ class ClassificationDataModule(EpisodicDataModule, ABC):
         train_ways: int | None = None,
         train_labels: Literal["episode", "split"] = "episode",
         store_on_accelerator: bool = True,
-        augmentation: Augmentation | None = None,
         features: nn.Module | None = None,
         features_dtype: FeaturesDtype = "float32",
+        augmentation: Augmentation | None = None,
         **episodes: Any,
     ) -> None:
         super().__init__(**episodes)
@@ -236,16 +239,20 @@ class ClassificationDataModule(EpisodicDataModule, ABC):
         at_least(2, ways=ways, train_ways=self.train_ways)
         self.train_labels = train_labels
         self.store_on_accelerator = store_on_accelerator
-        self.augmentation = augmentation
         self.features = None if features is None else FrozenFeatures(features, features_dtype)
-        if self.features is not None and augmentation is not None:
-            expected = "none beside data.features: embeddings are computed once, of images as they are"
-            raise SettingError("augmentation", augmentation, expected)
+        if features is not None and augmentation is not None:
+            expected = "none with data.features, which are computed once from the images as they are: drop one of them"
+            raise SettingError("data.augmentation", type(augmentation).__name__, expected)
+        self.augmentation = augmentation
         self.stores: dict[Split, ClassStore] = {}
 
     @abstractmethod
     def load(self, split: Split) -> ClassStore:
         """Return all examples of a split, sorted by class; splits must not share a class."""
+
+    def picture_form(self) -> "PictureForm | None":
+        """Return how a picture of the user's own becomes an item of this data set; None if items are no images."""
+        return None
 
     @property
     def train_classes(self) -> int:
@@ -310,7 +317,7 @@ class ClassificationDataModule(EpisodicDataModule, ABC):
         return Episode(gather(episode.support), gather(episode.query), episode.index)
 
     def setting(self) -> dict[str, Any]:
-        """Return the settings to state with a test result: ways, augmentation, features and those of the base class."""
+        """Return the settings to state with a test result: ways, augmentation, base class and features."""
         augmentation = {} if self.augmentation is None else {"augmentation": repr(self.augmentation)}
         features = {} if self.features is None else self.features.setting()
         return {"ways": self.ways, **super().setting(), **augmentation, **features}

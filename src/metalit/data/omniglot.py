@@ -16,6 +16,7 @@ from PIL import Image
 
 from metalit.data.cache import Arrays, cached_arrays, fingerprint
 from metalit.data.download import download
+from metalit.data.images.picture_form import PictureForm
 from metalit.data.module import ClassificationDataModule
 from metalit.data.splits import read_splits
 from metalit.data.store import ClassStore
@@ -94,6 +95,10 @@ class Omniglot(ClassificationDataModule):
         names = [f"{name}/rot{90 * turn:03}" if self.rotations else name for name in wanted for turn in turns]
         items = torch.from_numpy(turned.reshape(-1, 1, *SIZE))
         return ClassStore(items, np.full(len(names), DRAWINGS, dtype=np.int64), names)
+
+    def picture_form(self) -> PictureForm:
+        """Return the form of a drawing, dark ink on light paper, as the data set keeps it."""
+        return PictureForm(SIZE[0], channels=1, inverted=True)
 
     def setting(self) -> dict[str, Any]:
         """Return the settings to state with a test result: splits, rotations and those of the base class."""

@@ -4,6 +4,15 @@ The rule of this room: recorded values in, a matplotlib figure out; no files, no
 """
 
 from metalit.figures.curves import adaptation, adaptation_curve, learning_curves
+from metalit.figures.photo_sheet import photo_sheet
 from metalit.figures.sheets import episode_sheet, is_sheet_possible, sample_sheet
 
-__all__ = ["adaptation", "adaptation_curve", "episode_sheet", "is_sheet_possible", "learning_curves", "sample_sheet"]
+__all__ = [
+    "adaptation",
+    "adaptation_curve",
+    "episode_sheet",
+    "is_sheet_possible",
+    "learning_curves",
+    "photo_sheet",
+    "sample_sheet",
+]

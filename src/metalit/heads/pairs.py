@@ -41,12 +41,12 @@ class LearnedRelation(Head):
 
     def classify(self, fitted: Tensor, query: Tensor) -> Tensor:
         """Return the relation logit of each query with each class, ``[Q, N]``."""
-        ways = len(fitted)
+        ways = len(fitted)  # an int, unlike the number of queries, which must stay symbolic for torch.export
         # under autocast the class sums are float32, and cat would promote the half-precision queries with them
-        left = fitted.to(query.dtype).unsqueeze(0).expand(len(query), -1, -1, -1, -1)
+        left = fitted.to(query.dtype).unsqueeze(0).expand(query.shape[0], -1, -1, -1, -1)
         right = query.unsqueeze(1).expand(-1, ways, -1, -1, -1)
         pairs = torch.cat([left, right], dim=2).flatten(0, 1)
-        return self.relation(pairs).reshape(len(query), ways)  # type: ignore[no-any-return]
+        return self.relation(pairs).reshape(query.shape[0], ways)  # type: ignore[no-any-return]
 
 
 class Verification(Head):

@@ -41,7 +41,7 @@ class DenseBlock(nn.Module):
 
     def next_step(self, x: Tensor, memory: Tensor) -> Tensor:
         """Return next steps ``[branches, channels]`` with the gated output appended."""
-        return self.gated(memory.expand(len(x), -1), x)
+        return self.gated(memory.expand(x.shape[0], -1), x)
 
     def gated(self, before: Tensor, x: Tensor) -> Tensor:
         """Return rows with the gated output appended, given the rows ``dilation`` steps before them."""

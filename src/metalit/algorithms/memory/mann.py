@@ -90,5 +90,5 @@ class MANN(MemoryMetaLearner):
         """Return predictions for the queries, each read as the next step after the support set (line 12)."""
         # the last support label is still due: it arrives with the query
         state, last_label = memory
-        inputs = torch.cat([query, last_label.expand(len(query), -1)], dim=-1)
+        inputs = torch.cat([query, last_label.expand(query.shape[0], -1)], dim=-1)
         return self._next_step[0].with_parameters(scope(meta, "controller"), inputs, state)  # type: ignore[no-any-return]

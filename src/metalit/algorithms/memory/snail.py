@@ -86,5 +86,5 @@ class SNAIL(MemoryMetaLearner):
     def answer(self, meta: Params, memory: Any, query: Any) -> Tensor:
         """Return predictions for the queries, each read as a separate last step (line 6)."""
         # zeros in the place of the unknown label
-        inputs = torch.cat([query, query.new_zeros(len(query), self.width)], dim=-1)
+        inputs = torch.cat([query, query.new_zeros(query.shape[0], self.width)], dim=-1)
         return self._next_step[0].with_parameters(scope(meta, "layers"), inputs, memory)  # type: ignore[no-any-return]  # line 6

@@ -151,15 +151,16 @@ class EmbeddingLearner(MetaLearner, ABC):
             raise UserError("metric-based methods classify, but the labels are floats: use a gradient-based method")
 
     def learn(self, meta: Params, support: Labelled, ways: int) -> Any:
-        """Return the fitted head, or for a transductive network the support set, which is embedded with the queries."""
+        """Return the fitted head, or for a transductive network what it is fitted to: support set and ways."""
         if self.transductive():
-            return support
+            return support, ways  # embedded with the queries
         return self.fit(meta, Labelled(self.embed(meta, support.x), support.y), ways)
 
     def predict(self, meta: Params, state: Any, x: Any) -> Tensor:
         """Return one task's logits ``[n, N]`` for inputs ``[n, ...]``."""
         if self.transductive():
-            return self.predict_jointly(meta, state, x, self.ways_of(state))
+            support, ways = state
+            return self.predict_jointly(meta, support, x, ways)
         return self.classify(meta, state, self.embed(meta, x))
 
     def predict_jointly(self, meta: Params, support: Labelled, x: Any, ways: int) -> Tensor:

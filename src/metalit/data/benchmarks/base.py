@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from metalit.data.benchmarks.examples import Examples, Wanted, store_of
+from metalit.data.images.picture_form import PictureForm
 from metalit.data.images.resizing import Fit, Resize
 from metalit.data.module import ClassificationDataModule
 from metalit.data.splits import published_classes
@@ -117,6 +118,10 @@ class ImageBenchmark(ClassificationDataModule, ABC):
     @abstractmethod
     def resize(self) -> Resize:
         """Return how the images of files become squares."""
+
+    def picture_form(self) -> PictureForm:
+        """Return the form of a picture in this data set, for pictures from elsewhere."""
+        return PictureForm(self.resize().size, fit=self.resize().fit)
 
     def kind(self, form: Form) -> Kind:
         """Return where the images lie that come in a form."""

@@ -7,6 +7,7 @@ whatever form the files have.
 from metalit.data.images.finding import BadFile, find_images
 from metalit.data.images.image_folder import ImageFolder
 from metalit.data.images.loading import Photos, read_labelled, read_pixels, read_unlabelled
+from metalit.data.images.picture_form import PictureForm
 from metalit.data.images.reading import read_image
 from metalit.data.images.resizing import Resize
 from metalit.data.images.stored import EncodedExamples, FileExamples
@@ -17,6 +18,7 @@ __all__ = [
     "FileExamples",
     "ImageFolder",
     "Photos",
+    "PictureForm",
     "Resize",
     "find_images",
     "read_image",

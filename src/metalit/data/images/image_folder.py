@@ -18,6 +18,7 @@ from metalit.data.images.listing import Listing, Source
 from metalit.data.images.loading import OnBadFile
 from metalit.data.images.memory import memory_limit
 from metalit.data.images.objects import Objects
+from metalit.data.images.picture_form import PictureForm
 from metalit.data.images.resizing import Fit, Resize
 from metalit.data.images.splitting import ClassSplits, check_shares, check_splits, split_classes
 from metalit.data.module import ClassificationDataModule
@@ -150,6 +151,10 @@ class ImageFolder(ClassificationDataModule):
         sizes = np.array([len(of) for of in rows.values()], dtype=np.int64)
         names = [prepared.listing.entries[row].name for row in order.tolist()]
         return ClassStore(self._examples(prepared, order), sizes, list(rows), names)
+
+    def picture_form(self) -> PictureForm:
+        """Return the form of a picture in this data set, for pictures from elsewhere."""
+        return PictureForm(self.resize.size, fit=self.resize.fit)
 
     def setting(self) -> dict[str, Any]:
         """Return the settings to state with a test result: resizing, splits, counts, and those of the base class."""

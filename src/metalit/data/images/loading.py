@@ -1,6 +1,6 @@
 """The images of a folder in memory at once: a user's labelled examples, or photos to be recognised."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,6 +15,7 @@ from metalit.data.images.resizing import Pixels, Resize
 from metalit.errors import UserError
 
 OnBadFile = Literal["error", "skip"]
+Progress = Callable[[Sequence[ImageFile]], Iterable[ImageFile]]  # a progress bar around a loop
 REMEDY = "replace or remove them, or skip bad files"
 
 
@@ -35,13 +36,14 @@ class Photos:
     bad: Sequence[BadFile] = ()
 
 
-def read_labelled(folder: Path, resize: Resize, on_bad_file: OnBadFile = "error") -> Photos:
+def read_labelled(folder: Path, resize: Resize, on_bad_file: OnBadFile = "error", progress: Progress = iter) -> Photos:
     """Read ``folder/<class>/*``, at any depth below the class; sorted by class, then by name.
 
     Args:
         folder: a folder with one folder per class.
         resize: how the images become squares.
         on_bad_file: refuse files that cannot be read, or leave them out.
+        progress: wraps the loop over files.
 
     Raises:
         FileNotFoundError: there is no such folder.
@@ -50,7 +52,7 @@ def read_labelled(folder: Path, resize: Resize, on_bad_file: OnBadFile = "error"
     found = find_images(folder)
     stray = [BadFile(image.name, "it lies in no folder of a class") for image in found.images if "/" not in image.name]
     inside = [image for image in found.images if "/" in image.name]
-    photos = _read(Found(inside, found.bad + stray), resize, on_bad_file)
+    photos = _read(Found(inside, found.bad + stray), resize, on_bad_file, progress)
     if not photos.names:
         raise UserError(f"there are no images in {folder}: put them into {folder}/<class>/*.jpg, one folder per class")
     labels = [name.partition("/")[0] for name in photos.names]
@@ -60,13 +62,16 @@ def read_labelled(folder: Path, resize: Resize, on_bad_file: OnBadFile = "error"
     return Photos(photos.images[order], names, labels, photos.bad)
 
 
-def read_unlabelled(paths: Path | Sequence[Path], resize: Resize, on_bad_file: OnBadFile = "error") -> Photos:
+def read_unlabelled(
+    paths: Path | Sequence[Path], resize: Resize, on_bad_file: OnBadFile = "error", progress: Progress = iter
+) -> Photos:
     """Read the images of a folder, at any depth, sorted by name; or the files of a list, in its order.
 
     Args:
         paths: a folder, an image file, or image files.
         resize: how the images become squares.
         on_bad_file: refuse files that cannot be read, or leave them out.
+        progress: wraps the loop over files.
 
     Raises:
         FileNotFoundError: there is no such file or folder.
@@ -80,7 +85,7 @@ def read_unlabelled(paths: Path | Sequence[Path], resize: Resize, on_bad_file: O
             raise FileNotFoundError(f"there is no file {missing[0]}")
         # not by suffix: who names a file means it
         found, where = Found([_named(file) for file in files]), "the list of files"
-    photos = _read(found, resize, on_bad_file)
+    photos = _read(found, resize, on_bad_file, progress)
     if not photos.names:
         raise UserError(f"there are no images in {where}")
     return photos
@@ -99,9 +104,9 @@ def _named(file: Path) -> ImageFile:
     return ImageFile(composed(str(file)), str(file), (0, 0, 0))
 
 
-def _read(found: Found, resize: Resize, on_bad_file: OnBadFile) -> Photos:
+def _read(found: Found, resize: Resize, on_bad_file: OnBadFile, progress: Progress) -> Photos:
     pixels, names, bad = [], [], list(found.bad)
-    for image in found.images:
+    for image in progress(found.images):
         try:
             pixels.append(read_pixels(Path(image.path), image.name, resize))
             names.append(image.name)

@@ -1,0 +1,72 @@
+"""The user's examples as one tensor: paths, pictures, arrays of images, or feature vectors."""
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from metalit.data.images.picture_form import PictureForm
+from metalit.errors import UserError
+
+Progress = Callable[[Sequence[Any]], Iterable[Any]]  # a progress bar around a loop
+
+
+def is_numeric(x: Any) -> bool:
+    """Whether the examples are one array of numbers, as scikit-learn takes them, and not paths or pictures."""
+    if isinstance(x, Tensor):
+        return True
+    # a list is looked at itself: NumPy would turn pictures into their pixels
+    first = next(iter(x), None) if isinstance(x, Sequence) else next(iter(np.asarray(x).flat), None)
+    return not isinstance(first, str | Path | Image.Image)
+
+
+def as_numpy(x: Any) -> Any:
+    """Return a tensor as an array that shares its memory; other examples are returned unchanged."""
+    return x.detach().cpu().numpy() if isinstance(x, Tensor) else x
+
+
+def as_tensor(x: Any, form: PictureForm | None, dtype: torch.dtype, progress: Progress = iter) -> Tensor:
+    """Return examples as a tensor ``[n, ...]``: images uint8 or floats in [0, 1], or features in ``dtype``.
+
+    Args:
+        x: paths of image files; Pillow's images; an array or tensor of images ``[n, H, W]``, ``[n, H, W, C]`` or
+            ``[n, C, H, W]``, uint8 or floats in [0, 1]; or feature vectors ``[n, D]``. uint8 images of another size
+            are brought to the form's, as files are.
+        form: the form of the images that the model was trained on; None if it is not known.
+        dtype: the dtype in which the network computes.
+        progress: wraps the loop over files and pictures.
+
+    Raises:
+        UserError: files or pictures, but no form is known; or a file cannot be read, with its name and the reason.
+    """
+    if not is_numeric(x):
+        if form is None:
+            raise UserError(
+                "the examples are files or pictures, but it is not known what size the model takes: give image_form, "
+                "or the folder of a run on images, whose settings say it"
+            )
+        return torch.stack([as_item(each, form) for each in progress(x)])
+    array = x if isinstance(x, Tensor) else torch.from_numpy(np.array(x))
+    if array.dtype == torch.uint8:
+        array = channels_first(array, form)
+        is_image = form is not None and array.dim() == 4 and array.shape[1] in (1, 3)
+        return form.resized(array) if form is not None and is_image else array
+    return channels_first(array, form).to(dtype)
+
+
+def as_item(source: Image.Image | str | Path, form: PictureForm) -> Tensor:
+    """Return a picture, or an image file, as an item, uint8 ``[channels, size, size]``."""
+    return form.of_picture(source) if isinstance(source, Image.Image) else form.of_file(source)
+
+
+def channels_first(array: Tensor, form: PictureForm | None) -> Tensor:
+    """Return images as ``[n, C, H, W]``; feature vectors ``[n, D]`` and other shapes are returned unchanged."""
+    if array.dim() == 3 and form is not None and form.channels == 1:
+        return array.unsqueeze(1)
+    if array.dim() == 4 and array.shape[1] not in (1, 3) and array.shape[-1] in (1, 3):
+        return array.movedim(-1, 1)
+    return array

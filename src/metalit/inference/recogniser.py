@@ -1,0 +1,145 @@
+"""The classes of one user, learned from labelled examples by a trained learner."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from metalit.algorithms.predictor import Predictor
+from metalit.algorithms.task_learner import TaskLearner
+from metalit.data import ClassificationDataModule, EpisodicDataModule
+from metalit.data.features import FrozenFeatures
+from metalit.data.images.picture_form import PictureForm
+from metalit.episode import Labelled
+from metalit.errors import UserError
+from metalit.inference.examples import Progress, as_tensor
+from metalit.inference.threshold import Threshold
+from metalit.loading import load, make_parts, resolved_parts
+
+Probabilities = npt.NDArray[np.float64]
+BATCH = 64  # pictures in one pass; affects memory and speed only
+
+
+class TrainedModel(NamedTuple):
+    """What a training leaves: all that learning new classes takes.
+
+    Attributes:
+        learner: the trained learner.
+        form: the form of its images; None if they are not images or it is not known.
+        settings: ``model`` and ``features`` as a config has them; None if the learner was given as an object.
+        data: the data module of the training; None if there is none.
+        features: the frozen network that embeds images before the learner sees them; None if there is none.
+    """
+
+    learner: TaskLearner
+    form: PictureForm | None = None
+    settings: dict[str, Any] | None = None
+    data: EpisodicDataModule | None = None
+    features: FrozenFeatures | None = None
+
+    @classmethod
+    def of_run(cls, run_dir: str | Path, which: str | Path = "best") -> "TrainedModel":
+        """Load the model of a run; see ``metalit.load`` for arguments and errors."""
+        learner, data = load(run_dir, which)
+        form, features = None, None
+        if isinstance(data, ClassificationDataModule):
+            form, features = data.picture_form(), data.features
+        return cls(learner, form, resolved_parts(run_dir), data, features)
+
+    def to(self, device: str | None) -> "TrainedModel":
+        """Return the model with a copy of its learner on another device; None changes nothing."""
+        if device is None or torch.device(device) == self.learner.device:
+            return self
+        return self._replace(learner=self.learner.evaluation_copy().to(device))
+
+    def seen(self, examples: Tensor) -> Tensor:
+        """Return examples as the learner sees them: images ``[n, C, H, W]`` are embedded if ``features`` is given."""
+        if self.features is None or examples.dim() != 4:
+            return examples
+        return self.features.embed(examples.to(self.learner.device)).to(precision(self.learner))
+
+
+@dataclass(frozen=True)
+class Recogniser:
+    """Learned classes with their names.
+
+    Attributes:
+        model: the trained model.
+        predictor: what the learner made of the labelled examples.
+        names: the name of each class, in the order of the probabilities.
+        threshold: the probability below which an example is none of the classes; None if it is not calibrated.
+    """
+
+    model: TrainedModel
+    predictor: Predictor[TaskLearner]
+    names: Sequence[Any]
+    threshold: Threshold | None = None
+
+    @classmethod
+    def learn(cls, model: TrainedModel, x: Any, labels: Sequence[Any], progress: Progress = iter) -> "Recogniser":
+        """Learn classes from labelled examples.
+
+        Args:
+            model: the trained model; it is not changed.
+            x: the examples; see ``as_tensor``.
+            labels: the class name of each example.
+            progress: wraps the loop over pictures.
+
+        Raises:
+            UserError: the method cannot learn these classes, e.g. because their number is fixed; or see ``as_tensor``.
+        """
+        names, y = np.unique(np.asarray(labels), return_inverse=True)
+        examples = as_tensor(x, model.form, precision(model.learner), progress)
+        predictor = model.learner.adapt(Labelled(model.seen(examples), torch.from_numpy(y)))
+        return cls(model, predictor, names.tolist())
+
+    @property
+    def transductive(self) -> bool:
+        """Whether the prediction for an example depends on the others that are predicted with it."""
+        return bool(self.predictor.learner.setting()["transductive"])
+
+    def probabilities(self, x: Any, progress: Progress = iter) -> Probabilities:
+        """Return the probability of each class, ``[n, N]``; rows sum to 1.
+
+        Args:
+            x: the examples; see ``as_tensor``. If the method is transductive, all are predicted together.
+            progress: wraps the loop over pictures.
+        """
+        examples = as_tensor(x, self.model.form, precision(self.predictor.learner), progress)
+        size = max(len(examples), 1) if self.transductive else BATCH
+        return np.concatenate([self.of_batch(part) for part in torch.split(examples, size)])
+
+    def of_batch(self, examples: Tensor) -> Probabilities:
+        """Return the probabilities ``[n, N]`` of examples that are a tensor already."""
+        probabilities: Probabilities = self.predictor(self.model.seen(examples)).double().softmax(-1).cpu().numpy()
+        return probabilities
+
+    def with_threshold(self, threshold: Threshold | None) -> "Recogniser":
+        """Return a recogniser that differs in its threshold."""
+        return replace(self, threshold=threshold)
+
+    def with_settings(self, settings: dict[str, Any]) -> "Recogniser":
+        """Return a recogniser that knows the settings of its learner.
+
+        Raises:
+            UserError: the settings are those of another learner.
+        """
+        parts = {"model": settings, "features": None}
+        made, _ = make_parts(parts, Path("model"))
+        try:
+            made.load_state_dict(self.predictor.learner.state_dict())
+        except RuntimeError as error:
+            first = str(error).splitlines()[1].strip()
+            raise UserError(f"model is not the settings of this learner: {first}") from error
+        return replace(self, model=self.model._replace(settings=parts))
+
+
+def precision(learner: TaskLearner) -> torch.dtype:
+    """Return the dtype in which a learner computes."""
+    floats = (value.dtype for value in learner.tensors().values() if value.is_floating_point())
+    return next(floats, torch.get_default_dtype())

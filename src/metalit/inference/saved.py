@@ -1,0 +1,172 @@
+"""A recogniser as a folder: ``classifier.safetensors`` and ``classifier.json``, in which there is no code."""
+
+import json
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+import metalit
+from metalit.algorithms.predictor import Predictor
+from metalit.data.features import FrozenFeatures
+from metalit.data.images.picture_form import PictureForm
+from metalit.errors import UserError
+from metalit.files import atomic_write, write_text
+from metalit.inference.recogniser import Recogniser, TrainedModel
+from metalit.inference.threshold import Threshold
+from metalit.inference.trees import packed, unpacked
+from metalit.loading import make_parts
+
+TENSORS, SETTINGS = "classifier.safetensors", "classifier.json"
+FORMAT = 1  # a later format has a higher number
+
+
+def save_recogniser(recogniser: Recogniser, folder: str | Path) -> None:
+    """Write a recogniser into a folder, which is made if it does not exist.
+
+    Raises:
+        UserError: the settings of the model are not known, so that no one could rebuild it; or the state that it has
+            learned holds more than tensors.
+    """
+    if recogniser.model.settings is None:
+        raise UserError(
+            "the learner was given as an object, so its settings are not known: give the folder of its run instead, or "
+            "save(folder, model=settings), with settings as under `model` in a config"
+        )
+    predictor, learned = recogniser.predictor, list[Tensor]()
+    described = {
+        "format": FORMAT,
+        "metalit": metalit.__version__,
+        "names": list(recogniser.names),
+        "draws": predictor.draws,
+        "state": packed([predictor.state, predictor.classes, predictor.like], learned),
+        "form": None if recogniser.model.form is None else asdict(recogniser.model.form),
+        "threshold": None if recogniser.threshold is None else recogniser.threshold._asdict(),
+        "settings": recogniser.model.settings,
+    }
+    tensors = {f"learner.{name}": value for name, value in predictor.learner.state_dict().items()}
+    tensors |= {f"learned.{number}": value for number, value in enumerate(learned)}
+    if recogniser.model.features is not None:
+        network = recogniser.model.features.network
+        tensors |= {f"features.{name}": value for name, value in network.state_dict().items()}
+    text = json.dumps(described, indent=1, ensure_ascii=False) + "\n"
+    with atomic_write(Path(folder) / TENSORS) as file:
+        # copies, because tensors of the learner may share memory, which the format does not allow
+        file.write(save({name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}))
+    write_text(Path(folder) / SETTINGS, text)
+
+
+def load_recogniser(folder: str | Path, trusted: bool = False) -> Recogniser:
+    """Return the recogniser that ``save_recogniser`` wrote into a folder.
+
+    The learner is built from its settings; its class must be importable, but neither its data module nor its data.
+
+    Args:
+        folder: the folder.
+        trusted: build networks by functions that the settings name, too. A function may do anything, so this is for
+            folders of your own.
+
+    Raises:
+        FileNotFoundError: the folder holds no classifier.
+        UserError: the files are damaged, of a later version, or name a class or function that may not be used.
+    """
+    described, tensors = read_json(Path(folder) / SETTINGS), read_tensors(Path(folder) / TENSORS)
+    try:
+        if described["format"] > FORMAT:
+            raise UserError(f"it was written by metalit {described['metalit']}: upgrade metalit {metalit.__version__}")
+        if not trusted:
+            refuse_functions(described["settings"])
+        model = rebuilt(described, tensors, Path(folder) / SETTINGS)
+        learned = part(tensors, "learned")
+        state, classes, like = unpacked(described["state"], [learned[str(number)] for number in range(len(learned))])
+        predictor = Predictor.restored(model.learner.evaluation_copy(), state, classes, like, described["draws"])
+        threshold = described["threshold"]
+        given = None if threshold is None else Threshold(**threshold)
+        return Recogniser(model, predictor, described["names"], given)
+    except UserError as error:
+        raise UserError(f"{folder}: {error}") from error
+    except (KeyError, TypeError, AttributeError, IndexError, RuntimeError, ValueError, ImportError) as error:
+        raise UserError(f"{folder} does not hold a classifier of metalit, or a damaged one: {error}") from error
+
+
+def rebuilt(described: dict[str, Any], tensors: dict[str, Tensor], path: Path) -> TrainedModel:
+    """Return the trained model: networks built from their settings, with their weights."""
+    settings, form = described["settings"], described["form"]
+    learner, network = make_parts(without_weights(settings), path)
+    learner.load_state_dict(part(tensors, "learner"))
+    features = None
+    if network is not None:
+        network.load_state_dict(part(tensors, "features"))
+        features = FrozenFeatures(network, settings["features_dtype"])
+    return TrainedModel(
+        learner.eval(), None if form is None else PictureForm(**form), settings=settings, features=features
+    )
+
+
+def part(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    """Return the tensors whose names begin with ``name.``, without that beginning."""
+    return {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
+
+
+def without_weights(settings: Any) -> Any:
+    """Return settings in which no ``Backbone`` reads a file: the classifier has its weights."""
+    settings = deepcopy(settings)
+    for group in walked(settings):
+        if str(group["class_path"]).rpartition(".")[2] == "Backbone":
+            group.get("init_args", {}).update(weights=None, sha256=None)
+    return settings
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the content of the file of settings."""
+    try:
+        described: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path.parent} holds no classifier: there is no {path.name}") from None
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: {error}") from error
+    return described
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a file; the format holds nothing else."""
+    try:
+        return load(path.read_bytes())
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path.parent} holds no classifier: there is no {path.name}") from None
+    except SafetensorError as error:
+        raise UserError(f"{path} is damaged: {error}") from error
+
+
+def refuse_functions(settings: Any) -> None:
+    """Refuse settings that name a function in the place of a network: it would be called before it can be judged."""
+    from metalit.cli.factories import paths, resolve  # imports the command line
+
+    for group in walked(settings):
+        own = group.get("init_args", {}).get("module")  # what ``Backbone`` makes its network by
+        for path in [*paths(group), *([own] if isinstance(own, str) else [])]:
+            found = resolve(path)
+            # a class method, such as from_name, belongs to its class; None: there is none, as the parser will say
+            if found is not None and not isinstance(getattr(found, "__self__", found), type):
+                raise UserError(
+                    f"its settings name {path}, which is not a class: use trusted=True if you trust who wrote them"
+                )
+            if path is own and found is not None and not issubclass(getattr(found, "__self__", found), nn.Module):
+                raise UserError(f"its settings name {path}, which makes no network")
+
+
+def walked(settings: Any) -> Iterator[dict[str, Any]]:
+    """Yield every group with a ``class_path`` in nested settings."""
+    if isinstance(settings, dict):
+        if "class_path" in settings:
+            yield settings
+        for value in settings.values():
+            yield from walked(value)
+    elif isinstance(settings, list):
+        for value in settings:
+            yield from walked(value)

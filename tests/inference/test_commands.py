@@ -1,0 +1,121 @@
+"""``predict --support`` and ``export`` on a run of Glyphs: the files, the threshold, and the mistakes."""
+
+import csv
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import metalit
+from commands import changed, complaint, maml, write_yaml
+from metalit.data import Sinusoid
+from metalit.inference import Recogniser, TrainedModel
+from metalit.inference.predicting import learn_folder
+from metalit.inference.threshold import calibrated, threshold_of
+from metalit.main import main
+
+NAMES = ["oak", "elm", "ash", "yew"]
+
+
+@pytest.fixture(scope="module")
+def drawings(tmp_path_factory):
+    """Drawings, dark on light: ``labelled/<class>/*`` of four test classes, and ``new/*``."""
+    folder = tmp_path_factory.mktemp("drawings")
+    (folder / "new").mkdir()
+    store = metalit.data.Glyphs(classes=8, eval_classes=5).load("test")
+    for number, name in enumerate(NAMES):
+        (folder / "labelled" / name).mkdir(parents=True)
+        for photo in range(5):
+            place = folder / "labelled" / name / f"{photo}.png" if photo < 3 else folder / "new" / f"{name}{photo}.png"
+            Image.fromarray(255 - store.items[20 * number + photo, 0].numpy()).save(place)
+    return folder
+
+
+def options(run, drawings, **others):
+    given = {"run_dir": run, "support": drawings / "labelled", **others}
+    return [word for name, value in given.items() for word in (f"--{name}", str(value))]
+
+
+def test_more_classes_than_in_training(run, drawings, tmp_path):
+    main(["predict", *options(run, drawings, query=drawings / "new", to=tmp_path, threshold=0.3)])
+    with (tmp_path / "predictions.csv").open() as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == ["file", "prediction", "known", "most_likely", *(f"P({name})" for name in sorted(NAMES))]
+    paths = [drawings / "labelled" / name / f"{photo}.png" for name in sorted(NAMES) for photo in range(3)]
+    recogniser = Recogniser.learn(TrainedModel.of_run(run), paths, [path.parent.name for path in paths])
+    expected = recogniser.probabilities([drawings / "new" / row[0] for row in rows[1:]])
+    np.testing.assert_allclose([[float(value) for value in row[4:]] for row in rows[1:]], expected, atol=1e-6)
+    assert [row[2] for row in rows[1:]] == ["yes" if highest >= 0.3 else "no" for highest in expected.max(axis=1)]
+
+
+def test_older_predictions_are_kept(run, drawings, tmp_path):
+    (tmp_path / "predictions.csv").write_text("those of yesterday")
+    photo = drawings / "new" / "oak3.png"
+    main(["predict", *options(run, drawings, query=photo, to=tmp_path, threshold=0.3)])
+    assert (tmp_path / "predictions-1.csv").read_text() == "those of yesterday"
+    assert len((tmp_path / "predictions.csv").read_text().splitlines()) == 2
+
+
+def test_the_threshold_keeps_95_percent():
+    known, others = np.linspace(0.5, 1, 1001), np.linspace(0, 0.6, 7)
+    threshold = threshold_of(known, others)
+    assert threshold.value == pytest.approx(0.525)
+    assert threshold.kept == pytest.approx(0.95, abs=0.001)
+    assert threshold.found == pytest.approx(6 / 7)
+    assert threshold_of(known, others[:0]).found is None
+    assert threshold_of(np.full(10, 0.7), others).kept == 1  # ties are kept
+
+
+def test_the_threshold_is_of_the_same_task_as_the_users(run, monkeypatch):
+    monkeypatch.setattr("metalit.inference.threshold.EPISODES", 15)
+    model = TrainedModel.of_run(run)
+    threshold = calibrated(model.learner, model.data, ways=2, shots=4)
+    assert (threshold.ways, threshold.shots) == (2, 4)
+    assert threshold.kept >= 0.95
+    assert 0 <= threshold.found <= 1
+    assert calibrated(model.learner, model.data, ways=2, shots=4) == threshold
+    most = calibrated(model.learner, model.data, ways=9, shots=99)
+    assert (most.ways, most.shots, most.found) == (5, 15, None)  # of five validation classes, no stranger is left
+
+
+def test_mistakes(run, drawings, tmp_path, capsys, monkeypatch):
+    def refused(message, command="predict", **others):
+        words = options(run, drawings, **{"query": drawings / "new", "threshold": 0.5, **others})
+        said = complaint(capsys, lambda: main([command, *words]))
+        assert message in said, said
+
+    refused("there is no folder", support=tmp_path / "nowhere")
+    refused("threshold is 1.5, expected a probability in [0, 1]", threshold=1.5)
+    (tmp_path / "one" / "oak").mkdir(parents=True)
+    shutil.copy(drawings / "new" / "oak3.png", tmp_path / "one" / "oak")
+    refused("has one class, oak: give examples of at least two", support=tmp_path / "one")
+    shutil.copytree(drawings / "labelled", tmp_path / "labelled")
+    (tmp_path / "labelled" / "elm" / "no.png").write_text("text")
+    refused("elm/no.png: ", support=tmp_path / "labelled")
+    refused("which does not exist; give the folder of a run", run_dir=tmp_path / "nowhere")
+    monkeypatch.chdir(tmp_path)
+    said = complaint(capsys, lambda: main(["predict", "--support", "labelled", "--query", "one"]))
+    assert "there is no run below" in said
+    words = options(run, drawings, to=tmp_path / "model.pb", threshold=0.5)
+    assert "expected a file name that ends in .onnx or .pt2" in complaint(capsys, lambda: main(["export", *words]))
+
+
+def test_a_method_with_a_fixed_number_of_ways_says_so(drawings, tmp_path, capsys):
+    config = write_yaml(tmp_path / "c.yaml", changed(maml(), {"data.init_args.ways": 3}))
+    main(["fit", "--config", config, "--run_dir", str(tmp_path / "run")])
+    words = options(tmp_path / "run", drawings, query=drawings / "new", threshold=0.5)
+    said = complaint(capsys, lambda: main(["predict", *words]))
+    assert "the support set has 4 classes, but the network 3 outputs: a MAML learns tasks of as many classes" in said
+
+
+def test_data_that_are_no_images(run, drawings, tmp_path):
+    model = TrainedModel.of_run(run)._replace(form=None, data=Sinusoid())
+    with pytest.raises(ValueError, match="trained on Sinusoid, which does not say how a photo becomes"):
+        learn_folder(model, drawings / "labelled")
+
+
+def test_without_support_test_episodes_are_predicted(run, capsys):
+    main(["predict", "--config", str(run / "config.yaml"), "--run_dir", str(run), "--ckpt_path", "best"])
+    with (run / "predictions.csv").open() as file:
+        assert next(csv.reader(file)) == ["episode", "query", "target", "prediction", "probability"]
