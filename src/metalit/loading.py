@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import yaml  # type: ignore[import-untyped]
+import yaml
 
 from metalit.algorithms import MetaLearner
 from metalit.errors import UserError

@@ -95,6 +95,7 @@ class MetalitCLI(OpenCLI):
 
     def __init__(self, args: Sequence[str] | None = None) -> None:
         words = list(sys.argv[1:] if args is None else args)
+        self._first_word = words[0] if words else ""
         self.help_of = next((word.partition("=")[2] for word in words if word.startswith("--help=")), None)
         try:
             super().__init__(
@@ -138,6 +139,13 @@ class MetalitCLI(OpenCLI):
         # Messages of these are complete. Those of other libraries may make sense with a traceback only.
         is_plain = isinstance(cause, UserError | OSError)
         fail(message if is_plain else f"{message} ({DEBUG_VARIABLE}=1 shows where)")
+
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]  # Lightning's is static
+        """Return Lightning's commands and the arguments they leave out; only the given one if it is the first word."""
+        commands = OpenCLI.subcommands()
+        # Collecting the options of all four commands takes as long as parsing those of one.
+        given = self._first_word
+        return {given: commands[given]} if given in commands else commands
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         """Return a parser that reports mistakes in one sentence, with the option ``--config``."""
