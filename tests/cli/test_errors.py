@@ -1,9 +1,9 @@
 """Every mistake that a user can make is one line that names the option, and a bug of ours is a traceback."""
 
+import multiprocessing
 import re
 import socket
-import subprocess
-import sys
+import time
 import zipfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -305,24 +305,26 @@ def test_read_only_run_folder(tmp_path, capsys):
     )
 
 
-HOLDER = """
-import sys
-from pathlib import Path
-from metalit.runs import claim
-file = claim(Path(sys.argv[1]))
-print("claimed", flush=True)
-sys.stdin.read()
-"""
+def hold(run, is_claimed):
+    file = claim(run)
+    is_claimed.set()
+    time.sleep(300)
+    file.close()
 
 
 @contextmanager
 def claimed(run):
     """Another process that has a run folder."""
-    command = [sys.executable, "-c", HOLDER, str(run)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
-        assert holder.stdout.readline() == "claimed\n"
+    fork = multiprocessing.get_context("fork")  # of this process: importing everything again takes seconds
+    is_claimed = fork.Event()
+    holder = fork.Process(target=hold, args=(run, is_claimed))
+    holder.start()
+    try:
+        assert is_claimed.wait(60)
         yield holder
+    finally:
         holder.kill()
+        holder.join()
 
 
 @pytest.mark.slow
