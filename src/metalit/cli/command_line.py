@@ -71,6 +71,14 @@ def as_list(given: Any) -> list[Any]:
     return given if isinstance(given, list) else [] if given is None else [given]
 
 
+def reusable(parser: LightningArgumentParser, config: Any) -> str:
+    """Return a run's settings as YAML, without those that belong to this run alone."""
+    config = config.clone()
+    for key in RUN_ONLY_KEYS:
+        config[key] = None
+    return str(parser.dump(config, skip_unset=False))
+
+
 class SaveRunConfig(SaveConfigCallback):
     """Writes the resolved configuration of a training run into its folder, ready to be used as ``--config``."""
 
@@ -78,10 +86,7 @@ class SaveRunConfig(SaveConfigCallback):
         """Write ``config.yaml``; an older file with other settings is kept under a number."""
         if stage != "fit":
             return
-        config = self.config.clone()
-        for key in RUN_ONLY_KEYS:
-            config[key] = None
-        text = self.parser.dump(config, skip_unset=False)
+        text = reusable(self.parser, self.config)
         path = Path(trainer.default_root_dir) / "config.yaml"
         if path.exists() and path.read_text(encoding="utf-8") != text:
             keep_old(path)
