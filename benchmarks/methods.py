@@ -162,10 +162,11 @@ def training(name: str, config: Mapping[str, Any], dataset: str) -> dict[str, st
     shots = f"{data.train_shots}-shot" if data.train_shots else ""
     tasks = f"{data.tasks_per_batch} task{'s' * (data.tasks_per_batch > 1)}"
     trained_on = f"{shots}, {data.train_queries} queries, {tasks}"
+    train_ways = getattr(data, "train_ways", None)  # of classification alone
     if getattr(data, "train_labels", "episode") == "split":
-        trained_on = f"{data.train_ways} classes × {data.train_shots + data.train_queries} images"
-    elif hasattr(data, "train_ways"):
-        trained_on = f"{data.train_ways}-way {trained_on}"
+        trained_on = f"{train_ways} classes × {data.train_shots + data.train_queries} images"
+    elif train_ways is not None:
+        trained_on = f"{train_ways}-way {trained_on}"
     steps = learner.inner_steps if isinstance(learner, GradientBasedMetaLearner) else None
     return {
         "trained on": trained_on.replace(" 1 queries", " 1 query"),
@@ -192,7 +193,9 @@ def train_and_test(name: str, config: Mapping[str, Any], dataset: str, out: Path
             commands += [["fit", *common, "--run_dir", str(folder), *resumed]]
         test = ["test", *common, "--run_dir", str(folder), "--ckpt_path", str(best)]
         if steps and takes_steps(config):
-            most = max(steps[-1], made(name, config, dataset)[0].learner.inner_steps)
+            learner = made(name, config, dataset)[0].learner
+            assert isinstance(learner, GradientBasedMetaLearner)
+            most = max(steps[-1], learner.inner_steps)
             test += ["--model.eval_inner_steps", str(most)]
         commands += [[*test, "--data.shots", str(shots)] if shots else test]
     with (out / f"{name}.log").open("a") as log:
@@ -342,7 +345,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--jobs", type=int, default=1, help="runs at the same time, each on one thread")
     parser.add_argument("--table", help="name of the table in docs/results.md; that of the data set if not given")
     parser.add_argument("--quick", action="store_true", help="two methods, a few steps, and docs/results.md untouched")
-    options, options.more = parser.parse_known_args(arguments)
+    options, more = parser.parse_known_args(arguments)
+    options.more = more
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     if options.quick:
         return quick(options)

@@ -111,9 +111,8 @@ def written(values: Tensor, sign: Literal["+", "-"] = "-") -> str:
 
 def likelihood_table(learners: dict[str, MetaLearner], steps: Sequence[int], tasks: int, others: int) -> str:
     """Return a Markdown table of errors and likelihoods."""
-    test, val = (
-        Sinusoid(shots=10, queries=100).episodes(split, 0, count) for split, count in (("test", tasks), ("val", others))
-    )
+    data = Sinusoid(shots=10, queries=100)
+    test, val = data.episodes("test", 0, tasks), data.episodes("val", 0, others)
     head = ["method", "steps", "mse", "NLL", "NLL, noise fitted on validation tasks"]
     reference = next(iter(learners))
     rows = [[*head, f"NLL against {reference}, task by task"], ["---"] * 6]

@@ -92,7 +92,7 @@ def assert_same(found, expected):
 
 
 @pytest.mark.parametrize("name", [name for name, row in ROWS.items() if not row.refused])
-@pytest.mark.sample(3)
+@pytest.mark.sample(5)
 def test_every_way_gives_the_loops_meta_gradient(name):
     row = ROWS[name]
     expected = meta_gradient(row, Engine("loop"))

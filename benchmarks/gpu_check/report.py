@@ -36,7 +36,7 @@ def machine(device: torch.device) -> dict[str, str]:
     if device.type == "cuda":
         told["driver"] = output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader") or "unknown"
         told["cuda"] = f"{torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}"
-        told["nccl"] = ".".join(map(str, torch.cuda.nccl.version()))  # type: ignore[no-untyped-call]
+        told["nccl"] = ".".join(map(str, torch.cuda.nccl.version()))
     return told
 
 

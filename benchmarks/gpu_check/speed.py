@@ -73,7 +73,7 @@ def training_step(learner: MetaLearner, place: Place, tasks: Episode) -> Step:
     def step() -> Tensor:
         optimizer.zero_grad()
         loss = learner.training_step(tasks, 0)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         learner.on_before_optimizer_step(optimizer)
         optimizer.step()
         return loss.detach()
@@ -101,7 +101,7 @@ def peer_step(network: nn.Module, tasks: Episode, error: Callable[[int], Tensor]
         total = torch.zeros((), device=tasks.query.y.device)
         for b in range(count):
             loss = error(b) / count
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             total += loss.detach()
         optimizer.step()
         return total
@@ -144,7 +144,7 @@ def seconds(step: Step, count: int, device: torch.device) -> float:
         for _ in range(count):
             step()
         return (time.perf_counter() - start) / count
-    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     torch.cuda.synchronize(device)
     begin.record()
     for _ in range(count):

@@ -12,7 +12,13 @@ Number = TypeVar("Number", int, float)
 
 
 class UserError(ValueError):
-    """A mistake in the user's input, with one message: what was found, what was expected, what to do."""
+    """A mistake in the user's input, with one message: what was found, what was expected, what to do.
+
+    Attributes:
+        setting: the parameter's name, if the message is about one of the class that raised it.
+    """
+
+    setting: str | None = None
 
 
 class SettingError(UserError):
@@ -42,6 +48,16 @@ def settings_of(owner: type) -> Iterator[None]:
         yield
     except SettingError as error:
         error.owner = error.owner or owner
+        raise
+
+
+@contextmanager
+def about(setting: str) -> Iterator[None]:
+    """Note in every ``UserError`` from here which setting it is about."""
+    try:
+        yield
+    except UserError as error:
+        error.setting = setting
         raise
 
 

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import yaml  # type: ignore[import-untyped]
+import yaml
 from torch import nn
 
 from metalit.algorithms import MetaLearner

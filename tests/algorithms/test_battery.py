@@ -123,7 +123,7 @@ def test_every_family_is_represented():
 
 @over_rows
 @pytest.mark.service
-@pytest.mark.sample(3)
+@pytest.mark.sample(6)
 def test_fits_validates_and_tests(name, domain, tmp_path):
     trainer = quiet_trainer(tmp_path, max_epochs=2)
     algorithm, data = CASES[name].make(domain), CASES[name].data(domain)
@@ -138,7 +138,7 @@ def test_fits_validates_and_tests(name, domain, tmp_path):
 
 @pytest.mark.learns
 @over_rows
-@pytest.mark.sample(12)
+@pytest.mark.sample(20)
 def test_learns(name, domain):
     case = CASES[name]
     target = case.learning[domain]
@@ -237,7 +237,7 @@ def rows_with_engines():
 
 
 @pytest.mark.parametrize(("name", "domain", "engine"), list(rows_with_engines()))
-@pytest.mark.sample(3)
+@pytest.mark.sample(5)
 def test_engine_settings_change_no_number(name, domain, engine):
     episode = episodes(name, domain)
     expected = meta_gradient(learner(name, domain, engine=Engine("loop")), episode)
@@ -272,7 +272,7 @@ class SaveAfter(L.Callback):
 
 @over_rows
 @pytest.mark.service
-@pytest.mark.sample(3)
+@pytest.mark.sample(6)
 def test_resume_gives_the_same_next_step(name, domain, tmp_path):
     def fit(checkpoint=None):
         L.seed_everything(0 if checkpoint is None else 1, verbose=False)
@@ -327,7 +327,7 @@ def rows_with_precisions():
 
 @pytest.mark.parametrize(("name", "domain", "kind"), list(rows_with_precisions()))
 @pytest.mark.service
-@pytest.mark.sample(8)
+@pytest.mark.sample(12)
 def test_mixed_precision_goes_where_float32_goes(name, domain, kind, tmp_path):
     settings, distance, cosine = PRECISIONS[kind]
     expected = change(name, domain, tmp_path)

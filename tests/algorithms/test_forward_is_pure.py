@@ -27,7 +27,7 @@ def trained(learner, data, folder, epochs):
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
 @pytest.mark.service
-@pytest.mark.sample(2)
+@pytest.mark.sample(3)
 def test_twice_with_training_in_between(name, training, tmp_path):
     domain = next(iter(CASES[name].learning))
     torch.manual_seed(0)

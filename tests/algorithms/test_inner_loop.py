@@ -34,7 +34,7 @@ over_rows = pytest.mark.parametrize(("name", "domain"), ROWS)
 
 @over_rows
 @pytest.mark.parametrize("mapping", ["vmap", "loop"])
-@pytest.mark.sample(3)
+@pytest.mark.sample(5)
 def test_checkpointing_changes_no_number(name, domain, mapping):
     episode, engine = double(domain), Engine(mapping)
     expected = meta_gradient(learner(name, domain, engine=engine), episode)

@@ -201,7 +201,7 @@ def test_a_feature_vector_of_zeros_has_a_gradient(episode):
 
 @pytest.mark.parametrize("rates", [{}, {"latent_lr": 5.0, "finetuning_lr": 0.005}], ids=["default", "authors"])
 @pytest.mark.parametrize("seed", range(3))
-@pytest.mark.sample(5)
+@pytest.mark.sample(6)
 def test_every_task_is_finite_before_training(seed, rates):
     """With raw embeddings as long as Conv4's not all are: standard deviations are exponential in them."""
     episodes = Glyphs(ways=5, shots=1, train_queries=5, seed=seed).episodes("train", 0, 24)

@@ -63,7 +63,7 @@ class Predictions(L.Callback):
 
 @pytest.mark.parametrize("name", CLASSIFICATION)
 @pytest.mark.service
-@pytest.mark.sample(3)
+@pytest.mark.sample(5)
 def test_right_after_fit_it_predicts_as_the_test_does(name, tmp_path):
     torch.manual_seed(0)
     learner, data = CASES[name].make("glyphs"), CASES[name].data("glyphs")

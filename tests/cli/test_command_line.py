@@ -21,7 +21,7 @@ from lightning.pytorch.cli import LightningCLI
 
 import metalit.algorithms
 import metalit.data
-from commands import CONV4, changed, maml, protonet, read_options, write_yaml
+from commands import CONV4, changed, complaint, maml, protonet, read_options, write_yaml
 from metalit.cli import MetalitCLI, noise
 from metalit.main import main
 from metalit.runs import new_folder
@@ -151,6 +151,9 @@ def test_help_has_the_options_of_lightnings_trainer_apart(capsys):
     assert "--trainer.devices" in trainers
     assert "--data" not in trainers.partition("Linked arguments")[0].partition("\n\n")[2]
     assert "--trainer.devices" not in help_of(capsys, "fit", "--help=data")
+    line = complaint(capsys, lambda: main(["fit", "--help=trainr"]))
+    assert line == "help: there is no group of options trainr; did you mean trainer?"
+    assert "there are checkpoint, data, model" in complaint(capsys, lambda: main(["fit", "--help=zzz"]))
 
 
 @pytest.mark.parametrize(

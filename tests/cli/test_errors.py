@@ -1,9 +1,9 @@
 """Every mistake that a user can make is one line that names the option, and a bug of ours is a traceback."""
 
+import multiprocessing
 import re
 import socket
-import subprocess
-import sys
+import time
 import zipfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -134,6 +134,7 @@ ON_THE_COMMAND_LINE = {
     "no command": (["--config", "CONFIG"], "command", "not given"),
     "command alone": (["fit"], "data and model", "--config FILE"),
     "top": ([*FIT, "--modle.inner_steps", "3"], "modle", "did you mean model?"),
+    "callback": ([*FIT, "--trainer.callbacks", "EarlyStopping"], "trainer.callbacks.monitor", "EarlyStopping needs it"),
     "beginning of a name": ([*FIT, "--trainer.max_step", "3"], "trainer.max_step", "max_steps?"),
     "model": ([*FIT, "--model.inner_stepss=3"], "model.inner_stepss", "model.inner_steps?"),
     "network": ([*FIT, "--model.network.body.chanels=3"], "model.network.body.chanels", "channels?"),
@@ -232,6 +233,8 @@ def test_a_folder_is_no_configuration_file(tmp_path, capsys):
 # found when classes are made, data are read or training begins
 LATE = {
     "inner_steps": ({MODEL + "inner_steps": -1}, "model.inner_steps is -1, expected at least 0"),
+    "adapted": ({MODEL + "adapted": ["no.*"]}, "model.adapted: the pattern 'no.*' matches none of the network's"),
+    "frozen": ({MODEL + "frozen_batch_norm": ["no.*"]}, "model.frozen_batch_norm: the pattern 'no.*' matches none"),
     "inner_lr": ({MODEL + "inner_lr": 0}, "model.inner_lr is 0.0, expected a finite number above 0"),
     "chunk_size": ({MODEL + "engine": {"chunk_size": 0}}, "model.engine.chunk_size is 0, expected at least 1"),
     "image_size": ({BODY + ".init_args.image_size": 8}, "model.network.body.image_size is 8, expected at least 16"),
@@ -305,24 +308,26 @@ def test_read_only_run_folder(tmp_path, capsys):
     )
 
 
-HOLDER = """
-import sys
-from pathlib import Path
-from metalit.runs import claim
-file = claim(Path(sys.argv[1]))
-print("claimed", flush=True)
-sys.stdin.read()
-"""
+def hold(run, is_claimed):
+    file = claim(run)
+    is_claimed.set()
+    time.sleep(300)
+    file.close()
 
 
 @contextmanager
 def claimed(run):
     """Another process that has a run folder."""
-    command = [sys.executable, "-c", HOLDER, str(run)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
-        assert holder.stdout.readline() == "claimed\n"
+    fork = multiprocessing.get_context("fork")  # of this process: importing everything again takes seconds
+    is_claimed = fork.Event()
+    holder = fork.Process(target=hold, args=(run, is_claimed))
+    holder.start()
+    try:
+        assert is_claimed.wait(60)
         yield holder
+    finally:
         holder.kill()
+        holder.join()
 
 
 @pytest.mark.slow

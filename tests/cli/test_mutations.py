@@ -97,7 +97,7 @@ def test_whole_configuration_is_right(path, fit):
 @pytest.mark.parametrize(
     "mutation", MUTATIONS, ids=[f"{mutation.experiment}: {mutation.change}" for mutation in MUTATIONS]
 )
-@pytest.mark.sample(12)
+@pytest.mark.sample(24)
 def test_broken_configuration(mutation, fit, capsys):
     line = complaint(capsys, lambda: fit(mutation.make()))
     named = [re.search(rf"^{re.escape(key)}: |(?<![\w.]){re.escape(key)} is ", line) for key in mutation.keys]

@@ -13,12 +13,11 @@ import pytest
 
 from commands import changed, complaint, protonet, write_yaml
 from metalit.cli.lost_ranks import LOST_RANK
-from metalit.cluster import local, supervisor
+from metalit.cluster import local
 from metalit.cluster.base import Job, Task, exit_code, read_job
 from metalit.commands.manage import error_line, has_ended, last_lines, states
 from metalit.commands.sweeps import Point
 from metalit.main import main
-from metalit.runs import preemption
 
 # stands in for Python: what the test writes is run with the arguments of a run
 FAKE = r"""
@@ -110,10 +109,6 @@ def test_a_cluster_of_the_users_own(submit, here, capsys, monkeypatch):
     monkeypatch.setattr(sys, "path", [path for path in sys.path if path != str(here)])
     said = complaint(capsys, lambda: main(["status", "run"]))
     assert f"job {again.id} was submitted to a ours.OurMachine, which cannot be imported here" in said
-
-
-def test_supervisor_knows_the_exit_code():
-    assert supervisor.STOPPED_EARLY == preemption.STOPPED_EARLY
 
 
 def test_failed_it_is_not(submit, here, capsys):

@@ -128,6 +128,7 @@ def real(shared_data, tmp_path_factory):
 
 
 @pytest.mark.service
+@pytest.mark.slow
 def test_vinyals_split_of_the_real_data(real):
     data = Omniglot(root=str(real))
     stores = {split: data.load(split) for split in SPLITS}

@@ -170,7 +170,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("name", "engine"), CASES)
-@pytest.mark.sample(2)
+@pytest.mark.sample(3)
 def test_every_mapping_gives_the_loops_meta_gradient(name, engine):
     network, episode = problem(name)
     steps = 1 if ENGINES[engine].compile else 3  # tracing unrolled steps takes most of the time

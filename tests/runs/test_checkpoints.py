@@ -218,11 +218,21 @@ def test_last_is_never_saved_amidst_accumulated_gradients(fit, tmp_path):
     assert_same_state(load(tmp_path / "whole"), load(tmp_path / "parts"))
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A training of 5 steps, one of 3, and the command that goes on with the second."""
+    folder = tmp_path_factory.mktemp("trained")
+    changes = {"checkpoint.every_n_steps": 1, "data.init_args.episodes_per_epoch": 100, "trainer.logger": False}
+    command = ["fit", "--config", write_yaml(folder / "c.yaml", changed(maml(), changes))]
+    for name, steps in (("whole", 5), ("run", 3)):
+        main([*command, "--run_dir", str(folder / name), f"--trainer.max_steps={steps}"])
+    return folder, [*command, "--trainer.max_steps=5", "--ckpt_path", "last"]
+
+
 @pytest.mark.parametrize("damage", ["torn", "flipped", "gone"])
-def test_a_damaged_last_is_replaced_by_the_one_before_it(damage, fit, tmp_path):
-    settings = changed(maml(), {"checkpoint.every_n_steps": 1, "data.init_args.episodes_per_epoch": 100})
-    fit(settings, "whole", 5)
-    fit(settings, "run", 3)
+def test_a_damaged_last_is_replaced_by_the_one_before_it(damage, trained, tmp_path):
+    folder, go_on = trained
+    shutil.copytree(folder / "run", tmp_path / "run")
     last = tmp_path / "run" / "checkpoints" / "last.ckpt"
     content = bytearray(last.read_bytes())
     if damage == "gone":
@@ -235,8 +245,8 @@ def test_a_damaged_last_is_replaced_by_the_one_before_it(damage, fit, tmp_path):
         last.write_bytes(content)
     assert not is_intact(last)
     with pytest.warns(UserWarning, match=r"last.ckpt is (damaged|missing): going on from \S+previous.ckpt"):
-        fit(settings, "run", 5, "--ckpt_path", "last")
-    assert_same_state(load(tmp_path / "whole"), load(tmp_path / "run"))
+        main([*go_on, "--run_dir", str(tmp_path / "run")])
+    assert_same_state(load(folder / "whole"), load(tmp_path / "run"))
 
 
 def test_a_torn_last_does_not_replace_the_good_one_before_it(tmp_path):
@@ -294,7 +304,7 @@ class Drawing(L.Callback):
 
 @pytest.mark.parametrize("stop", [3, 4], ids=["within an epoch", "at its end"])
 @pytest.mark.parametrize("workers", [0, 1])
-@pytest.mark.sample(3)
+@pytest.mark.sample(5)
 def test_resumed_training_draws_the_same_random_numbers(stop, workers, fit, monkeypatch):
     drawings = []
 

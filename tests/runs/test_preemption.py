@@ -126,7 +126,7 @@ def handlers():
         ("on_validation_batch_end", 2, 2, WITHIN_EPOCH),
     ],
 )
-@pytest.mark.sample(3)
+@pytest.mark.sample(5)
 def test_goes_on_as_if_nothing_had_happened(moment, step, saved, changes, whole, tmp_path):
     settings = changed(SETTINGS, changes)
     run = Run(tmp_path / "run")

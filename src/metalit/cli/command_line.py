@@ -71,6 +71,14 @@ def as_list(given: Any) -> list[Any]:
     return given if isinstance(given, list) else [] if given is None else [given]
 
 
+def reusable(parser: LightningArgumentParser, config: Any) -> str:
+    """Return a run's settings as YAML, without those that belong to this run alone."""
+    config = config.clone()
+    for key in RUN_ONLY_KEYS:
+        config[key] = None
+    return str(parser.dump(config, skip_unset=False))
+
+
 class SaveRunConfig(SaveConfigCallback):
     """Writes the resolved configuration of a training run into its folder, ready to be used as ``--config``."""
 
@@ -78,10 +86,7 @@ class SaveRunConfig(SaveConfigCallback):
         """Write ``config.yaml``; an older file with other settings is kept under a number."""
         if stage != "fit":
             return
-        config = self.config.clone()
-        for key in RUN_ONLY_KEYS:
-            config[key] = None
-        text = self.parser.dump(config, skip_unset=False)
+        text = reusable(self.parser, self.config)
         path = Path(trainer.default_root_dir) / "config.yaml"
         if path.exists() and path.read_text(encoding="utf-8") != text:
             keep_old(path)
@@ -95,6 +100,7 @@ class MetalitCLI(OpenCLI):
 
     def __init__(self, args: Sequence[str] | None = None) -> None:
         words = list(sys.argv[1:] if args is None else args)
+        self._first_word = words[0] if words else ""
         self.help_of = next((word.partition("=")[2] for word in words if word.startswith("--help=")), None)
         try:
             super().__init__(
@@ -138,6 +144,13 @@ class MetalitCLI(OpenCLI):
         # Messages of these are complete. Those of other libraries may make sense with a traceback only.
         is_plain = isinstance(cause, UserError | OSError)
         fail(message if is_plain else f"{message} ({DEBUG_VARIABLE}=1 shows where)")
+
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]  # Lightning's is static
+        """Return Lightning's commands and the arguments they leave out; only the given one if it is the first word."""
+        commands = OpenCLI.subcommands()
+        # Collecting the options of all four commands takes as long as parsing those of one.
+        given = self._first_word
+        return {given: commands[given]} if given in commands else commands
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         """Return a parser that reports mistakes in one sentence, with the option ``--config``."""

@@ -5,7 +5,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import yaml  # type: ignore[import-untyped]
+import yaml
 from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]
 
 from metalit.cli.shipped import config_path

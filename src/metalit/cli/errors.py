@@ -59,12 +59,13 @@ def key_of(error: BaseException, settings: Namespace) -> str | None:
     for key, cls, options in classes_of(settings):
         if cls is not owner:
             continue
-        if not isinstance(error, SettingError):
+        setting = error.name if isinstance(error, SettingError) else getattr(error, "setting", None)
+        if setting is None:
             # An error of another library is about an option if its text has the name of exactly one, as a whole word.
             named = [name for name in vars(options) if re.search(rf"(?<![\w.]){name}\b", str(error))]
             return f"{key}.{named[0]}" if len(named) == 1 else key
-        if error.name in (*vars(options), "class_path"):
-            return f"{key}.{error.name}"
+        if setting in (*vars(options), "class_path"):
+            return f"{key}.{setting}"
     return None
 
 

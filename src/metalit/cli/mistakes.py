@@ -9,8 +9,10 @@ import argparse
 import ast
 import re
 from collections.abc import Iterable, Iterator
+from inspect import signature
 from itertools import pairwise
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 from metalit.cli.config_files import PARTS_OF_A_CLASS, ConfigFile, beside_class, full_name, place
@@ -164,6 +166,13 @@ def explain_end(mistake: Mistake) -> tuple[str, str]:
         return match[1], "no such command; " + (f"did you mean {near}?" if near else f"there are {any_of(commands)}")
     if match := re.match(r"argument (?:-\w/)?--(\S+): expected", text):
         return bare_option(mistake.parser, match[1]), "a value must follow"
+    if match := re.match(r"Namespace\(class_path='([^']+)'", mistake.value or ""):
+        # A class named on the command line without its options: jsonargparse does not say which of them it needs.
+        needed = [
+            name for name, each in signature(resolve_name(match[1])).parameters.items() if each.default is each.empty
+        ]
+        if needed:
+            return f"{key}.{needed[0]}", f"not given, but {match[1].rpartition('.')[2]} needs it"
     # values; what is left is jsonargparse's in its own words
     if key and mistake.value is not None:
         return key, f"found {mistake.value}, {mistake.expected()}"

@@ -17,7 +17,7 @@ from metalit.cli.config_files import refusal
 from metalit.cli.errors import make
 from metalit.cli.factories import accept_factory, check_made, paths, resolve
 from metalit.cli.mistakes import ParsingError, explain
-from metalit.cli.values import any_of, classes_in, describe_values, known_classes, subclasses
+from metalit.cli.values import any_of, classes_in, describe_values, known_classes, nearest, subclasses
 from metalit.data import EpisodicDataModule
 from metalit.private import HookedParser, commands_of, options_of, type_of
 
@@ -50,6 +50,11 @@ class ArgumentParser(HookedParser):
 
     def format_help(self, formatter: argparse.HelpFormatter | None = None) -> str:
         """Return the help, after which the program ends, short enough to find metalit's own options in it."""
+        groups = {option.dest.partition(".")[0] for option in options_of(self) if "." in option.dest}
+        if self.help_of is not None and self.help_of not in groups:
+            near = nearest(self.help_of, groups)
+            hint = f"did you mean {near}?" if near else f"there are {any_of(sorted(groups)) or 'some after a command'}"
+            fail(f"help: there is no group of options {self.help_of}; {hint}")
         for option in options_of(self):
             group = option.dest.partition(".")[0]
             if group == "trainer" if self.help_of is None else group != self.help_of:

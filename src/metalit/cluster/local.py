@@ -4,20 +4,30 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from metalit.cluster import supervisor
 from metalit.cluster.base import LOGS, SCRIPT, Cluster, Job, State, exit_code
 from metalit.errors import UserError, at_least
 from metalit.locks import lock_while_open
 from metalit.runs.preemption import STOPPED_EARLY
 
+LOCK = "job.alive"  # locked as long as any process of the job lives
 PATIENCE = 30.0  # seconds that a run has to save before it is killed
+# Runs the tasks, $2 of them at a time, and each again as long as it is stopped early, as SLURM requeues a job. SIGTERM
+# ends all that would start a task, while the tasks themselves save.
+SUPERVISOR = f"""
+export script=$1 job=$$
+run() {{
+    until bash "$script" "$1" >>"${{script%/*}}/{LOGS}/$job${{1:+_$1}}.log" 2>&1 </dev/null
+        (($? != {STOPPED_EARLY})); do :; done
+}}
+export -f run
+printf '%s\\0' "${{@:3}}" | xargs -0 -n 1 -P "$2" bash -c 'run "$1"' bash
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,17 +59,14 @@ class Local(Cluster):
     def start(self, folder: Path, tasks: int | None) -> str:
         """Start a supervisor in its own session; its process id is the job's id and the id of its process group."""
         numbers = [""] if tasks is None else [str(number) for number in range(tasks)]
-        with (folder / supervisor.LOCK).open("w") as lock, (folder / LOGS / "supervisor.log").open("ab") as log:
+        with (folder / LOCK).open("w") as lock, (folder / LOGS / "supervisor.log").open("ab") as log:
             lock_while_open(lock)  # raises an error while a process of an earlier job in this folder is alive
-            (folder / supervisor.CANCELLED).unlink(missing_ok=True)
-            arguments = [str(folder / SCRIPT), str(lock.fileno()), str(self.parallel), *numbers]
             process = subprocess.Popen(
-                # -I, isolated: no module of the working directory can shadow the standard library, all that it needs.
-                [sys.executable, "-I", supervisor.__file__, *arguments],
+                ["bash", "-c", SUPERVISOR, "bash", str(folder / SCRIPT), str(self.parallel), *numbers],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                pass_fds=[lock.fileno()],  # locked as long as any process of the job lives
+                pass_fds=[lock.fileno()],  # the children inherit it
                 start_new_session=True,  # closing the terminal does not end the job; cancel can signal the whole group
             )
         process.returncode = 0  # it outlives this process on purpose: without a return code Popen would warn about that
@@ -86,8 +93,6 @@ class Local(Cluster):
             raise UserError(
                 f"{job.tasks[0].folder} is one run of a sweep, which here is cancelled as a whole: cancel {job.folder}"
             )
-        # Before the signal: a task that has just been stopped early would miss it and be started again.
-        (job.folder / supervisor.CANCELLED).touch()
         for number_of_signal in (signal.SIGTERM, signal.SIGKILL):
             # Checked before each signal: once the job has ended, its number may belong to a process group of another
             # program.
@@ -106,7 +111,7 @@ def is_alive(job: Job) -> bool:
     host = job.about.get("host", socket.gethostname())
     if host != socket.gethostname():
         raise UserError(f"job {job.id} runs on the machine {host}: ask there")
-    path = job.folder / supervisor.LOCK
+    path = job.folder / LOCK
     if not path.exists():
         return False
     with path.open("r+") as lock:

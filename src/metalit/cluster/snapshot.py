@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import NamedTuple
 import metalit
 from metalit.cluster.base import RECORD
 from metalit.errors import UserError
+from metalit.runs.versions import git
 
 LARGEST = 50  # MiB in total: code is small, and each job has its own copy
 RUNS = "runs"  # default parent of run folders
@@ -79,14 +79,6 @@ def check_size(root: Path, files: Mapping[Path, Path]) -> None:
             f"the code in {root} has {total:.0f} MiB, of which each job gets a copy, and at most {LARGEST} MiB are "
             f"allowed; the largest are {names}: list data in .gitignore, or submit from a folder with code alone"
         )
-
-
-def git(folder: Path, *command: str) -> str | None:
-    """Return the output of a git command, or None if it fails: no git, no repository, no commit."""
-    if shutil.which("git") is None:
-        return None
-    done = subprocess.run(["git", "-C", str(folder), *command], capture_output=True, text=True, check=False)
-    return None if done.returncode else done.stdout.rstrip("\n")
 
 
 def git_files(root: Path) -> Iterator[Path]:

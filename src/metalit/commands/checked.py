@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from metalit.cli.command_line import RUN_ONLY_KEYS, MetalitCLI
+from metalit.cli.command_line import MetalitCLI, reusable
 from metalit.cluster.base import Cluster
 from metalit.commands.sweeps import Point, command_of
 
@@ -49,12 +49,9 @@ class CheckedOptions(MetalitCLI):
 
     def run(self, name: str) -> Run:
         """Return the run that the options describe, under the name of the sweep's point."""
-        config = self.config[self.subcommand].clone()
-        folder = Path(config.run_dir).absolute()
-        for key in RUN_ONLY_KEYS:
-            config[key] = None
-        text = str(self.parser_of(self.subcommand).dump(config, skip_unset=False))
-        return Run(name, folder, text, self.checkpoint)
+        config = self.config[self.subcommand]
+        text = reusable(self.parser_of(self.subcommand), config)
+        return Run(name, Path(config.run_dir).absolute(), text, self.checkpoint)
 
 
 def check_runs(

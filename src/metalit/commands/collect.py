@@ -16,6 +16,7 @@ from metalit.cluster.base import exit_code, read_job
 from metalit.commands.manage import folder_of, folder_parser
 from metalit.evaluation import paired_difference, read_results
 from metalit.evaluation.results import Results
+from metalit.evaluation.table import mean_and_interval
 from metalit.files import write_csv
 from metalit.metrics import Summary, primary_metric, summarise_runs
 
@@ -169,7 +170,7 @@ def tabulate_runs(runs: Sequence[Run], metric: str) -> tuple[Table, list[list[An
         measured = run.results.get("metrics", {})
         numbers = {name: [measured.get(name, {}).get(key) for key in ("mean", "ci95")] for name in metrics}
         rows.append([*cells, run.state, split, episodes, *chain(*numbers.values())])
-        result = [f"{episodes} of {split}", with_interval(*numbers[metric])] if run.results else ["", run.state]
+        result = [f"{episodes} of {split}", mean_and_interval(*numbers[metric])] if run.results else ["", run.state]
         table.add_row(*map(Text, [*cells, *result]))
     return table, rows
 
@@ -188,7 +189,7 @@ def tabulate_settings(settings: Sequence[OverSeeds], metric: str) -> tuple[Table
         numbers = [number if math.isfinite(number) else None for number in (*row.mean, *row.difference[:2])]
         mean, ci95, _, difference, difference_ci95 = numbers
         rows.append([*cells, row.runs, row.finished, *numbers, row.over])
-        shown = [with_interval(mean, ci95), with_interval(difference, difference_ci95, "+"), row.over]
+        shown = [mean_and_interval(mean, ci95), mean_and_interval(difference, difference_ci95, "+"), row.over]
         table.add_row(*map(Text, [*cells, f"{row.finished} of {row.runs}", *shown]))
     return table, rows
 
@@ -206,13 +207,3 @@ def new_table(title: str, options: Sequence[str], *results: str) -> Table:
 def columns(rows: Iterable[Mapping[str, Any]]) -> list[str]:
     """Return all keys of the rows, in order of appearance."""
     return list(dict.fromkeys(key for row in rows for key in row))
-
-
-def with_interval(mean: float | None, ci95: float | None, sign: str = "") -> str:
-    """Return ``mean ± interval``, with a dash for what there is not."""
-    return "–" if mean is None else f"{number(mean, sign)} ± {'–' if ci95 is None else number(ci95)}"
-
-
-def number(value: float, sign: str = "") -> str:
-    """Return a number with four decimals, or in scientific notation if those would be zeros."""
-    return f"{value:{sign}.4f}" if value == 0 or abs(value) >= 0.0005 else f"{value:{sign}.1e}"

@@ -8,7 +8,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
-import yaml  # type: ignore[import-untyped]
+import yaml
 
 from metalit.cli.config_files import check_config_file
 from metalit.cli.shipped import PREFIX, config_path

@@ -21,25 +21,26 @@ def results_table(results: Results) -> Table:
     table.add_column("mean ± 95 % interval", justify="right")
     for name, numbers in results["metrics"].items():
         if not name.endswith("_before_adaptation"):  # the section by step has these
-            table.add_row(name, _mean_and_interval(name, numbers))
+            table.add_row(name, mean_and_interval(numbers["mean"], numbers["ci95"]))
     if "by_step" in results:
         table.add_section()
         name = primary_metric(results["by_step"])
         for numbers in results["by_step"][name]:
             stage = f"after step {numbers['step']}" if numbers["step"] else "before adaptation"
-            table.add_row(f"{name} {stage}", _mean_and_interval(name, numbers))
+            table.add_row(f"{name} {stage}", mean_and_interval(numbers["mean"], numbers["ci95"]))
     table.add_section()
     for name, value in results["setting"].items():
         table.add_row(name, Text(str(value)), style="dim")
     return table
 
 
-def _mean_and_interval(name: str, numbers: dict[str, float | None]) -> str:
-    return " ± ".join(_number(name, numbers[key]) for key in ("mean", "ci95"))
-
-
-def _number(name: str, value: float | None) -> str:
-    if value is None:
+def mean_and_interval(mean: float | None, ci95: float | None, sign: str = "") -> str:
+    """Return ``mean ± interval``, with a dash for what there is not; a ``sign`` of ``+`` shows a positive one, too."""
+    if mean is None:
         return "–"
     # squared errors may be tiny; accuracies are compared in the same four digits
-    return f"{value:.4f}" if name.startswith("accuracy") or abs(value) >= 0.01 or value == 0 else f"{value:.2e}"
+    numbers = [
+        "–" if value is None else f"{value:{form}{'.4f' if value == 0 or abs(value) >= 0.0005 else '.2e'}}"
+        for value, form in ((mean, sign), (ci95, ""))
+    ]
+    return " ± ".join(numbers)

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from metalit.errors import UserError, at_least, not_negative
+from metalit.errors import UserError, about, at_least, not_negative
 from metalit.tasks.parameters import matching
 from metalit.tasks.precision import at_least_float32
 from metalit.tasks.same_numbers import channel_affine
@@ -137,6 +137,7 @@ def batch_norms(network: nn.Module, patterns: Sequence[str]) -> dict[str, nn.Mod
     }
     if not patterns:
         return {}
-    if not found:
-        raise UserError(f"{type(network).__name__} has no batch norm that {list(patterns)} could match")
-    return {name: found[name] for name in matching(list(found), patterns, "batch norm")}
+    with about("frozen_batch_norm"):
+        if not found:
+            raise UserError(f"{type(network).__name__} has no batch norm that {list(patterns)} could match")
+        return {name: found[name] for name in matching(list(found), patterns, "batch norm")}

@@ -33,21 +33,25 @@ def code_version(folder: Path) -> dict[str, str | bool]:
     """
     commit = os.environ.get(COMMIT_VARIABLE)  # its suffix says whether files differ
     if not commit:
-        commit = _git(folder, "rev-parse", "HEAD")
+        commit = git(folder, "rev-parse", "HEAD", patience=PATIENCE)
         if not commit:
             return {**software_versions()}
-        if _git(folder, "status", "--porcelain") != "":
+        if git(folder, "status", "--porcelain", patience=PATIENCE) != "":
             commit += CHANGED
     return {**software_versions(), "commit": commit.removesuffix(CHANGED), "dirty": commit.endswith(CHANGED)}
 
 
-def _git(folder: Path, *command: str) -> str | None:
+def git(folder: Path, *command: str, patience: float | None = None) -> str | None:
+    """Return the output of a git command in a folder; None if it fails or takes longer than ``patience`` seconds.
+
+    It fails without git, outside a repository, and without a commit.
+    """
     # many jobs may ask at once, and git status would lock the index
     environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
     try:
         done = subprocess.run(
-            ["git", *command], cwd=folder, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=True
+            ["git", *command], cwd=folder, env=environment, capture_output=True, text=True, timeout=patience, check=True
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip()
+    return done.stdout.rstrip("\n")

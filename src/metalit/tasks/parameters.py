@@ -5,7 +5,7 @@ from fnmatch import fnmatchcase
 
 from torch import Tensor, nn
 
-from metalit.errors import UserError
+from metalit.errors import UserError, about
 
 Params = dict[str, Tensor]
 
@@ -51,10 +51,10 @@ def matching(names: Sequence[str], patterns: Sequence[str], kind: str = "paramet
     return found
 
 
-def select(network: nn.Module, patterns: Sequence[str]) -> dict[str, nn.Parameter]:
+def select(network: nn.Module, patterns: Sequence[str], setting: str = "adapted") -> dict[str, nn.Parameter]:
     """Return the parameters of a network whose names match the patterns, in the order of the network.
 
-    The pattern ``*`` selects all parameters that require a gradient.
+    The pattern ``*`` selects all parameters that require a gradient; errors name ``setting``, which holds the patterns.
 
     Raises:
         UserError: a pattern matches no name, a pattern other than ``*`` matches a frozen parameter, or no parameter is
@@ -62,16 +62,17 @@ def select(network: nn.Module, patterns: Sequence[str]) -> dict[str, nn.Paramete
     """
     parameters = dict(network.named_parameters())
     frozen = [name for name, parameter in parameters.items() if not parameter.requires_grad]
-    for pattern in patterns:
-        named = [name for name in frozen if pattern != "*" and fnmatchcase(name, pattern)]
-        if named:
-            raise UserError(
-                f"the pattern {pattern!r} lets {', '.join(named)} adapt, but requires_grad is false there: a frozen "
-                "parameter never moves, so leave it out or unfreeze it"
-            )
-    chosen = [name for name in matching(list(parameters), patterns) if name not in frozen]
-    if not chosen:
-        raise UserError(f"the patterns {list(patterns)} leave no parameter, for all are frozen")
+    with about(setting):
+        for pattern in patterns:
+            named = [name for name in frozen if pattern != "*" and fnmatchcase(name, pattern)]
+            if named:
+                raise UserError(
+                    f"the pattern {pattern!r} lets {', '.join(named)} adapt, but requires_grad is false there: a "
+                    "frozen parameter never moves, so leave it out or unfreeze it"
+                )
+        chosen = [name for name in matching(list(parameters), patterns) if name not in frozen]
+        if not chosen:
+            raise UserError(f"the patterns {list(patterns)} leave no parameter, for all are frozen")
     return {name: parameters[name] for name in chosen}
 
 

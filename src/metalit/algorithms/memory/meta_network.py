@@ -66,7 +66,7 @@ class MetaNetwork(MemoryMetaLearner):
     ) -> None:
         super().__init__(network, ways=network.ways, **learner)
         at_least(1, generator_size=generator_size, key_steps=key_steps)
-        self.fast_names, self.key_steps = list(select(network, fast)), key_steps
+        self.fast_names, self.key_steps = list(select(network, fast, "fast")), key_steps
         # a key is the hidden layer below the head. The head serves the loss of line 5 alone: as in the authors' code it
         # is never trained and has no fast weights
         self.fast_key_names = [name for name in self.fast_names if not name.startswith("head.")]
