@@ -11,6 +11,7 @@ import metalit.algorithms
 from commands import read_options, write_yaml
 from metalit.main import main
 from miniature import write_omniglot
+from pictures import write_flat
 from yaml_files import read_yaml
 
 ROOT = Path(__file__).parents[1]
@@ -64,8 +65,14 @@ def omniglot(tmp_path_factory):
     return {"root": str(root), "splits": str(write_omniglot(root))}
 
 
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory):
+    """Settings of a small folder of pictures."""
+    return {"root": str(write_flat(tmp_path_factory.mktemp("pictures"), each=8))}
+
+
 @pytest.fixture
-def run(omniglot, tmp_path):
+def run(omniglot, pictures, tmp_path):
     """A function that runs a command of an experiment in miniature, and returns its run folder."""
 
     def run_command(command, files, *args):
@@ -78,6 +85,8 @@ def run(omniglot, tmp_path):
             small["data"]["init_args"].update(omniglot)
             if "classes" in (learner := small.get("model", {}).get("init_args", {})):
                 learner["classes"] = OMNIGLOT_CLASSES
+        elif merged[0]["data"]["class_path"].endswith("ImageFolder"):
+            small["data"]["init_args"].update(pictures)
         elif images := merged[0]["data"]["init_args"].get("images"):  # a data set made of another
             small["data"]["init_args"]["images"] = {**images, "init_args": omniglot}
         if name_of(files[0]) == COMPILED:
