@@ -12,10 +12,11 @@ from commands import read_options, write_yaml
 from metalit.main import main
 from miniature import write_omniglot
 from miniature_benchmarks import write_cifar100, write_learn2learn_caches
+from pictures import write_flat
 from yaml_files import read_yaml
 
 ROOT = Path(__file__).parents[1]
-NOT_OF_A_RUN = ("cluster", "sweep")  # have tests of their own
+NOT_OF_A_RUN = ("cluster", "sweep", "data")  # have tests of their own
 FILES = sorted(path for path in (ROOT / "configs").rglob("*.yaml") if path.parent.name not in NOT_OF_A_RUN)
 OVERLAYS = [path for path in FILES if "class_path" not in read_yaml(path).get("model", {})]
 EXPERIMENTS = [path for path in FILES if path not in OVERLAYS]
@@ -81,7 +82,19 @@ def mini_imagenet(tmp_path_factory):
     return {"root": str(root)}
 
 
-FIXTURES = {"Omniglot": "omniglot", "CIFARFS": "cifar100", "FC100": "cifar100", "MiniImageNet": "mini_imagenet"}
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory):
+    """Settings of a small folder of pictures."""
+    return {"root": str(write_flat(tmp_path_factory.mktemp("pictures"), each=8))}
+
+
+FIXTURES = {
+    "Omniglot": "omniglot",
+    "CIFARFS": "cifar100",
+    "FC100": "cifar100",
+    "MiniImageNet": "mini_imagenet",
+    "ImageFolder": "pictures",
+}
 
 
 @pytest.fixture

@@ -6,13 +6,16 @@ import shlex
 from pathlib import Path
 
 import pytest
+import yaml
 
 from commands import write_yaml
 from metalit.main import main
 from miniature_benchmarks import write_cifar100, write_folders
 
+ROOT = Path(__file__).parents[3]
+OVERLAYS = sorted((ROOT / "configs" / "data").glob("*.yaml"))
 SHORT = {"episodes_per_epoch": 4, "val_episodes": 2, "test_episodes": 2}
-PAGE = Path(__file__).parents[3] / "docs" / "guide" / "image-benchmarks.md"
+PAGE = ROOT / "docs" / "guide" / "image-benchmarks.md"
 
 
 @pytest.mark.service
@@ -43,3 +46,19 @@ def test_the_command_of_the_guide(tmp_path, monkeypatch):
     main(shlex.split(command.replace("configs/cifar_fs/protonet.yaml", "RUN/config.yaml")))
     setting = json.loads((tmp_path / "RUN-on-cub" / "results.json").read_text())["setting"]
     assert (setting["data"], setting["images_per_class"], setting["queries"]) == ("CUB", "4", 1)
+
+
+@pytest.mark.service
+@pytest.mark.parametrize("path", OVERLAYS, ids=lambda path: path.stem)
+@pytest.mark.sample(3)
+def test_data_of_other_domains(path, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    command = path.read_text().partition("\n")[0].removeprefix("# python train.py ")
+    assert str(path.relative_to(ROOT)) in command
+    with pytest.raises(SystemExit) as stop:
+        main([*shlex.split(command), "--print_config"])
+    assert stop.value.code == 0
+    data = yaml.safe_load(capsys.readouterr().out)["data"]
+    own = yaml.safe_load(path.read_text())["data"]
+    assert data["class_path"] == own["class_path"]
+    assert own["init_args"].items() <= data["init_args"].items()

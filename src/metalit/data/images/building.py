@@ -9,7 +9,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -60,27 +60,35 @@ class Decoder:
 
     def __call__(self, job: Job) -> list[Outcome]:
         """Decode each image of a job and write it to its row."""
+        buffer = np.empty((len(job), 3, self.resize.size, self.resize.size), dtype=np.uint8)
         with quiet():
-            if self.target is None:
-                return [self.outcome(row, place, None) for row, place in job]
-            with self.target.open("r+b", buffering=0) as file:
-                return [self.outcome(row, place, file) for row, place in job]
+            outcomes = [self.outcome(row, place, buffer[at]) for at, (row, place) in enumerate(job)]
+        if self.target is not None:
+            self.write([row for row, _ in job], buffer)
+        return outcomes
 
-    def outcome(self, row: int, place: Place, file: BinaryIO | None) -> Outcome:
-        """Decode one image and write it; what is wrong with it is part of the outcome."""
+    def outcome(self, row: int, place: Place, pixels: Pixels) -> Outcome:
+        """Decode one image into ``pixels``; what is wrong with it is part of the outcome."""
+        pixels[...] = 0  # a bad image is black
         try:
             found = self.source.fetch(place)
             data = b"" if isinstance(found, Image.Image) else found
-            pixels = self.resize(_image(found, self.resize))
+            self.resize.into(pixels, _image(found, self.resize))
         except Exception as error:  # a damaged file makes Pillow raise nearly any exception
             return Outcome(row, reason=reason(error))
         digest = hashlib.blake2b(data or pixels.tobytes(), digest_size=16).digest()
-        if file is None:
-            return Outcome(row, digest, data=data)
+        return Outcome(row, digest, data=data if self.target is None else b"")
+
+    def write(self, rows: Sequence[int], images: Pixels) -> None:
+        """Write images to their rows of the file, as few runs as possible."""
+        assert self.target is not None
+        ends = [*(np.flatnonzero(np.diff(rows) != 1) + 1).tolist(), len(rows)]
         # written by position: pages of a mapped file would count as memory of this process
-        if os.pwrite(file.fileno(), pixels.data, row * pixels.nbytes) != pixels.nbytes:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.target))
-        return Outcome(row, digest)
+        with self.target.open("r+b", buffering=0) as file:
+            for first, end in zip([0, *ends], ends, strict=False):
+                run = images[first:end]
+                if os.pwrite(file.fileno(), run.data, rows[first] * images[0].nbytes) != run.nbytes:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.target))
 
 
 def build(
@@ -125,7 +133,7 @@ def build_in_memory(source: Source, entries: Sequence[Entry], resize: Resize) ->
     with quiet():
         for row, entry in enumerate(tqdm(entries, unit="images", desc="Decoding", disable=None)):
             try:
-                pixels[row] = resize(_image(source.fetch(entry.place), resize))
+                resize.into(pixels[row], _image(source.fetch(entry.place), resize))
                 digests.add(row, hashlib.blake2b(pixels[row].tobytes(), digest_size=16).digest())
             except Exception as error:  # as above
                 built.bad[row] = reason(error)

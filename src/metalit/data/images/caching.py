@@ -42,8 +42,7 @@ class ImageCache:
         # The settings come first in the name: caches of older states of the files are known by it, and removed.
         settings = [VERSION, owner, source.describe(), resize.describe(), str(keep_files)]
         self.prefix = f"images-{_short(settings)}-"
-        names = [f"{entry.label}\t{entry.name}" for entry in listing.entries]
-        self.path = folder / f"{self.prefix}{_short([listing.state, *names])}"
+        self.path = folder / f"{self.prefix}{_short([listing.state])}"
 
     def read(self) -> Built | None:
         """Return what was built, or None if there is no whole cache of these files and settings."""

@@ -1,5 +1,6 @@
 """Images in folders: ``root/<class>/*`` or ``root/<split>/<class>/*``."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from metalit.data.images.finding import BadFile, ImageFile, find_images
@@ -34,16 +35,16 @@ class Folders(Source):
 
     def fetch(self, place: Place) -> bytes:
         """Return the content of a file."""
-        return content(Path(place))
+        return content(str(place))
 
     def describe(self) -> str:
         """Return the form in a few words."""
         return "folders of splits and classes" if self.with_splits else "folders of classes"
 
 
-def state_of_files(images: list[ImageFile]) -> str:
-    """Return a digest that changes with the name, size, time or readability of any of the files."""
-    return digest(f"{image.name} {image.state}" for image in images)
+def state_of_files(images: Sequence[ImageFile], labels: Sequence[str] = ()) -> str:
+    """Return a digest that changes with the label, name, size, time or readability of any of the files."""
+    return digest([*(image.name for image in images), *labels, repr([image.state for image in images])])
 
 
 def has_splits(root: Path) -> bool:

@@ -96,7 +96,7 @@ def read_pixels(path: Path, name: str, resize: Resize) -> Pixels:
 
 
 def _named(file: Path) -> ImageFile:
-    return ImageFile(composed(str(file)), str(file), "")
+    return ImageFile(composed(str(file)), str(file), (0, 0, 0))
 
 
 def _read(found: Found, resize: Resize, on_bad_file: OnBadFile) -> Photos:

@@ -41,11 +41,14 @@ class Manifest(Source):
         lines = _Lines(self.root)
         for table in self.tables:
             self._add(table, lines)
-        return listed(lines.entries.values(), lines.bad.values(), state_of_files(sorted(lines.files.values())))
+        entries = lines.entries.values()
+        # with the labels: they decide the order of the images, and which are in two classes
+        state = state_of_files([lines.files[entry.place] for entry in entries], [entry.label for entry in entries])
+        return listed(entries, lines.bad.values(), state)
 
     def fetch(self, place: Place) -> bytes:
         """Return the content of a file."""
-        return content(Path(place))
+        return content(str(place))
 
     def describe(self) -> str:
         """Return the form in a few words."""

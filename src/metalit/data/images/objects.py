@@ -45,12 +45,13 @@ class Objects(Source):
                     entries.append(Entry(label, files[-1].name, str(path), split))
                 else:
                     entries.append(Entry(label, f"{split or 'item'} {index:09}", (number, index), split))
-        return listed(entries, [], state_of_files(files) if len(files) == len(entries) else "")
+        labels = [entry.label for entry in entries]
+        return listed(entries, [], state_of_files(files, labels) if len(files) == len(entries) else "")
 
     def fetch(self, place: Place) -> bytes | Image.Image:
         """Return the content of a file, or the image of an item."""
         if isinstance(place, str):
-            return content(Path(place))
+            return content(place)
         number, index = place
         return as_image(self.datasets[number][1][index][0])
 

@@ -32,7 +32,7 @@ class Parquet(Source):
     def listing(self) -> Listing:
         """Return all images, from the columns beside them."""
         try:
-            state = fingerprint("parquet", self.root, self.files)
+            state = fingerprint(f"parquet {sorted(self.columns.items())}", self.root, self.files)
         except OSError as error:
             raise UserError(f"{error.filename}: {os.strerror(error.errno or 0)}") from error
         entries: list[Entry] = []

@@ -45,7 +45,13 @@ class Resize:
 
     def __call__(self, image: Image.Image) -> Pixels:
         """Return the pixels of an RGB image, ``[3, size, size]`` uint8."""
-        return np.ascontiguousarray(np.asarray(self.square(image)).transpose(2, 0, 1))
+        pixels = np.empty((3, self.size, self.size), dtype=np.uint8)
+        self.into(pixels, image)
+        return pixels
+
+    def into(self, pixels: Pixels, image: Image.Image) -> None:
+        """Write the pixels of an RGB image to ``[3, size, size]`` uint8."""
+        pixels[...] = np.asarray(self.square(image)).transpose(2, 0, 1)
 
     def square(self, image: Image.Image) -> Image.Image:
         """Return an RGB image as a square RGB image."""
