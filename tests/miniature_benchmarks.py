@@ -132,7 +132,7 @@ def write_tiered(root: Path, per_class: int, size: int, arrays: bool = False) ->
     for split in SPLITS:
         images, labels = stacked(images_of("tiered_imagenet", split, per_class, size))
         if arrays:
-            np.savez(root / f"{split}_images.npz", images=images)
+            np.savez(root / f"{split}_images.npz", images=images[..., ::-1])  # blue, green, red
         else:
             pngs = [np.frombuffer(encoded(image), np.uint8)[:, None] for image in images]
             (root / f"{split}_images_png.pkl").write_bytes(pickle.dumps(pngs, 2))

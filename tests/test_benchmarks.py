@@ -1,5 +1,6 @@
 """Every script in benchmarks/ runs, in its quick mode, and measures something."""
 
+import json
 import os
 import re
 import runpy
@@ -9,10 +10,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from metalit.learn2learn_compat import INSTALL
 from metalit.main import main
+from metalit.metrics import summarise
 
 ROOT = Path(__file__).parent.parent
 SCRIPTS = sorted((ROOT / "benchmarks").glob("*.py"))
@@ -81,7 +84,11 @@ def test_a_median_is_that_of_the_episodes(tmp_path):
     assert median(tmp_path, "mse_step5") == "0.5000"
 
 
-PLAN = yaml.safe_load((ROOT / "benchmarks" / "omniglot_in_minutes.yaml").read_text())
+PLANS = {
+    path.name.removesuffix("_in_minutes.yaml"): yaml.safe_load(path.read_text())
+    for path in sorted((ROOT / "benchmarks").glob("*_in_minutes.yaml"))
+}
+PLANNED = [(dataset, name) for dataset, plan in PLANS.items() for name in plan]
 
 
 def test_a_row_without_a_run_stays_as_the_page_has_it(tmp_path):
@@ -94,23 +101,68 @@ def test_a_row_without_a_run_stays_as_the_page_has_it(tmp_path):
     assert (maml, protonet) == (before["maml"], before["protonet"])
 
 
-def test_planned_methods_have_configs_of_one_protocol():
-    episodes = {}
-    for name in PLAN:
-        data = yaml.safe_load((ROOT / "configs" / "omniglot" / f"{name}.yaml").read_text())["data"]["init_args"]
-        episodes[name] = {key: data[key] for key in ("ways", "shots", "queries", "test_episodes")}
-    assert [name for name, of_test in episodes.items() if of_test != episodes["maml"]] == []
+@pytest.mark.parametrize("dataset", PLANS)
+def test_planned_methods_have_configs_of_one_protocol(dataset):
+    episodes = []
+    for name in PLANS[dataset]:
+        data = yaml.safe_load((ROOT / "configs" / dataset / f"{name}.yaml").read_text())["data"]["init_args"]
+        episodes += [{key: data[key] for key in ("ways", "shots", "queries", "test_episodes")}]
+    assert episodes == episodes[:1] * len(episodes)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", PLAN)
-def test_plan_is_valid(name, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(("dataset", "name"), PLANNED)
+def test_plan_is_valid(dataset, name, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     planned_options = runpy.run_path(str(ROOT / "benchmarks" / "methods.py"))["planned_options"]
-    options = planned_options(name, "omniglot", tmp_path)
+    options = planned_options(name, dataset, tmp_path)
     with pytest.raises(SystemExit) as stop:
-        main(["fit", "--config", f"configs/omniglot/{name}.yaml", *options, "--print_config"])
+        main(["fit", "--config", f"configs/{dataset}/{name}.yaml", *options, "--print_config"])
     assert stop.value.code == 0, capsys.readouterr().err
+
+
+def result(folder, shots, accuracies, images="200"):
+    """Write what the table reads of a test and, with 1 shot, of the training before it."""
+    (folder / "checkpoints").mkdir(parents=True)
+    torch.save({"global_step": 1500}, folder / "checkpoints" / "best.ckpt")
+    setting = {"data": "CIFARFS", "ways": 5, "shots": shots, "queries": 15, "data_seed": 0, "images_per_class": images}
+    summary = summarise(torch.tensor(accuracies))._asdict()
+    results = {"split": "test", "episodes": len(accuracies), "metrics": {"accuracy": summary}, "setting": setting}
+    (folder / "results.json").write_text(json.dumps(results))
+    rows = [f"{episode},{accuracy}\n" for episode, accuracy in enumerate(accuracies)]
+    (folder / "episodes.csv").write_text("".join(["episode,accuracy\n", *rows]))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of jsonargparse's, in metalit.loading
+def test_a_table_of_several_shots_has_the_published_figures_beside_it(tmp_path):
+    script = runpy.run_path(str(ROOT / "benchmarks" / "methods.py"))
+    for name, better in (("maml", 0.0), ("protonet", 0.125), ("r2d2", 0.25)):
+        result(tmp_path / name, 1, [0.25 + better, 0.5 + better])
+        if name != "r2d2":  # which has not been tested with 5 shots
+            result(tmp_path / f"{name}-5shot", 5, [0.5, 0.5])
+    configs = script["methods"]("cifar_fs", ["maml", "protonet", "r2d2"])
+    head, _, *rows = script["table"]("cifar_fs", configs, tmp_path).splitlines()
+    head, maml, protonet = [[cell.strip() for cell in line.strip("|").split("|")] for line in (head, *rows)]
+    assert head[2:8] == [
+        "1-shot",
+        "1-shot, published",
+        "5-shot",
+        "5-shot, published",
+        "published with",
+        "images per class",
+    ]
+    assert (maml[2][:6], maml[3]) == ("0.3750", "58.9 ± 1.9 %")
+    assert (protonet[2][:6], protonet[3]) == ("0.5000", "55.5 ± 0.7 %")
+    assert protonet[4:6] == ["0.5000 ± 0.0000", "72.0 ± 0.6 %"]
+    assert protonet[7:10] == ["200", "1,500", "+0.1250 ± 0.0000; +0.0000 ± 0.0000"]
+
+
+def test_published_figures_are_of_planned_methods():
+    published = yaml.safe_load((ROOT / "benchmarks" / "published.yaml").read_text())
+    assert published.keys() <= PLANS.keys()
+    for dataset, rows in published.items():
+        assert rows.keys() <= PLANS[dataset].keys()
+        assert all(row.keys() == {1, 5, "with"} for row in rows.values())
 
 
 def test_every_benchmark_is_described():

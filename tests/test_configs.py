@@ -11,15 +11,16 @@ import metalit.algorithms
 from commands import read_options, write_yaml
 from metalit.main import main
 from miniature import write_omniglot, write_photos
+from miniature_benchmarks import write_cifar100, write_learn2learn_caches
 from yaml_files import read_yaml
 
 ROOT = Path(__file__).parents[1]
-NOT_OF_A_RUN = ("cluster", "sweep")  # have tests of their own
+NOT_OF_A_RUN = ("cluster", "sweep", "data")  # have tests of their own
 FILES = sorted(path for path in (ROOT / "configs").rglob("*.yaml") if path.parent.name not in NOT_OF_A_RUN)
 OVERLAYS = [path for path in FILES if "class_path" not in read_yaml(path).get("model", {})]
 EXPERIMENTS = [path for path in FILES if path not in OVERLAYS]
 COMPILED = "sinusoid/maml.yaml"  # the one that stays compiled, by a backend that needs no C++ compiler
-OMNIGLOT_CLASSES = 64  # of the miniature training split
+TRAINING_CLASSES = 64  # of the miniature Omniglot, and of the real CIFAR-FS
 MINIATURE = {
     "channels": 4,
     "tasks_per_batch": 2,
@@ -66,6 +67,22 @@ def omniglot(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def cifar100(tmp_path_factory):
+    """Settings of CIFAR-100 in miniature: its official files."""
+    root = tmp_path_factory.mktemp("cifar100")
+    write_cifar100(root)
+    return {"root": str(root)}
+
+
+@pytest.fixture(scope="session")
+def mini_imagenet(tmp_path_factory):
+    """Settings of miniImageNet in miniature: learn2learn's caches."""
+    root = tmp_path_factory.mktemp("mini_imagenet")
+    write_learn2learn_caches(root)
+    return {"root": str(root)}
+
+
+@pytest.fixture(scope="session")
 def photos(tmp_path_factory):
     """Settings of 20 classes of photos."""
     root = tmp_path_factory.mktemp("photos")
@@ -73,8 +90,17 @@ def photos(tmp_path_factory):
     return {"root": str(root), "decoders": 1}
 
 
+FIXTURES = {
+    "Omniglot": "omniglot",
+    "CIFARFS": "cifar100",
+    "FC100": "cifar100",
+    "MiniImageNet": "mini_imagenet",
+    "ImageFolder": "photos",
+}
+
+
 @pytest.fixture
-def run(omniglot, photos, tmp_path):
+def run(request, tmp_path):
     """A function that runs a command of an experiment in miniature, and returns its run folder."""
 
     def run_command(command, files, *args):
@@ -83,14 +109,12 @@ def run(omniglot, photos, tmp_path):
         for settings in merged:
             for key, value in in_miniature(settings).items():
                 small[key] = {**small.get(key, {}), **value} if isinstance(value, dict) else value
-        if merged[0]["data"]["class_path"].endswith("Omniglot"):
-            small["data"]["init_args"].update(omniglot)
+        if fixture := FIXTURES.get(merged[0]["data"]["class_path"].rpartition(".")[2]):
+            small["data"]["init_args"].update(request.getfixturevalue(fixture))
             if "classes" in (learner := small.get("model", {}).get("init_args", {})):
-                learner["classes"] = OMNIGLOT_CLASSES
-        elif merged[0]["data"]["class_path"].endswith("ImageFolder"):
-            small["data"]["init_args"].update(photos)
+                learner["classes"] = TRAINING_CLASSES
         elif images := merged[0]["data"]["init_args"].get("images"):  # a data set made of another
-            small["data"]["init_args"]["images"] = {**images, "init_args": omniglot}
+            small["data"]["init_args"]["images"] = {**images, "init_args": request.getfixturevalue("omniglot")}
         if name_of(files[0]) == COMPILED:
             small["model"]["init_args"]["engine"] = {"compile": True, "compile_backend": "aot_eager"}
         quiet = {"enable_progress_bar": False, "enable_model_summary": False, "log_every_n_steps": 1}

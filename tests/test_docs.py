@@ -190,7 +190,7 @@ def page_files(tmp_path, monkeypatch):
         return tmp_path
 
     yield write
-    for name in {"sign_maml", "pictures"} & (set(sys.modules) - before):
+    for name in {"sign_maml", "sprites"} & (set(sys.modules) - before):
         del sys.modules[name]
 
 
@@ -232,13 +232,12 @@ def test_adding_a_data_set(page_files):
     random = np.random.default_rng(0)
     for split in ("train", "val", "test"):
         for number in range(6):
-            (folder / "pictures" / split / f"class{number}").mkdir(parents=True)
+            (folder / "sprites" / split).mkdir(parents=True, exist_ok=True)
             colour = random.integers(0, 256, 3)
-            for photo in range(20):
-                pixels = np.clip(colour + random.normal(0, 20, (40, 50, 3)), 0, 255).astype(np.uint8)
-                Image.fromarray(pixels).save(folder / "pictures" / split / f"class{number}" / f"{photo}.png")
+            pixels = np.clip(colour + random.normal(0, 20, (40, 20 * 40, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / "sprites" / split / f"class{number}.png")
 
-    settings = yaml.safe_load((folder / "pictures.yaml").read_text())
+    settings = yaml.safe_load((folder / "sprites.yaml").read_text())
     network = settings["model"]["init_args"]["network"]["init_args"]
     assert settings["data"]["init_args"]["size"] == network["image_size"]
     small = [
@@ -247,13 +246,13 @@ def test_adding_a_data_set(page_files):
         "--model.network.channels=8",
         "--trainer.enable_progress_bar=false",
     ]
-    common = ["--config=pictures.yaml", "--run_dir=run", "--trainer.accelerator=cpu", *small]
+    common = ["--config=sprites.yaml", "--run_dir=run", "--trainer.accelerator=cpu", *small]
     short = ["--trainer.max_epochs=1", "--data.episodes_per_epoch=10", "--data.val_episodes=10"]
     main(["fit", *common, *short, "--trainer.log_every_n_steps=5"])
     main(["test", *common, "--ckpt_path=best", "--data.test_episodes=20"])
     results = yaml.safe_load((folder / "run" / "results.json").read_text())
     assert results["metrics"]["accuracy"]["mean"] > 0.6  # three times chance: the colours tell the classes apart
 
-    pictures = importlib.import_module("pictures").Pictures(root=str(folder / "nothing"))
-    with pytest.raises(FileNotFoundError, match=r"no pictures in .*nothing"):
-        pictures.load("train")
+    sprites = importlib.import_module("sprites").Sprites(root=str(folder / "nothing"))
+    with pytest.raises(FileNotFoundError, match=r"no sheets in .*nothing"):
+        sprites.load("train")

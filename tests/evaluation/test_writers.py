@@ -1,6 +1,7 @@
 """The callbacks that write results and predictions."""
 
 import csv
+from dataclasses import replace
 
 import lightning as L
 import pytest
@@ -101,3 +102,24 @@ def test_predictions_of_several_outputs_are_numbered(make_trainer, tmp_path):
         "episode": "5", "query": "1", "target_0": "12.0", "target_1": "13.0", "prediction_0": "2.0",
         "prediction_1": "3.0",
     }  # fmt: skip
+
+
+def test_predictions_have_the_names_of_classes_and_files(make_trainer, images, tmp_path):
+    learner, data = images
+    load = data.load
+
+    def with_names(split):
+        store = load(split)
+        return replace(store, example_names=[f"{split}/{row}.png" for row in range(len(store.items))])
+
+    data.load = with_names
+    make_trainer(PredictionWriter()).predict(learner, datamodule=data, return_predictions=False)
+    rows = rows_of(tmp_path / "predictions.csv")
+    store, episode = data.stores["test"], data.streams["test"](7, 1)
+    own = [row for row in rows if row["episode"] == "7"]
+    # the file says the class: 8 images of each, one class after another
+    assert [row["file"] for row in own] == [f"test/{number}.png" for number in episode.query.x[0].tolist()]
+    assert [row["target_class"] for row in own] == [f"test{number // 8}" for number in episode.query.x[0].tolist()]
+    classes = data.names("test", 7).classes
+    assert [row["prediction_class"] for row in own] == [classes[int(row["prediction"])] for row in own]
+    assert len(store.example_names) == 48

@@ -8,7 +8,7 @@ from matplotlib.colors import same_color
 from metalit.data import Sinusoid
 from metalit.episode import Episode, Labelled
 from metalit.figures import episode_sheet, is_sheet_possible
-from metalit.figures.sheets import RIGHT, WRONG
+from metalit.figures.sheets import RIGHT, WRONG, shortened
 
 
 def picture_episode(channels: int = 1, ways: int = 3, shots: int = 2, queries: int = 4) -> Episode:
@@ -59,3 +59,26 @@ def test_a_sheet_needs_images():
     assert is_sheet_possible(picture_episode())
     assert not is_sheet_possible(picture_episode(channels=2))
     assert not is_sheet_possible(Sinusoid().episodes("test", 0, 1))
+
+
+def test_names_of_classes_and_files_are_shown():
+    episode = picture_episode(channels=3)
+    ways = int(episode.support.y.max()) + 1
+    classes = [f"a very long name of class {way} $" for way in range(ways)]
+    support, query = (
+        [f"{part}/{number:03}.png" for number in range(labels.shape[1])]
+        for part, labels in (("s", episode.support.y), ("q", episode.query.y))
+    )
+    logits = torch.nn.functional.one_hot(episode.query.y, ways).float()
+    figure = episode_sheet(episode, logits, classes, support, query)
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert texts.count(shortened(classes[0], 16)) == 1
+    assert shortened(classes[0], 18) in texts
+    assert {"000.png", shortened("001.png", 18)} <= set(texts)
+    figure.canvas.draw()  # a "$" is no formula
+
+
+def test_long_names_keep_their_beginning_and_end():
+    assert shortened("short", 8) == "short"
+    assert shortened("IMG_20260101_0001.jpg", 9) == "IMG_….jpg"
+    assert len(shortened("IMG_20260101_0001.jpg", 18)) == 18

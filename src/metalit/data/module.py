@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import lightning as L
 import torch
@@ -44,6 +44,20 @@ SPLITS_OF_FUNCTION: dict[str, tuple[Split, ...]] = {
     "test": ("test",),
     "predict": ("test",),
 }
+
+
+class EpisodeNames(NamedTuple):
+    """Names behind the numbers of one episode of classification.
+
+    Attributes:
+        classes: the class behind each label.
+        support: the name of each support example, or none if the examples have no names.
+        query: the name of each query example, or none.
+    """
+
+    classes: list[str]
+    support: list[str]
+    query: list[str]
 
 
 class EpisodicDataModule(L.LightningDataModule, ABC):
@@ -315,6 +329,23 @@ class ClassificationDataModule(EpisodicDataModule, ABC):
             return Labelled(x, part.y)
 
         return Episode(gather(episode.support), gather(episode.query), episode.index)
+
+    def names(self, split: Split, index: int) -> EpisodeNames:
+        """Return the names of the classes and examples of an evaluation episode, given its number in the stream."""
+        if split not in self.streams:
+            self.streams[split] = self.checked_stream(split)
+        stream, store = self.streams[split], self.stores[split]
+        assert isinstance(stream, ClassificationStream)
+        # recomputed: episode i is a function of (seed, split, i), and before ``finish`` it holds rows of the store
+        episode = stream(index, 1)
+        support, query = (
+            part.x[0].tolist() if store.example_names else [] for part in (episode.support, episode.query)
+        )
+        return EpisodeNames(
+            [store.class_names[number] for number in stream.classes(index).tolist()],
+            [store.example_names[row] for row in support],
+            [store.example_names[row] for row in query],
+        )
 
     def setting(self) -> dict[str, Any]:
         """Return the settings to state with a test result: ways, augmentation, base class and features."""

@@ -15,6 +15,7 @@ from metalit.algorithms.generative.base import GenerativeMetaLearner
 from metalit.data.module import EpisodicDataModule
 from metalit.episode import Episode
 from metalit.errors import at_least
+from metalit.evaluation.names import names_of_test
 from metalit.figures import (
     adaptation,
     adaptation_curve,
@@ -92,7 +93,9 @@ class Figures(L.Callback):
             return
         episode = datamodule.episodes("test", 0, 1)
         if is_sheet_possible(episode):
-            sheet = episode_sheet(episode, _predictions(trainer, pl_module, episode)[:, -1])
+            names_of = names_of_test(trainer)
+            shown = () if names_of is None else names_of(0)
+            sheet = episode_sheet(episode, _predictions(trainer, pl_module, episode)[:, -1], *shown)
             self._save(folder / "episode.png", sheet)
         elif _is_curve(episode):
             episode = datamodule.episodes("test", 0, self.tasks)

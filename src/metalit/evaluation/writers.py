@@ -1,6 +1,6 @@
 """Lightning callbacks that write results and predictions into the run folder."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
 import lightning as L
@@ -10,6 +10,8 @@ from rich.table import Table
 from torch import Tensor
 
 from metalit.algorithms import MetaLearner
+from metalit.data.module import EpisodeNames
+from metalit.evaluation.names import names_of_test
 from metalit.evaluation.results import EPISODES_FILE, build_results, write_results
 from metalit.evaluation.table import results_table
 from metalit.files import write_csv
@@ -68,9 +70,10 @@ class ResultsWriter(L.Callback):
 class PredictionWriter(L.Callback):
     """Writes ``predictions.csv`` into the run folder during ``predict``, with one line per query example.
 
-    Columns: ``episode, query, target, prediction`` and, in classification, the ``probability`` of the prediction. In
-    regression with several outputs, targets and predictions are numbered: ``target_0, target_1, ...``. The predictions
-    of all ranks are gathered first. Nothing is written in a ``fast_dev_run``.
+    Columns: ``episode, query, target, prediction`` and, in classification, the ``probability`` of the prediction and,
+    if the data set has a ``ClassStore``, the names: ``target_class, prediction_class`` and ``file``. In regression with
+    several outputs, targets and predictions are numbered: ``target_0, target_1, ...``. The predictions of all ranks are
+    gathered first. Nothing is written in a ``fast_dev_run``.
     """
 
     def __init__(self) -> None:
@@ -97,15 +100,18 @@ class PredictionWriter(L.Callback):
         if folder is None or not episodes:
             return
         path = folder / "predictions.csv"
-        write_csv(path, _prediction_rows(episodes))
+        write_csv(path, _prediction_rows(episodes, names_of_test(trainer)))
         Console().print(f"\nPredictions are in {path}", soft_wrap=True, highlight=False)
 
 
-def _prediction_rows(episodes: Mapping[int, tuple[Tensor, Tensor]]) -> Iterable[list[Any]]:
+def _prediction_rows(
+    episodes: Mapping[int, tuple[Tensor, Tensor]], names_of: Callable[[int], EpisodeNames] | None
+) -> Iterable[list[Any]]:
     predictions, targets = next(iter(episodes.values()))
     classification, outputs = not targets.is_floating_point(), predictions.shape[-1]
     if classification:
-        yield ["episode", "query", "target", "prediction", "probability"]
+        names = ["target_class", "prediction_class", "file"] if names_of else []
+        yield ["episode", "query", "target", "prediction", "probability", *names]
     else:
         numbers = [""] if outputs == 1 else [f"_{output}" for output in range(outputs)]
         yield ["episode", "query", *(name + number for name in ("target", "prediction") for number in numbers)]
@@ -114,7 +120,13 @@ def _prediction_rows(episodes: Mapping[int, tuple[Tensor, Tensor]]) -> Iterable[
         if classification:
             probability, prediction = predictions.double().softmax(-1).max(-1)
             columns = [targets.tolist(), prediction.tolist(), probability.tolist()]
+            columns += [] if names_of is None else _name_columns(names_of(index), columns[0], columns[1])
         else:
             columns = [column.tolist() for column in (*targets.unbind(-1), *predictions.unbind(-1))]
         for query, values in enumerate(zip(*columns, strict=True)):
             yield [index, query, *values]
+
+
+def _name_columns(names: EpisodeNames, targets: list[int], predictions: list[int]) -> list[list[str]]:
+    classes = [[names.classes[label] for label in labels] for labels in (targets, predictions)]
+    return [*classes, names.query or [""] * len(targets)]

@@ -1,5 +1,7 @@
 """Sheets of images: one episode with its support images and predictions, or generated images of some tasks."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -14,6 +16,7 @@ RIGHT, WRONG = "#009E73", "#D62728"
 MOST_WAYS, MOST_SHOTS, MOST_QUERIES = 10, 5, 8  # more would be too small to see
 CELL = 0.85  # size of an image with its margin, in inches
 GAP = 0.12  # space between images, as a fraction of an image's width
+NAME_LENGTH, FILE_LENGTH = 16, 18  # characters shown of the name of a class and of a file
 LABEL = 0.22  # height of the text line below a query image, as the same fraction
 
 
@@ -23,16 +26,26 @@ def is_sheet_possible(episode: Episode) -> bool:
     return isinstance(x, Tensor) and x.ndim == 5 and x.shape[2] in (1, 3) and not y.is_floating_point()
 
 
-def episode_sheet(episode: Episode, logits: Tensor) -> Figure:
+def episode_sheet(
+    episode: Episode,
+    logits: Tensor,
+    classes: Sequence[str] = (),
+    support: Sequence[str] = (),
+    query: Sequence[str] = (),
+) -> Figure:
     """Draw one episode: one row per class, with its support images on the left and its query images on the right.
 
-    A query image has a green frame if its prediction is correct; otherwise a red one, with the predicted and the true
-    class below it. At most 10 classes, 5 support images and 8 query images per class are shown.
+    A query image has a green frame if its prediction is correct; otherwise a red one. Below it is the predicted class,
+    and, without names, the true class of a wrong one. At most 10 classes, 5 support images and 8 query images per class
+    are shown.
 
     Args:
         episode: a meta-batch of images, of which the first task is drawn. Support ``[B, S, C, H, W]``, labels
             ``[B, S]``.
         logits: ``[B, Q, N]`` logits of the query images.
+        classes: ``N`` names of the classes; their numbers are shown if not given.
+        support: ``S`` names of the first task's support images, shown above them; none if not given.
+        query: ``Q`` names of its query images.
     """
     (support_x, support_y), (query_x, query_y) = (
         (part.x[0].cpu(), part.y[0].cpu()) for part in (episode.support, episode.query)
@@ -46,15 +59,18 @@ def episode_sheet(episode: Episode, logits: Tensor) -> Figure:
     figure, axes = _sheet(ways, shots + queries)
     for way in range(ways):
         top = way * (1 + GAP + LABEL)
-        axes.text(-0.15, top + 0.5, f"class {way}", ha="right", va="center", fontsize=9)
+        label = shortened(classes[way], NAME_LENGTH) if classes else f"class {way}"
+        axes.text(-0.15, top + 0.5, label, ha="right", va="center", fontsize=9, parse_math=False)
         for column, image in enumerate(support_x[support_y == way][:shots]):
             _draw_image(axes, _pixels(image, low, high), column * (1 + GAP), top)
+        _draw_files(axes, _of_class(support, support_y, way)[:shots], 0, top)
         of_class = query_y == way
+        _draw_files(axes, _of_class(query, query_y, way)[:queries], _query_left(shots), top)
         # strict=False: only the images are cut to the number shown
         for column, (image, label) in enumerate(zip(query_x[of_class][:queries], predicted[of_class], strict=False)):
             left = _query_left(shots) + column * (1 + GAP)
             _draw_image(axes, _pixels(image, low, high), left, top)
-            _draw_verdict(axes, int(label), way, left, top)
+            _draw_verdict(axes, int(label), way, left, top, classes)
     _finish(axes, predicted, query_y, shots, ways)
     return figure
 
@@ -110,12 +126,35 @@ def _draw_image(axes: Axes, pixels: npt.NDArray[np.float32], left: float, top: f
     axes.add_patch(Rectangle((left, top), 1, 1, fill=False, edgecolor="#CCCCCC", lw=0.6))
 
 
-def _draw_verdict(axes: Axes, predicted: int, true: int, left: float, top: float) -> None:
+def shortened(name: str, length: int) -> str:
+    """Return a name, its middle left out if it is longer than ``length`` characters, at least 3."""
+    if len(name) <= length:
+        return name
+    # the end tells more files apart than the middle: IMG_0001, IMG_0002
+    end = (length - 1) // 2
+    return f"{name[: length - 1 - end]}…{name[-end:]}"
+
+
+def _of_class(names: Sequence[str], labels: Tensor, way: int) -> list[str]:
+    return [names[at] for at in (labels == way).nonzero().flatten().tolist()] if names else []
+
+
+def _draw_files(axes: Axes, names: Sequence[str], left: float, top: float) -> None:
+    for column, name in enumerate(names):
+        text = shortened(name.rpartition("/")[2], FILE_LENGTH)
+        middle = left + column * (1 + GAP) + 0.5
+        axes.text(middle, top - 0.01, text, ha="center", va="bottom", fontsize=4.5, color="#666666", parse_math=False)
+
+
+def _draw_verdict(axes: Axes, predicted: int, true: int, left: float, top: float, classes: Sequence[str]) -> None:
     right = predicted == true
     colour = RIGHT if right else WRONG
     axes.add_patch(Rectangle((left, top), 1, 1, fill=False, edgecolor=colour, lw=2.2))
-    text = f"{predicted}" if right else f"{predicted} (true {true})"
-    axes.text(left + 0.5, top + 1.06, text, ha="center", va="top", fontsize=7.5, color=colour)
+    if classes:  # the true class is the name of the row
+        text, size = shortened(classes[predicted], FILE_LENGTH), 6.0
+    else:
+        text, size = f"{predicted}" if right else f"{predicted} (true {true})", 7.5
+    axes.text(left + 0.5, top + 1.06, text, ha="center", va="top", fontsize=size, color=colour, parse_math=False)
 
 
 def _finish(axes: Axes, predicted: Tensor, true: Tensor, shots: int, ways: int) -> None:

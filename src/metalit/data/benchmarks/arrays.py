@@ -63,7 +63,11 @@ class Npz(ArrayForm):
 
 
 class ImagesWithLabels(ArrayForm):
-    """An array of images in ``<split>_images.npz`` with ``<split>_labels.pkl``, as of tieredImageNet."""
+    """An array of images in ``<split>_images.npz`` with ``<split>_labels.pkl``, as few-shot-ssl-public unpacks them.
+
+    OpenCV makes the array, whose channels are blue, green, red:
+    https://github.com/renmengye/few-shot-ssl-public, ``fewshot/data/compress_tiered_imagenet.py``.
+    """
 
     name = "npz of images with a pickle of labels"
 
@@ -75,7 +79,8 @@ class ImagesWithLabels(ArrayForm):
     def read(self, files: list[Path], wanted: Wanted) -> Examples:
         """Return the images of the first file with the labels of the second."""
         images, content = read_npz(files[0]), read_pickle(files[1])
-        return Examples(entry(images, "images", "data"), named(content, entry(content, *LABELS), wanted.classes))
+        labels = named(content, entry(content, *LABELS), wanted.classes)
+        return Examples(entry(images, "images")[..., ::-1], labels)
 
 
 class LearnToLearnCaches(ArrayForm):

@@ -36,8 +36,8 @@ class CIFAR100Benchmark(ImageBenchmark, ABC):
         return [
             OfficialFiles(),
             OfficialArchive(),
-            LabelledPickles(self.names(".pickle", ".pkl")),
-            Npz(self.names(".npz")),
+            LabelledPickles(self.file_names(".pickle", ".pkl")),
+            Npz(self.file_names(".npz")),
             ClassFolders(self.data_set),
         ]
 
@@ -46,7 +46,7 @@ class CIFAR100Benchmark(ImageBenchmark, ABC):
     def prefix(self) -> str:
         """What the names of its pickles begin with."""
 
-    def names(self, *suffixes: str) -> dict[Split, list[str]]:
+    def file_names(self, *suffixes: str) -> dict[Split, list[str]]:
         """Return the names that the file of each split may have."""
         prefixes = (self.prefix, self.prefix.lower())
         return {split: [f"{prefix}_{split}{suffix}" for prefix in prefixes for suffix in suffixes] for split in SPLITS}
