@@ -24,6 +24,7 @@ from metalit.algorithms import (
     MAML,
     MANN,
     PLATIPUS,
+    PMF,
     PTMAP,
     R2D2,
     SNAIL,
@@ -455,6 +456,13 @@ CASES = {
         data_settings={"train_labels": "split"},
         learning={"glyphs": Learning(100, 0.01, 0.85)},
         adapts=False,
+    ),
+    "PMF": Case(
+        PMF,
+        network="embedding",
+        settings={"learning_rate": 0.001, "steps": 2},
+        learning={"glyphs": Learning(60, 0.01, 0.6)},
+        order_matters=True,  # of the random numbers of augmentation
     ),
     "SiameseNetwork": Case(
         SiameseNetwork,

@@ -10,6 +10,7 @@ from metalit.algorithms.metric.logistic_probe import LogisticProbe
 from metalit.algorithms.metric.matching_network import MatchingNetwork
 from metalit.algorithms.metric.meta_baseline import MetaBaseline
 from metalit.algorithms.metric.metaoptnet import MetaOptNet
+from metalit.algorithms.metric.pmf import PMF
 from metalit.algorithms.metric.pretraining import PretrainingLearner
 from metalit.algorithms.metric.prototypical_network import PrototypicalNetwork
 from metalit.algorithms.metric.pt_map import PTMAP
@@ -24,6 +25,7 @@ from metalit.algorithms.metric.tip_adapter_f import TipAdapterF
 
 __all__ = [
     "FEAT",
+    "PMF",
     "PTMAP",
     "R2D2",
     "TIM",
