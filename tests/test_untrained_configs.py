@@ -1,0 +1,45 @@
+"""The configurations in which nothing is trained: frozen features and a method that classifies them."""
+
+import json
+
+import pytest
+import torch
+
+from commands import write_yaml
+from metalit.main import main
+from miniature_benchmarks import write_cifar100
+from test_configs import EXPERIMENTS, TRAINED, name_of
+from yaml_files import read_yaml
+
+UNTRAINED = [path for path in EXPERIMENTS if path not in TRAINED]
+# as long an embedding as that of the real network, whose weights need a package
+TINY = {
+    "class_path": "metalit.networks.Backbone",
+    "init_args": {
+        "module": "torch.nn.Conv2d",
+        "options": {"in_channels": 3, "out_channels": 1280, "kernel_size": 4},
+        "weights": None,
+        "sha256": None,
+        "remove": [],
+        "image_size": 8,
+    },
+}
+
+
+def test_there_are_some():
+    assert {path.parent.name for path in UNTRAINED} == {"cifar_fs"}
+
+
+@pytest.mark.parametrize("path", UNTRAINED, ids=name_of)
+def test_runs_without_training_and_says_what_it_was_pretrained_on(path, tmp_path, capsys):
+    torch.manual_seed(0)
+    write_cifar100(tmp_path)
+    data = {"root": str(tmp_path), "features": TINY, "test_episodes": 3, "queries": 3, "eval_tasks_per_batch": 2}
+    overlay = write_yaml(tmp_path / "miniature.yaml", {"data": {"init_args": data}})
+    quiet = ["--trainer.enable_progress_bar", "false"]
+    main(["test", "--config", str(path), "--config", overlay, "--run_dir", str(tmp_path / "run"), *quiet])
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    wanted = read_yaml(path)["data"]["init_args"]["features"]["init_args"]["pretrained_on"]
+    assert results["setting"]["pretrained_on"] == wanted
+    assert "accuracy" in results["metrics"]
+    assert list((tmp_path / "metalit-cache").glob("features-test-*.npz"))
