@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from metalit.data.module import ClassificationDataModule, EpisodicDataModule
-from metalit.data.store import ClassStore
+from metalit.data.store import ClassStore, Examples
 from metalit.data.stream import EpisodeStream, Split, numbers, random_words, uniform
 from metalit.episode import Episode, Labelled
 from metalit.errors import SettingError
@@ -63,6 +63,8 @@ class ImageCompletion(EpisodicDataModule):
     def make_stream(self, split: Split) -> EpisodeStream:
         """Load the split's images and return the stream of their pixels."""
         self.stores[split] = store = self.images.load(split)
+        if isinstance(store.items, Examples):
+            raise SettingError("data.images.store", "a file", "memory: single pixels are gathered from there")
         train = split == "train"
         return PixelStream(
             len(store.items),

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import metalit.data.images.caching as caching
-from metalit.data import ImageFolder
+from metalit.data import ImageCompletion, ImageFolder
 from metalit.data.images import EncodedExamples, Resize
 from metalit.data.store import Examples
 from metalit.errors import SettingError, UserError
@@ -185,3 +185,11 @@ def test_encoded_examples_name_a_bad_file():
     assert examples.index_select(0, torch.tensor([2, 0])).shape == (2, 3, 8, 8)
     with pytest.raises(UserError, match=r"^b: it is not a whole image"):
         examples.index_select(0, torch.tensor([0, 1]))
+
+
+def test_image_completion_takes_pixels_from_memory_only(root):
+    data = ImageCompletion(images=folder(root, store="mmap"), shots=3, queries=3)
+    with pytest.raises(SettingError):
+        data.episodes("test")
+    data = ImageCompletion(images=folder(root, store="memory"), shots=3, queries=3)
+    assert data.episodes("test").query.y.shape[-1] == 3

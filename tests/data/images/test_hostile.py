@@ -222,6 +222,8 @@ def test_bad_files_are_left_out_if_asked_and_results_say_how_many(tmp_path):
     store = data.load("test")
     assert store.class_sizes.tolist() == [4, 4, 4]
     assert data.setting()["bad_files_left_out"] == 5
+    (table_of_them,) = (tmp_path / "metalit-cache").glob("images-*/left-out.csv")
+    assert len(table_of_them.read_text().splitlines()) == 1 + 5
     again = folder(tmp_path, on_bad_file="skip")
     assert list(again.load("test").example_names) == list(store.example_names)
     assert again.setting()["bad_files_left_out"] == 5

@@ -17,9 +17,11 @@ from metalit.data.images.resizing import Resize
 from metalit.data.images.stored import EncodedExamples, FileExamples
 from metalit.data.stream import Integers
 from metalit.errors import SettingError
-from metalit.files import write_text
+from metalit.files import write_csv, write_text
 
 VERSION = "1"  # of the processing; a new one invalidates older caches
+
+LEFT_OUT = "left-out.csv"  # images that are not in use, with the reason, for people to read
 
 
 class ImageCache:
@@ -43,6 +45,11 @@ class ImageCache:
         settings = [VERSION, owner, source.describe(), resize.describe(), str(keep_files)]
         self.prefix = f"images-{_short(settings)}-"
         self.path = folder / f"{self.prefix}{_short([listing.state])}"
+
+    @property
+    def left_out(self) -> Path:
+        """The table of the images that are not in use."""
+        return self.path / LEFT_OUT
 
     def read(self) -> Built | None:
         """Return what was built, or None if there is no whole cache of these files and settings."""
@@ -71,6 +78,9 @@ class ImageCache:
                 if built.bad and not keep_if_bad:
                     shutil.rmtree(folder)  # nothing to move into place
                 else:
+                    names = [entry.name for entry in self.listing.entries]
+                    bad = [*self.listing.bad, *((names[row], reason) for row, reason in built.bad.items())]
+                    write_csv(folder / LEFT_OUT, [("file", "reason"), *sorted(bad)])
                     write_text(folder / INDEX, json.dumps(asdict(built)))
         except PermissionError as error:
             raise SettingError("cache_dir", self.folder, f"a folder that can be written to ({error})") from error

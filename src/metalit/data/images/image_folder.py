@@ -189,23 +189,23 @@ class ImageFolder(ClassificationDataModule):
             built = cache.build(self.decoders, keep_if_bad=self.on_bad_file == "skip")
         else:
             rank_zero_info(f"Images: {len(listing.entries)} from the cache {cache.path}")
-        self._judge(listing, built)
+        self._judge(listing, built, f"; all are in {cache.left_out}")
         return Prepared(listing, built.bad, cache, None)
 
     def _decoded_in_memory(self, source: Source, listing: Listing) -> Prepared:
         if self.store in ("mmap", "encoded"):
             raise SettingError("store", self.store, "memory: whether the images of this object change cannot be told")
         built, pixels = build_in_memory(source, listing.entries, self.resize)
-        self._judge(listing, built)
+        self._judge(listing, built, "")
         return Prepared(listing, built.bad, None, torch.from_numpy(pixels))
 
-    def _judge(self, listing: Listing, built: Built) -> None:
+    def _judge(self, listing: Listing, built: Built, where: str) -> None:
         bad = [BadFile(listing.entries[row].name, reason) for row, reason in sorted(built.bad.items())]
         if self.on_bad_file == "error":
             refuse(bad, REMEDY)
         elif bad or listing.bad:
             every = [*listing.bad, *bad]
-            rank_zero_info(f"Images: {len(every)} are left out: {list_of(every)}")
+            rank_zero_info(f"Images: {len(every)} are left out: {list_of(every)}{where}")
 
     def _examples(self, prepared: Prepared, rows: np.ndarray[Any, np.dtype[np.int64]]) -> Any:
         if prepared.cache is None:
