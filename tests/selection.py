@@ -16,7 +16,7 @@ from yaml_files import read_yaml
 TESTS = Path(__file__).parent
 CONFIGS, PAGES = TESTS.parent / "configs", TESTS.parent / "docs" / "algorithms"
 # what is around the mathematics: processes, files, pages, the command line
-SERVICE = {"cli", "cluster", "distributed", "evaluation", "figures", "runs"}  # folders
+SERVICE = {"cli", "cluster", "distributed", "evaluation", "figures", "inference", "runs"}  # folders
 SERVICE |= {
     "test_benchmarks", "test_configs", "test_docker", "test_docs", "test_gpu_check", "test_loading", "test_selection",
 }  # fmt: skip

@@ -51,7 +51,7 @@ def test_any_method(kind, name, tmp_path):
         assert export(recogniser, path)["largest_difference"] <= 1e-4
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+@pytest.mark.parametrize("dtype", ["uint8", pytest.param("float32", marks=pytest.mark.slow)])
 def test_onnx_without_metalit(dtype, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     recogniser, queries = learned("PrototypicalNetwork")
@@ -85,8 +85,8 @@ def test_feature_vectors(tmp_path):
     x = np.random.default_rng(0).normal(size=(6, 4))
     recogniser = Recogniser.learn(TrainedModel(PrototypicalNetwork(nn.Identity())), x, list("aabbcc"))
     with pytest.raises(metalit.errors.SettingError, match="float32, for feature vectors"):
-        export(recogniser, tmp_path / "model.onnx", "uint8")
-    assert export(recogniser, tmp_path / "model.onnx", "float32")["input"]["shape"] == ["n", 4]
+        export(recogniser, tmp_path / "model.pt2", "uint8")
+    assert export(recogniser, tmp_path / "model.pt2", "float32")["input"]["shape"] == ["n", 4]
 
 
 def test_a_program_that_differs_is_not_written(tmp_path, monkeypatch):
