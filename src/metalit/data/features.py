@@ -21,7 +21,7 @@ from metalit.errors import SettingError, UserError
 from metalit.functional.examples import to_unit_interval
 from metalit.locks import lock_while_open
 from metalit.networks import PretrainedNetwork
-from metalit.networks.pretrained_weights import tensors_sha256
+from metalit.networks.pretrained.weights import tensors_sha256
 
 FeaturesDtype = Literal["float32", "float16"]
 VERSION = "features 1"  # of the computation; a new one invalidates older caches

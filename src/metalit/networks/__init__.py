@@ -5,7 +5,6 @@ The rule of this room: a network sees inputs only, never episodes, methods or th
 
 from metalit.networks.attentive_process import AttentiveProcess
 from metalit.networks.augmented_conv_net import AugmentedConvNet
-from metalit.networks.backbone import Backbone
 from metalit.networks.classifier import Classifier
 from metalit.networks.conditional_process import ConditionalProcess
 from metalit.networks.context_mlp import ContextMLP
@@ -17,8 +16,7 @@ from metalit.networks.image_generator import ImageGenerator
 from metalit.networks.mlp import MLP
 from metalit.networks.normalisation import BatchNormMode, batch_norm_2d, batch_norm_mode
 from metalit.networks.pixels import Pixels
-from metalit.networks.pretrained import Pretrained
-from metalit.networks.pretrained_base import PretrainedNetwork
+from metalit.networks.pretrained import Backbone, Pretrained, PretrainedNetwork
 from metalit.networks.relation_encoder import RelationEncoder
 from metalit.networks.relation_module import RelationModule
 from metalit.networks.resnet12 import ResNet12

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from metalit.errors import SettingError, check
-from metalit.networks.pretrained_base import BackboneBatchNorm, PretrainedNetwork, pooled
-from metalit.networks.pretrained_timm import TIMM, load_timm
-from metalit.networks.pretrained_transformers import load_transformers
-from metalit.networks.pretrained_weights import tensors_sha256
+from metalit.networks.pretrained.base import BackboneBatchNorm, PretrainedNetwork, pooled
+from metalit.networks.pretrained.from_timm import TIMM, load_timm
+from metalit.networks.pretrained.from_transformers import load_transformers
+from metalit.networks.pretrained.weights import tensors_sha256
 
 PretrainedPool = Literal["model", "mean", "first"]
 

@@ -6,8 +6,8 @@ from importlib import import_module
 import torch
 
 from metalit.errors import SettingError
-from metalit.networks.pretrained_input import Interpolation, PretrainedInput
-from metalit.networks.pretrained_loaded import Loaded
+from metalit.networks.pretrained.loaded import Loaded
+from metalit.networks.pretrained.preprocessing import Interpolation, PretrainedInput
 
 TIMM = "timm/"
 FILTERS: dict[str, Interpolation] = {"bilinear": "bilinear", "bicubic": "bicubic", "nearest": "nearest"}

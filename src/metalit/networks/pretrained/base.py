@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from metalit.errors import UserError
-from metalit.networks.pretrained_freezing import Trained, freeze, resting, trained_parts
-from metalit.networks.pretrained_input import PretrainedInput
+from metalit.networks.pretrained.freezing import Trained, freeze, resting, trained_parts
+from metalit.networks.pretrained.preprocessing import PretrainedInput
 
 BackboneBatchNorm = Literal["frozen", "running"]
 

@@ -11,8 +11,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from metalit.errors import SettingError
-from metalit.networks.pretrained_input import Interpolation, PretrainedInput
-from metalit.networks.pretrained_loaded import Loaded
+from metalit.networks.pretrained.loaded import Loaded
+from metalit.networks.pretrained.preprocessing import Interpolation, PretrainedInput
 
 # Pillow's numbers of its filters; Lanczos, which torch does not have, is nearest to the cubic one
 FILTERS: dict[int, Interpolation] = {0: "nearest", 1: "bicubic", 2: "bilinear", 3: "bicubic"}

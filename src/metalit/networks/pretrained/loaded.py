@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from metalit.networks.pretrained_input import PretrainedInput
+from metalit.networks.pretrained.preprocessing import PretrainedInput
 
 
 @dataclass(frozen=True)

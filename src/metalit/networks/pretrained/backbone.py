@@ -8,9 +8,9 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from metalit.errors import SettingError, check
-from metalit.networks.pretrained_base import BackboneBatchNorm, Pool, PretrainedNetwork, pooled
-from metalit.networks.pretrained_input import Interpolation, PretrainedInput
-from metalit.networks.pretrained_weights import checked_sha256, load_weights, weights_file
+from metalit.networks.pretrained.base import BackboneBatchNorm, Pool, PretrainedNetwork, pooled
+from metalit.networks.pretrained.preprocessing import Interpolation, PretrainedInput
+from metalit.networks.pretrained.weights import checked_sha256, load_weights, weights_file
 
 MEASURED = 64  # pixels of the image by which an embedding is measured, if images keep their own size
 
