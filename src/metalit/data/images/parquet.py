@@ -14,7 +14,7 @@ from metalit.data.images.listing import Entry, Listing, Place, Source, listed, s
 from metalit.data.images.reading import reason
 from metalit.errors import UserError
 
-INSTALL = "parquet files need pyarrow: pip install pyarrow"
+INSTALL = "parquet files need pyarrow: pip install 'metalit[parquet]'"
 
 
 class Parquet(Source):
