@@ -106,10 +106,11 @@ def rebuilt(described: dict[str, Any], tensors: dict[str, Tensor], path: Path) -
     """Return the trained model: networks built from their settings, with their weights."""
     settings, form = described["settings"], described["form"]
     learner, network = make_parts(without_weights(settings), path)
-    learner.load_state_dict(part(tensors, "learner"))
+    # assigned, so that a learner in float64 stays one
+    learner.load_state_dict(part(tensors, "learner"), assign=True)
     features = None
     if network is not None:
-        network.load_state_dict(part(tensors, "features"))
+        network.load_state_dict(part(tensors, "features"), assign=True)
         features = FrozenFeatures(network, settings["features_dtype"])
     return TrainedModel(
         learner.eval(), None if form is None else PictureForm(**form), settings=settings, features=features
