@@ -9,7 +9,7 @@ from torch import nn
 
 from commands import TRAINER, write_yaml
 from metalit import FewShotClassifier
-from metalit.errors import SettingError
+from metalit.errors import SettingError, UserError
 from metalit.inference import Recogniser, TrainedModel, load_recogniser, save_recogniser
 from metalit.inference.exported import export
 from metalit.main import main
@@ -108,3 +108,20 @@ def test_a_classifier_that_was_loaded_learns_photos_again(run, tmp_path):
     settings = loaded.recogniser_.model.settings["model"]
     loaded.save(tmp_path / "given", model=settings)
     np.testing.assert_array_equal(FewShotClassifier.load(tmp_path / "given").predict_proba(paths), expected)
+
+
+def test_other_weights_in_the_file_of_the_backbone_are_noticed(run, tmp_path):
+    """The learner would classify embeddings that it has never seen."""
+    weights = run.parent / "encoder.pt"
+    before = weights.read_bytes()
+    torch.save(Encoder().state_dict(), weights)
+    try:
+        with pytest.raises(UserError, match=r"data\.features: the network differs from that of the training"):
+            TrainedModel.of_run(run)
+        config = str(run / "config.yaml")
+        with pytest.raises(SystemExit):
+            main(["test", "--config", config, "--run_dir", str(run), "--ckpt_path", "best"])
+        assert not (run / "results.json").exists()
+    finally:
+        weights.write_bytes(before)
+    TrainedModel.of_run(run)

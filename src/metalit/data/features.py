@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -87,6 +87,23 @@ class FrozenFeatures:
             f"in {time.monotonic() - begun:.1f} s ({path})"
         )
         return replace(images, items=found)
+
+    @cached_property
+    def digest(self) -> str:
+        """The SHA-256 of the network's tensors, by which a checkpoint knows it."""
+        return tensors_sha256(self.network)
+
+    def check_is(self, digest: str) -> None:
+        """Refuse a checkpoint whose learner was trained on the embeddings of another network.
+
+        Raises:
+            UserError: its digest differs.
+        """
+        if digest != self.digest:
+            raise UserError(
+                "data.features: the network differs from that of the training, so its embeddings mean nothing to the "
+                "learner: its file of weights has changed, or it has none and is made at random"
+            )
 
     def key(self, images: ClassStore) -> str:
         """Return a digest of all that the embeddings depend on: network, preprocessing, images and dtype."""
