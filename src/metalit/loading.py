@@ -51,6 +51,8 @@ def load(run_dir: str | Path, which: str | Path = "best") -> LoadedRun:
     folder = Path(run_dir).expanduser()
     settings = read_settings(folder)
     path = find_checkpoint(folder, which)
+    from metalit.data import ClassificationDataModule  # would be circular at the top, as in ``make``
+
     # initialising the networks draws from the global generators of the calling program
     states = random_states()
     try:
@@ -59,7 +61,10 @@ def load(run_dir: str | Path, which: str | Path = "best") -> LoadedRun:
         restore(states)
     # load_state_dict alone would accept another algorithm with the same networks
     check_checkpoint(path, made.learner)
-    made.learner.load_state_dict(read_checkpoint(path)["state_dict"])
+    checkpoint = read_checkpoint(path)
+    made.learner.load_state_dict(checkpoint["state_dict"])
+    if isinstance(made.data, ClassificationDataModule):
+        made.data.check_features(checkpoint.get(type(made.data).__qualname__, {}))
     made.learner.eval()
     return made
 

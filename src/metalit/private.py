@@ -1,10 +1,11 @@
-"""Every private name of Lightning, jsonargparse and argparse that metalit uses, and its purpose.
+"""Every private name of Python, Lightning, jsonargparse and argparse that metalit uses, and its purpose.
 
 A private name may disappear with the library's next release. ``tests/test_private.py`` then says which one is gone,
 and only this file has to change.
 """
 
 import argparse
+import pickle
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -16,6 +17,8 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 
+# the unpickler written in Python, whose table of operations can be changed
+PythonUnpickler: Any = pickle._Unpickler
 NoExperiment = _DummyExperiment  # accepts any call; stands in for ``logger.experiment`` when there is none
 
 

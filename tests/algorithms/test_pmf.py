@@ -11,6 +11,7 @@ from cases import DOMAINS
 from metalit import Labelled
 from metalit.algorithms import PMF, MetaBaseline
 from metalit.functional.augmentation import Augmentation
+from metalit.inference import Recogniser, TrainedModel
 from metalit.networks import Conv4
 
 pytestmark = pytest.mark.algorithms("PMF")
@@ -124,3 +125,19 @@ def test_vectors_cannot_be_augmented():
 def test_impossible_numbers_are_refused(name, value):
     with pytest.raises(ValueError, match=f"{name} is "):
         PMF(network(), **{name: value})
+
+
+def test_a_run_learns_as_its_test_does():
+    """The rate that a test would choose, which saved settings then state."""
+    data = DOMAINS["glyphs"].data()
+    torch.manual_seed(0)
+    learner = PMF(Conv4(8, batch_norm="running"), steps=2, rates=[0.05], rate_episodes=1).eval()
+    episode = data.episodes("test")
+    model = TrainedModel(learner, settings={"model": {"class_path": "PMF"}}, data=data)
+    recogniser = Recogniser.learn(model, episode.support.x[0], episode.support.y[0])
+    assert recogniser.model.settings["model"]["init_args"] == {"learning_rate": 0.05}
+    expected = learner.evaluate(episode).predictions[0, -1].softmax(-1).numpy()
+    assert learner.rate == 0.05
+    assert abs(recogniser.of_batch(episode.query.x[0]) - expected).max() < 1e-5
+    before = learner.evaluate(episode).predictions[0, 0].softmax(-1).numpy()
+    assert abs(before - expected).max() > 1e-3

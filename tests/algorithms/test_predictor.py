@@ -17,12 +17,15 @@ from metalit.algorithms import (
     ANIL,
     LEO,
     MANN,
+    PTMAP,
     R2D2,
+    TIM,
     BayesianMAML,
     MatchingNetwork,
     MetaBaseline,
     PrototypicalNetwork,
     SimpleShot,
+    TipAdapter,
 )
 from metalit.networks import MLP, Classifier, Conv4, Pixels
 
@@ -413,3 +416,16 @@ def test_regression_has_no_classes():
 def test_targets_of_another_shape_than_the_outputs_are_refused(shape):
     with pytest.raises(ValueError, match=r"the targets have shape .* but the predictions \[4, 1\]"):
         MAML(MLP()).adapt(Labelled(torch.rand(4, 1), torch.rand(shape)))
+
+
+@pytest.mark.parametrize("learner", [PrototypicalNetwork, TIM, PTMAP, TipAdapter])
+def test_without_parameters_the_inputs_decide_the_precision(learner):
+    """Features computed elsewhere are often float64, in which such a method is then computed."""
+    torch.manual_seed(0)
+    support, query = Labelled(torch.rand(6, 4), torch.arange(3).repeat(2)), torch.rand(5, 4)
+    single = learner(nn.Identity()).adapt(support)(query)
+    double = learner(nn.Identity()).adapt(Labelled(support.x.double(), support.y))(query.double())
+    assert (single.dtype, double.dtype) == (torch.float32, torch.float64)
+    torch.testing.assert_close(single.double(), double, rtol=1e-3, atol=1e-4)
+    with pytest.raises(ValueError, match="float16, but the network computes in float32 or float64"):
+        learner(nn.Identity()).adapt(Labelled(support.x.half(), support.y))

@@ -1,6 +1,7 @@
 """Frozen features: computed once, found again under the same key alone, and served to every kind of method."""
 
 import logging
+from functools import partial
 
 import lightning as L
 import numpy as np
@@ -101,6 +102,30 @@ def test_a_number_of_a_module_is_part_of_the_key():
 def network_with(layer):
     torch.manual_seed(0)
     return nn.Sequential(nn.Conv2d(3, 2, 3), layer, nn.Flatten()).requires_grad_(False)
+
+
+class Pointwise(nn.Module):
+    """A network that keeps a function, and a tensor that is no buffer."""
+
+    def __init__(self, function, shift):
+        super().__init__()
+        self.function, self.options, self.shift = function, {"shift": shift}, torch.tensor(shift)
+
+    def forward(self, x):
+        return self.function(x + self.shift).flatten(1)
+
+
+def test_functions_and_tensors_that_a_module_keeps_are_part_of_the_key():
+    """Neither is among the weights, and both change the embeddings."""
+    store = Pictures().load("test")
+    keys = {
+        FrozenFeatures(Pointwise(function, shift)).key(store)
+        for function in (torch.relu, torch.tanh, partial(torch.clamp, min=0.5), partial(torch.clamp, min=0.1))
+        for shift in (0.0, 1.0)
+    }
+    assert len(keys) == 8
+    again = FrozenFeatures(Pointwise(partial(torch.clamp, min=0.5), 1.0))
+    assert again.key(store) in keys
 
 
 def test_a_damaged_cache_is_computed_again(tmp_path):

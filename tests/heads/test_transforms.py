@@ -77,6 +77,21 @@ def test_training_on_episodes_observes_the_mean(algorithm, tmp_path):
     assert learner.setting()["transform"] == ["centre", "l2"]
 
 
+def test_an_unknown_centre_is_not_taken_for_zero():
+    """Before a test has computed it, a method that is not trained would leave the step out without a word."""
+    learner, data = (
+        PrototypicalNetwork(nn.Flatten(), transform=["centre", "l2"], features=784),
+        DOMAINS["glyphs"].data(),
+    )
+    episode = data.episodes("test")
+    support = Labelled(episode.support.x[0], episode.support.y[0])
+    with pytest.raises(ValueError, match="the mean over the training classes, which is not known yet"):
+        learner.adapt(support)
+    assert learner.decide(data) == {}
+    expected = learner.eval().evaluate(episode).predictions[0, -1]
+    torch.testing.assert_close(learner.adapt(support)(episode.query.x[0]), expected)
+
+
 def test_an_untrained_network_is_centred_on_the_training_split(tmp_path):
     data = DOMAINS["glyphs"].data(store_on_accelerator=False)
     size = data.episodes("test").support.x[0, 0].numel()

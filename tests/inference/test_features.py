@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from commands import TRAINER, write_yaml
-from metalit.errors import SettingError
+from metalit import FewShotClassifier
+from metalit.errors import SettingError, UserError
 from metalit.inference import Recogniser, TrainedModel, load_recogniser, save_recogniser
 from metalit.inference.exported import export
 from metalit.main import main
@@ -89,3 +90,38 @@ def test_the_program_takes_images(kind, recogniser, tmp_path):
     description = export(learned, tmp_path / f"model.{kind}")
     assert description["input"]["shape"] == ["n", 3, 20, 20]
     assert description["largest_difference"] <= 1e-4
+
+
+def test_a_classifier_that_was_loaded_learns_photos_again(run, tmp_path):
+    """By the features of the first one, also as a copy of scikit-learn's, and is saved again."""
+    base = pytest.importorskip("sklearn.base")
+    paths = write_photos(tmp_path / "own", ["oak", "elm"], photos=5)
+    names = [path.parent.name for path in paths]
+    first = FewShotClassifier(run).fit(paths, names)
+    first.save(tmp_path / "saved")
+    expected = first.predict_proba(paths)
+    loaded = FewShotClassifier.load(tmp_path / "saved")
+    for again in (base.clone(loaded), loaded):
+        np.testing.assert_array_equal(again.fit(paths, names).predict_proba(paths), expected)
+    loaded.save(tmp_path / "again")
+    np.testing.assert_array_equal(FewShotClassifier.load(tmp_path / "again").predict_proba(paths), expected)
+    settings = loaded.recogniser_.model.settings["model"]
+    loaded.save(tmp_path / "given", model=settings)
+    np.testing.assert_array_equal(FewShotClassifier.load(tmp_path / "given").predict_proba(paths), expected)
+
+
+def test_other_weights_in_the_file_of_the_backbone_are_noticed(run, tmp_path):
+    """The learner would classify embeddings that it has never seen."""
+    weights = run.parent / "encoder.pt"
+    before = weights.read_bytes()
+    torch.save(Encoder().state_dict(), weights)
+    try:
+        with pytest.raises(UserError, match=r"data\.features: the network differs from that of the training"):
+            TrainedModel.of_run(run)
+        config = str(run / "config.yaml")
+        with pytest.raises(SystemExit):
+            main(["test", "--config", config, "--run_dir", str(run), "--ckpt_path", "best"])
+        assert not (run / "results.json").exists()
+    finally:
+        weights.write_bytes(before)
+    TrainedModel.of_run(run)

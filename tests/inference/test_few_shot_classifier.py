@@ -85,6 +85,14 @@ def test_uint8_images_in_every_layout(run):
         np.testing.assert_allclose(classifier.predict_proba(layout(images[:9])), expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", ["float64", "int64"])
+def test_numbers_up_to_255_are_not_taken_for_images(run, dtype):
+    """An array that has left uint8 is not scaled, and the network has never seen such numbers."""
+    x = np.random.default_rng(0).integers(256, size=(4, 28, 28)).astype(dtype)
+    with pytest.raises(ValueError, match=r"numbers from 0 to 255, expected uint8, or floats in \[0, 1\]"):
+        FewShotClassifier(run).fit(x, [0, 0, 1, 1])
+
+
 def test_files_and_pictures(run, tmp_path):
     """Dark ink on light paper, as the drawings are files; the data set keeps them inverted."""
     _, data = metalit.load(run)

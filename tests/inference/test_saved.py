@@ -14,8 +14,10 @@ import metalit
 from cases import CASES
 from commands import changed, protonet, write_yaml
 from metalit import Labelled
+from metalit.algorithms import PrototypicalNetwork
 from metalit.inference import Recogniser, TrainedModel, load_recogniser, save_recogniser
 from metalit.inference.trees import packed, unpacked
+from metalit.networks import MLP
 
 CLASSIFICATION = [name for name, case in CASES.items() if "glyphs" in case.learning]
 
@@ -171,3 +173,40 @@ def test_a_state_that_is_code_is_refused():
         packed({"f": test_mistakes}, [])
     with pytest.raises(ValueError, match="is not a named tuple"):
         unpacked({"subprocess:Popen": [{"value": "ls"}]}, [])
+
+
+def test_without_trust_nothing_is_imported_from_elsewhere_and_no_function_is_called(run, tmp_path, monkeypatch):
+    """A path may stand where the parser takes one, without a class_path, and in text that it reads as settings."""
+    (tmp_path / "beside.py").write_text("import torch\nclass Net(torch.nn.Module):\n    pass\nmade = Net\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    recogniser, _ = learned(run)
+    save_recogniser(recogniser, tmp_path / "saved")
+    text = (tmp_path / "saved" / "classifier.json").read_text()
+
+    def refused(message, change):
+        described = json.loads(text)
+        change(described)
+        (tmp_path / "saved" / "classifier.json").write_text(json.dumps(described))
+        with pytest.raises(ValueError, match=message):
+            load_recogniser(tmp_path / "saved")
+        assert "beside" not in sys.modules
+
+    elsewhere = r"which is in .*beside\.py and not in an installed package: import beside before, or use trusted=True"
+    for given in ("beside.Net", {"class_path": "beside.Net"}):
+        refused(elsewhere, lambda all, given=given: all["settings"]["model"]["init_args"].update(network=given))
+        refused(elsewhere, lambda all, given=given: all["settings"].update(features=given))
+    refused("os.getcwd, which is not a class", lambda all: all["settings"].update(features="os.getcwd"))
+    refused("settings as text", lambda all: all["settings"].update(features='{"class_path": "beside.Net"}'))
+    refused("beside:Net is not a named tuple", lambda all: all.update(state={"beside:Net": []}))
+    refused(r"3 classes and the names \['a'\]", lambda all: all.update(names=["a"]))
+
+
+def test_a_learner_in_float64_stays_one(tmp_path):
+    learner = PrototypicalNetwork(MLP(4, outputs=3)).double()
+    x, y = torch.rand(6, 4, dtype=torch.float64), [0, 0, 1, 1, 2, 2]
+    network = {"class_path": "metalit.networks.MLP", "init_args": {"inputs": 4, "outputs": 3}}
+    model = {"class_path": "metalit.algorithms.PrototypicalNetwork", "init_args": {"network": network}}
+    settings = {"model": model, "features": None, "features_dtype": "float32"}
+    recogniser = Recogniser.learn(TrainedModel(learner, settings=settings), x, y)
+    save_recogniser(recogniser, tmp_path)
+    np.testing.assert_array_equal(load_recogniser(tmp_path).probabilities(x), recogniser.probabilities(x))

@@ -147,16 +147,19 @@ class Predictor(Generic[Learner]):
         return tree_map(lambda leaf: leaf.detach().to(self.learner.device, copy=True), examples)
 
     @property
-    def _precision(self) -> torch.dtype:
-        floats = (value.dtype for value in self.meta.values() if value.is_floating_point())
-        return next(floats, torch.get_default_dtype())
+    def _precision(self) -> torch.dtype | None:
+        """The dtype of the parameters; None without any, for then the inputs decide."""
+        floats = (value.dtype for value in self.learner.parameters() if value.is_floating_point())
+        return next(floats, None)
 
     def _check_precision(self, x: Any) -> None:
+        precision = self._precision
+        accepted = (torch.float32, torch.float64) if precision is None else (precision,)
         for leaf in tree_leaves(x):
-            if leaf.is_floating_point() and leaf.dtype != self._precision:
+            if leaf.is_floating_point() and leaf.dtype not in accepted:
+                computed = " or ".join(str(dtype).removeprefix("torch.") for dtype in accepted)
                 raise UserError(
-                    f"the inputs are {described(x)}, but the network computes in "
-                    f"{str(self._precision).removeprefix('torch.')}: convert one of them"
+                    f"the inputs are {described(x)}, but the network computes in {computed}: convert one of them"
                 )
 
     def _checked_inputs(self, x: Any) -> Any:

@@ -96,6 +96,17 @@ class TaskLearner(L.LightningModule, ABC):
             x: inputs ``[n, ...]``. The prediction for one should not depend on the others.
         """
 
+    def decide(self, data: object) -> dict[str, Any]:
+        """Decide what a test decides on the data module's training or validation classes before its first episode.
+
+        Args:
+            data: the data module.
+
+        Returns:
+            Settings of the learner that were not given and are chosen now, by name; none by default.
+        """
+        return {}
+
     def check(self, meta: Params, support: Labelled, ways: int) -> None:
         """Raise a ``UserError`` for a task that the method cannot learn; takes the arguments of ``learn``."""
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,9 +25,10 @@ from metalit.networks import PretrainedNetwork
 from metalit.networks.pretrained.weights import tensors_sha256
 
 FeaturesDtype = Literal["float32", "float16"]
-VERSION = "features 1"  # of the computation; a new one invalidates older caches
+VERSION = "features 2"  # of the computation; a new one invalidates older caches
 BATCH = 64  # images computed at once
 PROBED = 4  # images by which the network is checked
+OF_EVERY_MODULE = frozenset(vars(nn.Module()))  # attributes that say nothing, such as ``training``
 CLOSE = 1e-3  # relative difference of embeddings that counts as rounding
 
 
@@ -85,6 +87,23 @@ class FrozenFeatures:
             f"in {time.monotonic() - begun:.1f} s ({path})"
         )
         return replace(images, items=found)
+
+    @cached_property
+    def digest(self) -> str:
+        """The SHA-256 of the network's tensors, by which a checkpoint knows it."""
+        return tensors_sha256(self.network)
+
+    def check_is(self, digest: str) -> None:
+        """Refuse a checkpoint whose learner was trained on the embeddings of another network.
+
+        Raises:
+            UserError: its digest differs.
+        """
+        if digest != self.digest:
+            raise UserError(
+                "data.features: the network differs from that of the training, so its embeddings mean nothing to the "
+                "learner: its file of weights has changed, or it has none and is made at random"
+            )
 
     def key(self, images: ClassStore) -> str:
         """Return a digest of all that the embeddings depend on: network, preprocessing, images and dtype."""
@@ -181,17 +200,31 @@ def network_sha256(network: nn.Module) -> str:
 
 
 def plain(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the numbers and words among a module's attributes, such as its number of heads."""
-    simple = bool | int | float | str
-    return {
-        name: value
-        for name, value in attributes.items()
-        if name != "training"
-        and (
-            isinstance(value, simple)
-            or (isinstance(value, tuple | list) and all(isinstance(each, simple) for each in value))
-        )
-    }
+    """Return what a module's attributes say in a form that is the same in each process, such as its number of heads.
+
+    Numbers, words, functions by their names, tensors that are no buffers by their digest, and containers of these.
+    """
+    own = {name: value for name, value in attributes.items() if name not in OF_EVERY_MODULE}
+    return {name: shown for name, value in own.items() if (shown := said(value)) is not None}
+
+
+def said(value: Any) -> Any:
+    """Return a value as JSON can hold it; None for what has no form of its own."""
+    if isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Tensor):
+        content = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
+        return f"{value.dtype} {list(value.shape)} {hashlib.sha256(content).hexdigest()}"
+    if isinstance(value, torch.dtype):
+        return str(value)
+    if isinstance(value, partial):
+        return [said(value.func), said(value.args), said(value.keywords)]
+    if isinstance(value, tuple | list):
+        return [said(each) for each in value]
+    if isinstance(value, Mapping):
+        return {str(key): said(each) for key, each in value.items()}
+    name = getattr(value, "__qualname__", None)
+    return None if name is None else f"{value.__module__}.{name}"
 
 
 def images_sha256(images: ClassStore) -> str:

@@ -1,6 +1,7 @@
 """The base classes of data modules: settings of episodes, loaders, and the gathering of examples on the device."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -44,6 +45,9 @@ SPLITS_OF_FUNCTION: dict[str, tuple[Split, ...]] = {
     "test": ("test",),
     "predict": ("test",),
 }
+
+
+FEATURES = "features"  # entry of a checkpoint with the digest of the network
 
 
 class EpisodeNames(NamedTuple):
@@ -179,12 +183,12 @@ class EpisodicDataModule(L.LightningDataModule, ABC):
         """Return a loader of the fixed test episodes."""
         return self._evaluation_loader("test", self.test_episodes)
 
-    def state_dict(self) -> dict[str, int | None]:
+    def state_dict(self) -> dict[str, Any]:
         """Return the position of training in its stream."""
         # here and not only in the loader: a loader that Lightning makes early, or makes again, misses its own state
         return self.position.state_dict()
 
-    def load_state_dict(self, state_dict: dict[str, int | None]) -> None:
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the position from a checkpoint if training; validating or testing one leaves it unchanged."""
         if self.trainer is None or self.trainer.state.fn == TrainerFn.FITTING:
             self.position.load_state_dict(state_dict)
@@ -272,6 +276,24 @@ class ClassificationDataModule(EpisodicDataModule, ABC):
     def train_classes(self) -> int:
         """Number of classes in the training split; known once its stream exists."""
         return len(self.stores["train"].class_sizes)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the position of training in its stream, and the digest of the network of ``features``."""
+        return {**super().state_dict(), **({} if self.features is None else {FEATURES: self.features.digest})}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the position if training; refuse another network of ``features`` than that of the training."""
+        self.check_features(state_dict)
+        super().load_state_dict({name: value for name, value in state_dict.items() if name != FEATURES})
+
+    def check_features(self, state_dict: Mapping[str, Any]) -> None:
+        """Refuse another network of ``features`` than that of the training, by a checkpoint's state of the data.
+
+        Raises:
+            UserError: it is another one.
+        """
+        if self.features is not None and FEATURES in state_dict:
+            self.features.check_is(state_dict[FEATURES])
 
     def make_stream(self, split: Split) -> ClassificationStream | AugmentedStream:
         """Load the store of a split and return the stream of its episodes, with the numbers of an augmentation."""

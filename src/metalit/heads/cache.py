@@ -93,4 +93,4 @@ class SupportCache(Head):
         """Return logits ``[n, N]`` of embeddings ``[n, D]``, by keys ``[S, D]`` and values ``[S, N]``."""
         affinities = (self.sharpness * (query @ keys.mT - 1)).exp()
         cached = self.residual * affinities @ values
-        return cached if self.text is None else cached + self.text_scale * query @ self.text.mT
+        return cached if self.text is None else cached + self.text_scale * query @ self.text.to(query.dtype).mT

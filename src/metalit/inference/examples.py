@@ -55,7 +55,13 @@ def as_tensor(x: Any, form: PictureForm | None, dtype: torch.dtype, progress: Pr
         array = channels_first(array, form)
         is_image = form is not None and array.dim() == 4 and array.shape[1] in (1, 3)
         return form.resized(array) if form is not None and is_image else array
-    return channels_first(array, form).to(dtype)
+    array = channels_first(array, form).to(dtype)
+    if form is not None and array.dim() == 4 and array.numel() and not (array.min() >= 0 and array.max() <= 1):
+        raise UserError(
+            f"the images are numbers from {array.min():g} to {array.max():g}, expected uint8, or floats in [0, 1]: "
+            "divide them by 255, or convert them to uint8"
+        )
+    return array
 
 
 def as_item(source: Image.Image | str | Path, form: PictureForm) -> Tensor:

@@ -131,12 +131,17 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         """
         recogniser = load_recogniser(folder, trusted)
         classifier = cls(recogniser.model.learner, image_form=recogniser.model.form)
+        # what ``fit`` needs beside the learner: the features of its images, and the settings to save it again
+        classifier._loaded = recogniser.model
         classifier.recogniser_, classifier.classes_ = recogniser, np.asarray(recogniser.names)
         return classifier
 
     def _model(self) -> TrainedModel:
         given: Any = self.run_or_learner
-        if isinstance(given, TaskLearner):
+        loaded: TrainedModel | None = getattr(self, "_loaded", None)
+        if loaded is not None and given is loaded.learner:
+            model = loaded
+        elif isinstance(given, TaskLearner):
             model = TrainedModel(given)
         elif isinstance(given, str | Path):
             model = TrainedModel.of_run(given, self.which)
@@ -145,6 +150,13 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             raise UserError(f"run_or_learner is a {found}, expected the folder of a run, or a learner")
         form = PictureForm(self.image_form) if isinstance(self.image_form, int) else self.image_form
         return (model if form is None else model._replace(form=form)).to(self.device)
+
+    def __sklearn_clone__(self) -> Self:
+        # a learner is never changed, so that copies may share it
+        copy = type(self)(**self.get_params(deep=False))
+        if hasattr(self, "_loaded"):
+            copy._loaded = self._loaded
+        return copy
 
     def __sklearn_tags__(self) -> "Tags":
         tags = super().__sklearn_tags__()

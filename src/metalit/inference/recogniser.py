@@ -57,6 +57,19 @@ class TrainedModel(NamedTuple):
             return self
         return self._replace(learner=self.learner.evaluation_copy().to(device))
 
+    def decided(self) -> "TrainedModel":
+        """Let the learner decide what a test decides before its first episode; needs ``data``.
+
+        Returns:
+            The model with what was chosen among its settings.
+        """
+        chosen = {} if self.data is None else self.learner.decide(self.data)
+        if not chosen or self.settings is None:
+            return self
+        model = self.settings["model"]
+        model = {**model, "init_args": {**model.get("init_args", {}), **chosen}}
+        return self._replace(settings={**self.settings, "model": model})
+
     def seen(self, examples: Tensor) -> Tensor:
         """Return examples as the learner sees them: images ``[n, C, H, W]`` are embedded if ``features`` is given."""
         if self.features is None or examples.dim() != 4:
@@ -85,7 +98,8 @@ class Recogniser:
         """Learn classes from labelled examples.
 
         Args:
-            model: the trained model; it is not changed.
+            model: the trained model; its weights are not changed. With its ``data``, the learner decides before what a
+                test decides, such as P>M>F's rate.
             x: the examples; see ``as_tensor``.
             labels: the class name of each example.
             progress: wraps the loop over pictures.
@@ -95,6 +109,7 @@ class Recogniser:
         """
         names, y = np.unique(np.asarray(labels), return_inverse=True)
         examples = as_tensor(x, model.form, precision(model.learner), progress)
+        model = model.decided()
         predictor = model.learner.adapt(Labelled(model.seen(examples), torch.from_numpy(y)))
         return cls(model, predictor, names.tolist())
 
@@ -129,7 +144,7 @@ class Recogniser:
         Raises:
             UserError: the settings are those of another learner.
         """
-        parts = {"model": settings, "features": None}
+        parts = {"features": None, **(self.model.settings or {}), "model": settings}
         made, _ = make_parts(parts, Path("model"))
         try:
             made.load_state_dict(self.predictor.learner.state_dict())

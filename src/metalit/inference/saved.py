@@ -1,9 +1,13 @@
 """A recogniser as a folder: ``classifier.safetensors`` and ``classifier.json``, in which there is no code."""
 
 import json
+import re
+import sys
+import sysconfig
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +27,7 @@ from metalit.inference.trees import packed, unpacked
 from metalit.loading import make_parts
 
 TENSORS, SETTINGS = "classifier.safetensors", "classifier.json"
+IMPORT_PATH = re.compile(r"[^\W\d]\w*([.:][^\W\d]\w*)+")
 FORMAT = 1  # a later format has a higher number
 
 
@@ -65,11 +70,12 @@ def load_recogniser(folder: str | Path, trusted: bool = False) -> Recogniser:
     """Return the recogniser that ``save_recogniser`` wrote into a folder.
 
     The learner is built from its settings; its class must be importable, but neither its data module nor its data.
+    Classes are taken from installed packages and from what the program has imported.
 
     Args:
         folder: the folder.
-        trusted: build networks by functions that the settings name, too. A function may do anything, so this is for
-            folders of your own.
+        trusted: take classes from other files, and build networks by functions that the settings name, too. Both may do
+            anything, so this is for folders of your own.
 
     Raises:
         FileNotFoundError: the folder holds no classifier.
@@ -80,12 +86,14 @@ def load_recogniser(folder: str | Path, trusted: bool = False) -> Recogniser:
         if described["format"] > FORMAT:
             raise UserError(f"it was written by metalit {described['metalit']}: upgrade metalit {metalit.__version__}")
         if not trusted:
-            refuse_functions(described["settings"])
+            refuse_foreign(described["settings"])
         model = rebuilt(described, tensors, Path(folder) / SETTINGS)
         learned = part(tensors, "learned")
         state, classes, like = unpacked(described["state"], [learned[str(number)] for number in range(len(learned))])
         predictor = Predictor.restored(model.learner.evaluation_copy(), state, classes, like, described["draws"])
         threshold = described["threshold"]
+        if not isinstance(described["names"], list) or len(described["names"]) != len(classes):
+            raise UserError(f"it has {len(classes)} classes and the names {described['names']}")
         given = None if threshold is None else Threshold(**threshold)
         return Recogniser(model, predictor, described["names"], given)
     except UserError as error:
@@ -98,10 +106,11 @@ def rebuilt(described: dict[str, Any], tensors: dict[str, Tensor], path: Path) -
     """Return the trained model: networks built from their settings, with their weights."""
     settings, form = described["settings"], described["form"]
     learner, network = make_parts(without_weights(settings), path)
-    learner.load_state_dict(part(tensors, "learner"))
+    # assigned, so that a learner in float64 stays one
+    learner.load_state_dict(part(tensors, "learner"), assign=True)
     features = None
     if network is not None:
-        network.load_state_dict(part(tensors, "features"))
+        network.load_state_dict(part(tensors, "features"), assign=True)
         features = FrozenFeatures(network, settings["features_dtype"])
     return TrainedModel(
         learner.eval(), None if form is None else PictureForm(**form), settings=settings, features=features
@@ -143,21 +152,66 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise UserError(f"{path} is damaged: {error}") from error
 
 
-def refuse_functions(settings: Any) -> None:
-    """Refuse settings that name a function in the place of a network: it would be called before it can be judged."""
-    from metalit.cli.factories import paths, resolve  # imports the command line
+def refuse_foreign(settings: Any) -> None:
+    """Refuse settings that name a function, which would be called before it can be judged, or code beside the folder.
 
+    Text counts wherever it stands, since the parser takes ``network: some.path`` as well as a ``class_path``.
+    """
+    for text in texts(settings):
+        if "class_path" in text:
+            raise UserError("its settings hold settings as text: use trusted=True if you trust who wrote them")
+        if IMPORT_PATH.fullmatch(text):
+            refuse_own_code(text)
+            refuse_function(text)
     for group in walked(settings):
         own = group.get("init_args", {}).get("module")  # what ``Backbone`` makes its network by
-        for path in [*paths(group), *([own] if isinstance(own, str) else [])]:
-            found = resolve(path)
-            # a class method, such as from_name, belongs to its class; None: there is none, as the parser will say
-            if found is not None and not isinstance(getattr(found, "__self__", found), type):
-                raise UserError(
-                    f"its settings name {path}, which is not a class: use trusted=True if you trust who wrote them"
-                )
-            if path is own and found is not None and not issubclass(getattr(found, "__self__", found), nn.Module):
-                raise UserError(f"its settings name {path}, which makes no network")
+        found = resolved(own) if isinstance(own, str) else None
+        if found is not None and not issubclass(getattr(found, "__self__", found), nn.Module):
+            raise UserError(f"its settings name {own}, which makes no network")
+
+
+def refuse_own_code(path: str) -> None:
+    """Refuse an import from outside of installed packages, such as a file that came with the folder."""
+    package = re.split("[.:]", path)[0]
+    if package in sys.modules:
+        return
+    spec = find_spec(package)  # does not execute the package
+    # None: there is none, as the parser will say
+    if spec is None or spec.origin in ("built-in", "frozen"):
+        return
+    installed = [Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+    found = Path(spec.origin or next(iter(spec.submodule_search_locations or []), "."))
+    if not any(found.is_relative_to(folder) for folder in installed):
+        raise UserError(
+            f"its settings name {path}, which is in {found} and not in an installed package: import {package} before, "
+            "or use trusted=True, if you trust who wrote it"
+        )
+
+
+def refuse_function(path: str) -> None:
+    """Refuse an import path of something that can be called and is neither a class nor makes a network of its own."""
+    found = resolved(path)
+    # a class method, such as from_name, belongs to its class
+    kind = getattr(found, "__self__", None)
+    makes_network = isinstance(kind, type) and issubclass(kind, nn.Module)
+    if callable(found) and not isinstance(found, type) and not makes_network:
+        raise UserError(f"its settings name {path}, which is not a class: use trusted=True if you trust who wrote them")
+
+
+def resolved(path: str) -> Any:
+    """Return what is at an import path; None if nothing is, as the parser will say."""
+    from metalit.cli.factories import resolve  # imports the command line
+
+    return resolve(path) if IMPORT_PATH.fullmatch(path) else None
+
+
+def texts(settings: Any) -> Iterator[str]:
+    """Yield every text among the values of nested settings."""
+    if isinstance(settings, str):
+        yield settings
+    elif isinstance(settings, dict | list):
+        for value in settings.values() if isinstance(settings, dict) else settings:
+            yield from texts(value)
 
 
 def walked(settings: Any) -> Iterator[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """What a learner has learned, a pytree of tensors, as JSON and a list of tensors; and back."""
 
 import inspect
+import sys
 from pkgutil import resolve_name
 from typing import Any
 
@@ -51,8 +52,9 @@ def _name(kind: type) -> str:
 
 
 def _named_tuple(path: str) -> type:
-    # the file may come from somebody else, so only classes that can do no more than hold values
-    found = resolve_name(path)
+    # the file may come from somebody else, so only classes that can do no more than hold values, of modules
+    # that the learner has imported already
+    found = resolve_name(path) if path.partition(":")[0] in sys.modules else None
     if not (inspect.isclass(found) and issubclass(found, tuple) and path == _name(found)):
         raise UserError(f"{path} is not a named tuple")
     return found

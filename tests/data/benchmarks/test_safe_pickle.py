@@ -3,6 +3,7 @@
 import io
 import os
 import pickle
+import tracemalloc
 from collections import OrderedDict, defaultdict
 
 import numpy as np
@@ -118,6 +119,11 @@ def test_code_is_refused(name, protocol, capfd, monkeypatch):
         (b"c_codecs\nencode\n(S'x'\nS'zip'\ntR.", "encoded as 'zip'"),
         (b"ccollections\ndefaultdict\n(c_codecs\nencode\ntR.", "defaultdict of"),
         (b"P123\n.", "objects outside it"),
+        (b"ccollections\nOrderedDict\n(tR}U\x01xK\x05sb.", "sets attributes of an object"),
+        (b"(cbuiltins\nlist\no.", "damaged or no pickle"),
+        (b"(ibuiltins\nlist\n.", "damaged or no pickle"),
+        (b"cbuiltins\nset\n)\x81.", "damaged or no pickle"),
+        (b"\x80\x05\x96" + (1 << 40).to_bytes(8, "little") + b"abc.", "damaged or no pickle"),
         (b"", "damaged or no pickle"),
         (b"\x80\x02}q\x00(U\x04data", "damaged or no pickle"),
         (b"\n  <!DOCTYPE html><html><title>Quota exceeded</title>", "is a web page"),
@@ -128,6 +134,38 @@ def test_code_is_refused(name, protocol, capfd, monkeypatch):
 def test_what_cannot_be_read_is_said(stream, reason):
     with pytest.raises(UserError, match=rf"some\.pkl.*{reason}"):
         read(stream)
+
+
+def test_a_huge_number_of_an_object_takes_no_memory():
+    """C's unpickler makes room for twice as many objects: 64 GB for the largest number."""
+    tracemalloc.start()
+    assert read(b"\x80\x02K\x07r\xff\xff\xff\xffj\xff\xff\xff\xff.") == 7
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("name", ["numpy\nndarray", "numpy\ndtype", "_codecs\nencode"])
+def test_what_a_pickle_may_name_stays_as_it_is(name):
+    """Otherwise it would change how later files are read."""
+    with pytest.raises(UserError, match="sets attributes of an object"):
+        read(f"c{name}\nN".encode() + b"}U\x0c__defaults__K\x05s\x86b.")
+    assert read(pickle.dumps(b"\xff", 2)) == b"\xff"
+
+
+def test_a_few_bytes_do_not_ask_for_many_copies():
+    large = b"\x80\x02X\x00\x00\x01\x00" + b"x" * (1 << 16) + b"\x85q\x01"
+    call = b"c_codecs\nencode\nh\x01R"
+    assert read(large + call + b".") == b"x" * (1 << 16)
+    with pytest.raises(UserError, match="makes more than it holds"):
+        read(large + 100 * call + b".")
+
+
+@pytest.mark.parametrize("start", [b"cnumpy\ndtype\n", b"ccollections\ndefaultdict\n"])
+def test_tuples_in_tuples_are_not_written_into_a_message(start):
+    """This one has 2^60 parts."""
+    twice = b"".join(b"h%ch%c\x86q%c0" % (i, i, i + 1) for i in range(60))
+    with pytest.raises(UserError, match=r"type tuple|defaultdict of tuple"):
+        read(b"\x80\x02" + start + b")q\x000" + twice + b"h<\x85R.")
 
 
 @pytest.mark.parametrize("protocol", [2, 5])

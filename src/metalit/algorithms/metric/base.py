@@ -97,24 +97,33 @@ class EmbeddingLearner(MetaLearner, ABC):
 
     def on_validation_start(self) -> None:
         """Compute the centre of a method that is not trained."""
-        self._centre_on_training_classes()
+        self._centre_on_training_classes(getattr(self.trainer, "datamodule", None))
 
     def on_test_start(self) -> None:
-        """Compute the centre of a method that is not trained."""
-        self._centre_on_training_classes()
+        """Decide what has to be decided before the first episode."""
+        self.decide(getattr(self.trainer, "datamodule", None))
 
     def on_predict_start(self) -> None:
-        """Compute the centre of a method that is not trained."""
-        self._centre_on_training_classes()
+        """Decide what has to be decided before the first episode."""
+        self.decide(getattr(self.trainer, "datamodule", None))
 
-    def _centre_on_training_classes(self) -> None:
+    def decide(self, data: object) -> dict[str, Any]:
+        """Compute the centre of a method that is not trained."""
+        self._centre_on_training_classes(data)
+        return {}
+
+    def _lacks_centre(self) -> bool:
+        """Whether the centre is needed and was neither observed in training, nor computed, nor read from a file."""
         transform = self.head.transform if isinstance(self.head, Transformed) else EmbeddingTransform()
-        if transform.centre is None or "centre" not in transform.steps or self.is_trained():
-            return  # training observes the mean
-        if not transform.centre.any():  # neither computed before nor read from a checkpoint
-            data = getattr(self.trainer, "datamodule", None)
+        needed = transform.centre is not None and "centre" in transform.steps and not self.is_trained()
+        return needed and transform.centre is not None and not transform.centre.any()
+
+    def _centre_on_training_classes(self, data: object) -> None:
+        if self._lacks_centre():
+            assert isinstance(self.head, Transformed) and self.head.transform.centre is not None
+            transform = self.head.transform
             mean = base_mean(lambda x: transform.before_centring(self.network(x)), data, self.device)
-            transform.centre.copy_(mean)
+            self.head.transform.centre.copy_(mean)
 
     def fit(self, meta: Params, support: Labelled, ways: int) -> Any:
         """Fit the head to an embedded support set; see ``Head``."""
@@ -151,7 +160,16 @@ class EmbeddingLearner(MetaLearner, ABC):
             raise UserError("metric-based methods classify, but the labels are floats: use a gradient-based method")
 
     def learn(self, meta: Params, support: Labelled, ways: int) -> Any:
-        """Return the fitted head, or for a transductive network what it is fitted to: support set and ways."""
+        """Return the fitted head, or for a transductive network what it is fitted to: support set and ways.
+
+        Raises:
+            UserError: the head's centre is not known.
+        """
+        if self._lacks_centre():
+            raise UserError(
+                "the step centre subtracts the mean over the training classes, which is not known yet: test or "
+                "validate with a data module first, call decide(data), or leave the step out"
+            )
         if self.transductive():
             return support, ways  # embedded with the queries
         return self.fit(meta, Labelled(self.embed(meta, support.x), support.y), ways)

@@ -11,7 +11,7 @@ Line 5 fine-tunes f alone; tau stays as line 2 left it.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from lightning.pytorch.utilities import rank_zero_info
@@ -29,6 +29,15 @@ from metalit.tasks.parameters import Params, select
 from metalit.tasks.precision import without_autocast
 from metalit.tasks.task_context import uniform_like
 from metalit.update_rules import Adam
+
+
+@runtime_checkable
+class HasEpisodes(Protocol):
+    """A data module that gives episodes by their numbers."""
+
+    def episodes(self, split: Any, first: int = 0, count: int = 1) -> Any:
+        """Return episodes of a split."""
+        ...
 
 
 class PMF(MetricMetaLearner):
@@ -49,6 +58,10 @@ class PMF(MetricMetaLearner):
 
     Raises:
         UserError: a number outside its range, or a pattern that matches nothing.
+
+    The random numbers of line 4 are the same in every task: evaluation is deterministic, and ``adapt``, which knows no
+    episode's number, must learn what a test of the same support set learns. Support image k of each task is therefore
+    shifted alike at step t.
     """
 
     def __init__(
@@ -76,23 +89,16 @@ class PMF(MetricMetaLearner):
         """Add the fine-tuning to the reported settings."""
         return {**super().setting(), "steps": self.steps, "learning_rate": self.rate, "adapted": list(self.adapted)}
 
-    def on_test_start(self) -> None:
+    def decide(self, data: object) -> dict[str, Any]:
         """Choose eta on validation episodes, unless it is given."""
-        super().on_test_start()
-        self._choose_rate()
-
-    def on_predict_start(self) -> None:
-        """Choose eta on validation episodes, unless it is given."""
-        super().on_predict_start()
-        self._choose_rate()
-
-    def _choose_rate(self) -> None:
-        if self.rate is None:
-            data = getattr(self.trainer, "datamodule", None)
-            if data is None:
-                raise UserError("PMF chooses its rate on a data module's validation episodes: give model.learning_rate")
-            episodes = [data.episodes("val", index, 1) for index in range(self.rate_episodes)]
-            self.rate = self.best_rate(episodes)
+        chosen = super().decide(data)
+        if self.rate is not None:
+            return chosen
+        if not isinstance(data, HasEpisodes):
+            raise UserError("PMF chooses its rate on a data module's validation episodes: give model.learning_rate")
+        episodes = [data.episodes("val", index, 1) for index in range(self.rate_episodes)]
+        self.rate = self.best_rate(episodes)
+        return {**chosen, "learning_rate": self.rate}
 
     def best_rate(self, episodes: Sequence[Episode]) -> float:
         """Return the rate of ``rates`` with the highest accuracy on episodes, the smallest of equal ones."""

@@ -44,8 +44,9 @@ class Parquet(Source):
     def fetch(self, place: Place) -> bytes:
         """Return the content of an image, given its file, row group and row."""
         file, group, row = place
-        column = find_columns(_opened(self.files[file]).schema_arrow.names, self._name(file), self.columns)["file"]
-        value = _group(self.files[file], group, column)[row].as_py()
+        table = _opened(self.files[file])
+        column = find_columns(table.schema_arrow.names, self._name(file), self.columns)["file"]
+        value = _group(table, group, column)[row].as_py()
         data = value.get("bytes") if isinstance(value, dict) else value
         if not isinstance(data, bytes):
             raise UserError("the table has no bytes for it, at most a path")
@@ -68,7 +69,7 @@ class Parquet(Source):
                 for row, (cells, path) in enumerate(_cells(table, group, columns)):
                     name = composed(path or f"{where}, group {group}, row {row}")
                     try:
-                        label = names[cells["label"]] if names else cells["label"]
+                        label = _named(names, cells["label"]) if names else cells["label"]
                         split = split_from(cells.get("split")) or split_in_path(where)
                         place = (number, group, row)
                         entries.append(Entry(label_from(label), name, place, split, group_from(cells.get("group"))))
@@ -80,8 +81,14 @@ class Parquet(Source):
             raise UserError(f"{where}: it is not a whole parquet file ({str(error).splitlines()[0]})") from error
 
 
-@functools.lru_cache(maxsize=4)
 def _opened(file: Path) -> Any:
+    # by its state: a file may be replaced while it is open, and its old content would be kept for that of the new one
+    status = file.stat()
+    return _open(file, status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=4)
+def _open(file: Path, *state: int) -> Any:  # noqa: ARG001  # the state is part of the key
     try:
         import pyarrow.parquet as pq  # imported here: it takes long, and few need it
     except ImportError as error:
@@ -90,8 +97,8 @@ def _opened(file: Path) -> Any:
 
 
 @functools.lru_cache(maxsize=1)  # images are read in the order of the file
-def _group(file: Path, group: int, column: str) -> Any:
-    return _opened(file).read_row_group(group, columns=[column]).column(column)
+def _group(table: Any, group: int, column: str) -> Any:
+    return table.read_row_group(group, columns=[column]).column(column)
 
 
 def _cells(table: Any, group: int, columns: dict[str, str]) -> list[tuple[dict[str, Any], str | None]]:
@@ -105,6 +112,13 @@ def _cells(table: Any, group: int, columns: dict[str, str]) -> list[tuple[dict[s
     paths = [value["path"] if value else None for value in read.column(image).to_pylist()] if has_path else None
     rows = [dict(zip(lists, cells, strict=True)) for cells in zip(*lists.values(), strict=True)]
     return list(zip(rows, paths or [None] * len(rows), strict=True))
+
+
+def _named(names: Sequence[str], number: Any) -> str:
+    # -1 is no label, as of test sets whose labels are secret, and not the last class
+    if not isinstance(number, int) or not 0 <= number < len(names):
+        raise UserError(f"its label is {number}, expected the number of a class from 0 to {len(names) - 1}")
+    return names[number]
 
 
 def _class_names(metadata: Any, label: str) -> list[str]:

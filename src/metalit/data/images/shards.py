@@ -16,8 +16,8 @@ from metalit.data.images.listing import Entry, Listing, Place, Source, listed, s
 from metalit.data.images.reading import FOREIGN_SUFFIXES, SUFFIXES, reason
 from metalit.errors import UserError
 
-VERSION = "index of tar shards, 1"
-LABELS = (".cls", ".json", ".txt")  # files that may hold the label of the image with the same key
+VERSION = "index of tar shards, 2"
+LABELS = (".cls", ".json", ".txt")  # files that may hold the label of the image with the same key; the first one counts
 MOST_LABEL = 1 << 20  # bytes
 
 
@@ -106,7 +106,10 @@ class Shards(Source):
             elif suffix in LABELS and member.size <= MOST_LABEL:
                 data = archive.extractfile(member)
                 assert data is not None
-                labels.setdefault(_key(name), (suffix, data.read()))
+                # whatever their order in the shard: a .txt beside a .cls is a caption
+                before = labels.get(_key(name))
+                if before is None or LABELS.index(suffix) < LABELS.index(before[0]):
+                    labels[_key(name)] = suffix, data.read()
         for key, member in images.items():
             name = composed(member.name.removeprefix("./"))
             try:
