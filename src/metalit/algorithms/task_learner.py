@@ -228,6 +228,8 @@ class TaskLearner(L.LightningModule, ABC):
         return self.engine.settled(self)
 
     def _outcome(self, task: Task, episode: Episode) -> Outcome:
+        if torch.is_grad_enabled():
+            self.engine.announce(self)
         return self.settled_engine().map(task, *self.meta(), self.keys(episode), episode)
 
 
