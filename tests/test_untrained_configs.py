@@ -1,14 +1,17 @@
 """The configurations in which nothing is trained: frozen features and a method that classifies them."""
 
 import json
+import shutil
 
 import pytest
 import torch
 
+import metalit
 from commands import write_yaml
 from metalit.main import main
+from miniature import write_photos
 from miniature_benchmarks import write_cifar100
-from test_configs import EXPERIMENTS, TRAINED, name_of
+from test_configs import EXPERIMENTS, ROOT, TRAINED, name_of
 from yaml_files import read_yaml
 
 UNTRAINED = [path for path in EXPERIMENTS if path not in TRAINED]
@@ -27,13 +30,16 @@ TINY = {
 
 
 def test_there_are_some():
-    assert {path.parent.name for path in UNTRAINED} == {"cifar_fs"}
+    assert {path.parent.name for path in UNTRAINED} == {"cifar_fs", "images"}
 
 
 @pytest.mark.parametrize("path", UNTRAINED, ids=name_of)
 def test_runs_without_training_and_says_what_it_was_pretrained_on(path, tmp_path, capsys):
     torch.manual_seed(0)
-    write_cifar100(tmp_path)
+    if path.parent.name == "images":
+        write_photos(tmp_path, [f"class {number:02}" for number in range(20)])
+    else:
+        write_cifar100(tmp_path)
     data = {"root": str(tmp_path), "features": TINY, "test_episodes": 3, "queries": 3, "eval_tasks_per_batch": 2}
     overlay = write_yaml(tmp_path / "miniature.yaml", {"data": {"init_args": data}})
     quiet = ["--trainer.enable_progress_bar", "false"]
@@ -43,3 +49,27 @@ def test_runs_without_training_and_says_what_it_was_pretrained_on(path, tmp_path
     assert results["setting"]["pretrained_on"] == wanted
     assert "accuracy" in results["metrics"]
     assert list((tmp_path / "metalit-cache").glob("features-test-*.npz"))
+
+
+def test_a_run_without_training_recognises_photos(tmp_path):
+    torch.manual_seed(0)
+    names = [f"class {number:02}" for number in range(20)]
+    photos = write_photos(tmp_path / "pictures", names)
+    torch.save(torch.nn.Conv2d(3, 1280, 4).state_dict(), tmp_path / "weights.pt")
+    features = {**TINY, "init_args": {**TINY["init_args"], "weights": str(tmp_path / "weights.pt")}}
+    data = {"root": str(tmp_path / "pictures"), "features": features, "test_episodes": 3, "size": 8}
+    overlay = write_yaml(tmp_path / "miniature.yaml", {"data": {"init_args": data}})
+    run = tmp_path / "run"
+    path = ROOT / "configs" / "images" / "lite0_protonet.yaml"
+    main(["test", "--config", str(path), "--config", overlay, "--run_dir", str(run),
+          "--trainer.enable_progress_bar", "false"])  # fmt: skip
+    assert "verbose" not in read_yaml(run / "config.yaml")
+    learned = tmp_path / "labelled"
+    for name in names[:3]:
+        (learned / name).mkdir(parents=True)
+    for file in [photo for photo in photos if photo.parent.name in names[:3]]:
+        shutil.copy(file, learned / file.parent.name)
+    main(["predict", "--run_dir", str(run), "--support", str(learned), "--query", str(learned / names[0])])
+    assert len((run / "predictions.csv").read_text().splitlines()) == 1 + 12
+    with pytest.raises(FileNotFoundError, match="last"):
+        metalit.load(run, "last")

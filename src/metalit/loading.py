@@ -41,7 +41,8 @@ def load(run_dir: str | Path, which: str | Path = "best") -> LoadedRun:
 
     Args:
         run_dir: the run folder, as given to ``--run_dir``.
-        which: ``best`` or ``last`` for the run's own checkpoints, or the path of any checkpoint of the same model.
+        which: ``best`` or ``last`` for the run's own checkpoints, or the path of any checkpoint of the same model. A
+            learner in which nothing is trained needs none: ``best`` is then the learner as its settings make it.
 
     Raises:
         FileNotFoundError: the folder, its ``config.yaml`` or the checkpoint does not exist.
@@ -50,15 +51,26 @@ def load(run_dir: str | Path, which: str | Path = "best") -> LoadedRun:
     """
     folder = Path(run_dir).expanduser()
     settings = read_settings(folder)
-    path = find_checkpoint(folder, which)
     from metalit.data import ClassificationDataModule  # would be circular at the top, as in ``make``
 
+    path, missing = None, None
+    try:
+        path = find_checkpoint(folder, which)
+    except FileNotFoundError as error:
+        if which != "best":
+            raise
+        missing = error  # no mistake if there is nothing to train, which only the learner knows
     # initialising the networks draws from the global generators of the calling program
     states = random_states()
     try:
         made = make(settings, folder / CONFIG)
     finally:
         restore(states)
+    if missing is not None and made.learner.has_trained_parameters():
+        raise missing
+    if path is None:
+        made.learner.eval()
+        return made
     # load_state_dict alone would accept another algorithm with the same networks
     check_checkpoint(path, made.learner)
     checkpoint = read_checkpoint(path)
@@ -81,7 +93,10 @@ def read_settings(folder: Path) -> dict[str, Any]:
         raise FileNotFoundError(f"run_dir is {folder}, which {found}; give the folder of a run, as --run_dir names it")
     path = folder / CONFIG
     if not path.is_file():
-        raise FileNotFoundError(f"{folder} has no {CONFIG}, which fit writes; give the folder of a training run")
+        raise FileNotFoundError(
+            f"{folder} has no {CONFIG}, which fit writes, and test if the method has nothing to train; give the folder "
+            "of such a run"
+        )
     try:
         settings = yaml.safe_load(path.read_text(encoding="utf-8"))
         model, data = settings["model"], settings["data"]

@@ -332,6 +332,9 @@ def test_what_is_not_known_is_differentiated_inside_and_the_log_says_so_once(wha
     learner = MAML(nn.Sequential(nn.Linear(1, 2), make()))
     with caplog.at_level("INFO"):
         settled = [learner.engine.settled(learner) for _ in range(2)]
+        assert not caplog.records
+        for _ in range(2):
+            learner.engine.announce(learner)
     assert [engine.differentiate for engine in settled] == ["inside", "inside"]
     (line,) = [record.message for record in caplog.records if "meta-gradients" in record.message]
     assert re.search(f"inside vmap.*: {reason}", line)
@@ -341,10 +344,24 @@ def test_what_is_known_is_differentiated_over(caplog):
     learner = MAML(nn.Sequential(nn.Linear(1, 2), nn.ReLU(), nn.Linear(2, 1)))
     with caplog.at_level("INFO"):
         assert learner.engine.settled(learner).differentiate == "over"
+        learner.engine.announce(learner)
     assert "over vmap" in caplog.text
     assert learner.settled_engine() is learner.settled_engine()
     hooked(learner.network[0])
     assert learner.settled_engine().differentiate == "inside"
+
+
+@pytest.mark.parametrize("engine", [Engine(), Engine(mapping="loop")], ids=["vmap", "loop"])
+def test_the_log_says_where_meta_gradients_are_taken_only_when_one_is_taken(engine, caplog):
+    learner = MAML(nn.Linear(1, 2), inner_lr=0.1, engine=engine)
+    support = Labelled(torch.rand(1, 4, 1), torch.tensor([[0, 0, 1, 1]]))
+    episode = Episode(support, support, torch.arange(1))
+    with caplog.at_level("INFO"):
+        learner.adapt(Labelled(support.x[0], support.y[0]))(support.x[0])
+        learner.evaluate(episode)
+        assert not caplog.records
+        learner.meta_loss(episode).backward()
+    assert len([record for record in caplog.records if "meta-gradients" in record.message]) == engine.chooses
 
 
 def test_a_learner_or_an_objective_of_ones_own_is_differentiated_inside():

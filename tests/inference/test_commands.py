@@ -12,7 +12,7 @@ from commands import changed, complaint, maml, write_yaml
 from metalit.data import Sinusoid
 from metalit.inference import Recogniser, TrainedModel
 from metalit.inference.predicting import learn_folder
-from metalit.inference.threshold import calibrated, threshold_of
+from metalit.inference.threshold import Threshold, calibrated, threshold_of
 from metalit.main import main
 
 NAMES = ["oak", "elm", "ash", "yew"]
@@ -67,6 +67,20 @@ def test_the_threshold_keeps_95_percent():
     assert threshold_of(np.full(10, 0.7), others).kept == 1  # ties are kept
 
 
+@pytest.mark.parametrize(
+    ("value", "shown"), [(0.7, "0.700"), (0.9994, "0.999"), (0.99997, "1 - 3e-05"), (1.0, "1.000")]
+)
+def test_a_threshold_just_below_1_does_not_look_like_1(value, shown):
+    assert f"probability below {shown}," in str(Threshold(value))
+    assert f"probability below {shown}," in str(Threshold(value, kept=0.95, found=0.5))
+
+
+def test_a_threshold_that_finds_few_strangers_comes_with_a_caution():
+    assert "most photos of other classes" in " ".join(Threshold(0.9, kept=0.95, found=0.1).caution)
+    for harmless in (Threshold(0.9), Threshold(0.9, kept=0.95), Threshold(0.9, kept=0.95, found=0.6)):
+        assert harmless.caution == []
+
+
 def test_the_threshold_is_of_the_same_task_as_the_users(run, monkeypatch):
     monkeypatch.setattr("metalit.inference.threshold.EPISODES", 15)
     model = TrainedModel.of_run(run)
@@ -118,4 +132,5 @@ def test_data_that_are_no_images(run, drawings, tmp_path):
 def test_without_support_test_episodes_are_predicted(run, capsys):
     main(["predict", "--config", str(run / "config.yaml"), "--run_dir", str(run), "--ckpt_path", "best"])
     with (run / "predictions.csv").open() as file:
-        assert next(csv.reader(file))[:5] == ["episode", "query", "target", "prediction", "probability"]
+        columns = next(csv.reader(file))
+    assert columns[:5] == ["episode", "query", "target", "prediction", "probability"]

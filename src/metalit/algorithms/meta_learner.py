@@ -220,6 +220,7 @@ class MetaLearner(TaskLearner):
         )
 
     def _meta_gradient(self) -> Callable[..., tuple[Params, Tensor, Outcome]]:
+        self.engine.announce(self)
         engine = self.settled_engine()
         if engine not in self._compiled:
             self._compiled[engine] = engine.compiled_meta_gradient()

@@ -200,6 +200,10 @@ class TaskLearner(L.LightningModule, ABC):
             (trained if parameter.requires_grad else fixed)[name] = parameter
         return trained, fixed
 
+    def has_trained_parameters(self) -> bool:
+        """Whether training changes anything: a frozen network with a method that has no parameters needs none."""
+        return any(parameter.requires_grad for parameter in self.parameters())
+
     def tensors(self) -> Params:
         """Return all parameters and buffers, both parts of ``meta`` in one mapping."""
         trained, fixed = self.meta()
@@ -239,6 +243,8 @@ class TaskLearner(L.LightningModule, ABC):
         return self.engine.settled(self)
 
     def _outcome(self, task: Task, episode: Episode) -> Outcome:
+        if torch.is_grad_enabled():
+            self.engine.announce(self)
         return self.settled_engine().map(task, *self.meta(), self.keys(episode), episode)
 
 

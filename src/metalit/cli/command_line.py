@@ -76,15 +76,20 @@ def reusable(parser: LightningArgumentParser, config: Any) -> str:
     config = config.clone()
     for key in RUN_ONLY_KEYS:
         config[key] = None
+    config.pop("verbose", None)  # of test alone: fit and predict would refuse it
     return str(parser.dump(config, skip_unset=False))
 
 
 class SaveRunConfig(SaveConfigCallback):
-    """Writes the resolved configuration of a training run into its folder, ready to be used as ``--config``."""
+    """Writes the resolved configuration of a run into its folder, ready to be used as ``--config``.
+
+    A run begins with ``fit``, or with ``test`` if the method has nothing to train.
+    """
 
     def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Write ``config.yaml``; an older file with other settings is kept under a number."""
-        if stage != "fit":
+        assert isinstance(pl_module, MetaLearner)
+        if stage != "fit" and (stage != "test" or pl_module.has_trained_parameters()):
             return
         text = reusable(self.parser, self.config)
         path = Path(trainer.default_root_dir) / "config.yaml"

@@ -47,6 +47,7 @@ def predict_photos(args: Sequence[str]) -> None:
     say(
         f"Recognised {known} of {len(recognised.known)} photos; the others are none of the {len(recogniser.names)} "
         f"classes: {recogniser.threshold}",
+        *caution(recogniser),
         f"Predictions are in {table}, with pictures in {sheet}",
     )
 
@@ -62,6 +63,7 @@ def export_model(args: Sequence[str]) -> None:
         f"{', '.join(description['classes'])}; they differ from metalit's by at most "
         f"{description['largest_difference']:.1g}",
         f"None of these: {recogniser.threshold}",
+        *caution(recogniser),
         f"{Path(options.to).with_suffix('.json')} describes input and output",
     )
 
@@ -150,6 +152,11 @@ def learned(options: Namespace, model: TrainedModel) -> Recogniser:
 def bar(name: str) -> Any:
     """Return a progress bar to put around a loop; it shows nothing where there is no terminal."""
     return partial(tqdm, desc=name, disable=None)
+
+
+def caution(recogniser: Recogniser) -> list[str]:
+    """Return the warning about the threshold, if there is one."""
+    return [] if recogniser.threshold is None else recogniser.threshold.caution
 
 
 def say(*lines: str) -> None:

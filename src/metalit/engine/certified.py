@@ -109,11 +109,12 @@ def place(learner: nn.Module, module: nn.Module) -> str:
     return f"{type(module).__name__} ({name})" if name else type(module).__name__
 
 
-def announce(learner: nn.Module, reason: str | None) -> None:
-    """Log whether a learner's gradients are taken inside or over vmap, once per learner."""
+def announce(learner: nn.Module) -> None:
+    """Log whether a learner's meta-gradients are taken inside or over vmap, and why, once per learner."""
     if learner in _announced:
         return
     _announced.add(learner)
+    reason = uncertified(learner)
     from lightning.pytorch.utilities import (
         rank_zero_info,  # imported here, since importing Lightning takes seconds and plain networks do not need it
     )

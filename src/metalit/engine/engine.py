@@ -85,6 +85,11 @@ class Engine:
             check("compile_backend", self.compile_backend, self.compile_backend in known, expected)
 
     @property
+    def chooses(self) -> bool:
+        """Whether the learner decides where gradients are taken."""
+        return self.mapping == "vmap" and self.differentiate == "auto"
+
+    @property
     def over_vmap(self) -> bool:
         """Whether gradients are taken over vmap; an unsettled ``auto`` counts as inside."""
         return self.mapping == "vmap" and self.differentiate == "over"
@@ -95,16 +100,22 @@ class Engine:
         return self.mapping == "vmap" and self.differentiate != "over"
 
     def settled(self, learner: nn.Module) -> "Engine":
-        """Return the engine with ``differentiate: auto`` resolved for a learner, and log the choice and reason once.
+        """Return the engine with ``differentiate: auto`` resolved for a learner.
 
         Args:
             learner: a module with all modules that a task runs, and with the ``objective`` if there is one.
         """
-        if self.differentiate != "auto" or self.mapping == "loop":
+        if not self.chooses:
             return self
-        reason = uncertified(learner)
-        announce(learner, reason)
-        return differentiating(self, "over" if reason is None else "inside")
+        return differentiating(self, "over" if uncertified(learner) is None else "inside")
+
+    def announce(self, learner: nn.Module) -> None:
+        """Log once, before a meta-gradient of a learner is taken, what ``differentiate: auto`` chose for it, and why.
+
+        Where nothing is trained, as in tests and predictions, the choice concerns nobody and nothing is logged.
+        """
+        if self.chooses:
+            announce(learner)
 
     def map(self, task: Task, parameters: Params, buffers: Params, keys: Tensor, episode: Episode) -> Outcome:
         """Run every task of an episode; the outcomes are differentiable if the parameters require a gradient.

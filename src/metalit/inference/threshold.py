@@ -41,17 +41,29 @@ class Threshold(NamedTuple):
     shots: int = 0
     episodes: int = 0
 
+    @property
+    def caution(self) -> list[str]:
+        """A sentence for who relies on a threshold that finds fewer than half of the strangers, or nothing."""
+        if self.found is None or self.found >= 0.5:
+            return []
+        return ["By this threshold, most photos of other classes are taken for one of these: do not rely on it"]
+
     def __str__(self) -> str:
         """Return what is known of the threshold, in one sentence."""
         if self.kept is None:
-            return f"probability below {self.value:.3f}, as given"
+            return f"probability below {shown(self.value)}, as given"
         found = (
             "there are no other classes to test it on" if self.found is None else f"finds {self.found:.1%} of others"
         )
         return (
-            f"probability below {self.value:.3f}, which keeps {self.kept:.1%} of the queries of known classes and "
+            f"probability below {shown(self.value)}, which keeps {self.kept:.1%} of the queries of known classes and "
             f"{found} ({self.episodes} validation episodes, {self.ways} ways, {self.shots} shots)"
         )
+
+
+def shown(probability: float) -> str:
+    """Return a probability with three decimals, or its distance from 1 if it would look like 1 and is not."""
+    return f"1 - {1 - probability:.1g}" if 0.9995 <= probability < 1 else f"{probability:.3f}"
 
 
 def calibrated(

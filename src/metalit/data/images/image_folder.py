@@ -189,7 +189,7 @@ class ImageFolder(ClassificationDataModule):
             built = cache.build(self.decoders, keep_if_bad=self.on_bad_file == "skip")
         else:
             rank_zero_info(f"Images: {len(listing.entries)} from the cache {cache.path}")
-        self._judge(listing, built, f"; all are in {cache.left_out}")
+        self._judge(listing, built, f"; listed in {cache.left_out}")
         return Prepared(listing, built.bad, cache, None)
 
     def _decoded_in_memory(self, source: Source, listing: Listing) -> Prepared:
@@ -205,7 +205,7 @@ class ImageFolder(ClassificationDataModule):
             refuse(bad, REMEDY)
         elif bad or listing.bad:
             every = [*listing.bad, *bad]
-            rank_zero_info(f"Images: {len(every)} are left out: {list_of(every)}{where}")
+            rank_zero_info(f"Images: {len(every)} left out: {list_of(every)}{where}")
 
     def _examples(self, prepared: Prepared, rows: np.ndarray[Any, np.dtype[np.int64]]) -> Any:
         if prepared.cache is None:
