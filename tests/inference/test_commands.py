@@ -101,6 +101,15 @@ def test_mistakes(run, drawings, tmp_path, capsys, monkeypatch):
     assert "expected a file name that ends in .onnx or .pt2" in complaint(capsys, lambda: main(["export", *words]))
 
 
+@pytest.mark.parametrize("device", ["nowhere", "meta:x"])
+def test_a_device_that_is_not_there(run, drawings, tmp_path, capsys, device):
+    words = options(run, drawings, query=drawings / "new", to=tmp_path, threshold=0.5, device=device)
+    with pytest.raises(SystemExit) as end:
+        main(["predict", *words])
+    assert end.value.code == 2
+    assert f"device is {device}, expected cpu" in capsys.readouterr().err
+
+
 def test_a_method_with_a_fixed_number_of_ways_says_so(drawings, tmp_path, capsys):
     config = write_yaml(tmp_path / "c.yaml", changed(maml(), {"data.init_args.ways": 3}))
     main(["fit", "--config", config, "--run_dir", str(tmp_path / "run")])

@@ -106,7 +106,9 @@ def traced(recogniser: Recogniser, examples: Tensor) -> torch.export.ExportedPro
     try:
         with torch.no_grad(), quiet():
             batch = torch.export.Dim("n", min=1)
-            return torch.export.export(Exportable(recogniser), (examples,), dynamic_shapes=({0: batch},), strict=False)
+            return torch.export.export(
+                Exportable(recogniser).cpu(), (examples,), dynamic_shapes=({0: batch},), strict=False
+            )
     except Exception as error:  # the exporter raises errors of many kinds for code that it cannot follow
         name = type(recogniser.predictor.learner).__name__
         raise UserError(

@@ -16,7 +16,7 @@ from metalit.data import ClassificationDataModule, EpisodicDataModule
 from metalit.data.features import FrozenFeatures
 from metalit.data.images.picture_form import PictureForm
 from metalit.episode import Labelled
-from metalit.errors import UserError
+from metalit.errors import SettingError, UserError
 from metalit.inference.examples import Progress, as_tensor
 from metalit.inference.threshold import Threshold
 from metalit.loading import load, make_parts, resolved_parts
@@ -52,10 +52,20 @@ class TrainedModel(NamedTuple):
         return cls(learner, form, resolved_parts(run_dir), data, features)
 
     def to(self, device: str | None) -> "TrainedModel":
-        """Return the model with a copy of its learner on another device; None changes nothing."""
-        if device is None or torch.device(device) == self.learner.device:
+        """Return the model with a copy of its learner on another device; None changes nothing.
+
+        Raises:
+            SettingError: there is no such device.
+        """
+        if device is None:
             return self
-        return self._replace(learner=self.learner.evaluation_copy().to(device))
+        try:
+            if torch.device(device) == self.learner.device:
+                return self
+            return self._replace(learner=self.learner.evaluation_copy().to(device))
+        except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch's, for what it was not built for
+            reason = str(error).splitlines()[0]
+            raise SettingError("device", device, f"cpu, or another that this torch has ({reason})") from error
 
     def decided(self) -> "TrainedModel":
         """Let the learner decide what a test decides before its first episode; needs ``data``.
