@@ -141,3 +141,12 @@ def test_a_run_learns_as_its_test_does():
     assert abs(recogniser.of_batch(episode.query.x[0]) - expected).max() < 1e-5
     before = learner.evaluate(episode).predictions[0, 0].softmax(-1).numpy()
     assert abs(before - expected).max() > 1e-3
+
+
+def test_random_numbers_of_half_precision_images_are_those_of_single_precision(monkeypatch):
+    drawn = []
+    monkeypatch.setattr("metalit.algorithms.metric.pmf.augment", lambda images, numbers, _: drawn.append(numbers))
+    learner = PMF(network())
+    with learner.context():
+        learner.augmented(torch.zeros(2, 1, 8, 8, dtype=torch.bfloat16))
+    assert drawn[0].dtype == torch.float32

@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import metalit
@@ -12,7 +13,7 @@ from commands import changed, complaint, maml, write_yaml
 from metalit.data import Sinusoid
 from metalit.inference import Recogniser, TrainedModel
 from metalit.inference.predicting import learn_folder
-from metalit.inference.threshold import Threshold, calibrated, threshold_of
+from metalit.inference.threshold import Threshold, best_temperature, calibrated, threshold_of
 from metalit.main import main
 
 NAMES = ["oak", "elm", "ash", "yew"]
@@ -41,11 +42,18 @@ def test_more_classes_than_in_training(run, drawings, tmp_path):
     main(["predict", *options(run, drawings, query=drawings / "new", to=tmp_path, threshold=0.3)])
     with (tmp_path / "predictions.csv").open() as file:
         rows = list(csv.reader(file))
-    assert rows[0] == ["file", "prediction", "known", "most_likely", *(f"P({name})" for name in sorted(NAMES))]
+    assert rows[0] == [
+        "file",
+        "prediction",
+        "known",
+        "confidence",
+        "most_likely",
+        *(f"P({name})" for name in sorted(NAMES)),
+    ]
     paths = [drawings / "labelled" / name / f"{photo}.png" for name in sorted(NAMES) for photo in range(3)]
     recogniser = Recogniser.learn(TrainedModel.of_run(run), paths, [path.parent.name for path in paths])
     expected = recogniser.probabilities([drawings / "new" / row[0] for row in rows[1:]])
-    np.testing.assert_allclose([[float(value) for value in row[4:]] for row in rows[1:]], expected, atol=1e-6)
+    np.testing.assert_allclose([[float(value) for value in row[5:]] for row in rows[1:]], expected, atol=1e-6)
     assert [row[2] for row in rows[1:]] == ["yes" if highest >= 0.3 else "no" for highest in expected.max(axis=1)]
 
 
@@ -57,14 +65,22 @@ def test_older_predictions_are_kept(run, drawings, tmp_path):
     assert len((tmp_path / "predictions.csv").read_text().splitlines()) == 2
 
 
+def logits_of(confidences):
+    """Logits of two classes whose highest is the confidence."""
+    return torch.tensor([[each, each - 1] for each in confidences], dtype=torch.float64)
+
+
 def test_the_threshold_keeps_95_percent():
-    known, others = np.linspace(0.5, 1, 1001), np.linspace(0, 0.6, 7)
-    threshold = threshold_of(known, others)
+    known, others = logits_of(np.linspace(0.5, 1, 1001)), logits_of(np.linspace(0, 0.6, 7))
+    settings = Threshold(0.0, score="logit")
+    threshold = threshold_of(known, others, settings)
     assert threshold.value == pytest.approx(0.525)
     assert threshold.kept == pytest.approx(0.95, abs=0.001)
     assert threshold.found == pytest.approx(6 / 7)
-    assert threshold_of(known, others[:0]).found is None
-    assert threshold_of(np.full(10, 0.7), others).kept == 1  # ties are kept
+    assert threshold_of(known, others[:0], settings).found is None
+    assert threshold_of(logits_of([0.7] * 10), others, settings).kept == 1  # ties are kept
+    # their probabilities are all the same
+    assert threshold_of(known, others, Threshold(0.0)).found == 0
 
 
 @pytest.mark.parametrize(
@@ -79,6 +95,24 @@ def test_a_threshold_that_finds_few_strangers_comes_with_a_caution():
     assert "most photos of other classes" in " ".join(Threshold(0.9, kept=0.95, found=0.1).caution)
     for harmless in (Threshold(0.9), Threshold(0.9, kept=0.95), Threshold(0.9, kept=0.95, found=0.6)):
         assert harmless.caution == []
+
+
+def test_the_temperature_makes_probabilities_frequencies():
+    torch.manual_seed(0)
+    logits = torch.randn(20_000, 4, dtype=torch.float64)
+    labels = torch.multinomial((logits / 0.5).softmax(-1), 1)[:, 0]  # as often as their probability at 0.5
+    for scale in (1.0, 1e4, 1e-2):  # of distances in an embedding
+        assert best_temperature(scale * logits, labels) == pytest.approx(0.5 * scale, rel=0.03)
+
+
+def test_the_temperature_is_in_the_probabilities(run, drawings):
+    recogniser, examples = learn_folder(TrainedModel.of_run(run), drawings / "labelled")
+    images = recogniser.model.form.items(examples.images)
+    before = recogniser.probabilities(images)
+    after = recogniser.with_threshold(Threshold(0.5, temperature=3.0)).probabilities(images)
+    warmed = before ** (1 / 3)
+    np.testing.assert_allclose(after, warmed / warmed.sum(axis=1, keepdims=True), atol=1e-6)
+    assert not np.allclose(after, before)
 
 
 def test_the_threshold_is_of_the_same_task_as_the_users(run, monkeypatch):
@@ -113,6 +147,15 @@ def test_mistakes(run, drawings, tmp_path, capsys, monkeypatch):
     assert "there is no run below" in said
     words = options(run, drawings, to=tmp_path / "model.pb", threshold=0.5)
     assert "expected a file name that ends in .onnx or .pt2" in complaint(capsys, lambda: main(["export", *words]))
+
+
+@pytest.mark.parametrize("device", ["nowhere", "meta:x"])
+def test_a_device_that_is_not_there(run, drawings, tmp_path, capsys, device):
+    words = options(run, drawings, query=drawings / "new", to=tmp_path, threshold=0.5, device=device)
+    with pytest.raises(SystemExit) as end:
+        main(["predict", *words])
+    assert end.value.code == 2
+    assert f"device is {device}, expected cpu" in capsys.readouterr().err
 
 
 def test_a_method_with_a_fixed_number_of_ways_says_so(drawings, tmp_path, capsys):

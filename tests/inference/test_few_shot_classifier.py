@@ -22,6 +22,7 @@ from cases import CASES
 from metalit import MAML, FewShotClassifier, PrototypicalNetwork
 from metalit.algorithms import R2D2
 from metalit.data import PictureForm
+from metalit.inference.examples import as_tensor
 from metalit.main import main
 from metalit.networks import MLP, Classifier, Conv4
 
@@ -83,6 +84,16 @@ def test_uint8_images_in_every_layout(run):
     ):
         classifier = FewShotClassifier(run).fit(layout(x), y)
         np.testing.assert_allclose(classifier.predict_proba(layout(images[:9])), expected, atol=1e-6)
+
+
+def test_grey_arrays_become_colour_as_grey_files_do(tmp_path):
+    grey = np.random.default_rng(0).integers(256, size=(4, 8, 8), dtype=np.uint8)
+    form, paths = PictureForm(8), [tmp_path / f"{number}.png" for number in range(4)]
+    for path, pixels in zip(paths, grey, strict=True):
+        Image.fromarray(pixels).save(path)
+    files = as_tensor(paths, form, torch.float32)
+    assert torch.equal(as_tensor(grey, form, torch.float32), files)
+    torch.testing.assert_close(as_tensor(grey / 255, form, torch.float32), files / 255)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "int64"])

@@ -79,9 +79,11 @@ def test_the_page(place, monkeypatch, capsys, caplog):
         left, top = ((length - side) // 2 for length in image.size)
         square = image.convert("RGB").resize((32, 32), Image.Resampling.BILINEAR, (left, top, left + side, top + side))
         name = Path(image.filename).name
-    (found,) = session.run(None, {"x": np.asarray(square).transpose(2, 0, 1)[None]})
+    found, confidence = session.run(None, {"x": np.asarray(square).transpose(2, 0, 1)[None]})
     expected = next([float(row[f"P({each})"]) for each in sorted(OWN)] for row in rows if row["file"] == name)
     np.testing.assert_allclose(found[0], expected, atol=1e-4)
+    known = next(row["known"] for row in rows if row["file"] == name)
+    assert (confidence[0] >= described["none_of_these_below"]) == (known == "yes")
 
     pytest.importorskip("sklearn")
     variables = {}
@@ -98,8 +100,11 @@ def test_the_page(place, monkeypatch, capsys, caplog):
     with Path("one/predictions.csv").open(encoding="utf-8", newline="") as file:
         (alone,) = csv.DictReader(file)
     assert alone["known"] == "yes"
+    main([*predict, "--to", "all", "--threshold", "0"])
+    with Path("all/predictions.csv").open(encoding="utf-8", newline="") as file:
+        among_others = next(csv.DictReader(file))
     for each in OWN:
-        assert float(alone[f"P({each})"]) == pytest.approx(float(rows[0][f"P({each})"]), abs=2e-6)
+        assert float(alone[f"P({each})"]) == pytest.approx(float(among_others[f"P({each})"]), abs=2e-6)
     Path("my/photos/empty.png").write_bytes(b"")
     assert "empty.png" in complaint(capsys, lambda: main(predict))
     main([*predict, "--on_bad_file", "skip", "--threshold", "0.5"])

@@ -39,7 +39,7 @@ def predict_photos(args: Sequence[str]) -> None:
     photos = read_unlabelled(Path(options.query), form.resize, options.on_bad_file, bar("photos"))
     say(*described_bad(photos.bad))
     recogniser = learned(options, model)
-    recognised = Recognised(photos, recogniser.probabilities(form.items(photos.images)), recogniser)
+    recognised = Recognised(photos, recogniser.logits(form.items(photos.images)), recogniser)
     if recogniser.transductive and len(photos.names) > 1:
         say("The method is transductive: the prediction for a photo depends on the other photos of --query")
     table, sheet = write_recognised(recognised, Path(options.to or run_dir))

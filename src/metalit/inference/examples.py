@@ -56,6 +56,8 @@ def as_tensor(x: Any, form: PictureForm | None, dtype: torch.dtype, progress: Pr
         is_image = form is not None and array.dim() == 4 and array.shape[1] in (1, 3)
         return form.resized(array) if form is not None and is_image else array
     array = channels_first(array, form).to(dtype)
+    if form is not None and form.channels == 3 and array.dim() == 4 and array.shape[1] == 1:
+        array = array.expand(-1, 3, -1, -1)  # as a grey file is read
     if form is not None and array.dim() == 4 and array.numel() and not (array.min() >= 0 and array.max() <= 1):
         raise UserError(
             f"the images are numbers from {array.min():g} to {array.max():g}, expected uint8, or floats in [0, 1]: "
@@ -71,7 +73,7 @@ def as_item(source: Image.Image | str | Path, form: PictureForm) -> Tensor:
 
 def channels_first(array: Tensor, form: PictureForm | None) -> Tensor:
     """Return images as ``[n, C, H, W]``; feature vectors ``[n, D]`` and other shapes are returned unchanged."""
-    if array.dim() == 3 and form is not None and form.channels == 1:
+    if array.dim() == 3 and form is not None:
         return array.unsqueeze(1)
     if array.dim() == 4 and array.shape[1] not in (1, 3) and array.shape[-1] in (1, 3):
         return array.movedim(-1, 1)

@@ -21,11 +21,12 @@ from metalit.inference.recogniser import Probabilities, Recogniser
 
 TOLERANCE = 1e-4  # largest difference between a probability of the program and of the recogniser
 NEEDS = "export to ONNX needs the packages onnx, onnxscript and onnxruntime: pip install 'metalit[export]'"
-Run = Callable[[Tensor], Probabilities]  # runs a program that was read back from its file
+Outputs = tuple[Probabilities, Probabilities]  # probabilities [n, N] and confidence [n]
+Run = Callable[[Tensor], Outputs]  # runs a program that was read back from its file
 
 
 class Exportable(nn.Module):
-    """Probabilities ``[n, N]`` of inputs ``[n, ...]`` as one module with everything learned in its buffers.
+    """Probabilities ``[n, N]`` and confidence ``[n]`` as one module with everything learned in its buffers.
 
     Args:
         recogniser: what is exported; its learner is used as it is and not changed.
@@ -36,6 +37,7 @@ class Exportable(nn.Module):
         predictor, features = recogniser.predictor, recogniser.model.features
         self._predict = predictor.learner.predict
         self.features = None if features is None else features.network
+        self._decision = recogniser.decision
         self._stored = None if features is None else features.numbers  # the dtype to which embeddings are rounded
         leaves, self._spec = tree_flatten((predictor.meta, predictor.state))
         self._leaves = [None if isinstance(leaf, Tensor) else leaf for leaf in leaves]
@@ -43,15 +45,16 @@ class Exportable(nn.Module):
             if isinstance(leaf, Tensor):
                 self.register_buffer(f"learned_{number}", leaf.detach().clone())
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the probabilities; uint8 images are scaled to [0, 1]."""
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return probabilities and confidence of inputs ``[n, ...]``; uint8 images are scaled to [0, 1]."""
         buffers = self._buffers
         leaves = [buffers.get(f"learned_{number}", leaf) for number, leaf in enumerate(self._leaves)]
         meta, state = tree_unflatten(leaves, self._spec)
         x = to_unit_interval(x, torch.float32)
         if self.features is not None:
             x = self.features(x).to(self._stored).to(torch.float32)
-        return self._predict(meta, state, x).softmax(-1)
+        logits = self._predict(meta, state, x)
+        return (logits / self._decision.temperature).softmax(-1), self._decision.confidence(logits)
 
 
 def export(recogniser: Recogniser, path: str | Path, dtype: str = "uint8") -> dict[str, Any]:
@@ -106,7 +109,9 @@ def traced(recogniser: Recogniser, examples: Tensor) -> torch.export.ExportedPro
     try:
         with torch.no_grad(), quiet():
             batch = torch.export.Dim("n", min=1)
-            return torch.export.export(Exportable(recogniser), (examples,), dynamic_shapes=({0: batch},), strict=False)
+            return torch.export.export(
+                Exportable(recogniser).cpu(), (examples,), dynamic_shapes=({0: batch},), strict=False
+            )
     except Exception as error:  # the exporter raises errors of many kinds for code that it cannot follow
         name = type(recogniser.predictor.learner).__name__
         raise UserError(
@@ -127,8 +132,11 @@ def described(recogniser: Recogniser, examples: Tensor, kind: str) -> dict[str, 
             "meaning": meaning(examples) if images else "feature vectors",
             **({} if form is None or not images else {"fit": form.fit, "inverted": form.inverted}),
         },
-        "output": {"name": "probabilities", "shape": ["n", len(recogniser.names)], "dtype": "float32"},
-        "none_of_these_below": None if threshold is None else threshold.value,
+        "outputs": [
+            {"name": "probabilities", "shape": ["n", len(recogniser.names)], "dtype": "float32"},
+            {"name": "confidence", "shape": ["n"], "dtype": "float32", "meaning": recogniser.decision.score},
+        ],
+        "none_of_these_below": None if threshold is None else threshold.value,  # of confidence
         "method": recogniser.predictor.learner.setting(),
         "format": {".onnx": "ONNX", ".pt2": "torch.export"}[kind],
         "versions": {"metalit": metalit.__version__, "torch": str(torch.__version__)},
@@ -147,11 +155,16 @@ def checked_difference(recogniser: Recogniser, run: Run, examples: Tensor) -> fl
     Raises:
         UserError: it is too large, so the program must not be used.
     """
-    batches = [examples[:size] for size in (1, 3, len(examples))]
-    differences = [np.abs(run(batch) - recogniser.of_batch(batch)).max() for batch in batches]
-    largest = float(max(differences))
-    if not largest <= TOLERANCE:  # nan fails it too
-        raise UserError(f"the exported program's probabilities differ by {largest:.2g}, more than {TOLERANCE}")
+    largest = 0.0
+    for batch in (examples[:size] for size in (1, 3, len(examples))):
+        logits = recogniser.of_batch(batch)
+        expected = recogniser.probabilities_of(logits), recogniser.decision.confidence(logits).numpy()
+        for found, value in zip(run(batch), expected, strict=True):
+            # logits may be large, so their difference is relative
+            difference = float((np.abs(found - value) / np.maximum(1, np.abs(value))).max())
+            if not difference <= TOLERANCE:  # nan fails it too
+                raise UserError(f"the exported program's outputs differ by {difference:.2g}, more than {TOLERANCE}")
+            largest = max(largest, difference)
     return largest
 
 
@@ -159,9 +172,14 @@ def write_pt2(program: torch.export.ExportedProgram, description: dict[str, Any]
     """Write a program of ``torch.export`` with its description inside; return a function that runs the file."""
     with path.open("wb") as file, quiet():
         torch.export.save(program, file, extra_files={"metalit.json": json.dumps(description)})
-    with path.open("rb") as file, quiet():
-        module = torch.export.load(file).module()
-    return lambda x: module(x).detach().double().numpy()
+    with path.open("rb") as written, quiet():
+        module = torch.export.load(written).module()
+
+    def run(x: Tensor) -> Outputs:
+        probabilities, confidence = (output.detach().double().numpy() for output in module(x))
+        return probabilities, confidence
+
+    return run
 
 
 def write_onnx(program: torch.export.ExportedProgram, description: dict[str, Any], path: Path) -> Run:
@@ -175,7 +193,7 @@ def write_onnx(program: torch.export.ExportedProgram, description: dict[str, Any
     try:
         with quiet():
             exported = torch.onnx.export(
-                program, dynamo=True, verbose=False, input_names=["x"], output_names=["probabilities"]
+                program, dynamo=True, verbose=False, input_names=["x"], output_names=["probabilities", "confidence"]
             )
     except torch.onnx.errors.OnnxExporterError as error:
         name, cause = description["method"]["algorithm"], str(error.__cause__ or error).splitlines()[0]
@@ -187,7 +205,12 @@ def write_onnx(program: torch.export.ExportedProgram, description: dict[str, Any
     )
     path.write_bytes(model.SerializeToString())
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return lambda x: np.asarray(session.run(None, {"x": x.numpy()})[0], dtype=np.float64)
+
+    def run(x: Tensor) -> Outputs:
+        probabilities, confidence = (np.asarray(each, dtype=np.float64) for each in session.run(None, {"x": x.numpy()}))
+        return probabilities, confidence
+
+    return run
 
 
 WRITERS: dict[str, Callable[[torch.export.ExportedProgram, dict[str, Any], Path], Run]] = {

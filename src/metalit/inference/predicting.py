@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from torch import Tensor
 
 from metalit.data.images import BadFile, Photos, read_labelled
 from metalit.data.images.loading import OnBadFile
@@ -24,13 +25,24 @@ class Recognised(NamedTuple):
 
     Attributes:
         photos: the photos.
-        probabilities: ``[n, N]``.
+        logits: ``[n, N]``.
         recogniser: what recognised them.
     """
 
     photos: Photos
-    probabilities: Probabilities
+    logits: Tensor
     recogniser: Recogniser
+
+    @property
+    def probabilities(self) -> Probabilities:
+        """The probability of each class, ``[n, N]``."""
+        return self.recogniser.probabilities_of(self.logits)
+
+    @property
+    def confidence(self) -> list[float]:
+        """What the threshold is compared with."""
+        confidence: list[float] = self.recogniser.decision.confidence(self.logits).tolist()
+        return confidence
 
     @property
     def best(self) -> list[str]:
@@ -40,15 +52,22 @@ class Recognised(NamedTuple):
     @property
     def known(self) -> list[bool]:
         """Whether each photo is taken for one of the classes."""
-        threshold = self.recogniser.threshold
-        least = 0.0 if threshold is None else threshold.value
-        return [bool(highest >= least) for highest in self.probabilities.max(axis=1)]
+        return [confidence >= self.recogniser.decision.value for confidence in self.confidence]
 
     def rows(self) -> Iterable[Sequence[Any]]:
         """Yield the header and one row per photo, with the probability of each class."""
-        yield ["file", "prediction", "known", "most_likely", *(f"P({name})" for name in self.recogniser.names)]
-        for file, best, known, row in zip(self.photos.names, self.best, self.known, self.probabilities, strict=True):
-            yield [file, best if known else NONE, "yes" if known else "no", best, *(f"{each:.6f}" for each in row)]
+        yield [
+            "file",
+            "prediction",
+            "known",
+            "confidence",
+            "most_likely",
+            *(f"P({name})" for name in self.recogniser.names),
+        ]
+        columns = self.photos.names, self.best, self.known, self.confidence, self.probabilities
+        for file, best, known, confidence, row in zip(*columns, strict=True):
+            prediction, whether = (best, "yes") if known else (NONE, "no")
+            yield [file, prediction, whether, f"{confidence:.6g}", best, *(f"{each:.6f}" for each in row)]
 
 
 def learn_folder(

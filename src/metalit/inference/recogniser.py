@@ -16,7 +16,7 @@ from metalit.data import ClassificationDataModule, EpisodicDataModule
 from metalit.data.features import FrozenFeatures
 from metalit.data.images.picture_form import PictureForm
 from metalit.episode import Labelled
-from metalit.errors import UserError
+from metalit.errors import SettingError, UserError
 from metalit.inference.examples import Progress, as_tensor
 from metalit.inference.threshold import Threshold
 from metalit.loading import load, make_parts, resolved_parts
@@ -52,10 +52,20 @@ class TrainedModel(NamedTuple):
         return cls(learner, form, resolved_parts(run_dir), data, features)
 
     def to(self, device: str | None) -> "TrainedModel":
-        """Return the model with a copy of its learner on another device; None changes nothing."""
-        if device is None or torch.device(device) == self.learner.device:
+        """Return the model with a copy of its learner on another device; None changes nothing.
+
+        Raises:
+            SettingError: there is no such device.
+        """
+        if device is None:
             return self
-        return self._replace(learner=self.learner.evaluation_copy().to(device))
+        try:
+            if torch.device(device) == self.learner.device:
+                return self
+            return self._replace(learner=self.learner.evaluation_copy().to(device))
+        except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch's, for what it was not built for
+            reason = str(error).splitlines()[0]
+            raise SettingError("device", device, f"cpu, or another that this torch has ({reason})") from error
 
     def decided(self) -> "TrainedModel":
         """Let the learner decide what a test decides before its first episode; needs ``data``.
@@ -85,7 +95,8 @@ class Recogniser:
         model: the trained model.
         predictor: what the learner made of the labelled examples.
         names: the name of each class, in the order of the probabilities.
-        threshold: the probability below which an example is none of the classes; None if it is not calibrated.
+        threshold: the confidence below which an example is none of the classes, with the temperature of the
+            probabilities; None if it is not calibrated.
     """
 
     model: TrainedModel
@@ -119,7 +130,11 @@ class Recogniser:
         return bool(self.predictor.learner.setting()["transductive"])
 
     def probabilities(self, x: Any, progress: Progress = iter) -> Probabilities:
-        """Return the probability of each class, ``[n, N]``; rows sum to 1.
+        """Return the probability of each class, ``[n, N]``; rows sum to 1. Arguments are those of ``logits``."""
+        return self.probabilities_of(self.logits(x, progress))
+
+    def logits(self, x: Any, progress: Progress = iter) -> Tensor:
+        """Return the logit of each class, ``[n, N]`` float64.
 
         Args:
             x: the examples; see ``as_tensor``. If the method is transductive, all are predicted together.
@@ -127,12 +142,21 @@ class Recogniser:
         """
         examples = as_tensor(x, self.model.form, precision(self.predictor.learner), progress)
         size = max(len(examples), 1) if self.transductive else BATCH
-        return np.concatenate([self.of_batch(part) for part in torch.split(examples, size)])
+        return torch.cat([self.of_batch(part) for part in torch.split(examples, size)])
 
-    def of_batch(self, examples: Tensor) -> Probabilities:
-        """Return the probabilities ``[n, N]`` of examples that are a tensor already."""
-        probabilities: Probabilities = self.predictor(self.model.seen(examples)).double().softmax(-1).cpu().numpy()
+    def of_batch(self, examples: Tensor) -> Tensor:
+        """Return the logits ``[n, N]`` float64 of examples that are a tensor already."""
+        return self.predictor(self.model.seen(examples)).double().cpu()
+
+    def probabilities_of(self, logits: Tensor) -> Probabilities:
+        """Return probabilities ``[n, N]``, given logits."""
+        probabilities: Probabilities = (logits / self.decision.temperature).softmax(-1).numpy()
         return probabilities
+
+    @property
+    def decision(self) -> Threshold:
+        """The threshold; without one, that which every example reaches."""
+        return Threshold(0.0) if self.threshold is None else self.threshold
 
     def with_threshold(self, threshold: Threshold | None) -> "Recogniser":
         """Return a recogniser that differs in its threshold."""

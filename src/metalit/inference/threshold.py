@@ -1,15 +1,23 @@
-"""The probability below which an example is taken for none of the learned classes.
+"""Probabilities that mean what they say, and the confidence below which an example is none of the learned classes.
 
-The rule: over validation episodes of the training's data, of as many classes and shots as the user has, the highest
-probability of a query whose class is among the learned ones exceeds the threshold in 95 % of the cases. On the same
-episodes, queries of other validation classes say how many strangers the threshold finds.
+Both are calibrated on validation episodes of the training's data, of as many classes and shots as the user has. Logits
+are divided by the one temperature that makes the labels of queries of the learned classes most likely (Guo et al. 2017,
+https://arxiv.org/abs/1706.04599): distances between embeddings may be so large that every probability is 0 or 1, or so
+small that all are equal. The confidence in an example is its highest probability or its largest logit, which for
+prototypes says how near the nearest one is. The threshold is the highest that keeps 95 % of these queries. Queries of
+other validation classes say how many strangers it finds, and which of the two confidences finds more.
 """
 
+import math
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from scipy.optimize import minimize_scalar
+from torch import Tensor
 
 from metalit.algorithms.task_learner import TaskLearner
 from metalit.data import ClassificationDataModule
@@ -19,19 +27,21 @@ from metalit.errors import UserError
 
 KEPT = 0.95  # share of validation queries of the learned classes that the threshold keeps
 EPISODES, QUERIES = 100, 5
-Confidences = npt.NDArray[np.float64]
+Score = Literal["probability", "logit"]
 
 
 class Threshold(NamedTuple):
-    """A threshold on the highest probability, and what is known of it.
+    """A threshold on the confidence in an example, and what is known of it.
 
     Attributes:
-        value: examples whose highest probability is below it are none of the classes.
+        value: examples with a lower confidence are none of the classes.
         kept: share of validation queries of the learned classes that it keeps; None if the user chose it.
         found: share of validation queries of other classes that it finds; None if there are no other classes.
         ways: classes of a validation episode.
         shots: support examples per class of a validation episode.
         episodes: number of validation episodes.
+        temperature: what logits are divided by before they become probabilities.
+        score: whether the confidence is the highest probability or the largest logit.
     """
 
     value: float
@@ -40,6 +50,12 @@ class Threshold(NamedTuple):
     ways: int = 0
     shots: int = 0
     episodes: int = 0
+    temperature: float = 1.0
+    score: Score = "probability"
+
+    def confidence(self, logits: Tensor) -> Tensor:
+        """Return the confidence in each example, ``[n]``, given logits ``[n, N]``."""
+        return logits.amax(-1) if self.score == "logit" else (logits / self.temperature).softmax(-1).amax(-1)
 
     @property
     def caution(self) -> list[str]:
@@ -50,13 +66,18 @@ class Threshold(NamedTuple):
 
     def __str__(self) -> str:
         """Return what is known of the threshold, in one sentence."""
+        below = (
+            f"largest logit below {self.value:.4g}"
+            if self.score == "logit"
+            else f"probability below {shown(self.value)}"
+        )
         if self.kept is None:
-            return f"probability below {shown(self.value)}, as given"
+            return f"{below}, as given"
         found = (
             "there are no other classes to test it on" if self.found is None else f"finds {self.found:.1%} of others"
         )
         return (
-            f"probability below {shown(self.value)}, which keeps {self.kept:.1%} of the queries of known classes and "
+            f"{below}, which keeps {self.kept:.1%} of the queries of known classes and "
             f"{found} ({self.episodes} validation episodes, {self.ways} ways, {self.shots} shots)"
         )
 
@@ -73,7 +94,7 @@ def calibrated(
     shots: int,
     progress: Callable[[range], Iterable[int]] = iter,
 ) -> Threshold:
-    """Calibrate the threshold on validation episodes like the user's task.
+    """Calibrate temperature and threshold on validation episodes like the user's task.
 
     Args:
         learner: the trained learner.
@@ -93,32 +114,54 @@ def calibrated(
     stream = ClassificationStream(
         sizes, split="val", seed=data.seed, ways=ways + strangers, shots=shots, queries=QUERIES
     )
-    known, others = list[Confidences](), list[Confidences]()
+    known, others, labels = list[Tensor](), list[Tensor](), list[Tensor]()
     for number in progress(range(EPISODES)):
         episode = data.finish(stream(number, 1), "val")
         support, query = (Labelled(part.x[0], part.y[0]) for part in (episode.support, episode.query))
-        learned = support.y < ways
+        learned, is_known = support.y < ways, (query.y < ways).cpu()
         predict = learner.adapt(Labelled(support.x[learned], support.y[learned]))
         # of a transductive method, the strangers take part in the batch, as the user's would
-        confidence = predict(query.x).double().softmax(-1).amax(-1).cpu()
-        known.append(confidence[query.y.cpu() < ways].numpy())
-        others.append(confidence[query.y.cpu() >= ways].numpy())
-    return threshold_of(np.concatenate(known), np.concatenate(others))._replace(
-        ways=ways, shots=shots, episodes=EPISODES
-    )
+        logits = predict(query.x).double().cpu()
+        known.append(logits[is_known])
+        others.append(logits[~is_known])
+        labels.append(query.y.cpu()[is_known])
+    temperature = best_temperature(torch.cat(known), torch.cat(labels))
+    settings = Threshold(0.0, ways=ways, shots=shots, episodes=EPISODES, temperature=temperature)
+    candidates = [
+        threshold_of(torch.cat(known), torch.cat(others), settings._replace(score=score)) for score in get_args(Score)
+    ]
+    return max(candidates, key=lambda each: each.found or 0.0)  # of equal ones the first, the probability
 
 
-def threshold_of(known: Confidences, others: Confidences) -> Threshold:
+def best_temperature(logits: Tensor, labels: Tensor) -> float:
+    """Return the temperature at which the labels are most likely, between 1e-6 and 1e6.
+
+    Args:
+        logits: ``[n, N]``.
+        labels: ``[n]`` in 0..N-1.
+    """
+
+    def cost(log_temperature: float) -> float:
+        return F.cross_entropy(logits / math.exp(log_temperature), labels).item()
+
+    # the loss is convex in the inverse of the temperature, so there is one minimum
+    found = minimize_scalar(cost, bounds=(math.log(1e-6), math.log(1e6)), method="bounded")
+    return math.exp(float(found.x))
+
+
+def threshold_of(known: Tensor, others: Tensor, settings: Threshold) -> Threshold:
     """Return the threshold that keeps 95 % of the known examples.
 
     Args:
-        known: highest probabilities of examples of the learned classes.
+        known: logits ``[n, N]`` of examples of the learned classes.
         others: those of examples of other classes.
+        settings: all but its value.
     """
+    ours, theirs = (settings.confidence(logits).numpy() for logits in (known, others))
     # a value that occurs, so that at least 95 % are at or above it
-    value = float(np.quantile(known, 1 - KEPT, method="lower"))
-    found = float((others < value).mean()) if len(others) else None
-    return Threshold(value, float((known >= value).mean()), found)
+    value = float(np.quantile(ours, 1 - KEPT, method="lower"))
+    found = float((theirs < value).mean()) if len(theirs) else None
+    return settings._replace(value=value, kept=float((ours >= value).mean()), found=found)
 
 
 def validation_sizes(data: ClassificationDataModule) -> npt.NDArray[np.int64]:

@@ -4,6 +4,7 @@ import json
 import pickle
 import shutil
 import tarfile
+import zipfile
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import torch
 
 import miniature_benchmarks as write
 from metalit.data import CIFARFS, CUB, FC100, MiniImageNet, TieredImageNet
+from metalit.data.benchmarks.arrays import read_npz
 from metalit.data.splits import published_classes
 from metalit.data.stream import SPLITS
 from metalit.errors import SettingError, UserError
@@ -286,3 +288,12 @@ def test_what_can_be_fetched_is(kind, tmp_path, monkeypatch, written):
         ),
     }
     assert asked == [addresses[kind]]
+
+
+def test_a_forged_shape_in_an_npz_file_is_one_message(tmp_path):
+    header = b"{'descr': '|u1', 'fortran_order': False, 'shape': (9000000000000000,), }"
+    header += b" " * (117 - len(header)) + b"\n"
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("images.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+    with pytest.raises(UserError, match=r"a\.npz is no sound npz file of arrays"):
+        read_npz(tmp_path / "a.npz")

@@ -3,6 +3,7 @@
 import json
 import tarfile
 
+import numpy as np
 import pytest
 
 from metalit.data import ImageFolder
@@ -56,3 +57,41 @@ def test_a_caption_is_not_taken_for_the_label(tmp_path, order):
                 add(archive, f"{number}{suffix}", texts[suffix].encode())
     _, store = names_of(tmp_path)
     assert list(store.class_names) == ["apple", "pear"]
+
+
+class Numbered:
+    """A data set in memory whose classes have names."""
+
+    classes = ("apple", "pear", "plum")
+
+    def __init__(self, targets):
+        self.targets = targets
+
+    def __len__(self):
+        return len(self.targets)
+
+    def __getitem__(self, index):
+        return np.full((8, 8, 3), 20 * index, np.uint8), self.targets[index]
+
+
+@pytest.mark.parametrize("number", [-1, 3])
+def test_a_target_without_a_class_is_refused(tmp_path, number):
+    with pytest.raises(ValueError, match=f"the target of item 4 is {number}, expected .* one of its 3 classes"):
+        names_of(tmp_path, dataset=Numbered([0, 0, 1, 1, number]))
+
+
+def test_a_file_in_two_splits_is_refused(tmp_path):
+    rows = ["file,label,split", "0.png,apple,train", "0.png,apple,test", "1.png,apple,train"]
+    (tmp_path / "labels.csv").write_text("\n".join(rows))
+    for number, (_, _, _, data) in enumerate(list(pictures())[:2]):
+        (tmp_path / f"{number}.png").write_bytes(data)
+    with pytest.raises(ValueError, match=r"line 3: 0\.png is in two splits, train and test"):
+        names_of(tmp_path, splits="given")
+
+
+def test_a_line_break_of_unicode_within_a_label_ends_no_line_of_json(tmp_path):
+    rows = [{"file": f"{number}.png", "label": "a\u2028b" if number < 2 else "c"} for number in range(4)]
+    (tmp_path / "labels.jsonl").write_text("\n".join(json.dumps(row, ensure_ascii=False) for row in rows))
+    for number, (_, _, _, data) in enumerate(list(pictures())[:4]):
+        (tmp_path / f"{number}.png").write_bytes(data)
+    assert list(names_of(tmp_path)[1].class_names) == ["a\u2028b", "c"]

@@ -26,7 +26,7 @@ from metalit.functional.losses import task_loss
 from metalit.heads import Cosine, NearestClassMean
 from metalit.outcome import Outcome
 from metalit.tasks.parameters import Params, select
-from metalit.tasks.precision import without_autocast
+from metalit.tasks.precision import at_least_float32, without_autocast
 from metalit.tasks.task_context import uniform_like
 from metalit.update_rules import Adam
 
@@ -166,5 +166,6 @@ class PMF(MetricMetaLearner):
     def augmented(self, images: Tensor) -> Tensor:
         """Return an augmentation of the support images ``[S, C, H, W]``."""
         default = Augmentation(crop=images.shape[-2] // 8, brightness=0.4, contrast=0.4)
-        numbers = uniform_like(images.new_empty(len(images), NUMBERS))
+        # not in half precision, in which a number below 1 may round to 1, beyond the last window
+        numbers = uniform_like(at_least_float32(images.new_empty(len(images), NUMBERS)))
         return augment(images, numbers, self.augmentation or default)

@@ -85,6 +85,8 @@ class _Lines:
             entry = Entry(label_from(cells["label"]), name, path, split, group_from(cells.get("group")))
             if (first := self.entries.setdefault(path, entry)).label != entry.label:
                 raise UserError(f"{name} has two labels, {first.label} and {entry.label}")
+            if first.split != entry.split:
+                raise UserError(f"{name} is in two splits, {first.split} and {entry.split}")
             self.files[path] = ImageFile(name, path, state_of(status))
         except (UserError, OSError) as error:
             self.bad[where] = BadFile(where, reason(error))
@@ -136,7 +138,7 @@ def rows_of(table: Path, where: str) -> Iterator[tuple[int, Row]]:
 
 
 def _json_lines(text: str, where: str) -> Iterator[tuple[int, Row]]:
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):  # not at other breaks: text may hold them
         if line.strip():
             try:
                 row = json.loads(line)

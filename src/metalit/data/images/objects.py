@@ -38,7 +38,7 @@ class Objects(Source):
             samples, classes = getattr(dataset, "samples", None), getattr(dataset, "classes", None)
             targets = [target for _, target in samples] if samples else _targets(dataset)
             for index, target in enumerate(targets):
-                label = label_from(classes[target] if classes is not None else target)
+                label = label_from(target if classes is None else _named(classes, target, index))
                 if samples:
                     path = Path(samples[index][0])
                     files.append(ImageFile(composed(str(path)), str(path), state_of(path.stat())))
@@ -81,6 +81,17 @@ def as_image(item: Any) -> Image.Image:
             "[H, W, 3], [3, H, W] or [H, W]"
         )
     return Image.fromarray(pixels)
+
+
+def _named(classes: Any, target: Any, index: int) -> Any:
+    # a number below 0, which stands for no label, would be the last class to Python
+    number = int(target)
+    if not 0 <= number < len(classes):
+        raise UserError(
+            f"data.dataset: the target of item {index} is {number}, expected the number of one of its {len(classes)} "
+            "classes: leave it out"
+        )
+    return classes[number]
 
 
 def _targets(dataset: Any) -> list[Any]:
