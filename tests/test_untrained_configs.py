@@ -29,6 +29,18 @@ TINY = {
 }
 
 
+# one that is fine-tuned, with a block to train
+TUNED = {
+    "class_path": "metalit.networks.Backbone",
+    "init_args": {
+        **TINY["init_args"],
+        "module": "metalit.networks.Conv4",
+        "options": {"channels": 2, "in_channels": 3, "image_size": 16, "batch_norm": "running"},
+        "image_size": 16,
+    },
+}
+
+
 def test_there_are_some():
     assert {path.parent.name for path in UNTRAINED} == {"cifar_fs", "images"}
 
@@ -40,15 +52,21 @@ def test_runs_without_training_and_says_what_it_was_pretrained_on(path, tmp_path
         write_photos(tmp_path, [f"class {number:02}" for number in range(20)])
     else:
         write_cifar100(tmp_path)
-    data = {"root": str(tmp_path), "features": TINY, "test_episodes": 3, "queries": 3, "eval_tasks_per_batch": 2}
-    overlay = write_yaml(tmp_path / "miniature.yaml", {"data": {"init_args": data}})
+    data = {"root": str(tmp_path), "test_episodes": 3, "queries": 3, "eval_tasks_per_batch": 2}
+    config, small = read_yaml(path), {"data": {"init_args": data}}
+    has_features = "features" in config["data"]["init_args"]
+    if has_features:
+        data["features"] = TINY
+    else:
+        small["model"] = {"init_args": {"network": TUNED, "rate_episodes": 2, "steps": 2}}
+    overlay = write_yaml(tmp_path / "miniature.yaml", small)
     quiet = ["--trainer.enable_progress_bar", "false"]
     main(["test", "--config", str(path), "--config", overlay, "--run_dir", str(tmp_path / "run"), *quiet])
     results = json.loads((tmp_path / "run" / "results.json").read_text())
-    wanted = read_yaml(path)["data"]["init_args"]["features"]["init_args"]["pretrained_on"]
-    assert results["setting"]["pretrained_on"] == wanted
+    backbone = config["data"]["init_args"]["features"] if has_features else config["model"]["init_args"]["network"]
+    assert results["setting"]["pretrained_on"] == backbone["init_args"]["pretrained_on"]
     assert "accuracy" in results["metrics"]
-    assert list((tmp_path / "metalit-cache").glob("features-test-*.npz"))
+    assert has_features == bool(list((tmp_path / "metalit-cache").glob("features-test-*.npz")))
 
 
 def test_a_run_without_training_recognises_photos(tmp_path):

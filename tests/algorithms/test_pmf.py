@@ -138,7 +138,7 @@ def test_a_run_learns_as_its_test_does():
     assert recogniser.model.settings["model"]["init_args"] == {"learning_rate": 0.05}
     expected = learner.evaluate(episode).predictions[0, -1].softmax(-1).numpy()
     assert learner.rate == 0.05
-    assert abs(recogniser.of_batch(episode.query.x[0]) - expected).max() < 1e-5
+    assert abs(recogniser.probabilities(episode.query.x[0]) - expected).max() < 1e-5
     before = learner.evaluate(episode).predictions[0, 0].softmax(-1).numpy()
     assert abs(before - expected).max() > 1e-3
 
