@@ -4,9 +4,9 @@
     python benchmarks/image_cache.py --images 20000 --folder /scratch
 
 The bare loop opens every file, decodes it and converts it to RGB, on as many processes; it keeps nothing. The two take
-turns. "Starting again" lists the files, finds the cache and makes the stores of all splits. The memory is the largest
-that a process of its own had, Python and torch included, which opens the cache by ``store: mmap`` and reads as many
-images as there are.
+turns. "Starting again" lists the files, finds the cache and makes the stores of all splits. The memory is that of a
+process of its own, Python and torch included, which has opened the cache by ``store: mmap`` and read as many images as
+there are: what is resident then, and the most that was.
 """
 
 import argparse
@@ -80,20 +80,21 @@ def episodes_per_second(data: ImageFolder, seconds: float) -> float:
     return made / elapsed
 
 
-def peak_memory(root: Path) -> int:
-    """Return the most memory, in bytes, of a process that reads the images by ``store: mmap``."""
+def memory_of_reading(root: Path) -> tuple[int, int]:
+    """Return the resident and the most memory, in bytes, of a process that reads the images by ``store: mmap``."""
     command = [sys.executable, __file__, "--read", str(root)]
-    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+    words = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    return int(words[-2]), int(words[-1])
 
 
 def read_all(root: Path) -> None:
-    """Read as many images as there are, in episodes, and print the peak of this process's memory in bytes."""
+    """Read as many images as there are, in episodes, and print the resident and the most memory in bytes."""
     data = data_module(root, "mmap", 1)
     data.episodes("train")
     for first in range(0, len(data.stores["train"].items) // (5 * 16), BATCH):
         data.episodes("train", first, BATCH)
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    print(int(status["VmHWM"].split()[0]) * 1024)
+    print(*(int(status[name].split()[0]) * 1024 for name in ("VmRSS", "VmHWM")))
 
 
 def spread(values: list[float], digits: int) -> str:
@@ -119,7 +120,8 @@ def measure(root: Path, images: int, rounds: int, processes: int, seconds: float
     say(f"{'started again, mmap':34}{spread(again, 2)} s")
     say(f"{'started again, memory':34}{spread(in_memory, 2)} s")
     say(f"{'started again, mmap / built':34}{spread([a / b for a, b in zip(again, built, strict=True)], 4)}")
-    say(f"{'most memory, mmap / the images':34}{peak_memory(root) / size:9.2f} of {size / 1e6:,.0f} MB")
+    resident, most = memory_of_reading(root)
+    say(f"{'memory, mmap / the images':34}{resident / size:9.2f} (at most {most / size:.2f}) of {size / 1e6:,.0f} MB")
     mapped, memory = start(root, "mmap", processes)[1], start(root, "memory", processes)[1]
     rates: list[tuple[float, float]] = []
     for turn in range(-1, rounds):  # turn -1 warms up

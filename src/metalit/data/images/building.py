@@ -7,8 +7,10 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event, Thread
 from typing import NamedTuple
 
 import numpy as np
@@ -112,7 +114,7 @@ def build(
         with target.open("wb") as file:
             file.truncate(len(entries) * 3 * resize.size**2)
     built, kept, digests = Built(), _Kept(folder / ENCODED, len(entries), keep_files), _Digests(entries)
-    with kept, tqdm(total=len(entries), unit="images", desc="Decoding", disable=None) as bar:
+    with kept, written_early(target), tqdm(total=len(entries), unit="images", desc="Decoding", disable=None) as bar:
         for outcomes in _outcomes(Decoder(source, resize, target), _jobs(entries), processes):
             for outcome in outcomes:
                 if outcome.reason:
@@ -143,6 +145,33 @@ def build_in_memory(source: Source, entries: Sequence[Entry], resize: Resize) ->
 
 def _image(found: bytes | Image.Image, resize: Resize) -> Image.Image:
     return to_rgb(found) if isinstance(found, Image.Image) else decode(found, resize.decoded)
+
+
+@contextmanager
+def written_early(path: Path | None, pause: float = 1.0) -> Iterator[None]:
+    """Have a file written to disk while it is filled, so that at the end there is little left to wait for.
+
+    Args:
+        path: the file; None does nothing.
+        pause: seconds between two times.
+    """
+    done = Event()
+
+    def write() -> None:
+        assert path is not None
+        with path.open("rb") as file:
+            while not done.wait(pause):
+                os.fsync(file.fileno())
+
+    thread = None if path is None else Thread(target=write, daemon=True)
+    if thread is not None:
+        thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        if thread is not None:
+            thread.join()
 
 
 class _Digests:
