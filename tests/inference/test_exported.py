@@ -81,7 +81,7 @@ def test_torch_export_without_metalit(tmp_path):
         found = module(images[:size])[0].detach().numpy()
         np.testing.assert_allclose(found, recogniser.probabilities(images[:size]), atol=1e-4)
     assert class_names(tmp_path / "model.pt2") == ["Esche & Bäume", "elm", "oak"]
-    beside = json.loads((tmp_path / "model.json").read_text())
+    beside = json.loads((tmp_path / "model.pt2.json").read_text())
     assert beside["classes"] == ["Esche & Bäume", "elm", "oak"]
     assert (beside["input"]["shape"], beside["input"]["dtype"]) == (["n", 1, 28, 28], "uint8")
     assert beside["input"]["meaning"].startswith("grey in 0 ... 255")

@@ -70,7 +70,7 @@ def test_the_page(place, monkeypatch, capsys, caplog):
 
     onnxruntime = pytest.importorskip("onnxruntime")
     main(export)
-    described = json.loads(Path("my/model.json").read_text(encoding="utf-8"))
+    described = json.loads(Path("my/model.onnx.json").read_text(encoding="utf-8"))
     assert described["classes"] == sorted(OWN)
     assert described["input"]["shape"] == ["n", 3, 32, 32]
     session = onnxruntime.InferenceSession("my/model.onnx")

@@ -15,7 +15,7 @@ from metalit.data import ClassificationDataModule
 from metalit.data.images import read_unlabelled
 from metalit.errors import UserError
 from metalit.inference import Recogniser, TrainedModel
-from metalit.inference.exported import export
+from metalit.inference.exported import beside, export
 from metalit.inference.predicting import (
     Recognised,
     described_bad,
@@ -64,7 +64,7 @@ def export_model(args: Sequence[str]) -> None:
         f"{description['largest_difference']:.1g}",
         f"None of these: {recogniser.threshold}",
         *caution(recogniser),
-        f"{Path(options.to).with_suffix('.json')} describes input and output",
+        f"{beside(Path(options.to))} describes input and outputs",
     )
 
 

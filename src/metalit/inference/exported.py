@@ -85,8 +85,13 @@ def export(recogniser: Recogniser, path: str | Path, dtype: str = "uint8") -> di
     with atomic_write(path) as file:
         run = WRITERS[path.suffix](program, description, Path(file.name))
         description["largest_difference"] = checked_difference(recogniser, run, examples)
-    write_text(path.with_suffix(".json"), json.dumps(description, indent=1, ensure_ascii=False) + "\n")
+    write_text(beside(path), json.dumps(description, indent=1, ensure_ascii=False) + "\n")
     return description
+
+
+def beside(path: Path) -> Path:
+    """Return the file that describes an exported file: ``model.onnx.json``, since a ``model.pt2`` may lie there too."""
+    return path.with_name(f"{path.name}.json")
 
 
 def example_inputs(recogniser: Recogniser, dtype: str) -> Tensor:
