@@ -12,6 +12,7 @@ from metalit.cli.parser import fail
 from metalit.cli.program import import_from_working_directory
 from metalit.commands import find_command
 from metalit.runs import end_with_parent
+from metalit.runs.preemption import ignore_late_signals
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -33,6 +34,8 @@ def main(args: Sequence[str] | None = None) -> None:
         keep_freed_memory()
         end_with_parent()
         MetalitCLI(args)
+        if args is None:  # the process is the program's own, and about to end
+            ignore_late_signals()
 
 
 def run_command(command: Callable[[Sequence[str]], None], args: Sequence[str]) -> None:

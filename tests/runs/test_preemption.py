@@ -317,3 +317,17 @@ def test_torchrun_is_told_to_stop(tmp_path):
     code, said = start(run, launcher=torchrun)
     assert code == 0, said
     assert_same(whole, run)
+
+
+def test_a_signal_after_the_end_does_not_make_a_finished_run_fail(tmp_path):
+    command = ["fit", "--config", str(ROOT / "configs" / "sinusoid" / "maml.yaml"), "--trainer.fast_dev_run", "true"]
+    program = f"""
+import os, signal, sys
+sys.argv = ["train.py", *{command}]
+from metalit.main import main
+main()
+os.kill(os.getpid(), signal.SIGUSR1)
+print("alive")
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.splitlines()[-1:]) == (0, ["alive"]), done.stderr

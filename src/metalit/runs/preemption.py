@@ -29,6 +29,15 @@ class Preempted(SystemExit):
     """Exit of a process that has stopped training or evaluation because of a signal."""
 
 
+def ignore_late_signals() -> None:
+    """Ignore SIGUSR1 and SIGUSR2 from now on: one that comes while a finished run's process ends must not fail its job.
+
+    The time limit of a job may be near when its training ends, and a process takes seconds to end.
+    """
+    for number in SIGNALS[1:]:
+        signal.signal(number, signal.SIG_IGN)
+
+
 class StopSignals(HookedSignals):
     """Replaces Lightning's signal handlers with ones that only record the signal.
 
