@@ -33,7 +33,8 @@ def describe_values(action: argparse.Action | None) -> str:
     if hint is None:
         return any_of([str(choice) for choice in getattr(action, "choices", None) or ["its settings"]])
     known = known_classes(action)
-    ours = all(base.__module__.startswith("metalit.") for base in classes_in(hint))
+    # of torch's Module, the networks that metalit exports are listed
+    ours = all(base is nn.Module or base.__module__.startswith("metalit.") for base in classes_in(hint))
     # metalit's own classes are always listed, those of other libraries only if they are few.
     if not known or (len(known) > MOST_CLASSES and not ours):
         return describe(hint)

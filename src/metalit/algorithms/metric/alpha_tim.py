@@ -28,8 +28,8 @@ class AlphaTIM(PretrainingLearner):
         alpha: alpha of both entropies, > 0; the authors use 2 at 1 shot and 7 from 5 shots on. 1 is Shannon's.
         temperature: tau, > 0.
         support_weight: weight of the support cross-entropy, >= 0.
-        marginal_weight: weight of H(Y), >= 0.
-        conditional_weight: weight of H(Y|X), >= 0.
+        marginal_weight: weight of the entropy of the mean prediction, >= 0.
+        conditional_weight: weight of the mean entropy of a prediction, >= 0.
         learning_rate: eta, Adam's rate, > 0.
         steps: steps of line 4, >= 0; with 0 it is the nearest class mean.
         transform: steps applied to every embedding of a task: ``power``, ``centre``, ``l2``.

@@ -27,8 +27,8 @@ class TIM(PretrainingLearner):
             given: the network is used as it is.
         temperature: tau, > 0.
         support_weight: lambda, the weight of the support cross-entropy, >= 0.
-        marginal_weight: weight of H(Y), >= 0.
-        conditional_weight: alpha, the weight of H(Y|X), >= 0.
+        marginal_weight: weight of the entropy of the mean prediction, >= 0.
+        conditional_weight: alpha, the weight of the mean entropy of a prediction, >= 0.
         learning_rate: eta, Adam's rate, > 0.
         steps: steps of line 4, >= 0; with 0 it is the nearest class mean.
         transform: steps applied to every embedding of a task: ``power``, ``centre``, ``l2``.
