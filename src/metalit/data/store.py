@@ -33,7 +33,7 @@ class Examples(ABC):
         """Return the rows ``[m]`` as ``[m, *features]``; ``dim`` is 0, as in ``torch.Tensor.index_select``."""
 
     def to(self, device: torch.device) -> "Examples":
-        """Return the same: these examples stay where they are, whatever the device of a learner."""
+        """Return the examples themselves: they stay in their file on every device."""
         return self
 
     def __len__(self) -> int:

@@ -112,7 +112,7 @@ class Engine:
     def announce(self, learner: nn.Module) -> None:
         """Log once, before a meta-gradient of a learner is taken, what ``differentiate: auto`` chose for it, and why.
 
-        Where nothing is trained, as in tests and predictions, the choice concerns nobody and nothing is logged.
+        Tests and predictions take no meta-gradient, so they log nothing.
         """
         if self.chooses:
             announce(learner)

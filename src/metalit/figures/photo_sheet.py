@@ -7,7 +7,7 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-COLUMNS, MOST = 8, 64  # more photos would make a sheet that nobody looks at
+COLUMNS, MOST = 8, 64  # more photos would be too small to see
 KNOWN, UNKNOWN = "#009E73", "#7F7F7F"
 CELL, LABEL, GAP = 1.3, 0.24, 0.12  # inches; share of a photo's height for its line of text; share between photos
 

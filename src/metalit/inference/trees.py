@@ -52,7 +52,7 @@ def _name(kind: type) -> str:
 
 
 def _named_tuple(path: str) -> type:
-    # the file may come from somebody else, so only classes that can do no more than hold values, of modules
+    # the file may be untrusted, so only classes that can do no more than hold values, of modules
     # that the learner has imported already
     found = resolve_name(path) if path.partition(":")[0] in sys.modules else None
     if not (inspect.isclass(found) and issubclass(found, tuple) and path == _name(found)):

@@ -249,6 +249,16 @@ def test_lists_do_not_lead_out_of_the_folder(path, tmp_path, written):
     assert "of the list is in none of" in refused(CUB, root)
 
 
+def test_lists_may_have_been_written_on_windows(tmp_path, written):
+    root = tmp_path / "data"
+    shutil.copytree(written(CUB, "file lists"), root)
+    expected = module(CUB, root).load("val")
+    content = json.loads((root / "val.json").read_text())
+    names = ["C:" + name.replace("/", "\\") for name in content["image_names"]]
+    (root / "val.json").write_text(json.dumps({**content, "image_names": names}))
+    assert module(CUB, root).load("val").example_names == expected.example_names
+
+
 def test_a_second_run_decodes_nothing(written, monkeypatch):
     root = written(CUB, "official folder")
     first = module(CUB, root).load("val")

@@ -1,5 +1,6 @@
 """Forms that hold each split as one array with labels: pickles in several dialects, and npz."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,46 +19,47 @@ LABELS = ("labels", "label_specific", "label")
 TABLES = ("label2catname", "catname2label", "label_specific_str")  # entries with the names of classes
 
 
-class LabelledPickles(ArrayForm):
-    """A pickle per split with ``data`` ``[n, height, width, 3]`` and ``labels`` ``[n]``, as those of MetaOptNet.
+class FilePerSplit(ArrayForm, ABC):
+    """One file per split with images ``[n, height, width, 3]`` and labels ``[n]``, by name.
 
     Args:
         names: by split, the names that its file may have.
     """
+
+    def __init__(self, names: Names) -> None:
+        self.names = names
+
+    @abstractmethod
+    def content(self, file: Path) -> Any:
+        """Return the arrays of a file by their names."""
+
+    def find(self, place: Path, split: Split) -> list[Path]:
+        """Return the file of the split."""
+        return first_of(place, self.names[split])
+
+    def read(self, files: list[Path], wanted: Wanted) -> Examples:
+        """Return the images of the file."""
+        return labelled(self.content(files[0]), wanted.classes)
+
+
+class LabelledPickles(FilePerSplit):
+    """A pickle per split with ``data`` and ``labels``, as those of MetaOptNet."""
 
     name = "pickles of data and labels"
 
-    def __init__(self, names: Names) -> None:
-        self.names = names
-
-    def find(self, place: Path, split: Split) -> list[Path]:
-        """Return the file of the split."""
-        return first_of(place, self.names[split])
-
-    def read(self, files: list[Path], wanted: Wanted) -> Examples:
-        """Return the images of the file."""
-        return labelled(read_pickle(files[0]), wanted.classes)
+    def content(self, file: Path) -> Any:
+        """Return what the pickle holds."""
+        return read_pickle(file)
 
 
-class Npz(ArrayForm):
-    """An npz file per split with ``images`` (or ``data``) and ``labels``.
-
-    Args:
-        names: by split, the names that its file may have.
-    """
+class Npz(FilePerSplit):
+    """An npz file per split with ``images`` (or ``data``) and ``labels``."""
 
     name = "npz of images and labels"
 
-    def __init__(self, names: Names) -> None:
-        self.names = names
-
-    def find(self, place: Path, split: Split) -> list[Path]:
-        """Return the file of the split."""
-        return first_of(place, self.names[split])
-
-    def read(self, files: list[Path], wanted: Wanted) -> Examples:
-        """Return the images of the file."""
-        return labelled(read_npz(files[0]), wanted.classes)
+    def content(self, file: Path) -> Any:
+        """Return the arrays of the file."""
+        return read_npz(file)
 
 
 class ImagesWithLabels(ArrayForm):
@@ -133,7 +135,7 @@ def labelled(content: Any, classes: Sequence[str]) -> Examples:
 
 
 def named(content: Any, numbers: Any, classes: Sequence[str]) -> npt.NDArray[Any]:
-    """Return labels ``[n]`` as the names of classes, or as the numbers they are if the names are somebody's own."""
+    """Return labels ``[n]`` as the names of classes, or unchanged if the file's names are not the published ones."""
     labels = as_array(numbers)
     if labels.dtype.kind in "SU":
         return np.array([text(label) for label in labels], dtype=np.str_)

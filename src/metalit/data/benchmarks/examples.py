@@ -74,8 +74,7 @@ def store_of(examples: Examples, wanted: Wanted) -> ClassStore:
 def class_names(labels: npt.NDArray[Any], wanted: Wanted) -> npt.NDArray[np.str_]:
     """Return the class names ``[n]`` of labels ``[n]``, which are names or numbers.
 
-    Numbers in somebody's own order become ``train/000``, ``train/001``, ...: their set is right, and which class is
-    which nobody can know.
+    Numbers in an unknown order become ``train/000``, ``train/001``, ...: the classes are distinct, but have no names.
 
     Raises:
         UserError: the classes are not the published ones, or not as many.

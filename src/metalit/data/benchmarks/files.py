@@ -1,7 +1,6 @@
 """Forms that hold encoded images: folders of classes, lists of files, and pickles of files."""
 
 import json
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
@@ -15,6 +14,7 @@ from metalit.data.benchmarks.arrays import LABELS, entry, first_of, named
 from metalit.data.benchmarks.base import Form, Storage
 from metalit.data.benchmarks.examples import Wanted, check_classes, class_names
 from metalit.data.benchmarks.safe_pickle import read_pickle
+from metalit.data.images.building import usable_cores
 from metalit.data.images.caching import ImageCache
 from metalit.data.images.finding import BadFile, find_images, refuse
 from metalit.data.images.listing import Entry, Listing, Place, Source, digest
@@ -70,7 +70,7 @@ class FilesForm(Form, ABC):
         check_classes((each.label for each in pictures), wanted)
         status = [Path(each.place).stat() for each in pictures]
         state = digest(f"{each.name} {s.st_size} {s.st_mtime_ns}" for each, s in zip(pictures, status, strict=True))
-        return cached(Pictures(pictures, state), wanted, storage, len(os.sched_getaffinity(0)))
+        return cached(Pictures(pictures, state), wanted, storage, usable_cores())
 
 
 def cached(source: Pictures, wanted: Wanted, storage: Storage, processes: int) -> ClassStore:
@@ -201,7 +201,7 @@ class PickledPictures(Pictures):
 class FileLists(FilesForm):
     """A json per split with ``label_names``, ``image_names`` and ``image_labels``, as that of CloserLookFewShot.
 
-    The paths in it are absolute, on the machine of whoever wrote the list; only ``<class>/<file>`` counts, which is
+    The paths in it are absolute, on the machine of the list's author; only ``<class>/<file>`` counts, which is
     looked for beside the list.
     """
 
@@ -220,7 +220,7 @@ class FileLists(FilesForm):
         """
         try:
             content = json.loads(files[0].read_text(encoding="utf-8"))
-            names = [PurePosixPath(str(name).replace("\\\\", "/")) for name in entry(content, "image_names")]
+            names = [PurePosixPath(str(name).replace("\\", "/")) for name in entry(content, "image_names")]
         except ValueError as error:
             if isinstance(error, UserError):
                 raise

@@ -4,8 +4,8 @@ A pickle is a program. It names any function and calls it, so ``pickle.load`` of
 author a shell. The few names that arrays need are bound to the functions below, which check their arguments; any other
 name is refused. NumPy's own functions do not serve, because ``ndarray(10**12)`` and a forged dtype are dangerous too.
 
-Python's unpickler in C makes room for as many objects as a pickle claims to number, and sets attributes of whatever it
-names, these functions included. The one in Python, half as fast again, does neither.
+The C unpickler allocates memory for as many objects as a pickle claims to hold, and sets attributes on any object that
+the pickle names, these functions included. So this is the slower one written in Python, which can be overridden.
 """
 
 import os

@@ -1,7 +1,7 @@
 """Images from files: reading, resizing, finding, and the data set of one's own pictures.
 
-The rule here: a file that cannot be used is named with its reason, and what can be used becomes the same pixels from
-whatever form the files have.
+The rule here: a file that cannot be used is named with its reason, and an image has the same pixels in every form
+of a data set.
 """
 
 from metalit.data.images.finding import BadFile, find_images

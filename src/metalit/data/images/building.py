@@ -30,6 +30,14 @@ FEW = 256  # images for which no processes are started
 Job = list[tuple[int, Place]]  # row and place of each image
 
 
+def usable_cores() -> int:
+    """Return the number of cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS has no affinity
+        return os.cpu_count() or 1
+
+
 class Outcome(NamedTuple):
     """What became of one image: its row, the digest of its content or why it is bad, and its bytes if they are kept."""
 
@@ -185,7 +193,7 @@ class _Digests:
     def add(self, row: int, digest: bytes) -> None:
         other = self.first.setdefault(digest, row)
         if self.entries[other].label != self.entries[row].label:
-            # both: nobody knows which of the two labels is right
+            # both are refused: either label may be the wrong one
             for one, two in ((row, other), (other, row)):
                 name, label = self.entries[two].name, self.entries[two].label
                 self.in_two_classes[one] = f"the same image is in class {label} too, as {name}"
@@ -213,7 +221,7 @@ class _Kept:
         if not self.keep:
             return
         self.waiting[row] = data
-        # in the order of the rows, whatever that of the jobs
+        # in the order of the rows, although jobs end in any order
         while (next_row := len(self.offsets) - 1) in self.waiting:
             self.offsets.append(self.offsets[-1] + self.file.write(self.waiting.pop(next_row)))
 

@@ -1,6 +1,5 @@
 """One's own pictures as a data set, in whichever form they lie on disk."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -9,7 +8,7 @@ import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_info
 
-from metalit.data.images.building import Built, build_in_memory
+from metalit.data.images.building import Built, build_in_memory, usable_cores
 from metalit.data.images.caching import ImageCache
 from metalit.data.images.columns import check_columns
 from metalit.data.images.finding import BadFile, list_of, refuse
@@ -102,7 +101,7 @@ class ImageFolder(ClassificationDataModule):
         self.resize, self.form, self.columns = Resize(size, fit), form, check_columns(columns)
         self.splits, self.shares, self.split_seed, self.split_by = splits, shares, split_seed, split_by
         self.on_bad_file, self.small_classes, self.store, self.dataset = on_bad_file, small_classes, store, dataset
-        self.decoders = len(os.sched_getaffinity(0)) if decoders is None else decoders
+        self.decoders = usable_cores() if decoders is None else decoders
         self.cache_dir = self._cache_dir(cache_dir)
         at_least(1, decoders=self.decoders)
         check_shares(shares)

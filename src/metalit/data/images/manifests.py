@@ -166,5 +166,5 @@ def _renamed(folder: Path, row: Row) -> Columns:
     try:
         info = json.loads((folder / "info.json").read_text(encoding="utf-8"))
         return {meaning: info[key] for key, meaning in INFO.items() if info.get(key) in row}
-    except (OSError, ValueError, AttributeError, TypeError):  # somebody else's info.json says nothing about columns
+    except (OSError, ValueError, AttributeError, TypeError):  # another program's info.json, without columns
         return {}

@@ -1,4 +1,4 @@
-"""One image file, whatever its format, becomes an upright RGB image, or one reason why it does not.
+"""Read one image file as an upright RGB image, or say why it cannot be read.
 
 The rule, in this order:
 
@@ -31,7 +31,7 @@ SUFFIXES = frozenset(
     [".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm",
      ".avif", ".jp2"]
 )  # fmt: skip
-# Photos that nobody meant to leave out, but that Pillow cannot read.
+# Photos that Pillow cannot read; they are reported and not skipped silently.
 FOREIGN_SUFFIXES = frozenset([".heic", ".heif", ".dng", ".cr2", ".cr3", ".nef", ".arw"])
 MAX_PIXELS = 150_000_000  # 450 MB as RGB; the largest phone cameras make 108 million, a decompression bomb far more
 MAX_BYTES = 1 << 30
@@ -78,7 +78,7 @@ def content(source: Path | str | bytes | BinaryIO) -> bytes:
         return source
     if not isinstance(source, Path | str):
         return bytes(source.read())
-    # not ``open``, which takes longer than decoding a small image, and blocks at a pipe that nobody writes to
+    # not ``open``, which takes longer than decoding a small image, and blocks at a pipe without a writer
     file = os.open(source, os.O_RDONLY | os.O_NONBLOCK)
     try:
         status = os.fstat(file)

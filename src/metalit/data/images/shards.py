@@ -106,7 +106,7 @@ class Shards(Source):
             elif suffix in LABELS and member.size <= MOST_LABEL:
                 data = archive.extractfile(member)
                 assert data is not None
-                # whatever their order in the shard: a .txt beside a .cls is a caption
+                # a .cls wins in either order: a .txt beside a .cls is a caption
                 before = labels.get(_key(name))
                 if before is None or LABELS.index(suffix) < LABELS.index(before[0]):
                     labels[_key(name)] = suffix, data.read()

@@ -17,7 +17,7 @@ BackboneBatchNorm = Literal["frozen", "running"]
 class PretrainedNetwork(nn.Module, ABC):
     """An encoder with weights from elsewhere. It takes images in [0, 1] of any size and returns embeddings.
 
-    Frozen parts require no gradient and stay in evaluation mode, whatever mode the network is put into.
+    Frozen parts require no gradient and stay in evaluation mode when the network is put into training mode.
 
     Args:
         encoder: the network as its library makes it.

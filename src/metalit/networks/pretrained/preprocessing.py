@@ -22,7 +22,7 @@ class PretrainedInput(nn.Module):
         std: their standard deviation, above 0; as many as ``mean``.
         image_size: (height, width) of what the network sees, in pixels, at least 1; None leaves the size as it is.
         shortest_edge: scale the shorter side to this length, then cut ``image_size`` out of the centre; if not given,
-            images are scaled to ``image_size``, whatever their proportions.
+            images are scaled to ``image_size`` without keeping their proportions.
         interpolation: how pixels are interpolated.
 
     Shape:
