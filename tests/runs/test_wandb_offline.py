@@ -69,6 +69,16 @@ def test_run_resume_and_test_are_one_run(tmp_path, monkeypatch):
     assert_media_and_results(run_dir, part)
 
 
+def test_a_part_begun_in_the_same_second_is_replaced_too(tmp_path):
+    run_dir = tmp_path / "runs" / "one"
+    common = ["--config", settings_with_wandb(tmp_path, maml()), "--run_dir", str(run_dir)]
+    main(["fit", *common, "--trainer.max_steps=2"])
+    (folder,) = (run_dir / "wandb").glob("offline-run-*")
+    folder.rename(f"{folder}-1")  # as W&B names the second of two
+    main(["fit", *common, "--trainer.max_steps=4", "--ckpt_path=last"])
+    the_part(run_dir)
+
+
 def assert_media_and_results(run_dir, part):
     results = read_results(run_dir)
     for name, summary in results["metrics"].items():

@@ -134,8 +134,9 @@ class WandbLogger(OpenWandbLogger):
             self.run_id = os.environ.get("WANDB_RUN_ID") or secrets.token_hex(4)
             begun, self._first = int(time.time()) if self._is_new else 0, 0
         log = TrainingLog.read(folder / "metrics.csv", begun).rows if self._has_log else []
+        # a part begun within the same second as another has a suffix at its folder, -1
         # W&B cannot resume an offline run; a new part, filled from metrics.csv, replaces all that are not sent yet
-        parts = folder.glob(f"wandb/offline-run-*-{self.run_id}/run-{self.run_id}.wandb") if self._has_log else ()
+        parts = folder.glob(f"wandb/offline-run-*-{self.run_id}*/run-{self.run_id}.wandb") if self._has_log else ()
         replaced = [part for part in parts if not part.with_suffix(".wandb.synced").exists()]
         if is_known and log and not replaced:  # all parts have been sent, so W&B has every row of the log
             self._first = max(number_of(row, int(row["step"])) for row in log) + 1
