@@ -9,12 +9,38 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 
+class Tokens(NamedTuple):
+    """Texts as token ids, padded to one length: the inputs of an episode of texts.
+
+    Attributes:
+        ids: ``[..., n, T]`` int64, >= 0; 0 where there is no token.
+        mask: ``[..., n, T]`` bool, True where there is a token; each text has at least one, and the first T_i places.
+    """
+
+    ids: Tensor
+    mask: Tensor
+
+
+class MarkedTokens(NamedTuple):
+    """Texts with two marked places each, such as the entities of a relation.
+
+    Attributes:
+        ids: as in ``Tokens``.
+        mask: as in ``Tokens``.
+        spans: ``[..., n, 2]`` int64, positions along T of the two marks.
+    """
+
+    ids: Tensor
+    mask: Tensor
+    spans: Tensor
+
+
 class Labelled(NamedTuple):
     """Examples with their labels.
 
     Attributes:
-        x: inputs, ``[B, n, *features]``, or a pytree of such tensors (token ids and their mask), which is passed to the
-            network unchanged.
+        x: inputs, ``[B, n, *features]``, or a pytree of such tensors (``Tokens``), which is passed to the network
+            unchanged.
         y: labels; ``[B, n]`` int64 in ``0..N-1`` for classification, ``[B, n, outputs]`` float for regression.
     """
 

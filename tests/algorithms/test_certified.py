@@ -58,7 +58,10 @@ LEARNERS = {
         "glyphs",
         lambda engine: MAML(
             Classifier(
-                Backbone(Conv4(4, image_size=20), mean=(0.4,), std=(0.3,), image_size=20, trained="all", batch_norm="running"), ways=3
+                Backbone(
+                    Conv4(4, image_size=20), mean=(0.4,), std=(0.3,), image_size=20, trained="all", batch_norm="running"
+                ),
+                ways=3,
             ),
             inner_lr=0.1,
             inner_steps=2,

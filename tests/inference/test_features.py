@@ -67,7 +67,7 @@ def recogniser(run, tmp_path):
 def test_photos_are_embedded_first(recogniser):
     learned, paths = recogniser
     data = learned.model.data
-    items = torch.stack([data.picture_form().of_file(path) for path in paths])
+    items = torch.stack([data.example_form().of_file(path) for path in paths])
     expected = learned.predictor(data.embed(items)).double().softmax(-1)
     np.testing.assert_allclose(learned.probabilities(paths), expected.numpy(), atol=1e-6)
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map
 
 from metalit.engine.certified import uncertified
-from metalit.episode import Labelled
+from metalit.episode import Labelled, MarkedTokens, Tokens
 from metalit.errors import UserError
 from metalit.functional.examples import to_unit_interval
 
@@ -169,8 +169,10 @@ class Predictor(Generic[Learner]):
         x = to_unit_interval(self._copy(x), self._precision)
         expected, expected_spec = tree_flatten(self.like)
         found, found_spec = tree_flatten(x)
+        # texts are padded to the longest among them, which may be another length at each call
+        first = 2 if isinstance(self.like, Tokens | MarkedTokens) else 1
         alike = found_spec == expected_spec and all(
-            one.dim() > 0 and one.shape[1:] == other.shape[1:] and one.dtype == other.dtype
+            one.dim() == other.dim() and one.shape[first:] == other.shape[first:] and one.dtype == other.dtype
             for one, other in zip(found, expected, strict=True)
         )
         if not alike:

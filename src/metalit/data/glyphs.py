@@ -70,7 +70,7 @@ class Glyphs(ClassificationDataModule):
         items = torch.from_numpy(images.reshape(-1, 1, SIZE, SIZE))
         return ClassStore(items, sizes, [f"{split}/{c:05}" for c in range(classes)])
 
-    def picture_form(self) -> PictureForm:
+    def example_form(self) -> PictureForm:
         """Return the form of a drawing, dark ink on light paper, as the data set keeps it."""
         return PictureForm(SIZE, channels=1, inverted=True)
 

@@ -268,8 +268,8 @@ class ClassificationDataModule(EpisodicDataModule, ABC):
     def load(self, split: Split) -> ClassStore:
         """Return all examples of a split, sorted by class; splits must not share a class."""
 
-    def picture_form(self) -> "PictureForm | None":
-        """Return how a picture of the user's own becomes an item of this data set; None if items are no images."""
+    def example_form(self) -> "PictureForm | None":
+        """Return how a picture of the user's own becomes an item of this data set; None if it is not known."""
         return None
 
     @property
@@ -341,16 +341,18 @@ class ClassificationDataModule(EpisodicDataModule, ABC):
             self.stores[split] = self.stores[split].to(device)
         store = self.stores[split]
 
-        def gather(part: Labelled) -> Labelled:
+        def finished(part: Labelled, x: Any) -> Labelled:
             # images travel as uint8 and become floats on the device: a quarter of the bytes of float32
-            rows = part.x.rows if isinstance(part.x, Drawn) else part.x
-            x = tree_map(lambda leaf: leaf.to(device, non_blocking=True), store.take(rows))
+            x = tree_map(lambda leaf: leaf.to(device, non_blocking=True), x)
             x = to_unit_interval(x) if self.features is None else x.to(torch.get_default_dtype())
             if self.augmentation is not None and isinstance(part.x, Drawn):
                 x = augment(x.flatten(0, 1), part.x.numbers.flatten(0, 1), self.augmentation).reshape(x.shape)
             return Labelled(x, part.y)
 
-        return Episode(gather(episode.support), gather(episode.query), episode.index)
+        both = episode.support, episode.query
+        rows = [part.x.rows if isinstance(part.x, Drawn) else part.x for part in both]
+        support, query = map(finished, both, store.parts(*rows))
+        return Episode(support, query, episode.index)
 
     def names(self, split: Split, index: int) -> EpisodeNames:
         """Return the names of the classes and examples of an evaluation episode, given its number in the stream."""

@@ -96,7 +96,7 @@ class Omniglot(ClassificationDataModule):
         items = torch.from_numpy(turned.reshape(-1, 1, *SIZE))
         return ClassStore(items, np.full(len(names), DRAWINGS, dtype=np.int64), names)
 
-    def picture_form(self) -> PictureForm:
+    def example_form(self) -> PictureForm:
         """Return the form of a drawing, dark ink on light paper, as the data set keeps it."""
         return PictureForm(SIZE[0], channels=1, inverted=True)
 

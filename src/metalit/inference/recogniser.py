@@ -48,7 +48,7 @@ class TrainedModel(NamedTuple):
         learner, data = load(run_dir, which)
         form, features = None, None
         if isinstance(data, ClassificationDataModule):
-            form, features = data.picture_form(), data.features
+            form, features = data.example_form(), data.features
         return cls(learner, form, resolved_parts(run_dir), data, features)
 
     def to(self, device: str | None) -> "TrainedModel":

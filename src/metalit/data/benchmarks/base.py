@@ -119,7 +119,7 @@ class ImageBenchmark(ClassificationDataModule, ABC):
     def resize(self) -> Resize:
         """Return how the images of files become squares."""
 
-    def picture_form(self) -> PictureForm:
+    def example_form(self) -> PictureForm:
         """Return the form of a picture in this data set, for pictures from elsewhere."""
         return PictureForm(self.resize().size, fit=self.resize().fit)
 

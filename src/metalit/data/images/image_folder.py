@@ -151,7 +151,7 @@ class ImageFolder(ClassificationDataModule):
         names = [prepared.listing.entries[row].name for row in order.tolist()]
         return ClassStore(self._examples(prepared, order), sizes, list(rows), names)
 
-    def picture_form(self) -> PictureForm:
+    def example_form(self) -> PictureForm:
         """Return the form of a picture in this data set, for pictures from elsewhere."""
         return PictureForm(self.resize.size, fit=self.resize.fit)
 
