@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from metalit.data.texts import HashedWords, PretrainedTokenizer, Words
+from metalit.data.texts import HashedWords, PretrainedTokenizer, VectorWords, Words
 from metalit.data.texts.word_rule import words_of
 from metalit.errors import SettingError, UserError
 from miniature_texts import write_tokenizer
@@ -138,3 +138,11 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path):
     pytest.importorskip("transformers")
     with pytest.raises(SettingError, match="no such folder"):
         PretrainedTokenizer(str(tmp_path / "gone")).size  # noqa: B018
+
+
+def test_words_of_a_file_of_vectors(tmp_path):
+    (tmp_path / "vectors.txt").write_text("The 1 0\ncard 0 1\nRome 1 1\n")
+    tokenizer = VectorWords(str(tmp_path / "vectors.txt"))
+    assert [ids.tolist() for ids in tokenizer.encode(["The Card of Rome", "the rome"])] == [[2, 3, 1, 4], [1, 1]]
+    assert tokenizer.size == 5
+    assert tokenizer.restored(tokenizer.state()) is tokenizer

@@ -9,6 +9,16 @@ from metalit.data.texts.pretrained_tokenizer import PretrainedTokenizer
 from metalit.data.texts.ragged import RaggedTokens
 from metalit.data.texts.text_form import TextForm
 from metalit.data.texts.tokenizer import Encoded, Tokenizer
+from metalit.data.texts.vector_words import VectorWords
 from metalit.data.texts.words import Words
 
-__all__ = ["Encoded", "HashedWords", "PretrainedTokenizer", "RaggedTokens", "TextForm", "Tokenizer", "Words"]
+__all__ = [
+    "Encoded",
+    "HashedWords",
+    "PretrainedTokenizer",
+    "RaggedTokens",
+    "TextForm",
+    "Tokenizer",
+    "VectorWords",
+    "Words",
+]

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,11 @@ def tokenizer_digest(tokenizer: Any) -> str:
     vocabulary = sorted(tokenizer.get_vocab().items())
     special = sorted(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True))
     return hashlib.sha256(json.dumps([vocabulary, special]).encode()).hexdigest()
+
+
+def words_digest(words: Sequence[str]) -> str:
+    """Return the SHA-256 of a list of words in their order, by which a file of word vectors is known."""
+    return hashlib.sha256(json.dumps(list(words)).encode()).hexdigest()
 
 
 def _existing(name: str) -> str:
