@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from metalit.algorithms.optimizers import checked_optimizers
 from metalit.algorithms.pretrained import ALGORITHM, check_algorithm, load_network
+from metalit.algorithms.takes_over import TakesOver
 from metalit.algorithms.task_learner import TaskLearner
 from metalit.engine import Engine, with_gradient
 from metalit.engine.finite import Batch, has_finite_gradient, stop_if_not_finite
@@ -90,13 +91,16 @@ class MetaLearner(TaskLearner):
         checkpoint[ALGORITHM] = type(self).__name__
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Check the method and record that the run is resumed.
+        """Check the method, record that the run is resumed, and hand the data what the training found, on other data.
 
         Raises:
             UserError: the checkpoint belongs to another method.
         """
         check_algorithm(checkpoint, self)
         self._resumed = True
+        data = getattr(self.trainer, "datamodule", None)
+        if isinstance(data, TakesOver):
+            data.take_over(checkpoint)
 
     def on_fit_start(self) -> None:
         """Load the pretrained network, unless the run is resumed.

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from lightning.pytorch.utilities import rank_zero_info
+
 from metalit.data.stream import SPLITS, Split
 from metalit.errors import SettingError, UserError
 
@@ -91,6 +93,40 @@ def check_splits(splits: Splits) -> None:
     """Read the lists of classes, if ``splits`` gives some, so that a mistake in them is found before any decoding."""
     if not (isinstance(splits, str) and splits in RULES):
         _read_lists(splits)
+
+
+def large_enough(
+    rows: Mapping[str, list[int]], needed: int, split: Split, skip: bool, what: str
+) -> tuple[dict[str, list[int]], list[str]]:
+    """Return the classes of a split that suffice for an episode, and the names of the others.
+
+    Only now, and not before the classes are divided: other shots would else divide them in another way, and a training
+    class of one experiment would be a test class of the next.
+
+    Args:
+        rows: the examples of each class.
+        needed: how many an episode needs.
+        split: the split.
+        skip: leave classes with fewer out and say so.
+        what: what the examples are, such as ``images``.
+
+    Raises:
+        UserError: there are classes with fewer, and ``skip`` is false.
+    """
+    small = [name for name, of in rows.items() if len(of) < needed]
+    if small and not skip:
+        shown = ", ".join(f"{name} ({len(rows[name])})" for name in small[:10])
+        raise UserError(
+            f"{len(small)} classes of the {split} split have fewer {what} than the {needed} of an episode (shots + "
+            f"queries): {shown}{', ...' if len(small) > 10 else ''}; lower data.shots or data.queries, add {what}, "
+            "or set data.small_classes to skip"
+        )
+    if small:
+        rank_zero_info(
+            f"{what.capitalize()}: {len(small)} classes of the {split} split are left out, with fewer than {needed} "
+            f"{what}"
+        )
+    return {name: of for name, of in rows.items() if len(of) >= needed}, small
 
 
 def _given(entries: Sequence[Divided], given: bool) -> dict[Split, set[str]]:

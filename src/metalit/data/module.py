@@ -31,6 +31,7 @@ from metalit.functional.examples import to_unit_interval
 
 if TYPE_CHECKING:
     from metalit.data.images.picture_form import PictureForm
+    from metalit.data.texts.text_form import TextForm
 
 SPLIT_OF_STAGE: dict[RunningStage, Split] = {
     RunningStage.TRAINING: "train",
@@ -193,6 +194,15 @@ class EpisodicDataModule(L.LightningDataModule, ABC):
         if self.trainer is None or self.trainer.state.fn == TrainerFn.FITTING:
             self.position.load_state_dict(state_dict)
 
+    def take_over(self, checkpoint: Mapping[str, Any]) -> None:
+        """Take over what a checkpoint brings from its training, on whatever data it was; here nothing.
+
+        ``load_state_dict`` is called only if the checkpoint comes from the same class of data.
+
+        Args:
+            checkpoint: the whole checkpoint.
+        """
+
     def on_after_batch_transfer(self, batch: Episode, dataloader_idx: int) -> Episode:
         """Finish the episode on the learner's device, which it has just reached."""
         assert self.trainer is not None and self.trainer.state.stage is not None
@@ -268,8 +278,8 @@ class ClassificationDataModule(EpisodicDataModule, ABC):
     def load(self, split: Split) -> ClassStore:
         """Return all examples of a split, sorted by class; splits must not share a class."""
 
-    def example_form(self) -> "PictureForm | None":
-        """Return how a picture of the user's own becomes an item of this data set; None if it is not known."""
+    def example_form(self) -> "PictureForm | TextForm | None":
+        """Return how a picture or text of the user's own becomes an item of this data set; None if it is not known."""
         return None
 
     @property
