@@ -22,7 +22,7 @@ from cases import CASES
 from metalit import MAML, FewShotClassifier, PrototypicalNetwork
 from metalit.algorithms import R2D2
 from metalit.data import PictureForm
-from metalit.inference.examples import as_tensor
+from metalit.inference.examples import as_examples
 from metalit.main import main
 from metalit.networks import MLP, Classifier, Conv4
 
@@ -91,9 +91,9 @@ def test_grey_arrays_become_colour_as_grey_files_do(tmp_path):
     form, paths = PictureForm(8), [tmp_path / f"{number}.png" for number in range(4)]
     for path, pixels in zip(paths, grey, strict=True):
         Image.fromarray(pixels).save(path)
-    files = as_tensor(paths, form, torch.float32)
-    assert torch.equal(as_tensor(grey, form, torch.float32), files)
-    torch.testing.assert_close(as_tensor(grey / 255, form, torch.float32), files / 255)
+    files = as_examples(paths, form, torch.float32)
+    assert torch.equal(as_examples(grey, form, torch.float32), files)
+    torch.testing.assert_close(as_examples(grey / 255, form, torch.float32), files / 255)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "int64"])

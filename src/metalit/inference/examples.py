@@ -1,4 +1,4 @@
-"""The user's examples as one tensor: paths, pictures, arrays of images, or feature vectors."""
+"""The user's examples as the learner takes them: paths, pictures, arrays of images, feature vectors, or texts."""
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -29,7 +29,7 @@ def as_numpy(x: Any) -> Any:
     return x.detach().cpu().numpy() if isinstance(x, Tensor) else x
 
 
-def as_tensor(x: Any, form: PictureForm | None, dtype: torch.dtype, progress: Progress = iter) -> Tensor:
+def as_examples(x: Any, form: PictureForm | None, dtype: torch.dtype, progress: Progress = iter) -> Tensor:
     """Return examples as a tensor ``[n, ...]``: images uint8 or floats in [0, 1], or features in ``dtype``.
 
     Args:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from metalit.algorithms.predictor import Predictor
 from metalit.algorithms.task_learner import TaskLearner
@@ -17,12 +18,13 @@ from metalit.data.features import FrozenFeatures
 from metalit.data.images.picture_form import PictureForm
 from metalit.episode import Labelled
 from metalit.errors import SettingError, UserError
-from metalit.inference.examples import Progress, as_tensor
+from metalit.functional.batches import by_batches
+from metalit.inference.examples import Progress, as_examples
 from metalit.inference.threshold import Threshold
 from metalit.loading import load, make_parts, resolved_parts
 
 Probabilities = npt.NDArray[np.float64]
-BATCH = 64  # pictures in one pass; affects memory and speed only
+BATCH = 64  # examples in one pass; affects memory and speed only
 
 
 class TrainedModel(NamedTuple):
@@ -80,11 +82,13 @@ class TrainedModel(NamedTuple):
         model = {**model, "init_args": {**model.get("init_args", {}), **chosen}}
         return self._replace(settings={**self.settings, "model": model})
 
-    def seen(self, examples: Tensor) -> Tensor:
-        """Return examples as the learner sees them: images ``[n, C, H, W]`` are embedded if ``features`` is given."""
-        if self.features is None or examples.dim() != 4:
+    def seen(self, examples: Any) -> Any:
+        """Return examples as the learner sees them: with ``features``, images and texts are embedded."""
+        # vectors [n, D] are embeddings already
+        if self.features is None or (isinstance(examples, Tensor) and examples.dim() != 4):
             return examples
-        return self.features.embed(examples.to(self.learner.device)).to(precision(self.learner))
+        moved = tree_map(lambda leaf: leaf.to(self.learner.device), examples)
+        return self.features.embed(moved).to(precision(self.learner))
 
 
 @dataclass(frozen=True)
@@ -111,15 +115,15 @@ class Recogniser:
         Args:
             model: the trained model; its weights are not changed. With its ``data``, the learner decides before what a
                 test decides, such as P>M>F's rate.
-            x: the examples; see ``as_tensor``.
+            x: the examples; see ``as_examples``.
             labels: the class name of each example.
             progress: wraps the loop over pictures.
 
         Raises:
-            UserError: the method cannot learn these classes, e.g. because their number is fixed; or see ``as_tensor``.
+            UserError: the method cannot learn these classes, e.g. as their number is fixed; or see ``as_examples``.
         """
         names, y = np.unique(np.asarray(labels), return_inverse=True)
-        examples = as_tensor(x, model.form, precision(model.learner), progress)
+        examples = as_examples(x, model.form, precision(model.learner), progress)
         model = model.decided()
         predictor = model.learner.adapt(Labelled(model.seen(examples), torch.from_numpy(y)))
         return cls(model, predictor, names.tolist())
@@ -137,15 +141,14 @@ class Recogniser:
         """Return the logit of each class, ``[n, N]`` float64.
 
         Args:
-            x: the examples; see ``as_tensor``. If the method is transductive, all are predicted together.
+            x: the examples; see ``as_examples``. If the method is transductive, all are predicted together.
             progress: wraps the loop over pictures.
         """
-        examples = as_tensor(x, self.model.form, precision(self.predictor.learner), progress)
-        size = max(len(examples), 1) if self.transductive else BATCH
-        return torch.cat([self.of_batch(part) for part in torch.split(examples, size)])
+        examples = as_examples(x, self.model.form, precision(self.predictor.learner), progress)
+        return self.of_batch(examples) if self.transductive else by_batches(self.of_batch, examples, BATCH)
 
-    def of_batch(self, examples: Tensor) -> Tensor:
-        """Return the logits ``[n, N]`` float64 of examples that are a tensor already."""
+    def of_batch(self, examples: Any) -> Tensor:
+        """Return the logits ``[n, N]`` float64 of examples in the form of the data module, computed together."""
         return self.predictor(self.model.seen(examples)).double().cpu()
 
     def probabilities_of(self, logits: Tensor) -> Probabilities:
