@@ -76,7 +76,7 @@ def test_uint8_images_in_every_layout(run):
     learner, data = metalit.load(run)
     images = data.load("test").items
     x, y = images[:60:10], [0, 1, 1, 0, 1, 0]
-    expected = FewShotClassifier(learner, image_form=PictureForm(28, channels=1)).fit(x, y).predict_proba(images[:9])
+    expected = FewShotClassifier(learner, form=PictureForm(28, channels=1)).fit(x, y).predict_proba(images[:9])
     for layout in (
         lambda x: x[:, 0].numpy(),
         lambda x: x.permute(0, 2, 3, 1).numpy(),
@@ -165,7 +165,7 @@ def test_mistakes(run):
         FewShotClassifier("nowhere").fit(x, y)
     with pytest.raises(ValueError, match=r"has 2 classes, but the network 3 outputs: a MAML learns tasks of as many"):
         FewShotClassifier(MAML(Classifier(Conv4(4), ways=3), inner_lr=0.1)).fit(np.zeros((4, 1, 28, 28)), [0, 0, 1, 1])
-    with pytest.raises(ValueError, match="not known what size the model takes: give image_form"):
+    with pytest.raises(ValueError, match="not known how the model takes them: give form"):
         FewShotClassifier(PrototypicalNetwork(Conv4(4))).fit([Image.new("L", (9, 9))], ["a"])
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         FewShotClassifier(run).fit([Image.new("L", (9, 9))], ["a", "b"])

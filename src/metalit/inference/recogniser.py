@@ -15,11 +15,10 @@ from metalit.algorithms.predictor import Predictor
 from metalit.algorithms.task_learner import TaskLearner
 from metalit.data import ClassificationDataModule, EpisodicDataModule
 from metalit.data.features import FrozenFeatures
-from metalit.data.images.picture_form import PictureForm
 from metalit.episode import Labelled
 from metalit.errors import SettingError, UserError
 from metalit.functional.batches import by_batches
-from metalit.inference.examples import Progress, as_examples
+from metalit.inference.examples import ExampleForm, Progress, as_examples
 from metalit.inference.threshold import Threshold
 from metalit.loading import load, make_parts, resolved_parts
 
@@ -32,14 +31,14 @@ class TrainedModel(NamedTuple):
 
     Attributes:
         learner: the trained learner.
-        form: the form of its images; None if they are not images or it is not known.
+        form: how a user's own picture or text becomes an example; None if it is not known.
         settings: ``model`` and ``features`` as a config has them; None if the learner was given as an object.
         data: the data module of the training; None if there is none.
-        features: the frozen network that embeds images before the learner sees them; None if there is none.
+        features: the frozen network that embeds examples before the learner sees them; None if there is none.
     """
 
     learner: TaskLearner
-    form: PictureForm | None = None
+    form: ExampleForm | None = None
     settings: dict[str, Any] | None = None
     data: EpisodicDataModule | None = None
     features: FrozenFeatures | None = None

@@ -6,7 +6,6 @@ import sys
 import sysconfig
 from collections.abc import Iterator
 from copy import deepcopy
-from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,17 +17,17 @@ from torch import Tensor, nn
 import metalit
 from metalit.algorithms.predictor import Predictor
 from metalit.data.features import FrozenFeatures
-from metalit.data.images.picture_form import PictureForm
 from metalit.errors import UserError
 from metalit.files import atomic_write, write_text
 from metalit.inference.recogniser import Recogniser, TrainedModel
+from metalit.inference.saved_forms import form_as_json, form_from_json
 from metalit.inference.threshold import Threshold
 from metalit.inference.trees import packed, unpacked
 from metalit.loading import make_parts
 
 TENSORS, SETTINGS = "classifier.safetensors", "classifier.json"
 IMPORT_PATH = re.compile(r"[^\W\d]\w*([.:][^\W\d]\w*)+")
-FORMAT = 1  # a later format has a higher number
+FORMAT = 2  # a later format has a higher number; 1 knew the forms of pictures only
 
 
 def save_recogniser(recogniser: Recogniser, folder: str | Path) -> None:
@@ -50,7 +49,7 @@ def save_recogniser(recogniser: Recogniser, folder: str | Path) -> None:
         "names": list(recogniser.names),
         "draws": predictor.draws,
         "state": packed([predictor.state, predictor.classes, predictor.like], learned),
-        "form": None if recogniser.model.form is None else asdict(recogniser.model.form),
+        "form": form_as_json(recogniser.model.form),
         "threshold": None if recogniser.threshold is None else recogniser.threshold._asdict(),
         "settings": recogniser.model.settings,
     }
@@ -112,9 +111,7 @@ def rebuilt(described: dict[str, Any], tensors: dict[str, Tensor], path: Path) -
     if network is not None:
         network.load_state_dict(part(tensors, "features"), assign=True)
         features = FrozenFeatures(network, settings["features_dtype"])
-    return TrainedModel(
-        learner.eval(), None if form is None else PictureForm(**form), settings=settings, features=features
-    )
+    return TrainedModel(learner.eval(), form_from_json(form), settings=settings, features=features)
 
 
 def part(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
