@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_info
 
+from metalit.data.class_splits import ClassSplits, check_shares, check_splits, split_classes
+from metalit.data.columns import check_columns
 from metalit.data.images.building import Built, build_in_memory, usable_cores
 from metalit.data.images.caching import ImageCache
-from metalit.data.images.columns import check_columns
 from metalit.data.images.finding import BadFile, list_of, refuse
 from metalit.data.images.forms import Form, find_source
 from metalit.data.images.listing import Listing, Source
@@ -19,7 +20,6 @@ from metalit.data.images.memory import memory_limit
 from metalit.data.images.objects import Objects
 from metalit.data.images.picture_form import PictureForm
 from metalit.data.images.resizing import Fit, Resize
-from metalit.data.images.splitting import ClassSplits, check_shares, check_splits, split_classes
 from metalit.data.module import ClassificationDataModule
 from metalit.data.store import ClassStore
 from metalit.data.stream import Split

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from metalit.data.cache import fingerprint
-from metalit.data.images.columns import Columns, find_columns, group_from, label_from, split_from
-from metalit.data.images.finding import BadFile, composed
-from metalit.data.images.listing import Entry, Listing, Place, Source, listed, split_in_path
+from metalit.data.class_splits import split_in_path
+from metalit.data.columns import Columns, composed, find_columns, group_from, label_from, split_from
+from metalit.data.images.finding import BadFile
+from metalit.data.images.listing import Entry, Listing, Place, Source, listed
 from metalit.data.images.reading import reason
 from metalit.errors import UserError
 
