@@ -4,7 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from metalit.data.images.picture_form import PictureForm
-from metalit.data.texts import HashedWords, PretrainedTokenizer, TextForm, Tokenizer, Words
+from metalit.data.texts import HashedWords, PretrainedTokenizer, TextForm, Tokenizer, VectorWords, Words
 from metalit.errors import UserError
 from metalit.inference.examples import ExampleForm
 
@@ -14,6 +14,7 @@ PICTURE, TEXT = "picture", "text"
 OWN: dict[str, tuple[type[Tokenizer], tuple[str, ...]]] = {
     "Words": (Words, ("size", "min_count", "lowercase")),
     "HashedWords": (HashedWords, ("size", "ngrams", "lowercase")),
+    "VectorWords": (VectorWords, ("path", "words")),
 }
 
 
@@ -21,7 +22,7 @@ def form_as_json(form: ExampleForm | None) -> Spec | None:
     """Return a form as JSON can hold it, with its kind.
 
     Raises:
-        UserError: its tokenizer is of a class of one's own, of which only the class knows what belongs to it.
+        UserError: its tokenizer is of a class of the user's, and only that class knows what belongs to it.
     """
     if form is None:
         return None
@@ -52,7 +53,7 @@ def tokenizer_as_json(tokenizer: Tokenizer) -> Spec:
     """Return a tokenizer as JSON can hold it, its vocabulary included; see ``form_as_json``."""
     kind, state = type(tokenizer).__name__, tokenizer.state()
     if isinstance(tokenizer, PretrainedTokenizer):
-        return {"files": dict(tokenizer.file_texts()), "state": state}
+        return {"settings": {"name_or_path": tokenizer.name_or_path, "files": tokenizer.file_texts()}, "state": state}
     if type(tokenizer) is not OWN.get(kind, (None, ()))[0]:
         raise UserError(
             f"a classifier with a {kind} as tokenizer cannot be saved, only one with {', '.join(OWN)} or "
@@ -64,7 +65,8 @@ def tokenizer_as_json(tokenizer: Tokenizer) -> Spec:
 def tokenizer_from_json(spec: Spec) -> Tokenizer:
     """Return the tokenizer that ``tokenizer_as_json`` was given; see ``form_from_json``."""
     state = spec["state"]
-    if "files" in spec:
-        return PretrainedTokenizer("the saved classifier", files=spec["files"]).restored(state)
-    made = OWN[state["kind"]][0]
+    made = PretrainedTokenizer if state["kind"] == "PretrainedTokenizer" else OWN[state["kind"]][0]
+    # without its files or words it would be read from the path, and the classifier may come from anywhere
+    if None in (spec["settings"].get("files", ""), spec["settings"].get("words", "")):
+        raise UserError("its tokenizer has neither files nor words")
     return made(**spec["settings"]).restored(state)
