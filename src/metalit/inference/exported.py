@@ -78,7 +78,8 @@ def export(recogniser: Recogniser, path: str | Path, dtype: str = "uint8") -> di
 
     Raises:
         SettingError: the file's name has another ending, or the input cannot have this dtype.
-        UserError: the examples are texts, torch cannot export this method, or the program's probabilities differ by more than 1e-4.
+        UserError: the examples are texts, torch cannot export this method, or the program's probabilities differ by
+            more than 1e-4.
         ImportError: packages for ONNX are missing.
     """
     path = Path(path)

@@ -75,8 +75,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             y: ``[n]`` labels, integers or strings.
 
         Raises:
-            UserError: the method cannot learn these classes, a file cannot be read, a text is empty, or the run cannot be
-                loaded.
+            UserError: the method cannot learn these classes, a file or the run cannot be read, or a text is empty.
         """
         if is_numeric(X):
             X, y = validate_data(self, as_numpy(X), y, allow_nd=True)  # noqa: N806

@@ -1,6 +1,5 @@
 """The tokenizer of a pretrained language model."""
 
-import os
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -57,7 +56,8 @@ class PretrainedTokenizer(Tokenizer):
             return self.files
         with TemporaryDirectory() as folder:
             self.tokenizer.save_pretrained(folder)
-            return {name: (Path(folder) / name).read_text("utf-8") for name in sorted(KEPT & set(os.listdir(folder)))}
+            written = sorted(path for path in Path(folder).iterdir() if path.name in KEPT)
+            return {path.name: path.read_text("utf-8") for path in written}
 
     @property
     def size(self) -> int:
