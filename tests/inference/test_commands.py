@@ -12,6 +12,7 @@ import metalit
 from commands import changed, complaint, maml, write_yaml
 from metalit.data import Sinusoid
 from metalit.inference import Recogniser, TrainedModel
+from metalit.inference.calibration import calibration_key
 from metalit.inference.photos import PhotoSource
 from metalit.inference.predicting import learn_given, source_of
 from metalit.inference.threshold import Threshold, best_temperature, calibrated, threshold_of
@@ -160,6 +161,51 @@ def test_a_threshold_that_is_given_needs_no_data_of_the_training(run, drawings, 
     said = " ".join(capsys.readouterr().out.split())
     assert "The probabilities are the method's own, without a temperature: " in said
     assert "probability below 0.300, as given" in said
+
+
+def test_a_calibration_is_computed_once(run, drawings, tmp_path, monkeypatch):
+    """For ``predict`` and ``export`` of the same task; other weights or another task have one of their own."""
+    calls = []
+
+    def counted(*args, **options):
+        calls.append(args[2:4])
+        return calibrated(*args, **options)
+
+    monkeypatch.setattr("metalit.inference.threshold.EPISODES", 5)
+    monkeypatch.setattr("metalit.commands.use.calibrated", counted)
+    shutil.copytree(run, tmp_path / "run")
+    words = options(tmp_path / "run", drawings, to=tmp_path)
+    main(["predict", *words, "--query", str(drawings / "new")])
+    first = (tmp_path / "predictions.csv").read_text()
+    main(["export", *options(tmp_path / "run", drawings, to=tmp_path / "model.pt2")])
+    main(["predict", *words, "--query", str(drawings / "new")])
+    assert (tmp_path / "predictions.csv").read_text() == first
+    assert calls == [(4, 3)]
+    shutil.copytree(drawings / "labelled", tmp_path / "fewer")
+    shutil.rmtree(tmp_path / "fewer" / "elm")
+    main(
+        [
+            "predict",
+            *options(tmp_path / "run", drawings, to=tmp_path, query=drawings / "new", support=tmp_path / "fewer"),
+        ]
+    )
+    assert calls[1:] == [(3, 3)]
+    (tmp_path / "run" / "calibration.json").write_text("damaged")
+    main(["predict", *words, "--query", str(drawings / "new")])
+    assert (tmp_path / "predictions.csv").read_text() == first
+    assert calls[2:] == [(4, 3)]
+
+
+def test_the_key_of_a_calibration_goes_by_weights_and_data(run):
+    model = TrainedModel.of_run(run)
+    data, other = model.data, metalit.data.Glyphs(classes=8, eval_classes=5, seed=1, queries=2)
+    keys = [calibration_key(model.learner, data, 2, 3, None), calibration_key(model.learner, data, 2, 3, 0.5)]
+    keys += [calibration_key(model.learner, data, 3, 3, None), calibration_key(model.learner, other, 2, 3, None)]
+    data.stores["val"].items[0, 0, 0, 0] ^= 255
+    keys.append(calibration_key(model.learner, data, 2, 3, None))
+    next(model.learner.parameters()).data[0] += 1
+    keys.append(calibration_key(model.learner, data, 2, 3, None))
+    assert len(set(keys)) == 6
 
 
 def test_mistakes(run, drawings, tmp_path, capsys, monkeypatch):

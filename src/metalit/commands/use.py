@@ -14,7 +14,8 @@ from metalit.cli.program import program_name
 from metalit.data import ClassificationDataModule
 from metalit.errors import UserError
 from metalit.inference import Recogniser, TrainedModel
-from metalit.inference.exported import beside, export
+from metalit.inference.calibration import calibration_key, remembered
+from metalit.inference.exported import beside, check_exportable, export
 from metalit.inference.given import Given
 from metalit.inference.predicting import learn_given, shots_of, source_of, write_recognised
 from metalit.inference.recognised import Recognised
@@ -33,7 +34,7 @@ def predict_own(args: Sequence[str]) -> None:
     # first of all, so that a broken file is named before anything is computed
     query = source.unlabelled(Path(options.query))
     say(*(f"Left out {each}" for each in query.left_out))
-    recogniser, support = learned(options, model, source)
+    recogniser, support = learned(options, model, source, run_dir)
     say(*source.remarks(support, query))
     recognised = Recognised(query, recogniser.logits(query.items), recogniser)
     if recogniser.transductive and len(query.names) > 1:
@@ -52,9 +53,11 @@ def predict_own(args: Sequence[str]) -> None:
 def export_model(args: Sequence[str]) -> None:
     """Run ``export``: learn the classes of a folder, and write a program that recognises them without metalit."""
     options = export_parser().parse_args(list(args))
-    model = trained(options, run_folder(options))
+    run_dir = run_folder(options)
+    model = trained(options, run_dir)
     source = source_of(model, options.on_bad_file, bar("files"))
-    recogniser, _ = learned(options, model, source)
+    check_exportable(model)
+    recogniser, _ = learned(options, model, source, run_dir)
     description = export(recogniser, options.to, options.input)
     shape = ", ".join(map(str, description["input"]["shape"]))
     say(
@@ -137,21 +140,30 @@ def trained(options: Namespace, run_dir: Path) -> TrainedModel:
     return TrainedModel.of_run(run_dir, options.ckpt_path).to(options.device)
 
 
-def learned(options: Namespace, model: TrainedModel, source: Source) -> tuple[Recogniser, Given]:
+def learned(options: Namespace, model: TrainedModel, source: Source, run_dir: Path) -> tuple[Recogniser, Given]:
     """Return what a trained model learns from ``--support``, with temperature and threshold, and the examples."""
     recogniser, examples = learn_given(model, source, Path(options.support))
     say(*(f"Left out {each}" for each in examples.left_out))
-    ways, shots = len(recogniser.names), shots_of(examples.labels)
-    return recogniser.with_threshold(decision(model, ways, shots, options.threshold)), examples
+    task = len(recogniser.names), shots_of(examples.labels), options.threshold
+    return recogniser.with_threshold(decision(model, task, run_dir)), examples
 
 
-def decision(model: TrainedModel, ways: int, shots: int, given: float | None) -> Threshold | None:
-    """Return temperature and threshold for a task: calibrated, except for a threshold that is given."""
+def decision(model: TrainedModel, task: tuple[int, int, float | None], run_dir: Path) -> Threshold | None:
+    """Return temperature and threshold, calibrated, except for a threshold that is given.
+
+    Args:
+        model: the trained model.
+        task: ways and shots of the user's task, and the threshold given.
+        run_dir: the run, in whose folder calibrations are kept.
+    """
+    learner, data, (ways, shots, given) = model.learner, model.data, task
     own = None if given is None else Threshold(given, chosen=True)
-    if not isinstance(model.data, ClassificationDataModule):
+    if not isinstance(data, ClassificationDataModule):
         return own
     try:
-        return calibrated(model.learner, model.data, ways, shots, bar("calibration"), given)
+        key = calibration_key(learner, data, ways, shots, given)
+        calibrate = partial(calibrated, learner, data, ways, shots, bar("calibration"), given)
+        return remembered(run_dir, key, calibrate)
     except UserError as error:
         if own is None:
             raise UserError(f"{error}; choose a threshold yourself by --threshold") from error

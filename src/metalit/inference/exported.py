@@ -18,7 +18,7 @@ from metalit.data.texts import TextForm
 from metalit.errors import SettingError, UserError
 from metalit.files import atomic_write, write_text
 from metalit.functional.examples import to_unit_interval
-from metalit.inference.recogniser import Probabilities, Recogniser
+from metalit.inference.recogniser import Probabilities, Recogniser, TrainedModel
 
 TOLERANCE = 1e-4  # largest difference between a probability of the program and of the recogniser
 NEEDS = "export to ONNX needs the packages onnx, onnxscript and onnxruntime: pip install 'metalit[export]'"
@@ -95,6 +95,16 @@ def export(recogniser: Recogniser, path: str | Path, dtype: str = "uint8") -> di
     return description
 
 
+def check_exportable(model: TrainedModel) -> None:
+    """Refuse a model of texts, before it learns anything.
+
+    Raises:
+        UserError: it is one.
+    """
+    if isinstance(model.form, TextForm):
+        raise UserError(TEXTS)
+
+
 def beside(path: Path) -> Path:
     """Return the file that describes an exported file: ``model.onnx.json``, since a ``model.pt2`` may lie there too."""
     return path.with_name(f"{path.name}.json")
@@ -103,8 +113,7 @@ def beside(path: Path) -> Path:
 def example_inputs(recogniser: Recogniser, dtype: str) -> Tensor:
     """Return made-up inputs ``[7, ...]`` in the dtype of the program's input."""
     like, form = recogniser.predictor.like, recogniser.model.form
-    if isinstance(form, TextForm):
-        raise UserError(TEXTS)
+    check_exportable(recogniser.model)
     if not isinstance(like, Tensor) or not like.is_floating_point():
         raise UserError("only a model of images or of feature vectors can be exported, and this one has other inputs")
     embeds = recogniser.model.features is not None and form is not None
