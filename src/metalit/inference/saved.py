@@ -24,6 +24,7 @@ from metalit.inference.saved_forms import form_as_json, form_from_json
 from metalit.inference.threshold import Threshold
 from metalit.inference.trees import packed, unpacked
 from metalit.loading import make_parts
+from metalit.networks import PretrainedText
 
 TENSORS, SETTINGS = "classifier.safetensors", "classifier.json"
 IMPORT_PATH = re.compile(r"[^\W\d]\w*([.:][^\W\d]\w*)+")
@@ -51,7 +52,7 @@ def save_recogniser(recogniser: Recogniser, folder: str | Path) -> None:
         "state": packed([predictor.state, predictor.classes, predictor.like], learned),
         "form": form_as_json(recogniser.model.form),
         "threshold": None if recogniser.threshold is None else recogniser.threshold._asdict(),
-        "settings": recogniser.model.settings,
+        "settings": without_files(recogniser.model),
     }
     tensors = {f"learner.{name}": value for name, value in predictor.learner.state_dict().items()}
     tensors |= {f"learned.{number}": value for number, value in enumerate(learned)}
@@ -117,6 +118,19 @@ def rebuilt(described: dict[str, Any], tensors: dict[str, Tensor], path: Path) -
 def part(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
     """Return the tensors whose names begin with ``name.``, without that beginning."""
     return {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
+
+
+def without_files(model: TrainedModel) -> Any:
+    """Return the settings of a model in which language models are described, and not read from files."""
+    settings = deepcopy(model.settings)
+    networks = [model.learner, *([] if model.features is None else [model.features.network])]
+    modules = [module for network in networks for module in network.modules()]
+    by_name = {module.name: module for module in modules if isinstance(module, PretrainedText)}
+    for group in walked(settings):
+        if str(group["class_path"]).rpartition(".")[2] == "PretrainedText":
+            options = group["init_args"]
+            options["architecture"] = by_name[options["name_or_path"]].architecture()
+    return settings
 
 
 def without_weights(settings: Any) -> Any:
