@@ -12,6 +12,7 @@ from metalit.episode import MarkedTokens, Tokens
 from metalit.errors import SettingError, check
 from metalit.networks.pretrained import PretrainedNetwork
 from metalit.networks.pretrained.weights import tensors_sha256
+from metalit.networks.texts.base import TextEncoder
 from metalit.networks.texts.pooling import pooled_length, pooled_text
 from metalit.networks.texts.text_models import hidden_states, load_text_model, made_text_model
 from metalit.networks.texts.tokenizer_files import load_tokenizer, tokenizer_digest
@@ -19,7 +20,7 @@ from metalit.networks.texts.tokenizer_files import load_tokenizer, tokenizer_dig
 PretrainedTextPool = Literal["model", "mean", "first", "last", "marks"]
 
 
-class PretrainedText(PretrainedNetwork):
+class PretrainedText(PretrainedNetwork, TextEncoder):
     """A pretrained language model by its name, as an encoder of texts: BERT, RoBERTa, MPNet, Llama and the like.
 
     Names are those of the Hugging Face Hub, such as ``sentence-transformers/all-MiniLM-L6-v2``, or folders in the same
@@ -83,6 +84,8 @@ class PretrainedText(PretrainedNetwork):
         self.causal, self.first_position = loaded.causal, loaded.first_position
         self.vocabulary, self.max_length = loaded.vocabulary, loaded.max_length
         self.tokenizer_digest, self.sentence = beside, own
+        named = name_or_path if revision is None else f"{name_or_path}, revision: {revision}"
+        self.tokenizer = f"{{class_path: metalit.data.texts.PretrainedTokenizer, init_args: {{name_or_path: {named}}}}}"
         self.features = pooled_length(loaded.width, self.pool)
 
     def forward(self, x: Tokens | MarkedTokens) -> Tensor:
