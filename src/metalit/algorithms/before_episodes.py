@@ -7,9 +7,8 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_map
 
-from metalit.errors import SettingError
 from metalit.functional.examples import to_unit_interval
-from metalit.networks.texts.base import text_encoders
+from metalit.networks.texts.base import check_form, text_encoders
 from metalit.networks.training_inputs import observers
 
 AT_ONCE = 256  # examples handed over at once
@@ -39,19 +38,6 @@ class HasForm(Protocol):
         ...
 
 
-@runtime_checkable
-class FormOfTexts(Protocol):
-    """The form of texts.
-
-    Attributes:
-        tokenizer: has a ``digest`` and the number of ids, ``size``.
-        max_length: most tokens of a text.
-    """
-
-    tokenizer: Any
-    max_length: int
-
-
 def training_inputs(data: TrainingStore, device: torch.device) -> Iterator[Any]:
     """Yield all inputs of the training split, ``[n, ...]`` on a device; images in [0, 1]."""
     data.episodes("train")
@@ -77,18 +63,5 @@ def check_texts(learner: nn.Module, data: object) -> None:
     Raises:
         SettingError: the tokenizer is another one, has more ids than the encoder, or its texts are too long.
     """
-    encoders = text_encoders(learner)
-    form = data.example_form() if encoders and isinstance(data, HasForm) else None
-    if not isinstance(form, FormOfTexts):
-        return
-    for encoder in encoders:
-        kind, name = type(encoder).__name__, type(form.tokenizer).__name__
-        if encoder.tokenizer_digest is not None and encoder.tokenizer_digest != form.tokenizer.digest:
-            expected = f"the tokenizer whose ids networks.{kind} was trained with; give data.tokenizer: "
-            raise SettingError("data.tokenizer", name, expected + encoder.tokenizer)
-        if form.tokenizer.size > encoder.vocabulary:
-            expected = f"at least {form.tokenizer.size}, the number of ids of data.tokenizer ({name})"
-            raise SettingError("vocabulary", encoder.vocabulary, expected, owner=type(encoder))
-        if encoder.max_length is not None and form.max_length > encoder.max_length:
-            expected = f"at most {encoder.max_length}, the longest text that networks.{kind} takes"
-            raise SettingError("data.max_length", form.max_length, expected)
+    if text_encoders(learner) and isinstance(data, HasForm):
+        check_form(learner, data.example_form())

@@ -21,6 +21,7 @@ from metalit.functional.batches import by_batches
 from metalit.inference.examples import ExampleForm, Progress, as_examples
 from metalit.inference.threshold import Threshold
 from metalit.loading import load, make_parts, resolved_parts
+from metalit.networks.texts.base import check_form
 
 Probabilities = npt.NDArray[np.float64]
 BATCH = 64  # examples in one pass; affects memory and speed only
@@ -120,8 +121,11 @@ class Recogniser:
 
         Raises:
             UserError: the method cannot learn these classes, e.g. as their number is fixed; or see ``as_examples``.
+            SettingError: the texts are not of the network's own tokenizer.
         """
         names, y = np.unique(np.asarray(labels), return_inverse=True)
+        for network in (model.learner, *([] if model.features is None else [model.features.network])):
+            check_form(network, model.form)
         examples = as_examples(x, model.form, precision(model.learner), progress)
         model = model.decided()
         predictor = model.learner.adapt(Labelled(model.seen(examples), torch.from_numpy(y)))
