@@ -106,5 +106,3 @@ def lines_of(path: Path) -> Iterable[Row]:
     for number, line in enumerate(decoded(path.read_bytes(), path.name).split("\n"), start=1):
         if line.strip():
             yield Row(f"{path.name}:{number}", line, None)
-
-
