@@ -34,13 +34,20 @@ class Tables(TextSource):
         root: a file, or a folder with such files, in itself or in its folder ``data``.
         columns: columns with unusual names, by their meaning: text, label, split or group.
         needed: meanings that must be there.
+        option: the option by which a user names columns, for messages.
 
     Raises:
         SettingError: there is no such file.
     """
 
-    def __init__(self, root: Path, columns: Columns, needed: Sequence[str] = ("text", "label")) -> None:
-        self.root, self.columns, self.needed = root, columns, needed
+    def __init__(
+        self,
+        root: Path,
+        columns: Columns,
+        needed: Sequence[str] = ("text", "label"),
+        option: str = "data.columns",
+    ) -> None:
+        self.root, self.columns, self.needed, self.option = root, columns, needed, option
         self.files = find_tables(root)
         self.folder = root.parent if root.is_file() else root
 
@@ -64,7 +71,7 @@ class Tables(TextSource):
         columns: dict[str, str] | None = None
         for number, cells in table_rows(file, where, self.columns):
             if columns is None:
-                columns = find_columns(cells, where, self.columns, self.needed, OF_TEXTS)
+                columns = find_columns(cells, where, self.columns, self.needed, OF_TEXTS, self.option)
             yield self._row(f"{where}:{number}", {meaning: cells.get(name) for meaning, name in columns.items()})
         if columns is None:
             raise UserError(f"{where}: it has no rows")
