@@ -117,8 +117,9 @@ def example_inputs(recogniser: Recogniser, dtype: str) -> Tensor:
     check_exportable(recogniser.model)
     if not isinstance(like, Tensor) or not like.is_floating_point():
         raise UserError("only a model of images or of feature vectors can be exported, and this one has other inputs")
-    embeds = recogniser.model.features is not None and isinstance(form, PictureForm)
-    shape = (form.channels, form.size, form.size) if embeds and isinstance(form, PictureForm) else like.shape[1:]
+    shape: Sequence[int] = like.shape[1:]
+    if recogniser.model.features is not None and isinstance(form, PictureForm):  # the program embeds them itself
+        shape = form.channels, form.size, form.size
     noise = torch.rand(7, *shape, generator=torch.Generator().manual_seed(0))
     if dtype == "float32":
         return noise
