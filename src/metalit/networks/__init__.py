@@ -3,6 +3,7 @@
 The rule of this room: a network sees inputs only, never episodes, methods or the labels to predict.
 """
 
+from metalit.networks.adapters import Bottleneck, LoRA, Peft, Tuned
 from metalit.networks.attentive_process import AttentiveProcess
 from metalit.networks.augmented_conv_net import AugmentedConvNet
 from metalit.networks.classifier import Classifier
@@ -30,6 +31,7 @@ __all__ = [
     "AugmentedConvNet",
     "Backbone",
     "BatchNormMode",
+    "Bottleneck",
     "Classifier",
     "ConditionalProcess",
     "ContextMLP",
@@ -38,12 +40,15 @@ __all__ = [
     "DropBlock",
     "FiLMConv4",
     "ImageGenerator",
+    "LoRA",
+    "Peft",
     "Pixels",
     "Pretrained",
     "PretrainedNetwork",
     "RelationEncoder",
     "RelationModule",
     "ResNet12",
+    "Tuned",
     "Vectors",
     "batch_norm_2d",
     "batch_norm_mode",

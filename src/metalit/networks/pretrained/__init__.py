@@ -5,7 +5,7 @@ changes.
 """
 
 from metalit.networks.pretrained.backbone import Backbone
-from metalit.networks.pretrained.base import PretrainedNetwork, pretrained_networks
+from metalit.networks.pretrained.base import PretrainedNetwork
 from metalit.networks.pretrained.named import Pretrained
 
-__all__ = ["Backbone", "Pretrained", "PretrainedNetwork", "pretrained_networks"]
+__all__ = ["Backbone", "Pretrained", "PretrainedNetwork"]

@@ -1,20 +1,21 @@
 """The base class of pretrained networks: their own preprocessing, which parts are trained, and what results say."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
 from metalit.errors import UserError
+from metalit.networks.partly_trained import PartlyTrained
 from metalit.networks.pretrained.freezing import Trained, freeze, resting, trained_parts
 from metalit.networks.pretrained.preprocessing import PretrainedInput
 
 BackboneBatchNorm = Literal["frozen", "running"]
 
 
-class PretrainedNetwork(nn.Module, ABC):
+class PretrainedNetwork(PartlyTrained, ABC):
     """An encoder with weights from elsewhere. It takes images in [0, 1] of any size and returns embeddings.
 
     Frozen parts require no gradient and stay in evaluation mode when the network is put into training mode.
@@ -79,10 +80,6 @@ class PretrainedNetwork(nn.Module, ABC):
             self.encoder.get_submodule(name).training = False
         return self
 
-    def train_all(self) -> None:
-        """Set every part to training mode, frozen ones included, until ``train`` is called."""
-        super().train(True)
-
     def setting(self) -> dict[str, Any]:
         """Return the settings to state with a result."""
         trained = f"last {self.trained} blocks" if isinstance(self.trained, int) else self.trained
@@ -103,11 +100,6 @@ class PretrainedNetwork(nn.Module, ABC):
         embedding = self.eval()(torch.zeros(1, channels, *image_size, dtype=dtype))
         self.train(mode)
         return int(embedding.shape[1])
-
-
-def pretrained_networks(modules: Iterable[nn.Module]) -> list[PretrainedNetwork]:
-    """Return the pretrained networks among some modules."""
-    return [module for module in modules if isinstance(module, PretrainedNetwork)]
 
 
 Pool = Literal["mean", "first", "flatten"]
