@@ -21,6 +21,7 @@ from metalit.networks.pretrained import Backbone, Pretrained, PretrainedNetwork
 from metalit.networks.relation_encoder import RelationEncoder
 from metalit.networks.relation_module import RelationModule
 from metalit.networks.resnet12 import ResNet12
+from metalit.networks.texts import BagOfWords, TextTransformer
 from metalit.networks.vectors import Vectors
 from metalit.networks.wide_resnet import WRN2810
 
@@ -30,6 +31,7 @@ __all__ = [
     "AttentiveProcess",
     "AugmentedConvNet",
     "Backbone",
+    "BagOfWords",
     "BatchNormMode",
     "Bottleneck",
     "Classifier",
@@ -48,6 +50,7 @@ __all__ = [
     "RelationEncoder",
     "RelationModule",
     "ResNet12",
+    "TextTransformer",
     "Tuned",
     "Vectors",
     "batch_norm_2d",
