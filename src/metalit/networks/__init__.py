@@ -3,7 +3,7 @@
 The rule of this room: a network sees inputs only, never episodes, methods or the labels to predict.
 """
 
-from metalit.networks.adapters import Bottleneck, LoRA, Peft, Tuned
+from metalit.networks.adapters import Bottleneck, LoRA, Peft, SoftPrompt, Tuned
 from metalit.networks.attentive_process import AttentiveProcess
 from metalit.networks.augmented_conv_net import AugmentedConvNet
 from metalit.networks.classifier import Classifier
@@ -50,6 +50,7 @@ __all__ = [
     "RelationEncoder",
     "RelationModule",
     "ResNet12",
+    "SoftPrompt",
     "TextTransformer",
     "Tuned",
     "Vectors",
