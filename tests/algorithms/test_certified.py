@@ -32,9 +32,11 @@ from metalit.networks import (
     Peft,
     Pretrained,
     ResNet12,
+    SoftPrompt,
     Tuned,
     Vectors,
 )
+from metalit.networks.adapters.soft_prompt import Prompt
 from metalit.networks.pretrained.from_transformers import ImageTower
 from metalit.tasks.method_call import Method
 
@@ -139,5 +141,6 @@ def test_every_module_of_metalit_is_compared_over_vmap():
     assert [reason for reason in map(uncertified, learners) if reason] == []
     compared = {type(module) for learner in learners for module in learner.modules()}
     # Method calls a module that it does not own, Exportable is made of a learned task; two hold models of
-    # transformers, which tests/networks/test_pretrained.py compares, and one layers of peft (test_adapted_models.py)
-    assert own_modules() - compared == {Method, Exportable, Pretrained, ImageTower, Peft}
+    # transformers, which tests/networks/test_pretrained.py compares, and one layers of peft (test_adapted_models.py);
+    # a prompt is put in by a hook, which is never differentiated over vmap
+    assert own_modules() - compared == {Method, Exportable, Pretrained, ImageTower, Peft, SoftPrompt, Prompt}

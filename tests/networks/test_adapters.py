@@ -1,5 +1,6 @@
 """LoRA, bottlenecks and chosen parameters: closed forms, what is frozen, gradients, and what is refused."""
 
+import pickle
 from copy import deepcopy
 
 import lightning as L
@@ -13,10 +14,11 @@ from metalit import Engine, Episode, Labelled
 from metalit.algorithms import ANIL, FOMAML, MAML, MetaSGD, PrototypicalNetwork, Reptile
 from metalit.data import Sinusoid
 from metalit.engine.certified import uncertified
-from metalit.episode import Tokens
+from metalit.episode import MarkedTokens, Tokens
 from metalit.errors import SettingError, UserError
-from metalit.networks import MLP, Backbone, Bottleneck, Classifier, Conv4, LoRA, TextTransformer, Tuned
+from metalit.networks import MLP, Backbone, Bottleneck, Classifier, Conv4, LoRA, SoftPrompt, TextTransformer, Tuned
 from metalit.networks.adapters.lora import LoRALinear
+from metalit.networks.adapters.soft_prompt import with_places
 
 
 def mlp(hidden=(6,), outputs=3):
@@ -180,7 +182,7 @@ BODIES = {
     "TextTransformer": ("text", lambda: randomised(TextTransformer(50, 8, 2, heads=2, feedforward=8)), "*.values"),
 }
 ADAPTERS = {
-    "LoRA": (lambda body, layers: LoRA(body, [layers], rank=2, init=0.3), "*lora_*"),
+    "LoRA": (lambda body, layers: LoRA(body, [layers], rank=2, init=0.3, dropout=0.2), "*lora_*"),
     "Bottleneck": (lambda body, layers: Bottleneck(body, [layers], width=3, init=0.5), "*adapter_*"),
     "Tuned": (lambda body, layers: Tuned(body, [f"{layers}.weight" if layers != "*" else "*.weight"]), "*"),
 }
@@ -331,3 +333,63 @@ def test_a_misspelt_parameter_is_refused():
         Tuned(mlp(), ["*.bais"])
     with pytest.raises(SettingError, match="width"):
         Bottleneck(mlp(), ["*"], width=0)
+
+
+def text_network(**settings):
+    torch.manual_seed(1)
+    return randomised(TextTransformer(50, 8, 2, heads=2, feedforward=8, **settings)).double()
+
+
+def one(x):
+    return tree_map(lambda leaf: leaf[0], x)
+
+
+def test_a_prompt_is_more_words_behind_the_first():
+    plain, network = text_network(pool="last"), SoftPrompt(text_network(pool="last"), length=3)
+    assert network.embedding == "words"
+    x = one(texts(4))
+    with torch.no_grad():
+        plain.words.weight[:3] = network.soft_prompt.tokens
+    x = Tokens(x.ids.clamp(min=3) * x.mask, x.mask)
+    prompt = torch.arange(3).expand(4, 3)
+    longer = Tokens(torch.cat([x.ids[:, :1], prompt, x.ids[:, 1:]], 1), F.pad(x.mask, (3, 0), value=True))
+    torch.testing.assert_close(network(x), plain(longer), rtol=1e-12, atol=1e-12)
+
+
+def test_with_a_prompt_padding_changes_nothing_and_marks_stay_at_their_words():
+    network, x = SoftPrompt(text_network(), length=3), one(texts(4))
+    padded = Tokens(F.pad(x.ids, (0, 8)), F.pad(x.mask, (0, 8)))
+    torch.testing.assert_close(network(padded), network(x), rtol=1e-12, atol=1e-12)
+    marked = MarkedTokens(x.ids, x.mask, torch.tensor([[0, 1]] * 4))
+    assert with_places(marked, 3).spans.tolist() == [[0, 4]] * 4
+    with pytest.raises(SettingError, match="texts are Tokens"):
+        network(torch.zeros(2, 3))
+
+
+def test_a_prompt_adapts_alone_as_a_context():
+    torch.manual_seed(3)
+    data, gradients = episode("text"), []
+    for engine in (Engine(mapping="loop"), Engine()):
+        torch.manual_seed(3)
+        network = Classifier(SoftPrompt(text_network(), length=3), ways=2).double()
+        learner = MAML(network, 0.5, inner_steps=2, adapted=["*soft_prompt*"], engine=engine)
+        learner.meta_loss(data).backward()
+        gradients.append(network.body.soft_prompt.tokens.grad)
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-10, atol=1e-13)
+    assert gradients[0].abs().max() > 0
+    support = Labelled(one(data.support.x), data.support.y[0])
+    assert set(learner.adapt(support).state) == {"body.soft_prompt.tokens"}
+    copied = pickle.loads(pickle.dumps(deepcopy(network)))
+    with torch.no_grad():
+        copied.body.soft_prompt.tokens += 1  # the hook of the copy sees the prompt of the copy
+    assert not torch.allclose(copied(one(data.support.x)), network(one(data.support.x)))
+
+
+def test_where_a_prompt_goes_is_asked_for():
+    with pytest.raises(SettingError, match="none is found"):
+        SoftPrompt(mlp())
+    with pytest.raises(SettingError, match=r"embedding is layers\.9"):
+        SoftPrompt(mlp(), embedding="layers.9")
+    network = SoftPrompt(mlp((6,), 5), embedding="layers.0")
+    with pytest.raises(SettingError, match="width is 5"):
+        network(torch.randn(2, 4).double())
