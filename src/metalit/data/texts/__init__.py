@@ -7,6 +7,7 @@ it.
 from metalit.data.texts.hashed_words import HashedWords
 from metalit.data.texts.pretrained_tokenizer import PretrainedTokenizer
 from metalit.data.texts.ragged import RaggedTokens
+from metalit.data.texts.text_classes import TextClasses
 from metalit.data.texts.text_form import TextForm
 from metalit.data.texts.tokenizer import Encoded, Tokenizer
 from metalit.data.texts.vector_words import VectorWords
@@ -17,6 +18,7 @@ __all__ = [
     "HashedWords",
     "PretrainedTokenizer",
     "RaggedTokens",
+    "TextClasses",
     "TextForm",
     "Tokenizer",
     "VectorWords",

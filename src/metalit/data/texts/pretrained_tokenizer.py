@@ -2,14 +2,18 @@
 
 from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
 from metalit.data.texts.tokenizer import UNKNOWN, Encoded, Tokenizer
 from metalit.errors import settings_of
+from metalit.files import write_text
 from metalit.networks.texts.tokenizer_files import load_tokenizer, tokenizer_digest
 
+KEPT = frozenset(["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"])
 BATCH = 1024  # texts that the tokenizer takes at once, which bounds its memory
 
 
@@ -21,14 +25,15 @@ class PretrainedTokenizer(Tokenizer):
     Args:
         name_or_path: a folder with ``tokenizer.json``, or the name of a model of the Hugging Face Hub.
         revision: commit, tag or branch on the Hub.
+        files: what ``file_texts`` returns, in place of files: how a saved classifier keeps its tokenizer.
     """
 
-    def __init__(self, name_or_path: str, revision: str | None = None) -> None:
-        self.name_or_path, self.revision = name_or_path, revision
+    def __init__(self, name_or_path: str, revision: str | None = None, files: dict[str, str] | None = None) -> None:
+        self.name_or_path, self.revision, self.files = name_or_path, revision, files
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the settings only, so that other processes read the files themselves."""
-        return {"name_or_path": self.name_or_path, "revision": self.revision}
+        return {"name_or_path": self.name_or_path, "revision": self.revision, "files": self.files}
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -38,7 +43,21 @@ class PretrainedTokenizer(Tokenizer):
             SettingError: see ``load_tokenizer``.
         """
         with settings_of(type(self)):
-            return load_tokenizer(self.name_or_path, self.revision)
+            if self.files is None:
+                return load_tokenizer(self.name_or_path, self.revision)
+            with TemporaryDirectory() as folder:  # transformers reads a tokenizer from files only
+                for name in KEPT & self.files.keys():
+                    write_text(Path(folder) / name, self.files[name])
+                return load_tokenizer(folder)
+
+    def file_texts(self) -> dict[str, str]:
+        """Return the texts of the files from which the tokenizer can be made again, by their names."""
+        if self.files is not None:
+            return self.files
+        with TemporaryDirectory() as folder:
+            self.tokenizer.save_pretrained(folder)
+            written = sorted(path for path in Path(folder).iterdir() if path.name in KEPT)
+            return {path.name: path.read_text("utf-8") for path in written}
 
     @property
     def size(self) -> int:

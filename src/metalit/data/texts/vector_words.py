@@ -19,14 +19,20 @@ class VectorWords(Tokenizer):
 
     Args:
         path: the file; see ``networks.StaticVectors`` for its forms.
+        words: the words of the file, in place of it: how a saved classifier keeps them.
     """
 
-    def __init__(self, path: str) -> None:
-        self.path = path
+    def __init__(self, path: str, words: Sequence[str] | None = None) -> None:
+        self.path, self.given = path, words
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return the path only, so that other processes read the file themselves."""
-        return {"path": self.path}
+        """Return the settings only, so that other processes read the file themselves."""
+        return {"path": self.path, "given": self.given}
+
+    @property
+    def words(self) -> list[str]:
+        """The words in the order of their ids."""
+        return list(self._ids)
 
     @property
     def size(self) -> int:
@@ -36,7 +42,7 @@ class VectorWords(Tokenizer):
     @property
     def digest(self) -> str:
         """That of the words in their order, the same as ``StaticVectors.tokenizer_digest``."""
-        return words_digest(list(self._ids))
+        return words_digest(self.words)
 
     def located(self, texts: Sequence[str], max_length: int) -> list[Encoded]:
         """Return each text as at most ``max_length`` tokens, with their places in the text."""
@@ -58,5 +64,5 @@ class VectorWords(Tokenizer):
     @cached_property
     def _ids(self) -> dict[str, int]:
         with settings_of(type(self)):
-            words = read_word_vectors(self.path).words
+            words = read_word_vectors(self.path).words if self.given is None else self.given
         return {word: number for number, word in enumerate(words, start=FIRST)}

@@ -5,10 +5,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from metalit.episode import MarkedTokens, Tokens
+from metalit.networks.texts.base import TextEncoder
 from metalit.networks.texts.word_weights import Weighting, WordWeights
 
 
-class BagOfWords(nn.Module):
+class BagOfWords(nn.Module, TextEncoder):
     """Counts the words of a text, weights them by their rarity, and scales the text to length 1 (tf-idf).
 
         v_w = tf_w idf_w,    embedding = v / |v|

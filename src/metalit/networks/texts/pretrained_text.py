@@ -1,6 +1,8 @@
 """Language models of the Hugging Face Hub or a folder of that form, as encoders of texts."""
 
+import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any, Literal
 
 import torch.nn.functional as F
@@ -10,14 +12,15 @@ from metalit.episode import MarkedTokens, Tokens
 from metalit.errors import SettingError, check
 from metalit.networks.pretrained import PretrainedNetwork
 from metalit.networks.pretrained.weights import tensors_sha256
+from metalit.networks.texts.base import TextEncoder
 from metalit.networks.texts.pooling import pooled_length, pooled_text
-from metalit.networks.texts.text_models import hidden_states, load_text_model
+from metalit.networks.texts.text_models import hidden_states, load_text_model, made_text_model
 from metalit.networks.texts.tokenizer_files import load_tokenizer, tokenizer_digest
 
 PretrainedTextPool = Literal["model", "mean", "first", "last", "marks"]
 
 
-class PretrainedText(PretrainedNetwork):
+class PretrainedText(PretrainedNetwork, TextEncoder):
     """A pretrained language model by its name, as an encoder of texts: BERT, RoBERTa, MPNet, Llama and the like.
 
     Names are those of the Hugging Face Hub, such as ``sentence-transformers/all-MiniLM-L6-v2``, or folders in the same
@@ -35,6 +38,8 @@ class PretrainedText(PretrainedNetwork):
         trained: ``none``, ``all``, or N for the last N blocks and what follows them.
         blocks: dotted names of the blocks, or of the list of them; if not given, the outermost list of modules.
         pretrained_on: what the weights were trained on, in words, for the results.
+        architecture: what the method ``architecture`` returns, in place of files; the weights are then random, until
+            others are loaded. How a saved classifier makes its network.
 
     Attributes:
         features: D, length of an embedding.
@@ -60,9 +65,15 @@ class PretrainedText(PretrainedNetwork):
         trained: int | Literal["none", "all"] = "none",
         blocks: Sequence[str] = (),
         pretrained_on: str | None = None,
+        architecture: dict[str, Any] | None = None,
     ) -> None:
-        loaded = load_text_model(name_or_path, revision)
-        digest = tensors_sha256(loaded.model)  # before anything is trained
+        if architecture is None:
+            loaded = load_text_model(name_or_path, revision)
+            digest = tensors_sha256(loaded.model)  # before anything is trained
+            beside = digest_beside(name_or_path, revision)
+        else:
+            loaded = made_text_model(name_or_path, architecture["config"], architecture["sentence"])
+            digest, beside = architecture["weights"], architecture["tokenizer"]
         super().__init__(loaded.model, trained, blocks, "frozen", pretrained_on)
         own = loaded.sentence
         unsupported = f"mean, first, last or marks: the model's own needs {own.unsupported}"
@@ -72,7 +83,9 @@ class PretrainedText(PretrainedNetwork):
         self.name, self.revision, self.digest, self.config = name_or_path, revision, digest, loaded.source
         self.causal, self.first_position = loaded.causal, loaded.first_position
         self.vocabulary, self.max_length = loaded.vocabulary, loaded.max_length
-        self.tokenizer_digest = digest_beside(name_or_path, revision)
+        self.tokenizer_digest, self.sentence = beside, own
+        named = name_or_path if revision is None else f"{name_or_path}, revision: {revision}"
+        self.tokenizer = f"{{class_path: metalit.data.texts.PretrainedTokenizer, init_args: {{name_or_path: {named}}}}}"
         self.features = pooled_length(loaded.width, self.pool)
 
     def forward(self, x: Tokens | MarkedTokens) -> Tensor:
@@ -84,6 +97,15 @@ class PretrainedText(PretrainedNetwork):
         states = hidden_states(self.encoder, x, self.causal, self.first_position)
         embeddings = pooled_text(states, x, self.pool)
         return F.normalize(embeddings, dim=-1) if self.normalise else embeddings
+
+    def architecture(self) -> dict[str, Any]:
+        """Return all that the network is made of but its weights, as JSON can hold it."""
+        return {
+            "config": json.loads(self.config),
+            "sentence": asdict(self.sentence),
+            "weights": self.digest,
+            "tokenizer": self.tokenizer_digest,
+        }
 
     def source(self) -> dict[str, Any]:
         """Return name and revision of the model, the SHA-256 of its tensors, and the output taken from it."""

@@ -86,10 +86,7 @@ def load_text_model(name: str, revision: str | None) -> TextModel:
         SettingError: there is no such model, it wants code of its own, or its file lacks weights or is no safetensors
             file; or its hidden states depend on padding.
     """
-    try:
-        transformers = import_module("transformers")
-    except ImportError as error:
-        raise ImportError(f"networks.PretrainedText needs transformers, which is not installed: {INSTALL}") from error
+    transformers = imported()
     where = existing(name)
     refuse_code(where)
     # no code of the Hub, and no pickles: neither may be executed by naming a model
@@ -106,6 +103,37 @@ def load_text_model(name: str, revision: str | None) -> TextModel:
         raise SettingError("name_or_path", name, expected)
     source = json.dumps(model.config.to_dict(), sort_keys=True, default=str)
     return examined(name, model, source, read_sentence_folder(where, revision))
+
+
+def made_text_model(name: str, config: dict[str, Any], sentence: dict[str, Any]) -> TextModel:
+    """Return a model with weights at random, from the JSON of its configuration.
+
+    Args:
+        name: what messages call it.
+        config: as ``TextModel.source`` has it.
+        sentence: the values of its ``SentenceFolder``.
+
+    Raises:
+        ImportError: transformers is not installed.
+        SettingError: transformers knows no such configuration, or see ``load_text_model``.
+    """
+    transformers = imported()
+    with one_message(name, FILES), quiet():
+        made = transformers.AutoConfig.for_model(**config)
+        model = transformers.AutoModel.from_config(made, dtype=torch.float32, trust_remote_code=False)
+    return examined(name, model, json.dumps(config, sort_keys=True), SentenceFolder(**sentence))
+
+
+def imported() -> Any:
+    """Return the package transformers.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+    try:
+        return import_module("transformers")
+    except ImportError as error:
+        raise ImportError(f"networks.PretrainedText needs transformers, which is not installed: {INSTALL}") from error
 
 
 NO_CODE = (

@@ -7,11 +7,12 @@ from torch import Tensor, nn
 
 from metalit.episode import MarkedTokens, Tokens
 from metalit.errors import SettingError, at_least, check
+from metalit.networks.texts.base import TextEncoder
 from metalit.networks.texts.pooling import TextPool, pooled_length, pooled_text
 from metalit.networks.texts.word_weights import Weighting, WordWeights
 
 
-class TextTransformer(nn.Module):
+class TextTransformer(nn.Module, TextEncoder):
     """Word embeddings, a pre-norm transformer (Vaswani et al. 2017) over them, and pooling.
 
         h = E[ids];    per layer:  h <- h + attention(norm(h));   h <- h + feedforward(norm(h));    out = pool(h)
