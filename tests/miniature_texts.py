@@ -149,3 +149,19 @@ def _few_joint_part(word: str, intents: int, texts: int) -> dict[str, list[list[
         "seq_outs": [["O"] * (5 + text) for _, text in rows],
         "labels": [[f"intent {intent}"] for intent, _ in rows],
     }
+
+
+def rows_of_intents(intents: Sequence[str], texts: int = 12) -> list[dict[str, str]]:
+    """Return rows of intents such as ``freeze card``: sentences of different lengths about that verb and noun.
+
+    Args:
+        intents: a verb and a noun each; they are the labels.
+        texts: of each, at most 12.
+    """
+    rows = []
+    for intent in intents:
+        verb, noun = intent.split()
+        for begun in ("please", "i want to", "how do i"):
+            for end in ("now", "", "from home tomorrow evening", "without calling anybody at the bank again"):
+                rows.append({"text": f"{begun} {verb} my {noun} {end}".strip(), "label": intent})
+    return [row for row in rows if sum(row["label"] == other["label"] for other in rows[: rows.index(row)]) < texts]

@@ -21,7 +21,22 @@ from metalit.algorithms import MatchingNetwork, MetaLearner, PrototypicalNetwork
 from metalit.engine.certified import is_own, uncertified
 from metalit.heads.attention import FullContext
 from metalit.inference.exported import Exportable
-from metalit.networks import MLP, WRN2810, Backbone, Classifier, Conv4, Pretrained, ResNet12, Vectors
+from metalit.networks import (
+    MLP,
+    WRN2810,
+    Backbone,
+    Bottleneck,
+    Classifier,
+    Conv4,
+    LoRA,
+    Peft,
+    Pretrained,
+    ResNet12,
+    SoftPrompt,
+    Tuned,
+    Vectors,
+)
+from metalit.networks.adapters.soft_prompt import Prompt
 from metalit.networks.pretrained.from_transformers import ImageTower
 from metalit.tasks.method_call import Method
 
@@ -68,6 +83,15 @@ LEARNERS = {
             engine=engine,
         ),
     ),
+    "LoRA": (
+        "sinusoid",
+        lambda engine: MAML(LoRA(MLP(hidden=(8, 8)), ["*"], rank=2, init=0.3), 0.1, inner_steps=2, engine=engine),
+    ),
+    "Bottleneck": (
+        "sinusoid",
+        lambda engine: MAML(Bottleneck(MLP(hidden=(8, 8)), ["*"], width=3, init=0.5), 0.1, engine=engine),
+    ),
+    "Tuned": ("sinusoid", lambda engine: MAML(Tuned(MLP(hidden=(8, 8)), ["*.bias"]), 0.1, engine=engine)),
     "Vectors": (
         "glyphs",
         lambda engine: PrototypicalNetwork(
@@ -116,6 +140,7 @@ def test_every_module_of_metalit_is_compared_over_vmap():
     learners = [CASES[name].make(domain) for name, domain, _ in rows()] + [made(name) for name in LEARNERS]
     assert [reason for reason in map(uncertified, learners) if reason] == []
     compared = {type(module) for learner in learners for module in learner.modules()}
-    # Method calls a module that it does not own, Exportable is made of a learned task; the other two hold models of
-    # transformers, which tests/networks/test_pretrained.py compares
-    assert own_modules() - compared == {Method, Exportable, Pretrained, ImageTower}
+    # Method calls a module that it does not own, Exportable is made of a learned task; two hold models of
+    # transformers, which tests/networks/test_pretrained.py compares, and one layers of peft (test_adapted_models.py);
+    # a prompt is put in by a hook, which is never differentiated over vmap
+    assert own_modules() - compared == {Method, Exportable, Pretrained, ImageTower, Peft, SoftPrompt, Prompt}
