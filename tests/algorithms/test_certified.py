@@ -29,15 +29,21 @@ from metalit.networks import (
     WRN2810,
     Backbone,
     BagOfWords,
+    Bottleneck,
     Classifier,
     Conv4,
+    LoRA,
+    Peft,
     Pretrained,
     PretrainedText,
     ResNet12,
+    SoftPrompt,
     StaticVectors,
     TextTransformer,
+    Tuned,
     Vectors,
 )
+from metalit.networks.adapters.soft_prompt import Prompt
 from metalit.networks.pretrained.from_transformers import ImageTower
 from metalit.networks.training_inputs import observers
 from metalit.tasks.method_call import Method
@@ -118,6 +124,15 @@ LEARNERS = {
             engine=engine,
         ),
     ),
+    "LoRA": (
+        "sinusoid",
+        lambda engine: MAML(LoRA(MLP(hidden=(8, 8)), ["*"], rank=2, init=0.3), 0.1, inner_steps=2, engine=engine),
+    ),
+    "Bottleneck": (
+        "sinusoid",
+        lambda engine: MAML(Bottleneck(MLP(hidden=(8, 8)), ["*"], width=3, init=0.5), 0.1, engine=engine),
+    ),
+    "Tuned": ("sinusoid", lambda engine: MAML(Tuned(MLP(hidden=(8, 8)), ["*.bias"]), 0.1, engine=engine)),
     "Vectors": (
         "glyphs",
         lambda engine: PrototypicalNetwork(
@@ -170,6 +185,8 @@ def test_every_module_of_metalit_is_compared_over_vmap():
     learners = [CASES[name].make(domain) for name, domain, _ in rows()] + [made(name) for name in LEARNERS]
     assert [reason for reason in map(uncertified, learners) if reason] == []
     compared = {type(module) for learner in learners for module in learner.modules()}
-    # Method calls a module that it does not own, Exportable is made of a learned task; the others hold models of
-    # transformers, which tests/networks/test_pretrained.py and tests/networks/texts/test_pretrained_text.py compare
-    assert own_modules() - compared == {Method, Exportable, Pretrained, ImageTower, PretrainedText}
+    # Method calls a module that it does not own, Exportable is made of a learned task; three hold models of
+    # transformers, which tests/networks/test_pretrained.py and tests/networks/texts/test_pretrained_text.py compare, and
+    # one layers of peft (test_adapted_models.py); a prompt is put in by a hook, which is never differentiated over vmap
+    of_transformers = {Pretrained, ImageTower, PretrainedText}
+    assert own_modules() - compared == {Method, Exportable, Peft, SoftPrompt, Prompt, *of_transformers}

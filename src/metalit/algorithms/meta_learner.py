@@ -20,7 +20,7 @@ from metalit.metrics.episode_metrics import episode_metrics
 from metalit.metrics.episode_values import EpisodeValues, Evaluation
 from metalit.metrics.intervals import summarise
 from metalit.networks.normalisation import batch_norms
-from metalit.networks.pretrained import pretrained_networks
+from metalit.networks.partly_trained import partly_trained
 from metalit.objectives import Objective, QueryLoss
 from metalit.outcome import Outcome
 from metalit.private import has_trainer, skips_backward
@@ -117,7 +117,7 @@ class MetaLearner(TaskLearner):
                 )
             # Lightning warns about modules in evaluation mode when training starts; ``on_train_start`` freezes them
             module.train()
-        for network in pretrained_networks(self.modules()):
+        for network in partly_trained(self.modules()):
             network.train_all()  # for the same reason
         # a resumed run has its own network in the checkpoint already
         if self.pretrained is not None and not self._resumed:
@@ -126,7 +126,7 @@ class MetaLearner(TaskLearner):
 
     def on_train_start(self) -> None:
         """Put the frozen parts back into evaluation mode."""
-        for network in pretrained_networks(self.modules()):
+        for network in partly_trained(self.modules()):
             network.train()
         for module in batch_norms(self.network, self.frozen_batch_norm).values():
             module.eval()

@@ -3,6 +3,7 @@
 The rule of this room: a network sees inputs only, never episodes, methods or the labels to predict.
 """
 
+from metalit.networks.adapters import Bottleneck, LoRA, Peft, SoftPrompt, Tuned
 from metalit.networks.attentive_process import AttentiveProcess
 from metalit.networks.augmented_conv_net import AugmentedConvNet
 from metalit.networks.classifier import Classifier
@@ -32,6 +33,7 @@ __all__ = [
     "Backbone",
     "BagOfWords",
     "BatchNormMode",
+    "Bottleneck",
     "Classifier",
     "ConditionalProcess",
     "ContextMLP",
@@ -40,6 +42,8 @@ __all__ = [
     "DropBlock",
     "FiLMConv4",
     "ImageGenerator",
+    "LoRA",
+    "Peft",
     "Pixels",
     "Pretrained",
     "PretrainedNetwork",
@@ -47,8 +51,10 @@ __all__ = [
     "RelationEncoder",
     "RelationModule",
     "ResNet12",
+    "SoftPrompt",
     "StaticVectors",
     "TextTransformer",
+    "Tuned",
     "Vectors",
     "batch_norm_2d",
     "batch_norm_mode",

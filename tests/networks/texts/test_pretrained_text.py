@@ -86,7 +86,7 @@ def test_embedding_is_that_of_the_model_with_its_own_mask(name, folders):
     assert own.causal == (name == "llama")
 
 
-@pytest.mark.parametrize("name", [name for name in ALL if name != "mpnet"])
+@pytest.mark.parametrize("name", ALL)
 def test_second_order_maml_of_all_parameters_is_the_loops(name, folders):
     def learner(engine=None):
         return maml(PretrainedText(folders[name], trained="all"), engine)

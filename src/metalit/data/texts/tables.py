@@ -34,14 +34,23 @@ class Tables(TextSource):
         root: a file, or a folder with such files, in itself or in its folder ``data``.
         columns: columns with unusual names, by their meaning: text, label, split or group.
         needed: meanings that must be there.
+        option: the option by which a user names columns, for messages.
+        files: the tables in ``root``; all if not given.
 
     Raises:
         SettingError: there is no such file.
     """
 
-    def __init__(self, root: Path, columns: Columns, needed: Sequence[str] = ("text", "label")) -> None:
-        self.root, self.columns, self.needed = root, columns, needed
-        self.files = find_tables(root)
+    def __init__(
+        self,
+        root: Path,
+        columns: Columns,
+        needed: Sequence[str] = ("text", "label"),
+        option: str = "data.columns",
+        files: Sequence[Path] | None = None,
+    ) -> None:
+        self.root, self.columns, self.needed, self.option = root, columns, needed, option
+        self.files = find_tables(root) if files is None else files
         self.folder = root.parent if root.is_file() else root
 
     def rows(self) -> Iterator[Row]:
@@ -55,16 +64,12 @@ class Tables(TextSource):
         for row in found:
             yield row._replace(split=named[row.where]) if divided and row.split is None else row
 
-    def describe(self) -> str:
-        """Return the names of the files."""
-        return ", ".join(os.path.relpath(file, self.folder) for file in self.files)
-
     def _rows(self, file: Path) -> Iterator[Row]:
         where = os.path.relpath(file, self.folder)
         columns: dict[str, str] | None = None
         for number, cells in table_rows(file, where, self.columns):
             if columns is None:
-                columns = find_columns(cells, where, self.columns, self.needed, OF_TEXTS)
+                columns = find_columns(cells, where, self.columns, self.needed, OF_TEXTS, self.option)
             yield self._row(f"{where}:{number}", {meaning: cells.get(name) for meaning, name in columns.items()})
         if columns is None:
             raise UserError(f"{where}: it has no rows")

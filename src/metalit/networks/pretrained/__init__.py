@@ -5,8 +5,8 @@ changes. Encoders of texts (``networks.texts``) share the base class alone.
 """
 
 from metalit.networks.pretrained.backbone import Backbone
-from metalit.networks.pretrained.base import PretrainedNetwork, pretrained_networks
+from metalit.networks.pretrained.base import PretrainedNetwork
 from metalit.networks.pretrained.images import PretrainedImageNetwork
 from metalit.networks.pretrained.named import Pretrained
 
-__all__ = ["Backbone", "Pretrained", "PretrainedImageNetwork", "PretrainedNetwork", "pretrained_networks"]
+__all__ = ["Backbone", "Pretrained", "PretrainedImageNetwork", "PretrainedNetwork"]

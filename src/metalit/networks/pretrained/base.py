@@ -1,17 +1,18 @@
 """The base class of pretrained networks: which parts are trained, and what results say."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, Self
 
 from torch import nn
 
+from metalit.networks.partly_trained import PartlyTrained
 from metalit.networks.pretrained.freezing import Trained, freeze, resting, trained_parts
 
 BackboneBatchNorm = Literal["frozen", "running"]
 
 
-class PretrainedNetwork(nn.Module, ABC):
+class PretrainedNetwork(PartlyTrained, ABC):
     """An encoder with weights from elsewhere, of images or texts.
 
     Frozen parts require no gradient and stay in evaluation mode when the network is put into training mode.
@@ -70,10 +71,6 @@ class PretrainedNetwork(nn.Module, ABC):
             self.encoder.get_submodule(name).training = False
         return self
 
-    def train_all(self) -> None:
-        """Set every part to training mode, frozen ones included, until ``train`` is called."""
-        super().train(True)
-
     def setting(self) -> dict[str, Any]:
         """Return the settings to state with a result."""
         trained = f"last {self.trained} blocks" if isinstance(self.trained, int) else self.trained
@@ -84,8 +81,3 @@ class PretrainedNetwork(nn.Module, ABC):
             **({} if self.trained == "none" else {"backbone_batch_norm": self.batch_norm}),
             "pretrained_on": self.pretrained_on or "not stated",
         }
-
-
-def pretrained_networks(modules: Iterable[nn.Module]) -> list[PretrainedNetwork]:
-    """Return the pretrained networks among some modules."""
-    return [module for module in modules if isinstance(module, PretrainedNetwork)]
