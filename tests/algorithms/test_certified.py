@@ -186,7 +186,7 @@ def test_every_module_of_metalit_is_compared_over_vmap():
     assert [reason for reason in map(uncertified, learners) if reason] == []
     compared = {type(module) for learner in learners for module in learner.modules()}
     # Method calls a module that it does not own, Exportable is made of a learned task; three hold models of
-    # transformers, which tests/networks/test_pretrained.py and tests/networks/texts/test_pretrained_text.py compare, and
-    # one layers of peft (test_adapted_models.py); a prompt is put in by a hook, which is never differentiated over vmap
+    # transformers, which tests/networks/test_pretrained.py and tests/networks/texts/test_pretrained_text.py compare,
+    # one layers of peft (test_adapted_models.py); a prompt is put in by a hook, never differentiated over vmap
     of_transformers = {Pretrained, ImageTower, PretrainedText}
     assert own_modules() - compared == {Method, Exportable, Peft, SoftPrompt, Prompt, *of_transformers}
