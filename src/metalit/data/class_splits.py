@@ -72,7 +72,10 @@ def split_classes(entries: Sequence[Divided], splits: Splits, shares: Shares, se
         found, rule = _given(entries, given), "as given by the data set"
     elif splits == "seed":
         groups = _groups(entries) if by_group else {name: name for name in names}
-        found, rule = _drawn(groups, shares, seed), f"by seed {seed}, shares {' / '.join(map(str, shares))}"
+        found, rule = (
+            _drawn(groups, shares, seed),
+            f"by seed {seed}, shares {' / '.join(f'{share:.3g}' for share in shares)}",
+        )
         rule += ", groups stay together" if by_group else ""
     elif splits == "test":
         found, rule = {"test": names}, "all classes are test classes"

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from lightning.pytorch.utilities import rank_zero_info
 
+from metalit.data import splits
 from metalit.data.cache import Arrays, cached_arrays
 from metalit.data.class_splits import ClassSplits, check_shares, check_splits, large_enough, split_classes
 from metalit.data.module import ClassificationDataModule
@@ -21,11 +22,12 @@ from metalit.data.texts.marks import marked_arrays
 from metalit.data.texts.ragged import LazyTokens, RaggedTokens, from_arrays, ragged_arrays
 from metalit.data.texts.text_form import TextForm
 from metalit.data.texts.tokenizer import Tokenizer
+from metalit.data.texts.vocabulary import TOKENIZER, Vocabulary
 from metalit.data.texts.words import Words
 from metalit.errors import SettingError, UserError, at_least, settings_of
 
+SHIPPED = Path(splits.__file__).parent
 VERSION = "1"  # of the tokens in the cache; a new one invalidates older caches
-TOKENIZER = "metalit.tokenizer"  # entry of a checkpoint with the vocabulary of the training
 OnBadRow = Literal["error", "skip"]
 
 
@@ -49,6 +51,8 @@ class TextDataModule(ClassificationDataModule, ABC):
     """
 
     marked = False  # whether each text has two marked places
+    data_set = ""  # name of the folder with lists of classes that come with metalit
+    published = False  # whether a few texts in two classes are a property of the data set, which no user can mend
 
     def __init__(
         self,
@@ -65,14 +69,13 @@ class TextDataModule(ClassificationDataModule, ABC):
     ) -> None:
         super().__init__(**settings)
         at_least(1, max_length=max_length)
-        self.tokenizer, self.max_length = Words() if tokenizer is None else tokenizer, max_length
+        self.vocabulary, self.max_length = Vocabulary(Words() if tokenizer is None else tokenizer), max_length
         self.splits, self.shares, self.split_seed, self.split_by = splits, shares, split_seed, split_by
         self.on_bad_row, self.small_classes = on_bad_row, small_classes
         folder = self.root.parent if self.root.is_file() else self.root
         self.cache_dir = folder / "metalit-cache" if cache_dir is None else Path(cache_dir).expanduser()
         check_shares(shares)
         check_splits(self.division())  # the lists are read at once, so that a mistake in them is found early
-        self._fitted = None if self.tokenizer.needs_fit else self.tokenizer
         self._listing: TextListing | None = None
         self._class_splits: ClassSplits | None = None
         self._arrays: Arrays | None = None
@@ -83,7 +86,11 @@ class TextDataModule(ClassificationDataModule, ABC):
         """Return the texts in their form on disk, downloaded if need be."""
 
     def division(self) -> str | Mapping[str, Sequence[str]]:
-        """Return ``splits`` as a rule, as lists or as a folder of lists; a subclass may know names of its own."""
+        """Return ``splits`` as a rule, as lists or as a folder of lists: the user's, or one that comes with metalit."""
+        if isinstance(self.splits, str):
+            shipped = SHIPPED / self.data_set / self.splits
+            if (shipped / "train.txt").is_file():
+                return str(shipped)
         return self.splits
 
     def prepare_data(self) -> None:
@@ -99,7 +106,7 @@ class TextDataModule(ClassificationDataModule, ABC):
         """
         if self._listing is None:
             with settings_of(type(self)):
-                found = listed(self.source().rows())
+                found = listed(self.source().rows(), refuse_contradictions=not self.published)
                 if self.on_bad_row == "error":
                     refuse(found.bad)
                 if not found.entries:
@@ -149,17 +156,7 @@ class TextDataModule(ClassificationDataModule, ABC):
         Raises:
             UserError: there are no training classes to take it from.
         """
-        if self._fitted is None:
-            training = set(self.class_splits()["train"])
-            texts = [entry.text for entry in self.listing().entries if entry.label in training]
-            if not texts:
-                raise UserError(
-                    f"{type(self.tokenizer).__name__} takes its vocabulary from training classes, and "
-                    f"{self.root} has none ({self.class_splits().rule}): test a checkpoint, whose vocabulary is then "
-                    "used, or give data.tokenizer: HashedWords, which needs none"
-                )
-            self._fitted = self.tokenizer.fit(texts)
-        return self._fitted
+        return self.vocabulary.fitted(self._training_texts)
 
     def example_form(self) -> TextForm:
         """Return how a text from elsewhere becomes an example of this data set."""
@@ -181,28 +178,32 @@ class TextDataModule(ClassificationDataModule, ABC):
             UserError: the training had another tokenizer.
         """
         super().take_over(checkpoint)
-        states = [entry[TOKENIZER] for entry in checkpoint.values() if isinstance(entry, dict) and TOKENIZER in entry]
-        if not states or (self._fitted is not None and self._fitted.digest == states[0]["digest"]):
+        if not self.vocabulary.take_over(checkpoint):
             return
-        self._fitted, self._arrays = self.tokenizer.restored(states[0]), None
+        self._arrays = None
         # tokens of another vocabulary, if there are any, are made again
         self.stores = {split: self.embedded(self.load(split), split) for split in self.stores}
 
     def setting(self) -> dict[str, Any]:
         """Return the settings to state with a test result: tokens, splits, counts, and those of the base class."""
-        setting = {**super().setting(), **self.tokenizer.setting(), "max_length": self.max_length}
+        setting = {**super().setting(), **self.vocabulary.given.setting(), "max_length": self.max_length}
         if self._listing is not None:
             setting |= {
                 "class_split": self.class_splits().rule,
                 "classes": {split: len(classes) for split, classes in self.class_splits().items()},
                 "texts": len(self._listing.entries),
                 "repeated_texts_left_out": self._listing.repeated,
+                "texts_in_two_classes_left_out": self._listing.contradicted,
                 "bad_rows_left_out": len(self._listing.bad),
                 "small_classes_left_out": {split: names for split, names in self._small.items() if names},
             }
         if self._arrays is not None:
             setting |= {**self.fitted_tokenizer().setting(), "texts_cut": int(self._arrays["cut"].sum())}
         return setting
+
+    def _training_texts(self) -> list[str]:
+        training = set(self.class_splits()["train"])
+        return [entry.text for entry in self.listing().entries if entry.label in training]
 
     def _divided(self, found: TextListing) -> ClassSplits:
         division = self.division()
@@ -222,6 +223,8 @@ class TextDataModule(ClassificationDataModule, ABC):
     def _say(self, found: TextListing) -> None:
         if found.repeated:
             rank_zero_info(f"Texts: {found.repeated} left out that their class has already, word for word")
+        if found.contradicted:
+            rank_zero_info(f"Texts: {found.contradicted} left out that are in two classes")
         if found.bad:
             rank_zero_info(f"Texts: {len(found.bad)} rows left out: {list_of(found.bad)}")
 

@@ -67,11 +67,13 @@ class TextListing:
         entries: sorted by class; within one in the order of the files.
         bad: rows that cannot be used.
         repeated: number of rows with a text that its class has already; they are left out.
+        contradicted: number of texts that are left out because they are in two classes.
     """
 
     entries: Sequence[TextEntry]
     bad: Sequence[BadRow] = ()
     repeated: int = 0
+    contradicted: int = 0
 
     @property
     def state(self) -> str:
@@ -93,20 +95,20 @@ class TextSource(ABC):
             UserError: a file cannot be read; the message names file and line.
         """
 
-    @abstractmethod
-    def describe(self) -> str:
-        """Return the form in a few words."""
 
-
-def listed(rows: Iterable[Row]) -> TextListing:
+def listed(rows: Iterable[Row], refuse_contradictions: bool = True) -> TextListing:
     """Return the texts of rows: each once, and none that is in two classes.
 
-    The same text twice in a class could be in the support and in the query set of an episode, so the first stays. Of a
-    text in two classes all rows are bad, for either label may be the wrong one.
+    The same text twice in a class could be in the support and in the query set of an episode, so the first stays. A
+    text in two classes is left out, for either label may be the wrong one.
+
+    Args:
+        rows: the rows, good or bad.
+        refuse_contradictions: whether a text in two classes is a bad row; published data sets have a few.
     """
     entries, bad, repeated = [], [], 0
     first: dict[str, tuple[str, str]] = {}
-    contradicted: dict[str, tuple[str, str]] = {}
+    contradicted: set[str] = set()
     for row in rows:
         try:
             text, label = text_from(row.text), label_from(row.label)
@@ -115,15 +117,17 @@ def listed(rows: Iterable[Row]) -> TextListing:
             continue
         other, where = first.setdefault(text, (label, row.where))
         if other != label:
-            contradicted.setdefault(text, (where, other))
-            bad.append(BadRow(row.where, f"its text is in class {label}, and in class {other} too ({where}): {text!r}"))
+            contradicted.add(text)
+            if refuse_contradictions:
+                reason = f"its text is in class {label}, and in class {other} too ({where}): {text[:START]!r}"
+                bad.append(BadRow(row.where, reason))
         elif where != row.where:
             repeated += 1
         else:
             name = f"{row.where}: {text[:START]}{'...' if len(text) > START else ''}"
             entries.append(TextEntry(label, name, text, row.split, row.group))
     entries = [entry for entry in entries if entry.text not in contradicted]
-    return TextListing(sorted(entries, key=attrgetter("label")), bad, repeated)
+    return TextListing(sorted(entries, key=attrgetter("label")), bad, repeated, len(contradicted))
 
 
 def list_of(bad: Sequence[BadRow]) -> str:

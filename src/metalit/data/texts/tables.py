@@ -34,14 +34,21 @@ class Tables(TextSource):
         root: a file, or a folder with such files, in itself or in its folder ``data``.
         columns: columns with unusual names, by their meaning: text, label, split or group.
         needed: meanings that must be there.
+        files: the tables in ``root``; all if not given.
 
     Raises:
         SettingError: there is no such file.
     """
 
-    def __init__(self, root: Path, columns: Columns, needed: Sequence[str] = ("text", "label")) -> None:
+    def __init__(
+        self,
+        root: Path,
+        columns: Columns,
+        needed: Sequence[str] = ("text", "label"),
+        files: Sequence[Path] | None = None,
+    ) -> None:
         self.root, self.columns, self.needed = root, columns, needed
-        self.files = find_tables(root)
+        self.files = find_tables(root) if files is None else files
         self.folder = root.parent if root.is_file() else root
 
     def rows(self) -> Iterator[Row]:
@@ -54,10 +61,6 @@ class Tables(TextSource):
         divided = len(set(named.values())) > 1 and all(len(of) == 1 and None not in of for of in splits.values())
         for row in found:
             yield row._replace(split=named[row.where]) if divided and row.split is None else row
-
-    def describe(self) -> str:
-        """Return the names of the files."""
-        return ", ".join(os.path.relpath(file, self.folder) for file in self.files)
 
     def _rows(self, file: Path) -> Iterator[Row]:
         where = os.path.relpath(file, self.folder)
