@@ -30,7 +30,7 @@ def predict_own(args: Sequence[str]) -> None:
     options = predict_parser().parse_args(list(args))
     run_dir = run_folder(options)
     model = trained(options, run_dir)
-    source = source_of(model, options.on_bad_file, bar("files"))
+    source = source_of(model, options.on_bad_file, bar("files"), options.columns)
     # first of all, so that a broken file is named before anything is computed
     query = source.unlabelled(Path(options.query))
     say(*(f"Left out {each}" for each in query.left_out))
@@ -72,10 +72,21 @@ def export_model(args: Sequence[str]) -> None:
 
 def predict_parser() -> ArgumentParser:
     """Return the parser of ``predict --support``."""
-    parser = use_parser("predict", "Learn the classes of a folder from its photos, and recognise other photos.")
-    parser.add_argument("--query", type=str, required=True, help="A folder of photos, or one photo.")
+    parser = use_parser("predict", "Learn classes from labelled photos or texts, and recognise others.")
+    parser.add_argument(
+        "--query",
+        type=str,
+        required=True,
+        help="A folder of photos, or one photo; a table of texts, or lines of a .txt.",
+    )
     parser.add_argument(
         "--to", type=str | None, default=None, help="Folder of predictions.csv and .png; if not given, the run's."
+    )
+    parser.add_argument(
+        "--columns",
+        type=dict[str, str] | None,
+        default=None,
+        help="Columns of tables with unusual names, such as '{text: body, label: topic}'.",
     )
     return parser
 
@@ -96,7 +107,12 @@ def export_parser() -> ArgumentParser:
 def use_parser(command: str, description: str) -> ArgumentParser:
     """Return a parser of the options that both commands have."""
     parser = ArgumentParser(prog=f"{program_name()} {command}", description=description)
-    parser.add_argument("--support", type=str, required=True, help="A folder of labelled photos: support/<class>/*.")
+    parser.add_argument(
+        "--support",
+        type=str,
+        required=True,
+        help="Labelled photos: a folder, support/<class>/*. Texts: a table with labels, csv, tsv, jsonl or parquet.",
+    )
     parser.add_argument(
         "--run_dir", type=str | None, default=None, help="The run; if not given, the newest one below runs."
     )
@@ -112,7 +128,7 @@ def use_parser(command: str, description: str) -> ArgumentParser:
         "--on_bad_file",
         type=Literal["error", "skip"],
         default="error",
-        help="What to do about files that cannot be read.",
+        help="What to do about files and rows that cannot be read.",
     )
     parser.add_argument("--device", type=str, default="cpu", help="Where to compute: cpu, cuda or another of torch's.")
     return parser

@@ -32,7 +32,12 @@ def check_columns(columns: Columns | None, known: Known = OF_IMAGES) -> Columns:
 
 
 def find_columns(
-    names: Iterable[str], where: str, said: Columns, needed: Iterable[str] = NEEDED, known: Known = OF_IMAGES
+    names: Iterable[str],
+    where: str,
+    said: Columns,
+    needed: Iterable[str] = NEEDED,
+    known: Known = OF_IMAGES,
+    option: str = "data.columns",
 ) -> dict[str, str]:
     """Return the column of each meaning that a table has.
 
@@ -42,6 +47,7 @@ def find_columns(
         said: what the user or the data set says; the rest goes by name.
         needed: meanings that must be there.
         known: names in use for each meaning.
+        option: the option by which a user says it, for messages.
 
     Raises:
         UserError: a column is missing; the message names those that there are.
@@ -59,7 +65,7 @@ def find_columns(
     if missing := [meaning for meaning in needed if meaning not in found]:
         raise UserError(
             f"{where}: it has no column for the {missing[0]}, only {', '.join(map(str, names)) or 'none'}: rename one, "
-            f"or say which by data.columns, such as {{{missing[0]}: NAME}}"
+            f"or say which by {option}, such as {{{missing[0]}: NAME}}"
         )
     return found
 

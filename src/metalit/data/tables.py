@@ -63,4 +63,5 @@ def _csv_lines(text: str, where: str) -> Iterator[tuple[int, Row]]:
         for row in reader:
             yield reader.line_num, {name: cell for name, cell in row.items() if name is not None}
     except csv.Error as error:
-        raise UserError(f"{where}, line {reader.line_num}: it is not CSV ({error})") from error
+        # DictReader's own number is that of the last good row
+        raise UserError(f"{where}, line {reader.reader.line_num}: it is not CSV ({error})") from error

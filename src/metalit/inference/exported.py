@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 import metalit
+from metalit.data.images.picture_form import PictureForm
 from metalit.data.texts import TextForm
 from metalit.errors import SettingError, UserError
 from metalit.files import atomic_write, write_text
@@ -116,8 +117,9 @@ def example_inputs(recogniser: Recogniser, dtype: str) -> Tensor:
     check_exportable(recogniser.model)
     if not isinstance(like, Tensor) or not like.is_floating_point():
         raise UserError("only a model of images or of feature vectors can be exported, and this one has other inputs")
-    embeds = recogniser.model.features is not None and form is not None
-    shape = (form.channels, form.size, form.size) if embeds and form is not None else like.shape[1:]
+    shape: Sequence[int] = like.shape[1:]
+    if recogniser.model.features is not None and isinstance(form, PictureForm):  # the program embeds them itself
+        shape = form.channels, form.size, form.size
     noise = torch.rand(7, *shape, generator=torch.Generator().manual_seed(0))
     if dtype == "float32":
         return noise
@@ -152,7 +154,7 @@ def described(recogniser: Recogniser, examples: Tensor, kind: str) -> dict[str, 
             "shape": ["n", *examples.shape[1:]],
             "dtype": str(examples.dtype).removeprefix("torch."),
             "meaning": meaning(examples) if images else "feature vectors",
-            **({} if form is None or not images else {"fit": form.fit, "inverted": form.inverted}),
+            **({"fit": form.fit, "inverted": form.inverted} if images and isinstance(form, PictureForm) else {}),
         },
         "outputs": [
             {"name": "probabilities", "shape": ["n", len(recogniser.names)], "dtype": "float32"},

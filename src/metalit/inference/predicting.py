@@ -7,7 +7,8 @@ import numpy as np
 
 from metalit.data.images.loading import OnBadFile
 from metalit.data.images.picture_form import PictureForm
-from metalit.errors import UserError
+from metalit.data.texts import TextForm
+from metalit.errors import UserError, check
 from metalit.files import keep_old, write_csv
 from metalit.inference.examples import Progress
 from metalit.inference.given import Given
@@ -15,22 +16,33 @@ from metalit.inference.photos import PhotoSource
 from metalit.inference.recognised import Recognised
 from metalit.inference.recogniser import Recogniser, TrainedModel
 from metalit.inference.sources import Source
+from metalit.inference.texts import TextFiles
 
 TABLE, SHEET = "predictions.csv", "predictions.png"
 
 
-def source_of(model: TrainedModel, on_bad_file: OnBadFile = "error", progress: Progress = iter) -> Source:
+def source_of(
+    model: TrainedModel,
+    on_bad_file: OnBadFile = "error",
+    progress: Progress = iter,
+    columns: dict[str, str] | None = None,
+) -> Source:
     """Return where examples for a model come from, by what it was trained on.
 
     Args:
         model: the trained model.
         on_bad_file: refuse what cannot be read, or leave it out.
         progress: wraps the loop over files.
+        columns: columns with unusual names, in tables of texts.
 
     Raises:
+        SettingError: columns for a model of photos.
         UserError: its data do not say how something of the user's becomes an example.
     """
+    if isinstance(model.form, TextForm):
+        return TextFiles(model.form, on_bad_file, columns)
     if isinstance(model.form, PictureForm):
+        check("columns", columns, columns is None, "none: the model was trained on photos, which lie in folders")
         return PhotoSource(model.form, on_bad_file, progress)
     kind = type(model.data).__name__
     raise UserError(

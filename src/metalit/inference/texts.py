@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from metalit.data.columns import Columns, check_columns, label_from
+from metalit.data.images.loading import OnBadFile
 from metalit.data.tables import decoded
 from metalit.data.texts.cells import text_from
 from metalit.data.texts.listing import BadRow, Row, list_of, listed
@@ -12,7 +13,6 @@ from metalit.data.texts.tables import OF_TEXTS, Tables
 from metalit.data.texts.text_form import TextForm
 from metalit.errors import SettingError, UserError
 from metalit.inference.given import Given
-from metalit.inference.photos import OnBadFile
 from metalit.inference.sources import Source
 
 SHOWN = 3  # texts that a remark quotes
@@ -72,7 +72,7 @@ class TextFiles(Source):
         if not path.exists():
             raise FileNotFoundError(f"there is no file {path}")
         try:
-            return Tables(path, self.columns, needed).rows()
+            return Tables(path, self.columns, needed, "--columns").rows()
         except SettingError as error:
             raise UserError(f"{path} is no table of texts: expected {error.expected}") from error
 
@@ -106,5 +106,3 @@ def lines_of(path: Path) -> Iterable[Row]:
     for number, line in enumerate(decoded(path.read_bytes(), path.name).split("\n"), start=1):
         if line.strip():
             yield Row(f"{path.name}:{number}", line, None)
-
-

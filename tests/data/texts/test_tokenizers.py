@@ -1,8 +1,6 @@
 """Texts become the same token ids in every process, and what cannot be read is refused in one sentence."""
 
 import json
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -61,13 +59,9 @@ def test_fitting_leaves_a_tokenizer_as_it_was():
 
 
 def test_hashed_ids_are_the_same_in_each_process():
-    program = (
-        "from metalit.data.texts import HashedWords; print(HashedWords(size=1000).encode(['the card'])[0].tolist())"
-    )
-    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
-    ids = HashedWords(size=1000).encode(["the card"])[0].tolist()
-    assert done.stdout.strip() == str(ids)
-    assert all(2 <= number < 1000 for number in ids)
+    # written down, because Python's own hash differs in each process
+    assert HashedWords(size=1000).encode(["the card"])[0].tolist() == [736, 394]
+    assert all(2 <= number < 50 for number in HashedWords(size=50).encode([" ".join(map(str, range(500)))])[0])
 
 
 def test_pairs_follow_their_first_word():

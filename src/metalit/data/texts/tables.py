@@ -35,6 +35,7 @@ class Tables(TextSource):
         columns: columns with unusual names, by their meaning: text, label, split or group.
         needed: meanings that must be there.
         files: the tables in ``root``; all if not given.
+        option: the option by which a user names columns, for messages.
 
     Raises:
         SettingError: there is no such file.
@@ -46,8 +47,9 @@ class Tables(TextSource):
         columns: Columns,
         needed: Sequence[str] = ("text", "label"),
         files: Sequence[Path] | None = None,
+        option: str = "data.columns",
     ) -> None:
-        self.root, self.columns, self.needed = root, columns, needed
+        self.root, self.columns, self.needed, self.option = root, columns, needed, option
         self.files = find_tables(root) if files is None else files
         self.folder = root.parent if root.is_file() else root
 
@@ -67,7 +69,7 @@ class Tables(TextSource):
         columns: dict[str, str] | None = None
         for number, cells in table_rows(file, where, self.columns):
             if columns is None:
-                columns = find_columns(cells, where, self.columns, self.needed, OF_TEXTS)
+                columns = find_columns(cells, where, self.columns, self.needed, OF_TEXTS, self.option)
             yield self._row(f"{where}:{number}", {meaning: cells.get(name) for meaning, name in columns.items()})
         if columns is None:
             raise UserError(f"{where}: it has no rows")
