@@ -37,6 +37,7 @@ from metalit.algorithms import (
     BaselinePlusPlus,
     BayesianMAML,
     ConditionalNeuralProcess,
+    ContrastiveProbe,
     LaplacianShot,
     LogisticProbe,
     LSTMMetaLearner,
@@ -408,6 +409,14 @@ CASES = {
         data_settings={"train_labels": "split"},
         learning={"glyphs": Learning(100, 0.01, 0.7)},
         adapts=False,
+    ),
+    "ContrastiveProbe": Case(
+        ContrastiveProbe,
+        network="embedding",
+        settings={"classes": 40, "pairs_per_class": 4, "batch_size": 8, "learning_rate": 0.001, "strength": 0.1},
+        data_settings={"train_labels": "split"},
+        learning={"glyphs": Learning(100, 0.01, 0.7)},
+        order_matters=True,  # of the random numbers by which pairs are drawn
     ),
     "TIM": Case(
         TIM,

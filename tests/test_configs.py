@@ -12,6 +12,7 @@ from commands import read_options, write_yaml
 from metalit.main import main
 from miniature import write_omniglot, write_photos
 from miniature_benchmarks import write_cifar100, write_learn2learn_caches
+from miniature_texts import write_clinc150, write_language_model
 from yaml_files import read_yaml
 
 ROOT = Path(__file__).parents[1]
@@ -21,6 +22,7 @@ OVERLAYS = [path for path in FILES if "class_path" not in read_yaml(path).get("m
 EXPERIMENTS = [path for path in FILES if path not in OVERLAYS]
 # nothing is trained in the others: they begin with their test, and tests/test_untrained_configs.py runs them
 TRAINED = [path for path in EXPERIMENTS if path.read_text().startswith("# python train.py fit ")]
+UNTRAINED_OF_TEXTS = [path for path in EXPERIMENTS if path not in TRAINED and path.parent.name == "clinc150"]
 COMPILED = "sinusoid/maml.yaml"  # the one that stays compiled, by a backend that needs no C++ compiler
 TRAINING_CLASSES = 64  # of the miniature Omniglot, and of the real CIFAR-FS
 MINIATURE = {
@@ -33,6 +35,7 @@ MINIATURE = {
     "queries": 3,
     "classes": 20,
     "eval_classes": 5,
+    "name_or_path": "TINY",  # of a language model; the folder of a tiny one takes its place
     "max_steps": 2,
     "limit_val_batches": 1,
     "engine": {"compile": False},
@@ -92,7 +95,21 @@ def photos(tmp_path_factory):
     return {"root": str(root), "decoders": 1}
 
 
+@pytest.fixture(scope="session")
+def clinc150(tmp_path_factory):
+    """Settings of a miniature CLINC150."""
+    return {"root": str(write_clinc150(tmp_path_factory.mktemp("clinc150"), intents=18, texts=10)), "splits": "seed"}
+
+
+@pytest.fixture(scope="session")
+def language_model(tmp_path_factory):
+    """The folder of a tiny language model."""
+    pytest.importorskip("transformers", reason="needs metalit[text], which is not installed")
+    return str(write_language_model(tmp_path_factory.mktemp("model")))
+
+
 FIXTURES = {
+    "CLINC150": "clinc150",
     "Omniglot": "omniglot",
     "CIFARFS": "cifar100",
     "FC100": "cifar100",
@@ -121,6 +138,8 @@ def run(request, tmp_path):
             small["model"]["init_args"]["engine"] = {"compile": True, "compile_backend": "aot_eager"}
         quiet = {"enable_progress_bar": False, "enable_model_summary": False, "log_every_n_steps": 1}
         small.setdefault("trainer", {}).update(quiet)
+        if MINIATURE["name_or_path"] in (text := json.dumps(small)):
+            small = json.loads(text.replace(MINIATURE["name_or_path"], request.getfixturevalue("language_model")))
         overlay = write_yaml(tmp_path / "miniature.yaml", small)
         configs = [part for path in files for part in ("--config", str(path))]
         main([command, *configs, "--config", overlay, "--run_dir", str(tmp_path / "run"), *args])
@@ -140,6 +159,13 @@ def test_experiment_runs(path, run):
     monitored = read_yaml(path)["checkpoint"]["monitor"].removeprefix("val/")
     assert monitored in results["metrics"]
     assert results["checkpoint"] == str(folder / "checkpoints" / "best.ckpt")
+
+
+@pytest.mark.parametrize("path", UNTRAINED_OF_TEXTS, ids=name_of)
+def test_experiment_without_training_runs(path, run):
+    results = json.loads((run("test", [path]) / "results.json").read_text())
+    assert results["setting"]["pretrained_on"].startswith("1.17 billion")
+    assert "accuracy" in results["metrics"]
 
 
 @pytest.mark.parametrize("path", OVERLAYS, ids=name_of)

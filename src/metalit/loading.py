@@ -75,6 +75,7 @@ def load(run_dir: str | Path, which: str | Path = "best") -> LoadedRun:
     check_checkpoint(path, made.learner)
     checkpoint = read_checkpoint(path)
     made.learner.load_state_dict(checkpoint["state_dict"])
+    made.data.take_over(checkpoint)
     if isinstance(made.data, ClassificationDataModule):
         made.data.check_features(checkpoint.get(type(made.data).__qualname__, {}))
     made.learner.eval()

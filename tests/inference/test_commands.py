@@ -12,7 +12,9 @@ import metalit
 from commands import changed, complaint, maml, write_yaml
 from metalit.data import Sinusoid
 from metalit.inference import Recogniser, TrainedModel
-from metalit.inference.predicting import learn_folder
+from metalit.inference.calibration import calibration_key
+from metalit.inference.photos import PhotoSource
+from metalit.inference.predicting import learn_given, source_of
 from metalit.inference.threshold import Threshold, best_temperature, calibrated, threshold_of
 from metalit.main import main
 
@@ -52,6 +54,11 @@ def test_more_classes_than_in_training(run, drawings, tmp_path):
     ]
     paths = [drawings / "labelled" / name / f"{photo}.png" for name in sorted(NAMES) for photo in range(3)]
     recogniser = Recogniser.learn(TrainedModel.of_run(run), paths, [path.parent.name for path in paths])
+    # a threshold that is given replaces the threshold only: the temperature is calibrated
+    model = recogniser.model
+    threshold = calibrated(model.learner, model.data, ways=4, shots=3, value=0.3)
+    assert threshold.temperature != 1
+    recogniser = recogniser.with_threshold(threshold)
     expected = recogniser.probabilities([drawings / "new" / row[0] for row in rows[1:]])
     np.testing.assert_allclose([[float(value) for value in row[5:]] for row in rows[1:]], expected, atol=1e-6)
     assert [row[2] for row in rows[1:]] == ["yes" if highest >= 0.3 else "no" for highest in expected.max(axis=1)]
@@ -92,9 +99,9 @@ def test_a_threshold_just_below_1_does_not_look_like_1(value, shown):
 
 
 def test_a_threshold_that_finds_few_strangers_comes_with_a_caution():
-    assert "most photos of other classes" in " ".join(Threshold(0.9, kept=0.95, found=0.1).caution)
+    assert "most photos of other classes" in " ".join(Threshold(0.9, kept=0.95, found=0.1).caution("photos"))
     for harmless in (Threshold(0.9), Threshold(0.9, kept=0.95), Threshold(0.9, kept=0.95, found=0.6)):
-        assert harmless.caution == []
+        assert harmless.caution() == []
 
 
 def test_the_temperature_makes_probabilities_frequencies():
@@ -106,10 +113,10 @@ def test_the_temperature_makes_probabilities_frequencies():
 
 
 def test_the_temperature_is_in_the_probabilities(run, drawings):
-    recogniser, examples = learn_folder(TrainedModel.of_run(run), drawings / "labelled")
-    images = recogniser.model.form.items(examples.images)
-    before = recogniser.probabilities(images)
-    after = recogniser.with_threshold(Threshold(0.5, temperature=3.0)).probabilities(images)
+    model = TrainedModel.of_run(run)
+    recogniser, examples = learn_given(model, PhotoSource(model.form), drawings / "labelled")
+    before = recogniser.probabilities(examples.items)
+    after = recogniser.with_threshold(Threshold(0.5, temperature=3.0)).probabilities(examples.items)
     warmed = before ** (1 / 3)
     np.testing.assert_allclose(after, warmed / warmed.sum(axis=1, keepdims=True), atol=1e-6)
     assert not np.allclose(after, before)
@@ -125,6 +132,80 @@ def test_the_threshold_is_of_the_same_task_as_the_users(run, monkeypatch):
     assert calibrated(model.learner, model.data, ways=2, shots=4) == threshold
     most = calibrated(model.learner, model.data, ways=9, shots=99)
     assert (most.ways, most.shots, most.found) == (5, 15, None)  # of five validation classes, no stranger is left
+
+
+def test_a_threshold_that_is_given_is_measured(run, monkeypatch):
+    monkeypatch.setattr("metalit.inference.threshold.EPISODES", 15)
+    model = TrainedModel.of_run(run)
+    task = {"ways": 2, "shots": 3}
+    own, given = (calibrated(model.learner, model.data, **task, value=value) for value in (None, 0.6))
+    assert (given.value, given.score, given.temperature) == (0.6, "probability", own.temperature)
+    lower = calibrated(model.learner, model.data, **task, value=0.0)
+    assert (lower.kept, lower.found) == (1, 0)
+    assert lower.kept > given.kept
+    assert lower.found < given.found
+    assert "probability below 0.600, as given, which keeps" in str(given)
+
+
+def test_a_threshold_that_is_given_needs_no_data_of_the_training(run, drawings, tmp_path, capsys, monkeypatch):
+    """The probabilities are then the method's own, and the command says so."""
+
+    def lost(self):
+        raise FileNotFoundError("no such file")
+
+    monkeypatch.setattr("metalit.data.Glyphs.prepare_data", lost)
+    words = options(run, drawings, query=drawings / "new", to=tmp_path)
+    said = complaint(capsys, lambda: main(["predict", *words]))
+    assert "which cannot be read (no such file); choose a threshold yourself by --threshold" in said
+    main(["predict", *words, "--threshold", "0.3"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "The probabilities are the method's own, without a temperature: " in said
+    assert "probability below 0.300, as given" in said
+
+
+def test_a_calibration_is_computed_once(run, drawings, tmp_path, monkeypatch):
+    """For ``predict`` and ``export`` of the same task; other weights or another task have one of their own."""
+    calls = []
+
+    def counted(*args, **options):
+        calls.append(args[2:4])
+        return calibrated(*args, **options)
+
+    monkeypatch.setattr("metalit.inference.threshold.EPISODES", 5)
+    monkeypatch.setattr("metalit.commands.use.calibrated", counted)
+    shutil.copytree(run, tmp_path / "run")
+    words = options(tmp_path / "run", drawings, to=tmp_path)
+    main(["predict", *words, "--query", str(drawings / "new")])
+    first = (tmp_path / "predictions.csv").read_text()
+    main(["export", *options(tmp_path / "run", drawings, to=tmp_path / "model.pt2")])
+    main(["predict", *words, "--query", str(drawings / "new")])
+    assert (tmp_path / "predictions.csv").read_text() == first
+    assert calls == [(4, 3)]
+    shutil.copytree(drawings / "labelled", tmp_path / "fewer")
+    shutil.rmtree(tmp_path / "fewer" / "elm")
+    main(
+        [
+            "predict",
+            *options(tmp_path / "run", drawings, to=tmp_path, query=drawings / "new", support=tmp_path / "fewer"),
+        ]
+    )
+    assert calls[1:] == [(3, 3)]
+    (tmp_path / "run" / "calibration.json").write_text("damaged")
+    main(["predict", *words, "--query", str(drawings / "new")])
+    assert (tmp_path / "predictions.csv").read_text() == first
+    assert calls[2:] == [(4, 3)]
+
+
+def test_the_key_of_a_calibration_goes_by_weights_and_data(run):
+    model = TrainedModel.of_run(run)
+    data, other = model.data, metalit.data.Glyphs(classes=8, eval_classes=5, seed=1, queries=2)
+    keys = [calibration_key(model.learner, data, 2, 3, None), calibration_key(model.learner, data, 2, 3, 0.5)]
+    keys += [calibration_key(model.learner, data, 3, 3, None), calibration_key(model.learner, other, 2, 3, None)]
+    data.stores["val"].items[0, 0, 0, 0] ^= 255
+    keys.append(calibration_key(model.learner, data, 2, 3, None))
+    next(model.learner.parameters()).data[0] += 1
+    keys.append(calibration_key(model.learner, data, 2, 3, None))
+    assert len(set(keys)) == 6
 
 
 def test_mistakes(run, drawings, tmp_path, capsys, monkeypatch):
@@ -166,10 +247,10 @@ def test_a_method_with_a_fixed_number_of_ways_says_so(drawings, tmp_path, capsys
     assert "the support set has 4 classes, but the network 3 outputs: a MAML learns tasks of as many classes" in said
 
 
-def test_data_that_are_no_images(run, drawings, tmp_path):
+def test_data_that_are_no_images(run):
     model = TrainedModel.of_run(run)._replace(form=None, data=Sinusoid())
-    with pytest.raises(ValueError, match="trained on Sinusoid, which does not say how a photo becomes"):
-        learn_folder(model, drawings / "labelled")
+    with pytest.raises(ValueError, match="trained on Sinusoid, which does not say how a photo or a text becomes"):
+        source_of(model)
 
 
 def test_without_support_test_episodes_are_predicted(run, capsys):

@@ -22,7 +22,7 @@ from cases import CASES
 from metalit import MAML, FewShotClassifier, PrototypicalNetwork
 from metalit.algorithms import R2D2
 from metalit.data import PictureForm
-from metalit.inference.examples import as_tensor
+from metalit.inference.examples import as_examples
 from metalit.main import main
 from metalit.networks import MLP, Classifier, Conv4
 
@@ -76,7 +76,7 @@ def test_uint8_images_in_every_layout(run):
     learner, data = metalit.load(run)
     images = data.load("test").items
     x, y = images[:60:10], [0, 1, 1, 0, 1, 0]
-    expected = FewShotClassifier(learner, image_form=PictureForm(28, channels=1)).fit(x, y).predict_proba(images[:9])
+    expected = FewShotClassifier(learner, form=PictureForm(28, channels=1)).fit(x, y).predict_proba(images[:9])
     for layout in (
         lambda x: x[:, 0].numpy(),
         lambda x: x.permute(0, 2, 3, 1).numpy(),
@@ -91,9 +91,9 @@ def test_grey_arrays_become_colour_as_grey_files_do(tmp_path):
     form, paths = PictureForm(8), [tmp_path / f"{number}.png" for number in range(4)]
     for path, pixels in zip(paths, grey, strict=True):
         Image.fromarray(pixels).save(path)
-    files = as_tensor(paths, form, torch.float32)
-    assert torch.equal(as_tensor(grey, form, torch.float32), files)
-    torch.testing.assert_close(as_tensor(grey / 255, form, torch.float32), files / 255)
+    files = as_examples(paths, form, torch.float32)
+    assert torch.equal(as_examples(grey, form, torch.float32), files)
+    torch.testing.assert_close(as_examples(grey / 255, form, torch.float32), files / 255)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "int64"])
@@ -165,7 +165,7 @@ def test_mistakes(run):
         FewShotClassifier("nowhere").fit(x, y)
     with pytest.raises(ValueError, match=r"has 2 classes, but the network 3 outputs: a MAML learns tasks of as many"):
         FewShotClassifier(MAML(Classifier(Conv4(4), ways=3), inner_lr=0.1)).fit(np.zeros((4, 1, 28, 28)), [0, 0, 1, 1])
-    with pytest.raises(ValueError, match="not known what size the model takes: give image_form"):
+    with pytest.raises(ValueError, match="not known how the model takes them: give form"):
         FewShotClassifier(PrototypicalNetwork(Conv4(4))).fit([Image.new("L", (9, 9))], ["a"])
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         FewShotClassifier(run).fit([Image.new("L", (9, 9))], ["a", "b"])

@@ -16,6 +16,7 @@ from commands import changed, protonet, write_yaml
 from metalit import Labelled
 from metalit.algorithms import PrototypicalNetwork
 from metalit.inference import Recogniser, TrainedModel, load_recogniser, save_recogniser
+from metalit.inference.saved import FORMAT
 from metalit.inference.trees import packed, unpacked
 from metalit.networks import MLP
 
@@ -149,7 +150,7 @@ def test_mistakes(run, tmp_path):
         with pytest.raises(ValueError, match=message):
             load_recogniser(tmp_path)
 
-    refused("written by metalit 0.1.0: upgrade metalit", format=2)
+    refused("written by metalit 0.1.0: upgrade metalit", format=FORMAT + 1)
     refused("os:system is not a named tuple", state={"os:system": [{"value": "touch hacked"}]})
     harmful = {"class_path": "shutil.rmtree", "init_args": {"path": str(tmp_path)}}
     model = {"class_path": "metalit.algorithms.PrototypicalNetwork", "init_args": {"network": harmful}}

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from metalit.algorithms.optimizers import checked_optimizers
 from metalit.algorithms.pretrained import ALGORITHM, check_algorithm, load_network
+from metalit.algorithms.takes_over import TakesOver
 from metalit.algorithms.task_learner import TaskLearner
 from metalit.engine import Engine, with_gradient
 from metalit.engine.finite import Batch, has_finite_gradient, stop_if_not_finite
@@ -19,7 +20,7 @@ from metalit.metrics.episode_metrics import episode_metrics
 from metalit.metrics.episode_values import EpisodeValues, Evaluation
 from metalit.metrics.intervals import summarise
 from metalit.networks.normalisation import batch_norms
-from metalit.networks.pretrained import pretrained_networks
+from metalit.networks.partly_trained import partly_trained
 from metalit.objectives import Objective, QueryLoss
 from metalit.outcome import Outcome
 from metalit.private import has_trainer, skips_backward
@@ -90,19 +91,23 @@ class MetaLearner(TaskLearner):
         checkpoint[ALGORITHM] = type(self).__name__
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Check the method and record that the run is resumed.
+        """Check the method, record that the run is resumed, and hand the data what the training found, on other data.
 
         Raises:
             UserError: the checkpoint belongs to another method.
         """
         check_algorithm(checkpoint, self)
         self._resumed = True
+        data = getattr(self.trainer, "datamodule", None)
+        if isinstance(data, TakesOver):
+            data.take_over(checkpoint)
 
     def on_fit_start(self) -> None:
-        """Load the pretrained network, unless the run is resumed.
+        """Load the pretrained network, unless the run is resumed, and prepare for the data.
 
         Raises:
-            UserError: the checkpoint does not fit the network, or a frozen batch norm has no running statistics.
+            UserError: the checkpoint does not fit the network, a frozen batch norm has no running statistics, or the
+                network does not fit the data.
         """
         for name, module in batch_norms(self.network, self.frozen_batch_norm).items():
             if not module.track_running_stats:
@@ -112,15 +117,16 @@ class MetaLearner(TaskLearner):
                 )
             # Lightning warns about modules in evaluation mode when training starts; ``on_train_start`` freezes them
             module.train()
-        for network in pretrained_networks(self.modules()):
+        for network in partly_trained(self.modules()):
             network.train_all()  # for the same reason
         # a resumed run has its own network in the checkpoint already
         if self.pretrained is not None and not self._resumed:
             load_network(self.network, self.pretrained)
+        self.prepare(getattr(self.trainer, "datamodule", None))
 
     def on_train_start(self) -> None:
         """Put the frozen parts back into evaluation mode."""
-        for network in pretrained_networks(self.modules()):
+        for network in partly_trained(self.modules()):
             network.train()
         for module in batch_norms(self.network, self.frozen_batch_norm).values():
             module.eval()
@@ -181,6 +187,18 @@ class MetaLearner(TaskLearner):
         if skips_backward(self.trainer):
             batches, self._batches = self._batches, []
             self._write_buffers([batch.statistics for batch in batches])
+
+    def on_validation_start(self) -> None:
+        """Prepare for the data, if no training has."""
+        self.prepare(getattr(self.trainer, "datamodule", None))
+
+    def on_test_start(self) -> None:
+        """Decide what has to be decided before the first episode."""
+        self.decide(getattr(self.trainer, "datamodule", None))
+
+    def on_predict_start(self) -> None:
+        """Decide what has to be decided before the first episode."""
+        self.decide(getattr(self.trainer, "datamodule", None))
 
     def on_validation_epoch_start(self) -> None:
         """Discard the values of the last evaluation."""

@@ -14,12 +14,13 @@ from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_leaves
 
+from metalit.algorithms.before_episodes import check_texts, observe_training_inputs
 from metalit.algorithms.predictor import Predictor
 from metalit.engine import Engine, Task
 from metalit.episode import Episode, Labelled
 from metalit.errors import UserError
 from metalit.networks.normalisation import batch_norm_mode, batch_norms
-from metalit.networks.pretrained import pretrained_networks
+from metalit.networks.partly_trained import partly_trained
 from metalit.objectives import Measure, Objective, measure_nothing
 from metalit.outcome import Outcome
 from metalit.tasks.parameters import Params
@@ -96,8 +97,23 @@ class TaskLearner(L.LightningModule, ABC):
             x: inputs ``[n, ...]``. The prediction for one should not depend on the others.
         """
 
+    def prepare(self, data: object) -> None:
+        """Compute what must be known of the data module's training inputs before the first episode.
+
+        Parts of the network that need statistics of the training inputs, such as idf, observe them, unless training or
+        a checkpoint has brought these already.
+
+        Args:
+            data: the data module.
+
+        Raises:
+            SettingError: an encoder of texts does not fit the tokenizer of the data.
+        """
+        check_texts(self, data)
+        observe_training_inputs(self, data, self.device)
+
     def decide(self, data: object) -> dict[str, Any]:
-        """Decide what a test decides on the data module's training or validation classes before its first episode.
+        """Prepare, and decide what a test decides on validation classes before its first episode.
 
         Args:
             data: the data module.
@@ -105,6 +121,7 @@ class TaskLearner(L.LightningModule, ABC):
         Returns:
             Settings of the learner that were not given and are chosen now, by name; none by default.
         """
+        self.prepare(data)
         return {}
 
     def check(self, meta: Params, support: Labelled, ways: int) -> None:
@@ -155,7 +172,7 @@ class TaskLearner(L.LightningModule, ABC):
             "algorithm": type(self).__name__,
             "batch_norm": batch_norm_mode(*self.predicting()),
             "transductive": self.transductive(),
-            **{name: value for each in pretrained_networks(self.modules()) for name, value in each.setting().items()},
+            **{name: value for each in partly_trained(self.modules()) for name, value in each.setting().items()},
             **({"frozen_batch_norm": list(self.frozen_batch_norm)} if self.frozen_batch_norm else {}),
         }
 

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from metalit.commands.collect import collect_command
 from metalit.commands.manage import cancel, logs, status
 from metalit.commands.submit import submit
-from metalit.commands.use import export_model, is_about_photos, predict_photos
+from metalit.commands.use import export_model, is_about_own, predict_own
 
 COMMANDS: Mapping[str, Callable[[Sequence[str]], None]] = MappingProxyType(
     {
@@ -26,6 +26,6 @@ COMMANDS: Mapping[str, Callable[[Sequence[str]], None]] = MappingProxyType(
 
 def find_command(words: Sequence[str]) -> Callable[[Sequence[str]], None] | None:
     """Return what runs a command line, or None if that is Lightning's own command line."""
-    if is_about_photos(words):
-        return predict_photos
+    if is_about_own(words):
+        return predict_own
     return COMMANDS.get(words[0]) if words else None

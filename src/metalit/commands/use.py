@@ -1,4 +1,4 @@
-"""``predict --support`` and ``export``: a run learns the classes of a folder, and recognises photos or is exported."""
+"""``predict --support`` and ``export``: a run learns the classes of the user's files, and recognises others."""
 
 from collections.abc import Iterable, Sequence
 from functools import partial
@@ -12,50 +12,52 @@ from tqdm import tqdm
 from metalit.cli.parser import ArgumentParser
 from metalit.cli.program import program_name
 from metalit.data import ClassificationDataModule
-from metalit.data.images import read_unlabelled
 from metalit.errors import UserError
 from metalit.inference import Recogniser, TrainedModel
-from metalit.inference.exported import beside, export
-from metalit.inference.predicting import (
-    Recognised,
-    described_bad,
-    image_form,
-    learn_folder,
-    shots_of,
-    write_recognised,
-)
+from metalit.inference.calibration import calibration_key, remembered
+from metalit.inference.exported import beside, check_exportable, export
+from metalit.inference.given import Given
+from metalit.inference.predicting import learn_given, shots_of, source_of, write_recognised
+from metalit.inference.recognised import Recognised
+from metalit.inference.sources import Source
 from metalit.inference.threshold import Threshold, calibrated
 
 RUNS = Path("runs")  # where fit makes the folders of runs whose folder is not given
 
 
-def predict_photos(args: Sequence[str]) -> None:
-    """Run ``predict --support``: learn the classes of one folder, and recognise the photos of another."""
+def predict_own(args: Sequence[str]) -> None:
+    """Run ``predict --support``: learn the classes of one set of files, and recognise the examples of another."""
     options = predict_parser().parse_args(list(args))
     run_dir = run_folder(options)
     model = trained(options, run_dir)
-    form = image_form(model)
-    # first of all, so that a broken photo is named before anything is computed
-    photos = read_unlabelled(Path(options.query), form.resize, options.on_bad_file, bar("photos"))
-    say(*described_bad(photos.bad))
-    recogniser = learned(options, model)
-    recognised = Recognised(photos, recogniser.logits(form.items(photos.images)), recogniser)
-    if recogniser.transductive and len(photos.names) > 1:
-        say("The method is transductive: the prediction for a photo depends on the other photos of --query")
-    table, sheet = write_recognised(recognised, Path(options.to or run_dir))
+    source = source_of(model, options.on_bad_file, bar("files"), options.columns)
+    # first of all, so that a broken file is named before anything is computed
+    query = source.unlabelled(Path(options.query))
+    say(*(f"Left out {each}" for each in query.left_out))
+    recogniser, support = learned(options, model, source, run_dir)
+    say(*source.remarks(support, query))
+    recognised = Recognised(query, recogniser.logits(query.items), recogniser)
+    if recogniser.transductive and len(query.names) > 1:
+        say(f"The method is transductive: a prediction depends on the other {source.noun} of --query")
+    table, *sheets = write_recognised(recognised, source, Path(options.to or run_dir))
     known = sum(recognised.known)
     say(
-        f"Recognised {known} of {len(recognised.known)} photos; the others are none of the {len(recogniser.names)} "
-        f"classes: {recogniser.threshold}",
-        *caution(recogniser),
-        f"Predictions are in {table}, with pictures in {sheet}",
+        f"Recognised {known} of {len(recognised.known)} {source.noun}; the others are none of the "
+        f"{len(recogniser.names)} classes: {recogniser.threshold}",
+        *caution(recogniser, source),
+        *recognised.judged(source.noun),
+        f"Predictions are in {table}{''.join(f', with pictures in {sheet}' for sheet in sheets)}",
     )
 
 
 def export_model(args: Sequence[str]) -> None:
     """Run ``export``: learn the classes of a folder, and write a program that recognises them without metalit."""
     options = export_parser().parse_args(list(args))
-    recogniser = learned(options, trained(options, run_folder(options)))
+    run_dir = run_folder(options)
+    model = trained(options, run_dir)
+    source = source_of(model, options.on_bad_file, bar("files"))
+    check_exportable(model)
+    recogniser, _ = learned(options, model, source, run_dir)
     description = export(recogniser, options.to, options.input)
     shape = ", ".join(map(str, description["input"]["shape"]))
     say(
@@ -63,17 +65,28 @@ def export_model(args: Sequence[str]) -> None:
         f"{', '.join(description['classes'])}; they differ from metalit's by at most "
         f"{description['largest_difference']:.1g}",
         f"None of these: {recogniser.threshold}",
-        *caution(recogniser),
+        *caution(recogniser, source),
         f"{beside(Path(options.to))} describes input and outputs",
     )
 
 
 def predict_parser() -> ArgumentParser:
     """Return the parser of ``predict --support``."""
-    parser = use_parser("predict", "Learn the classes of a folder from its photos, and recognise other photos.")
-    parser.add_argument("--query", type=str, required=True, help="A folder of photos, or one photo.")
+    parser = use_parser("predict", "Learn classes from labelled photos or texts, and recognise others.")
+    parser.add_argument(
+        "--query",
+        type=str,
+        required=True,
+        help="A folder of photos, or one photo; a table of texts, or lines of a .txt.",
+    )
     parser.add_argument(
         "--to", type=str | None, default=None, help="Folder of predictions.csv and .png; if not given, the run's."
+    )
+    parser.add_argument(
+        "--columns",
+        type=dict[str, str] | None,
+        default=None,
+        help="Columns of tables with unusual names, such as '{text: body, label: topic}'.",
     )
     return parser
 
@@ -94,7 +107,12 @@ def export_parser() -> ArgumentParser:
 def use_parser(command: str, description: str) -> ArgumentParser:
     """Return a parser of the options that both commands have."""
     parser = ArgumentParser(prog=f"{program_name()} {command}", description=description)
-    parser.add_argument("--support", type=str, required=True, help="A folder of labelled photos: support/<class>/*.")
+    parser.add_argument(
+        "--support",
+        type=str,
+        required=True,
+        help="Labelled photos: a folder, support/<class>/*. Texts: a table with labels, csv, tsv, jsonl or parquet.",
+    )
     parser.add_argument(
         "--run_dir", type=str | None, default=None, help="The run; if not given, the newest one below runs."
     )
@@ -103,14 +121,14 @@ def use_parser(command: str, description: str) -> ArgumentParser:
         "--threshold",
         type=float | None,
         default=None,
-        help="The probability, in [0, 1], below which a photo is none of the classes; if not given, it is calibrated "
-        "on validation episodes.",
+        help="The probability, in [0, 1], below which an example is none of the classes; if not given, it is "
+        "calibrated on validation episodes, as the temperature of the probabilities always is.",
     )
     parser.add_argument(
         "--on_bad_file",
         type=Literal["error", "skip"],
         default="error",
-        help="What to do about files that cannot be read.",
+        help="What to do about files and rows that cannot be read.",
     )
     parser.add_argument("--device", type=str, default="cpu", help="Where to compute: cpu, cuda or another of torch's.")
     return parser
@@ -138,15 +156,35 @@ def trained(options: Namespace, run_dir: Path) -> TrainedModel:
     return TrainedModel.of_run(run_dir, options.ckpt_path).to(options.device)
 
 
-def learned(options: Namespace, model: TrainedModel) -> Recogniser:
-    """Return what a trained model learns from ``--support``, with a threshold."""
-    recogniser, examples = learn_folder(model, Path(options.support), options.on_bad_file, bar("examples"))
-    say(*described_bad(examples.bad))
-    threshold = Threshold(options.threshold) if options.threshold is not None else None
-    if threshold is None and isinstance(model.data, ClassificationDataModule):
-        ways, shots = len(recogniser.names), shots_of(examples.labels)
-        threshold = calibrated(model.learner, model.data, ways, shots, bar("calibration"))
-    return recogniser.with_threshold(threshold)
+def learned(options: Namespace, model: TrainedModel, source: Source, run_dir: Path) -> tuple[Recogniser, Given]:
+    """Return what a trained model learns from ``--support``, with temperature and threshold, and the examples."""
+    recogniser, examples = learn_given(model, source, Path(options.support))
+    say(*(f"Left out {each}" for each in examples.left_out))
+    task = len(recogniser.names), shots_of(examples.labels), options.threshold
+    return recogniser.with_threshold(decision(model, task, run_dir)), examples
+
+
+def decision(model: TrainedModel, task: tuple[int, int, float | None], run_dir: Path) -> Threshold | None:
+    """Return temperature and threshold, calibrated, except for a threshold that is given.
+
+    Args:
+        model: the trained model.
+        task: ways and shots of the user's task, and the threshold given.
+        run_dir: the run, in whose folder calibrations are kept.
+    """
+    learner, data, (ways, shots, given) = model.learner, model.data, task
+    own = None if given is None else Threshold(given, chosen=True)
+    if not isinstance(data, ClassificationDataModule):
+        return own
+    try:
+        key = calibration_key(learner, data, ways, shots, given)
+        calibrate = partial(calibrated, learner, data, ways, shots, bar("calibration"), given)
+        return remembered(run_dir, key, calibrate)
+    except UserError as error:
+        if own is None:
+            raise UserError(f"{error}; choose a threshold yourself by --threshold") from error
+        say(f"The probabilities are the method's own, without a temperature: {error}")
+        return own
 
 
 def bar(name: str) -> Any:
@@ -154,9 +192,9 @@ def bar(name: str) -> Any:
     return partial(tqdm, desc=name, disable=None)
 
 
-def caution(recogniser: Recogniser) -> list[str]:
+def caution(recogniser: Recogniser, source: Source) -> list[str]:
     """Return the warning about the threshold, if there is one."""
-    return [] if recogniser.threshold is None else recogniser.threshold.caution
+    return [] if recogniser.threshold is None else recogniser.threshold.caution(source.noun)
 
 
 def say(*lines: str) -> None:
@@ -166,8 +204,8 @@ def say(*lines: str) -> None:
         console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
-def is_about_photos(words: Sequence[str]) -> bool:
-    """Whether a command line is ``predict --support``, and not Lightning's ``predict``."""
+def is_about_own(words: Sequence[str]) -> bool:
+    """Whether a command line is ``predict --support``, on the user's own examples, and not Lightning's ``predict``."""
     return words[:1] == ["predict"] and any(_names(words, option) for option in ("--support", "--query"))
 
 

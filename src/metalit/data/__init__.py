@@ -16,19 +16,25 @@ from metalit.data.rank_share import RankShare
 from metalit.data.sinusoid import Sinusoid
 from metalit.data.store import ClassStore
 from metalit.data.stream import ClassificationStream, EpisodeStream
+from metalit.data.texts import CLINC150, Banking77, FewJoint, FewRel, HuffPost, TextClasses
 from metalit.functional.augmentation import Augmentation
 
 __all__ = [
     "CIFARFS",
+    "CLINC150",
     "CUB",
     "FC100",
     "Augmentation",
+    "Banking77",
     "ClassStore",
     "ClassificationDataModule",
     "ClassificationStream",
     "EpisodeStream",
     "EpisodicDataModule",
+    "FewJoint",
+    "FewRel",
     "Glyphs",
+    "HuffPost",
     "ImageCompletion",
     "ImageFolder",
     "LearnToLearnTasksets",
@@ -37,5 +43,6 @@ __all__ = [
     "PictureForm",
     "RankShare",
     "Sinusoid",
+    "TextClasses",
     "TieredImageNet",
 ]

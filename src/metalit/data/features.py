@@ -14,30 +14,33 @@ from typing import Any, Literal
 import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map
 from tqdm import tqdm
 
 from metalit.data.cache import cached_arrays
 from metalit.data.store import ClassStore
 from metalit.errors import SettingError, UserError
-from metalit.functional.examples import to_unit_interval
+from metalit.functional.batches import by_batches
+from metalit.functional.examples import count, to_unit_interval
 from metalit.locks import lock_while_open
 from metalit.networks import PretrainedNetwork
 from metalit.networks.pretrained.weights import tensors_sha256
 
 FeaturesDtype = Literal["float32", "float16"]
 VERSION = "features 2"  # of the computation; a new one invalidates older caches
-BATCH = 64  # images computed at once
-PROBED = 4  # images by which the network is checked
+BATCH = 64  # examples computed at once
+TEXTS = 16 * BATCH  # texts sorted by length at once
+PROBED = 4  # examples by which the network is checked
 OF_EVERY_MODULE = frozenset(vars(nn.Module()))  # attributes that say nothing, such as ``training``
 CLOSE = 1e-3  # relative difference of embeddings that counts as rounding
 
 
 class FrozenFeatures:
-    """A frozen network as a function from images to embeddings, with a cache for those of a whole data set.
+    """A frozen network as a function from images or texts to embeddings, with a cache for those of a whole data set.
 
     Args:
-        network: from images ``[n, channels, height, width]`` in [0, 1] to embeddings ``[n, D]``. Nothing in it requires
-            a gradient.
+        network: from images ``[n, channels, height, width]`` in [0, 1], or from ``Tokens`` ``[n, T]``, to embeddings
+            ``[n, D]``. Nothing in it requires a gradient.
         dtype: of the stored embeddings; ``float16`` takes half the space and keeps three digits.
 
     Raises:
@@ -49,21 +52,23 @@ class FrozenFeatures:
         self.numbers = {"float32": torch.float32, "float16": torch.float16}[dtype]
 
     @torch.no_grad()
-    def embed(self, images: Tensor) -> Tensor:
-        """Return embeddings ``[n, D]`` of images, uint8 or in [0, 1], in the stored dtype, on the images' device.
+    def embed(self, examples: Any) -> Tensor:
+        """Return embeddings ``[n, D]`` in the stored dtype, on the examples' device.
+
+        Args:
+            examples: images ``[n, channels, height, width]``, uint8 or in [0, 1]; or texts, ``Tokens`` ``[n, T]``.
 
         Raises:
-            UserError: the network does not take such images, or an embedding is not finite.
+            UserError: the network does not take such examples, or an embedding is not finite.
         """
-        self.network.to(images.device)
-        parts = [self._embedded(part) for part in torch.split(images, BATCH)]
-        return torch.cat(parts)
+        self.network.to(tree_leaves(examples)[0].device)
+        return by_batches(self._embedded, examples, BATCH)
 
-    def store(self, images: ClassStore, split: str, folder: Path, device: torch.device) -> ClassStore:
+    def store(self, examples: ClassStore, split: str, folder: Path, device: torch.device) -> ClassStore:
         """Return a store of the embeddings ``[examples, D]`` of another, from the cache if they are there.
 
         Args:
-            images: the store of a split, of images ``[examples, channels, height, width]``.
+            examples: the store of a split, of images ``[examples, channels, height, width]`` or of texts.
             split: its name, for the progress bar.
             folder: where the cache is kept.
             device: where embeddings are computed; the store stays in host memory.
@@ -76,17 +81,18 @@ class FrozenFeatures:
         def build() -> dict[str, Any]:
             nonlocal computed
             computed = True
-            return {"features": self._all(images, split, device).numpy()}
+            return {"features": self._all(examples, split, device).numpy()}
 
-        key = self.key(images)
+        key = self.key(examples)
         path = folder / f"features-{split}-{key[:16]}.npz"
         with one_at_a_time(path):
             found = torch.from_numpy(cached_arrays(path, key, build)["features"])
         rank_zero_info(
-            f"features of {split}: cache {'miss' if computed else 'hit'}, {len(found)} x {found.shape[1]} {self.dtype} "
+            f"features of {split}: cache {'miss' if computed else 'hit'}, {len(found)} {noun(examples)}s x "
+            f"{found.shape[1]} {self.dtype} "
             f"in {time.monotonic() - begun:.1f} s ({path})"
         )
-        return replace(images, items=found)
+        return replace(examples, items=found)
 
     @cached_property
     def digest(self) -> str:
@@ -105,9 +111,12 @@ class FrozenFeatures:
                 "learner: its file of weights has changed, or it has none and is made at random"
             )
 
-    def key(self, images: ClassStore) -> str:
-        """Return a digest of all that the embeddings depend on: network, preprocessing, images and dtype."""
-        parts = [VERSION, self.dtype, network_sha256(self.network), images_sha256(images)]
+    def key(self, examples: ClassStore) -> str:
+        """Return a digest of all that the embeddings depend on: network, preprocessing, examples and dtype.
+
+        Texts count as token ids, so another tokenizer or another text gives another key.
+        """
+        parts = [VERSION, self.dtype, network_sha256(self.network), examples_sha256(examples)]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     def setting(self) -> dict[str, Any]:
@@ -122,18 +131,18 @@ class FrozenFeatures:
             }
         return {"features": self.dtype, **own}
 
-    def _embedded(self, images: Tensor) -> Tensor:
+    def _embedded(self, examples: Any) -> Tensor:
         number = next((each.dtype for each in self.network.parameters()), torch.get_default_dtype())
+        name = type(self.network).__name__
         try:
-            found = self.network(to_unit_interval(images, number))
-        except RuntimeError as error:  # torch's, for shapes that do not fit
+            found = self.network(to_unit_interval(examples, number))
+        except (RuntimeError, IndexError, TypeError, AttributeError) as error:  # for shapes and kinds that do not fit
             raise UserError(
-                f"data.features: {type(self.network).__name__} does not take images {list(images.shape)}: "
-                f"{str(error).splitlines()[0]}"
+                f"data.features: {name} does not take {described(examples)}: {str(error).splitlines()[0]}"
             ) from error
-        if not isinstance(found, Tensor) or found.dim() != 2 or len(found) != len(images):
+        if not isinstance(found, Tensor) or found.dim() != 2 or len(found) != count(examples):
             shape = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
-            raise UserError(f"data.features: {type(self.network).__name__} returns {shape}, expected embeddings [n, D]")
+            raise UserError(f"data.features: {name} returns {shape}, expected embeddings [n, D]")
         found = found.to(self.numbers)
         if not found.isfinite().all():
             remedy = ": give data.features_dtype: float32" if self.numbers == torch.float16 else ""
@@ -141,26 +150,27 @@ class FrozenFeatures:
         return found
 
     @torch.no_grad()
-    def _all(self, images: ClassStore, split: str, device: torch.device) -> Tensor:
+    def _all(self, examples: ClassStore, split: str, device: torch.device) -> Tensor:
         self.network.to(device)
-        count = int(images.class_sizes.sum())
-        self._check_independent(images.take(torch.arange(min(PROBED, count))).to(device))
-        found = []
-        with tqdm(total=count, unit="image", desc=f"features of {split}", disable=None) as bar:
-            for rows in torch.split(torch.arange(count), BATCH):
-                found.append(self._embedded(images.take(rows).to(device)).cpu())
+        total = int(examples.class_sizes.sum())
+        self._check_independent(moved(examples.take(torch.arange(min(PROBED, total))), device))
+        found, kind = [], noun(examples)
+        with tqdm(total=total, unit=kind, desc=f"features of {split}", disable=None) as bar:
+            for rows in torch.split(torch.arange(total), BATCH if kind == "image" else TEXTS):
+                found.append(self.embed(moved(examples.take(rows), device)).cpu())
                 bar.update(len(rows))
         self.network.cpu()  # the accelerator's memory is for what follows
         return torch.cat(found)
 
-    def _check_independent(self, images: Tensor) -> None:
-        together, again = self._embedded(images), self._embedded(images)
-        alone = torch.cat([self._embedded(image) for image in torch.split(images, 1)])
-        for other, reason in ((again, "twice the same images"), (alone, "an image alone and one among others")):
+    def _check_independent(self, examples: Any) -> None:
+        together, again = self._embedded(examples), self._embedded(examples)
+        alone = by_batches(self._embedded, examples, 1)
+        kind = "image" if isinstance(examples, Tensor) else "text"
+        for other, which in ((again, f"twice the same {kind}s"), (alone, f"one {kind} alone and among others")):
             difference = (together - other).abs().max().item()
             if difference > CLOSE * max(together.abs().max().item(), torch.finfo(self.numbers).tiny):
                 raise UserError(
-                    f"data.features: {type(self.network).__name__} gives {reason} different embeddings, which cannot "
+                    f"data.features: {type(self.network).__name__} gives {which} different embeddings, which cannot "
                     "be computed once for all: it draws random numbers or uses the statistics of the batch"
                 )
 
@@ -181,7 +191,7 @@ def refuse_unfrozen(network: nn.Module) -> nn.Module:
                 "data.features",
                 type(network).__name__,
                 f"a network whose batch norms have running statistics; {name} uses those of the batch, so an embedding "
-                "would depend on the other images",
+                "would depend on the other examples",
             )
     return network
 
@@ -227,14 +237,31 @@ def said(value: Any) -> Any:
     return None if name is None else f"{value.__module__}.{name}"
 
 
-def images_sha256(images: ClassStore) -> str:
+def examples_sha256(examples: ClassStore) -> str:
     """Return a digest of all examples of a store, in order."""
-    digest = hashlib.sha256(json.dumps(images.class_sizes.tolist()).encode())
-    for rows in torch.split(torch.arange(int(images.class_sizes.sum())), 16 * BATCH):
-        part = images.take(rows).cpu().contiguous()
-        digest.update(f"{part.dtype} {list(part.shape)}".encode())
-        digest.update(part.reshape(-1).view(torch.uint8).numpy())
+    digest = hashlib.sha256(json.dumps(examples.class_sizes.tolist()).encode())
+    for rows in torch.split(torch.arange(int(examples.class_sizes.sum())), 16 * BATCH):
+        for leaf in tree_leaves(examples.take(rows)):
+            part = leaf.cpu().contiguous()
+            digest.update(f"{part.dtype} {list(part.shape)}".encode())
+            digest.update(part.reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
+
+
+def noun(examples: ClassStore) -> str:
+    """Return what the examples of a store are, ``text`` or ``image``."""
+    return "image" if isinstance(examples.take(torch.zeros(1, dtype=torch.int64)), Tensor) else "text"
+
+
+def described(examples: Any) -> str:
+    """Return kind and shape of examples in words."""
+    kind = "images" if isinstance(examples, Tensor) else "texts"
+    return f"{kind} {list(tree_leaves(examples)[0].shape)}"
+
+
+def moved(examples: Any, device: torch.device) -> Any:
+    """Return examples on a device."""
+    return tree_map(lambda leaf: leaf.to(device), examples)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import lightning as L
 import torch
 from lightning.pytorch.trainer.states import RunningStage, TrainerFn
-from torch import Tensor, nn
+from torch import nn
 from torch.utils._pytree import tree_map
 from torch.utils.data import DataLoader
 
@@ -28,9 +28,11 @@ from metalit.episode import Episode, Labelled
 from metalit.errors import SettingError, at_least, check
 from metalit.functional.augmentation import Augmentation, augment
 from metalit.functional.examples import to_unit_interval
+from metalit.networks.texts.base import check_form, text_encoders
 
 if TYPE_CHECKING:
     from metalit.data.images.picture_form import PictureForm
+    from metalit.data.texts.text_form import TextForm
 
 SPLIT_OF_STAGE: dict[RunningStage, Split] = {
     RunningStage.TRAINING: "train",
@@ -193,6 +195,15 @@ class EpisodicDataModule(L.LightningDataModule, ABC):
         if self.trainer is None or self.trainer.state.fn == TrainerFn.FITTING:
             self.position.load_state_dict(state_dict)
 
+    def take_over(self, checkpoint: Mapping[str, Any]) -> None:
+        """Take over what a checkpoint brings from its training, on whatever data it was; here nothing.
+
+        ``load_state_dict`` is called only if the checkpoint comes from the same class of data.
+
+        Args:
+            checkpoint: the whole checkpoint.
+        """
+
     def on_after_batch_transfer(self, batch: Episode, dataloader_idx: int) -> Episode:
         """Finish the episode on the learner's device, which it has just reached."""
         assert self.trainer is not None and self.trainer.state.stage is not None
@@ -230,8 +241,9 @@ class ClassificationDataModule(EpisodicDataModule, ABC):
         train_labels: ``episode`` labels the classes of a training episode 0..N-1, as in evaluation; ``split`` uses
             global class labels, for methods that first train a classifier of all training classes.
         store_on_accelerator: keep the whole store in the accelerator's memory; no effect on a CPU.
-        features: a frozen network that embeds images, such as ``networks.Backbone`` or ``networks.Pretrained``. Its
-            embeddings of all images are computed once, kept in ``root/metalit-cache``, and served as the examples.
+        features: a frozen network that embeds images or texts, such as ``networks.Backbone``, ``networks.Pretrained``
+            or ``networks.PretrainedText``. Its embeddings of all examples are computed once, kept in
+            ``root/metalit-cache``, and served as the examples.
         features_dtype: of the stored embeddings; ``float16`` takes half the space and keeps three digits.
         augmentation: random transformations of the images of training episodes, on the learner's device; every example
             has random numbers of its own, which depend on the seed and the number of its episode alone.
@@ -268,8 +280,8 @@ class ClassificationDataModule(EpisodicDataModule, ABC):
     def load(self, split: Split) -> ClassStore:
         """Return all examples of a split, sorted by class; splits must not share a class."""
 
-    def example_form(self) -> "PictureForm | None":
-        """Return how a picture of the user's own becomes an item of this data set; None if it is not known."""
+    def example_form(self) -> "PictureForm | TextForm | None":
+        """Return how a picture or text of the user's own becomes an item of this data set; None if it is not known."""
         return None
 
     @property
@@ -314,24 +326,34 @@ class ClassificationDataModule(EpisodicDataModule, ABC):
         return AugmentedStream(stream)
 
     def embedded(self, store: ClassStore, split: Split) -> ClassStore:
-        """Return the store that episodes are made of: with ``features``, that of the embeddings ``[examples, D]``."""
+        """Return the store that episodes are made of: with ``features``, that of the embeddings ``[examples, D]``.
+
+        Raises:
+            SettingError: texts are not of the tokenizer that ``features`` needs.
+        """
         if self.features is None:
             return store
+        if text_encoders(self.features.network):
+            check_form(self.features.network, self.example_form())
         device = torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
         return self.features.store(store, split, self.root / "metalit-cache", device)
 
-    def embed(self, images: Tensor) -> Tensor:
-        """Return images ``[n, channels, height, width]``, uint8 or in [0, 1], as a learner of these data sees them.
+    def embed(self, examples: Any) -> Any:
+        """Return examples as a learner of these data sees them.
+
+        Args:
+            examples: images ``[n, channels, height, width]``, uint8 or in [0, 1]; or texts, ``Tokens`` ``[n, T]``.
 
         Returns:
-            Embeddings ``[n, D]`` with ``features``, as they stand in the store; otherwise the images in [0, 1].
+            Embeddings ``[n, D]`` with ``features``, as they stand in the store; otherwise images in [0, 1], or texts as
+            they are.
 
         Raises:
-            UserError: the network of ``features`` does not take such images.
+            UserError: the network of ``features`` does not take such examples.
         """
         if self.features is None:
-            return to_unit_interval(images)  # type: ignore[no-any-return]
-        return self.features.embed(images).to(torch.get_default_dtype())
+            return to_unit_interval(examples)
+        return self.features.embed(examples).to(torch.get_default_dtype())
 
     def finish(self, episode: Episode, split: Split) -> Episode:
         """Replace row indices by examples; uint8 images become floats in [0, 1], augmented in training."""

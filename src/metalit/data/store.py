@@ -29,7 +29,7 @@ class Examples(ABC):
     device = torch.device("cpu")
 
     @abstractmethod
-    def index_select(self, dim: int, rows: Tensor) -> Tensor:
+    def index_select(self, dim: int, rows: Tensor) -> Any:
         """Return the rows ``[m]`` as ``[m, *features]``; ``dim`` is 0, as in ``torch.Tensor.index_select``."""
 
     def take(self, rows: Tensor) -> Any:

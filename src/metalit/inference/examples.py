@@ -1,4 +1,4 @@
-"""The user's examples as one tensor: paths, pictures, arrays of images, or feature vectors."""
+"""The user's examples as the learner takes them: paths, pictures, arrays of images, feature vectors, or texts."""
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -10,13 +10,16 @@ from PIL import Image
 from torch import Tensor
 
 from metalit.data.images.picture_form import PictureForm
+from metalit.data.texts import TextForm
+from metalit.episode import MarkedTokens, Tokens
 from metalit.errors import UserError
 
 Progress = Callable[[Sequence[Any]], Iterable[Any]]  # a progress bar around a loop
+ExampleForm = PictureForm | TextForm
 
 
 def is_numeric(x: Any) -> bool:
-    """Whether the examples are one array of numbers, as scikit-learn takes them, and not paths or pictures."""
+    """Whether the examples are one array of numbers, as scikit-learn takes them, and not paths, pictures or texts."""
     if isinstance(x, Tensor):
         return True
     # a list is looked at itself: NumPy would turn pictures into their pixels
@@ -29,27 +32,51 @@ def as_numpy(x: Any) -> Any:
     return x.detach().cpu().numpy() if isinstance(x, Tensor) else x
 
 
-def as_tensor(x: Any, form: PictureForm | None, dtype: torch.dtype, progress: Progress = iter) -> Tensor:
-    """Return examples as a tensor ``[n, ...]``: images uint8 or floats in [0, 1], or features in ``dtype``.
+def as_examples(x: Any, form: ExampleForm | None, dtype: torch.dtype, progress: Progress = iter) -> Any:
+    """Return examples as the data module of the training keeps them.
 
     Args:
         x: paths of image files; Pillow's images; an array or tensor of images ``[n, H, W]``, ``[n, H, W, C]`` or
-            ``[n, C, H, W]``, uint8 or floats in [0, 1]; or feature vectors ``[n, D]``. uint8 images of another size
-            are brought to the form's, as files are.
-        form: the form of the images that the model was trained on; None if it is not known.
+            ``[n, C, H, W]``, uint8 or floats in [0, 1]; feature vectors ``[n, D]``; texts; or ``Tokens``. uint8 images
+            of another size are brought to the form's, as files are. Strings are texts if the form is that of texts,
+            else paths.
+        form: the form of the examples that the model was trained on; None if it is not known.
         dtype: the dtype in which the network computes.
         progress: wraps the loop over files and pictures.
 
+    Returns:
+        A tensor ``[n, ...]``, images uint8 or floats in [0, 1], features in ``dtype``; or ``Tokens`` ``[n, T]``.
+
     Raises:
-        UserError: files or pictures, but no form is known; or a file cannot be read, with its name and the reason.
+        UserError: files, pictures or texts, but no form is known; a text is empty; or a file cannot be read, with its
+            name and the reason.
     """
-    if not is_numeric(x):
-        if form is None:
-            raise UserError(
-                "the examples are files or pictures, but it is not known what size the model takes: give image_form, "
-                "or the folder of a run on images, whose settings say it"
-            )
-        return torch.stack([as_item(each, form) for each in progress(x)])
+    if isinstance(x, Tokens | MarkedTokens):
+        return x
+    if is_numeric(x):
+        return as_tensor(x, form if isinstance(form, PictureForm) else None, dtype)
+    if form is None:
+        raise UserError(
+            "the examples are files, pictures or texts, but it is not known how the model takes them: give form, "
+            "or the folder of a run, whose settings say it"
+        )
+    if isinstance(form, TextForm):
+        return form.items(texts_of(x))
+    return torch.stack([as_item(each, form) for each in progress(x)])
+
+
+def texts_of(x: Any) -> list[Any]:
+    """Return a list of texts, given a sequence, or an array of them ``[n]`` or ``[n, 1]``."""
+    if isinstance(x, list):
+        return x
+    array = np.asarray(x, dtype=object)
+    if array.size != len(array):
+        raise UserError(f"the texts are an array {list(array.shape)}, expected [n] or [n, 1]")
+    return [str(each) if isinstance(each, str) else each for each in array.reshape(-1)]
+
+
+def as_tensor(x: Any, form: PictureForm | None, dtype: torch.dtype) -> Tensor:
+    """Return an array of images or feature vectors as a tensor; see ``as_examples``."""
     array = x if isinstance(x, Tensor) else torch.from_numpy(np.array(x))
     if array.dtype == torch.uint8:
         array = channels_first(array, form)

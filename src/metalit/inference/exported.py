@@ -14,13 +14,19 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 import metalit
+from metalit.data.images.picture_form import PictureForm
+from metalit.data.texts import TextForm
 from metalit.errors import SettingError, UserError
 from metalit.files import atomic_write, write_text
 from metalit.functional.examples import to_unit_interval
-from metalit.inference.recogniser import Probabilities, Recogniser
+from metalit.inference.recogniser import Probabilities, Recogniser, TrainedModel
 
 TOLERANCE = 1e-4  # largest difference between a probability of the program and of the recogniser
 NEEDS = "export to ONNX needs the packages onnx, onnxscript and onnxruntime: pip install 'metalit[export]'"
+TEXTS = (
+    "a model of texts cannot be exported: the program would take token ids, which mean nothing without the tokenizer; "
+    "FewShotClassifier.save keeps both, for use with metalit"
+)
 Outputs = tuple[Probabilities, Probabilities]  # probabilities [n, N] and confidence [n]
 Run = Callable[[Tensor], Outputs]  # runs a program that was read back from its file
 
@@ -73,7 +79,8 @@ def export(recogniser: Recogniser, path: str | Path, dtype: str = "uint8") -> di
 
     Raises:
         SettingError: the file's name has another ending, or the input cannot have this dtype.
-        UserError: torch cannot export this method, or the program's probabilities differ by more than 1e-4.
+        UserError: the examples are texts, torch cannot export this method, or the program's probabilities differ by
+            more than 1e-4.
         ImportError: packages for ONNX are missing.
     """
     path = Path(path)
@@ -89,6 +96,16 @@ def export(recogniser: Recogniser, path: str | Path, dtype: str = "uint8") -> di
     return description
 
 
+def check_exportable(model: TrainedModel) -> None:
+    """Refuse a model of texts, before it learns anything.
+
+    Raises:
+        UserError: it is one.
+    """
+    if isinstance(model.form, TextForm):
+        raise UserError(TEXTS)
+
+
 def beside(path: Path) -> Path:
     """Return the file that describes an exported file: ``model.onnx.json``, since a ``model.pt2`` may lie there too."""
     return path.with_name(f"{path.name}.json")
@@ -97,10 +114,12 @@ def beside(path: Path) -> Path:
 def example_inputs(recogniser: Recogniser, dtype: str) -> Tensor:
     """Return made-up inputs ``[7, ...]`` in the dtype of the program's input."""
     like, form = recogniser.predictor.like, recogniser.model.form
+    check_exportable(recogniser.model)
     if not isinstance(like, Tensor) or not like.is_floating_point():
         raise UserError("only a model of images or of feature vectors can be exported, and this one has other inputs")
-    embeds = recogniser.model.features is not None and form is not None
-    shape = (form.channels, form.size, form.size) if embeds and form is not None else like.shape[1:]
+    shape: Sequence[int] = like.shape[1:]
+    if recogniser.model.features is not None and isinstance(form, PictureForm):  # the program embeds them itself
+        shape = form.channels, form.size, form.size
     noise = torch.rand(7, *shape, generator=torch.Generator().manual_seed(0))
     if dtype == "float32":
         return noise
@@ -135,7 +154,7 @@ def described(recogniser: Recogniser, examples: Tensor, kind: str) -> dict[str, 
             "shape": ["n", *examples.shape[1:]],
             "dtype": str(examples.dtype).removeprefix("torch."),
             "meaning": meaning(examples) if images else "feature vectors",
-            **({} if form is None or not images else {"fit": form.fit, "inverted": form.inverted}),
+            **({"fit": form.fit, "inverted": form.inverted} if images and isinstance(form, PictureForm) else {}),
         },
         "outputs": [
             {"name": "probabilities", "shape": ["n", len(recogniser.names)], "dtype": "float32"},

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from metalit.algorithms.task_learner import TaskLearner
 from metalit.data.images.picture_form import PictureForm
 from metalit.errors import UserError
-from metalit.inference.examples import as_numpy, is_numeric
+from metalit.inference.examples import ExampleForm, as_numpy, is_numeric
 from metalit.inference.recogniser import Recogniser, TrainedModel
 from metalit.inference.saved import load_recogniser, save_recogniser
 
@@ -27,13 +27,14 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
 
     ``fit`` adapts a copy of the learner to the examples, as ``TaskLearner.adapt`` does; it is quick, and does not
     change the trained weights. Predictions equal those of ``trainer.test`` on the same support and query sets. For
-    methods that are not transductive, the prediction for one photo does not depend on the others.
+    methods that are not transductive, the prediction for one example does not depend on the others. Strings are texts
+    if the model was trained on texts, else paths.
 
     Args:
         run_or_learner: the folder of a run (its config says the size of the images, and so on), or a learner.
         which: the checkpoint of the run: ``best``, ``last``, or a path.
-        image_form: the form to which files and pictures are brought, or the size of colour images; needed for them if
-            ``run_or_learner`` is a learner. If not given, the run's own.
+        form: how files, pictures and texts become examples: a ``PictureForm``, the size of colour images, or a
+            ``TextForm``; needed for them if ``run_or_learner`` is a learner. If not given, the run's own.
         device: where to compute, such as ``cuda``; if not given, where the learner is.
 
     Attributes:
@@ -48,19 +49,21 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         >>> classifier = FewShotClassifier("runs/mine").fit(paths, ["oak", "oak", "elm", "elm"])  # doctest: +SKIP
         >>> classifier.predict(["new/1.jpg"])  # doctest: +SKIP
         array(['elm'], dtype='<U3')
+        >>> classifier = FewShotClassifier("runs/intents").fit(["my card is gone", ...], ["lost_card", ...])
+        ... # doctest: +SKIP
     """
 
     def __init__(
         self,
         run_or_learner: TaskLearner | str | Path,
         which: str | Path = "best",
-        image_form: PictureForm | int | None = None,
+        form: ExampleForm | int | None = None,
         device: str | None = None,
     ) -> None:
         # scikit-learn's rule: __init__ stores its arguments and does nothing else
         self.run_or_learner = run_or_learner
         self.which = which
-        self.image_form = image_form
+        self.form = form
         self.device = device
 
     def fit(self, X: Any, y: Any) -> Self:  # noqa: N803
@@ -68,11 +71,11 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
 
         Args:
             X: paths, Pillow's images, an array of images (``[n, H, W]``, ``[n, H, W, C]`` or ``[n, C, H, W]``; uint8,
-                or floats in [0, 1]), or feature vectors ``[n, D]``.
+                or floats in [0, 1]), feature vectors ``[n, D]``, or texts: a list, or an array ``[n]`` or ``[n, 1]``.
             y: ``[n]`` labels, integers or strings.
 
         Raises:
-            UserError: the method cannot learn these classes, a file cannot be read, or the run cannot be loaded.
+            UserError: the method cannot learn these classes, a file or the run cannot be read, or a text is empty.
         """
         if is_numeric(X):
             X, y = validate_data(self, as_numpy(X), y, allow_nd=True)  # noqa: N806
@@ -130,7 +133,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             UserError: its files are damaged, or name what may not be used.
         """
         recogniser = load_recogniser(folder, trusted)
-        classifier = cls(recogniser.model.learner, image_form=recogniser.model.form)
+        classifier = cls(recogniser.model.learner, form=recogniser.model.form)
         # what ``fit`` needs beside the learner: the features of its images, and the settings to save it again
         classifier._loaded = recogniser.model
         classifier.recogniser_, classifier.classes_ = recogniser, np.asarray(recogniser.names)
@@ -148,7 +151,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         else:
             found = type(given).__name__
             raise UserError(f"run_or_learner is a {found}, expected the folder of a run, or a learner")
-        form = PictureForm(self.image_form) if isinstance(self.image_form, int) else self.image_form
+        form = PictureForm(self.form) if isinstance(self.form, int) else self.form
         return (model if form is None else model._replace(form=form)).to(self.device)
 
     def __sklearn_clone__(self) -> Self:

@@ -1,91 +1,68 @@
-"""Photos recognised: a table and a sheet of pictures."""
+"""The user's own examples learned and recognised, whatever kind they are of: from files to a table."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
-from torch import Tensor
 
-from metalit.data.images import BadFile, Photos, read_labelled
 from metalit.data.images.loading import OnBadFile
 from metalit.data.images.picture_form import PictureForm
-from metalit.errors import UserError
-from metalit.figures import photo_sheet
+from metalit.data.texts import TextForm
+from metalit.errors import UserError, check
 from metalit.files import keep_old, write_csv
 from metalit.inference.examples import Progress
-from metalit.inference.recogniser import Probabilities, Recogniser, TrainedModel
+from metalit.inference.given import Given
+from metalit.inference.photos import PhotoSource
+from metalit.inference.recognised import Recognised
+from metalit.inference.recogniser import Recogniser, TrainedModel
+from metalit.inference.sources import Source
+from metalit.inference.texts import TextFiles
 
-NONE = "none of these"
 TABLE, SHEET = "predictions.csv", "predictions.png"
 
 
-class Recognised(NamedTuple):
-    """Photos and what was recognised in them.
+def source_of(
+    model: TrainedModel,
+    on_bad_file: OnBadFile = "error",
+    progress: Progress = iter,
+    columns: dict[str, str] | None = None,
+) -> Source:
+    """Return where examples for a model come from, by what it was trained on.
 
-    Attributes:
-        photos: the photos.
-        logits: ``[n, N]``.
-        recogniser: what recognised them.
-    """
-
-    photos: Photos
-    logits: Tensor
-    recogniser: Recogniser
-
-    @property
-    def probabilities(self) -> Probabilities:
-        """The probability of each class, ``[n, N]``."""
-        return self.recogniser.probabilities_of(self.logits)
-
-    @property
-    def confidence(self) -> list[float]:
-        """What the threshold is compared with."""
-        confidence: list[float] = self.recogniser.decision.confidence(self.logits).tolist()
-        return confidence
-
-    @property
-    def best(self) -> list[str]:
-        """The most probable class of each photo."""
-        return [str(self.recogniser.names[number]) for number in self.probabilities.argmax(axis=1)]
-
-    @property
-    def known(self) -> list[bool]:
-        """Whether each photo is taken for one of the classes."""
-        return [confidence >= self.recogniser.decision.value for confidence in self.confidence]
-
-    def rows(self) -> Iterable[Sequence[Any]]:
-        """Yield the header and one row per photo, with the probability of each class."""
-        yield [
-            "file",
-            "prediction",
-            "known",
-            "confidence",
-            "most_likely",
-            *(f"P({name})" for name in self.recogniser.names),
-        ]
-        columns = self.photos.names, self.best, self.known, self.confidence, self.probabilities
-        for file, best, known, confidence, row in zip(*columns, strict=True):
-            prediction, whether = (best, "yes") if known else (NONE, "no")
-            yield [file, prediction, whether, f"{confidence:.6g}", best, *(f"{each:.6f}" for each in row)]
-
-
-def learn_folder(
-    model: TrainedModel, folder: Path, on_bad_file: OnBadFile = "error", progress: Progress = iter
-) -> tuple[Recogniser, Photos]:
-    """Learn the classes of ``folder/<class>/*``; return what was learned, and the examples.
+    Args:
+        model: the trained model.
+        on_bad_file: refuse what cannot be read, or leave it out.
+        progress: wraps the loop over files.
+        columns: columns with unusual names, in tables of texts.
 
     Raises:
-        FileNotFoundError: there is no such folder.
-        UserError: the model takes no images; there are no classes, or only one; a file cannot be read; or the method
-            cannot learn that number of classes.
+        SettingError: columns for a model of photos.
+        UserError: its data do not say how something of the user's becomes an example.
     """
-    form = image_form(model)
-    examples = read_labelled(folder, form.resize, on_bad_file, progress)
+    if isinstance(model.form, TextForm):
+        return TextFiles(model.form, on_bad_file, columns)
+    if isinstance(model.form, PictureForm):
+        check("columns", columns, columns is None, "none: the model was trained on photos, which lie in folders")
+        return PhotoSource(model.form, on_bad_file, progress)
+    kind = type(model.data).__name__
+    raise UserError(
+        f"the model was trained on {kind}, which does not say how a photo or a text becomes one of its examples"
+    )
+
+
+def learn_given(model: TrainedModel, source: Source, path: Path) -> tuple[Recogniser, Given]:
+    """Learn the classes of labelled examples; return what was learned, and the examples.
+
+    Raises:
+        FileNotFoundError: there is no such file or folder.
+        UserError: there is only one class, an example cannot be read, or the method cannot learn that number of
+            classes.
+    """
+    examples = source.labelled(path)
     classes = sorted(set(examples.labels))
     if len(classes) < 2:
-        raise UserError(f"{folder} has one class, {classes[0]}: give examples of at least two, one folder for each")
-    return Recogniser.learn(model, form.items(examples.images), examples.labels), examples
+        raise UserError(f"{path} has one class, {classes[0]}: give examples of at least two{source.advice}")
+    return Recogniser.learn(model, examples.items, examples.labels), examples
 
 
 def shots_of(labels: Sequence[str]) -> int:
@@ -94,29 +71,17 @@ def shots_of(labels: Sequence[str]) -> int:
     return int(np.median(counts))
 
 
-def write_recognised(recognised: Recognised, folder: Path) -> tuple[Path, Path]:
-    """Write ``predictions.csv`` and ``predictions.png`` into a folder; older ones are kept under a number."""
-    table, sheet = folder / TABLE, folder / SHEET
-    keep_old(table, sheet)
-    write_csv(table, recognised.rows())
-    highest = recognised.probabilities.max(axis=1).tolist()
-    figure = photo_sheet(recognised.photos.images.numpy(), recognised.best, highest, recognised.known)
-    figure.savefig(sheet, dpi=150)
-    return table, sheet
+def write_recognised(recognised: Recognised, source: Source, folder: Path) -> list[Path]:
+    """Write ``predictions.csv`` and, of pictures, ``predictions.png``; older ones are kept under a number.
 
-
-def image_form(model: TrainedModel) -> PictureForm:
-    """Return the form of the model's images.
-
-    Raises:
-        UserError: it takes no images.
+    Returns:
+        The files.
     """
-    if model.form is None:
-        kind = type(model.data).__name__
-        raise UserError(f"the model was trained on {kind}, which does not say how a photo becomes one of its examples")
-    return model.form
-
-
-def described_bad(bad: Sequence[BadFile]) -> list[str]:
-    """Return one line for each file that was left out."""
-    return [f"Left out {each.name}: {each.reason}" for each in bad]
+    table, sheet = folder / TABLE, folder / SHEET
+    figure = source.sheet(recognised)
+    keep_old(table, sheet)
+    write_csv(table, recognised.rows(source.column))
+    if figure is None:
+        return [table]
+    figure.savefig(sheet, dpi=150)
+    return [table, sheet]

@@ -9,20 +9,22 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from metalit.algorithms.predictor import Predictor
 from metalit.algorithms.task_learner import TaskLearner
 from metalit.data import ClassificationDataModule, EpisodicDataModule
 from metalit.data.features import FrozenFeatures
-from metalit.data.images.picture_form import PictureForm
 from metalit.episode import Labelled
 from metalit.errors import SettingError, UserError
-from metalit.inference.examples import Progress, as_tensor
+from metalit.functional.batches import by_batches
+from metalit.inference.examples import ExampleForm, Progress, as_examples
 from metalit.inference.threshold import Threshold
 from metalit.loading import load, make_parts, resolved_parts
+from metalit.networks.texts.base import check_form
 
 Probabilities = npt.NDArray[np.float64]
-BATCH = 64  # pictures in one pass; affects memory and speed only
+BATCH = 64  # examples in one pass; affects memory and speed only
 
 
 class TrainedModel(NamedTuple):
@@ -30,14 +32,14 @@ class TrainedModel(NamedTuple):
 
     Attributes:
         learner: the trained learner.
-        form: the form of its images; None if they are not images or it is not known.
+        form: how a user's own picture or text becomes an example; None if it is not known.
         settings: ``model`` and ``features`` as a config has them; None if the learner was given as an object.
         data: the data module of the training; None if there is none.
-        features: the frozen network that embeds images before the learner sees them; None if there is none.
+        features: the frozen network that embeds examples before the learner sees them; None if there is none.
     """
 
     learner: TaskLearner
-    form: PictureForm | None = None
+    form: ExampleForm | None = None
     settings: dict[str, Any] | None = None
     data: EpisodicDataModule | None = None
     features: FrozenFeatures | None = None
@@ -80,11 +82,13 @@ class TrainedModel(NamedTuple):
         model = {**model, "init_args": {**model.get("init_args", {}), **chosen}}
         return self._replace(settings={**self.settings, "model": model})
 
-    def seen(self, examples: Tensor) -> Tensor:
-        """Return examples as the learner sees them: images ``[n, C, H, W]`` are embedded if ``features`` is given."""
-        if self.features is None or examples.dim() != 4:
+    def seen(self, examples: Any) -> Any:
+        """Return examples as the learner sees them: with ``features``, images and texts are embedded."""
+        # vectors [n, D] are embeddings already
+        if self.features is None or (isinstance(examples, Tensor) and examples.dim() != 4):
             return examples
-        return self.features.embed(examples.to(self.learner.device)).to(precision(self.learner))
+        moved = tree_map(lambda leaf: leaf.to(self.learner.device), examples)
+        return self.features.embed(moved).to(precision(self.learner))
 
 
 @dataclass(frozen=True)
@@ -111,15 +115,18 @@ class Recogniser:
         Args:
             model: the trained model; its weights are not changed. With its ``data``, the learner decides before what a
                 test decides, such as P>M>F's rate.
-            x: the examples; see ``as_tensor``.
+            x: the examples; see ``as_examples``.
             labels: the class name of each example.
             progress: wraps the loop over pictures.
 
         Raises:
-            UserError: the method cannot learn these classes, e.g. because their number is fixed; or see ``as_tensor``.
+            UserError: the method cannot learn these classes, e.g. as their number is fixed; or see ``as_examples``.
+            SettingError: the texts are not of the network's own tokenizer.
         """
         names, y = np.unique(np.asarray(labels), return_inverse=True)
-        examples = as_tensor(x, model.form, precision(model.learner), progress)
+        for network in (model.learner, *([] if model.features is None else [model.features.network])):
+            check_form(network, model.form)
+        examples = as_examples(x, model.form, precision(model.learner), progress)
         model = model.decided()
         predictor = model.learner.adapt(Labelled(model.seen(examples), torch.from_numpy(y)))
         return cls(model, predictor, names.tolist())
@@ -137,15 +144,14 @@ class Recogniser:
         """Return the logit of each class, ``[n, N]`` float64.
 
         Args:
-            x: the examples; see ``as_tensor``. If the method is transductive, all are predicted together.
+            x: the examples; see ``as_examples``. If the method is transductive, all are predicted together.
             progress: wraps the loop over pictures.
         """
-        examples = as_tensor(x, self.model.form, precision(self.predictor.learner), progress)
-        size = max(len(examples), 1) if self.transductive else BATCH
-        return torch.cat([self.of_batch(part) for part in torch.split(examples, size)])
+        examples = as_examples(x, self.model.form, precision(self.predictor.learner), progress)
+        return self.of_batch(examples) if self.transductive else by_batches(self.of_batch, examples, BATCH)
 
-    def of_batch(self, examples: Tensor) -> Tensor:
-        """Return the logits ``[n, N]`` float64 of examples that are a tensor already."""
+    def of_batch(self, examples: Any) -> Tensor:
+        """Return the logits ``[n, N]`` float64 of examples in the form of the data module, computed together."""
         return self.predictor(self.model.seen(examples)).double().cpu()
 
     def probabilities_of(self, logits: Tensor) -> Probabilities:

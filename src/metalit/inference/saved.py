@@ -6,7 +6,6 @@ import sys
 import sysconfig
 from collections.abc import Iterator
 from copy import deepcopy
-from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,17 +17,18 @@ from torch import Tensor, nn
 import metalit
 from metalit.algorithms.predictor import Predictor
 from metalit.data.features import FrozenFeatures
-from metalit.data.images.picture_form import PictureForm
 from metalit.errors import UserError
 from metalit.files import atomic_write, write_text
 from metalit.inference.recogniser import Recogniser, TrainedModel
+from metalit.inference.saved_forms import form_as_json, form_from_json
 from metalit.inference.threshold import Threshold
 from metalit.inference.trees import packed, unpacked
 from metalit.loading import make_parts
+from metalit.networks import PretrainedText
 
 TENSORS, SETTINGS = "classifier.safetensors", "classifier.json"
 IMPORT_PATH = re.compile(r"[^\W\d]\w*([.:][^\W\d]\w*)+")
-FORMAT = 1  # a later format has a higher number
+FORMAT = 2  # a later format has a higher number; 1 knew the forms of pictures only
 
 
 def save_recogniser(recogniser: Recogniser, folder: str | Path) -> None:
@@ -50,9 +50,9 @@ def save_recogniser(recogniser: Recogniser, folder: str | Path) -> None:
         "names": list(recogniser.names),
         "draws": predictor.draws,
         "state": packed([predictor.state, predictor.classes, predictor.like], learned),
-        "form": None if recogniser.model.form is None else asdict(recogniser.model.form),
+        "form": form_as_json(recogniser.model.form),
         "threshold": None if recogniser.threshold is None else recogniser.threshold._asdict(),
-        "settings": recogniser.model.settings,
+        "settings": without_files(recogniser.model),
     }
     tensors = {f"learner.{name}": value for name, value in predictor.learner.state_dict().items()}
     tensors |= {f"learned.{number}": value for number, value in enumerate(learned)}
@@ -112,14 +112,25 @@ def rebuilt(described: dict[str, Any], tensors: dict[str, Tensor], path: Path) -
     if network is not None:
         network.load_state_dict(part(tensors, "features"), assign=True)
         features = FrozenFeatures(network, settings["features_dtype"])
-    return TrainedModel(
-        learner.eval(), None if form is None else PictureForm(**form), settings=settings, features=features
-    )
+    return TrainedModel(learner.eval(), form_from_json(form), settings=settings, features=features)
 
 
 def part(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
     """Return the tensors whose names begin with ``name.``, without that beginning."""
     return {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
+
+
+def without_files(model: TrainedModel) -> Any:
+    """Return the settings of a model in which language models are described, and not read from files."""
+    settings = deepcopy(model.settings)
+    networks = [model.learner, *([] if model.features is None else [model.features.network])]
+    modules = [module for network in networks for module in network.modules()]
+    by_name = {module.name: module for module in modules if isinstance(module, PretrainedText)}
+    for group in walked(settings):
+        if str(group["class_path"]).rpartition(".")[2] == "PretrainedText":
+            options = group["init_args"]
+            options["architecture"] = by_name[options["name_or_path"]].architecture()
+    return settings
 
 
 def without_weights(settings: Any) -> Any:

@@ -18,11 +18,11 @@ import torch
 import torch.nn.functional as F
 from scipy.optimize import minimize_scalar
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from metalit.algorithms.task_learner import TaskLearner
 from metalit.data import ClassificationDataModule
 from metalit.data.stream import ClassificationStream
-from metalit.episode import Labelled
 from metalit.errors import UserError
 
 KEPT = 0.95  # share of validation queries of the learned classes that the threshold keeps
@@ -35,13 +35,14 @@ class Threshold(NamedTuple):
 
     Attributes:
         value: examples with a lower confidence are none of the classes.
-        kept: share of validation queries of the learned classes that it keeps; None if the user chose it.
+        kept: share of validation queries of the learned classes that it keeps; None if nothing was calibrated.
         found: share of validation queries of other classes that it finds; None if there are no other classes.
         ways: classes of a validation episode.
         shots: support examples per class of a validation episode.
         episodes: number of validation episodes.
         temperature: what logits are divided by before they become probabilities.
         score: whether the confidence is the highest probability or the largest logit.
+        chosen: whether the user chose the value.
     """
 
     value: float
@@ -52,17 +53,21 @@ class Threshold(NamedTuple):
     episodes: int = 0
     temperature: float = 1.0
     score: Score = "probability"
+    chosen: bool = False
 
     def confidence(self, logits: Tensor) -> Tensor:
         """Return the confidence in each example, ``[n]``, given logits ``[n, N]``."""
         return logits.amax(-1) if self.score == "logit" else (logits / self.temperature).softmax(-1).amax(-1)
 
-    @property
-    def caution(self) -> list[str]:
-        """A sentence for who relies on a threshold that finds fewer than half of the strangers, or nothing."""
+    def caution(self, noun: str = "photos") -> list[str]:
+        """Return a sentence for who relies on a threshold that finds fewer than half of the strangers, or nothing.
+
+        Args:
+            noun: what the examples are called, in the plural.
+        """
         if self.found is None or self.found >= 0.5:
             return []
-        return ["By this threshold, most photos of other classes are taken for one of these: do not rely on it"]
+        return [f"By this threshold, most {noun} of other classes are taken for one of these: do not rely on it"]
 
     def __str__(self) -> str:
         """Return what is known of the threshold, in one sentence."""
@@ -71,8 +76,9 @@ class Threshold(NamedTuple):
             if self.score == "logit"
             else f"probability below {shown(self.value)}"
         )
+        below += ", as given" if self.chosen or self.kept is None else ""
         if self.kept is None:
-            return f"{below}, as given"
+            return below
         found = (
             "there are no other classes to test it on" if self.found is None else f"finds {self.found:.1%} of others"
         )
@@ -93,6 +99,7 @@ def calibrated(
     ways: int,
     shots: int,
     progress: Callable[[range], Iterable[int]] = iter,
+    value: float | None = None,
 ) -> Threshold:
     """Calibrate temperature and threshold on validation episodes like the user's task.
 
@@ -102,6 +109,8 @@ def calibrated(
         ways: number of the user's classes; if there are fewer validation classes, those are used.
         shots: the user's examples per class; fewer if the validation classes have not enough.
         progress: wraps the loop over episodes.
+        value: a threshold on the probability that the user chose; the temperature is calibrated all the same, and what
+            the threshold keeps and finds is measured.
 
     Raises:
         UserError: the validation data cannot be read, or are too few.
@@ -114,23 +123,35 @@ def calibrated(
     stream = ClassificationStream(
         sizes, split="val", seed=data.seed, ways=ways + strangers, shots=shots, queries=QUERIES
     )
+    known, others, labels = validation_logits(learner, data, stream, ways, progress)
+    temperature = best_temperature(known, labels)
+    settings = Threshold(0.0, ways=ways, shots=shots, episodes=EPISODES, temperature=temperature)
+    if value is not None:
+        return measured(known, others, settings._replace(value=value, chosen=True))
+    candidates = [threshold_of(known, others, settings._replace(score=score)) for score in get_args(Score)]
+    return max(candidates, key=lambda each: each.found or 0.0)  # of equal ones the first, the probability
+
+
+def validation_logits(
+    learner: TaskLearner,
+    data: ClassificationDataModule,
+    stream: ClassificationStream,
+    ways: int,
+    progress: Callable[[range], Iterable[int]] = iter,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return logits ``[n, ways]`` of queries of learned classes, those of other classes, and labels ``[n]``."""
     known, others, labels = list[Tensor](), list[Tensor](), list[Tensor]()
     for number in progress(range(EPISODES)):
         episode = data.finish(stream(number, 1), "val")
-        support, query = (Labelled(part.x[0], part.y[0]) for part in (episode.support, episode.query))
+        support, query = (tree_map(lambda leaf: leaf[0], part) for part in (episode.support, episode.query))
         learned, is_known = support.y < ways, (query.y < ways).cpu()
-        predict = learner.adapt(Labelled(support.x[learned], support.y[learned]))
+        predict = learner.adapt(tree_map(lambda leaf, learned=learned: leaf[learned], support))
         # of a transductive method, the strangers take part in the batch, as the user's would
         logits = predict(query.x).double().cpu()
         known.append(logits[is_known])
         others.append(logits[~is_known])
         labels.append(query.y.cpu()[is_known])
-    temperature = best_temperature(torch.cat(known), torch.cat(labels))
-    settings = Threshold(0.0, ways=ways, shots=shots, episodes=EPISODES, temperature=temperature)
-    candidates = [
-        threshold_of(torch.cat(known), torch.cat(others), settings._replace(score=score)) for score in get_args(Score)
-    ]
-    return max(candidates, key=lambda each: each.found or 0.0)  # of equal ones the first, the probability
+    return torch.cat(known), torch.cat(others), torch.cat(labels)
 
 
 def best_temperature(logits: Tensor, labels: Tensor) -> float:
@@ -157,11 +178,16 @@ def threshold_of(known: Tensor, others: Tensor, settings: Threshold) -> Threshol
         others: those of examples of other classes.
         settings: all but its value.
     """
-    ours, theirs = (settings.confidence(logits).numpy() for logits in (known, others))
     # a value that occurs, so that at least 95 % are at or above it
-    value = float(np.quantile(ours, 1 - KEPT, method="lower"))
-    found = float((theirs < value).mean()) if len(theirs) else None
-    return settings._replace(value=value, kept=float((ours >= value).mean()), found=found)
+    value = float(np.quantile(settings.confidence(known).numpy(), 1 - KEPT, method="lower"))
+    return measured(known, others, settings._replace(value=value))
+
+
+def measured(known: Tensor, others: Tensor, threshold: Threshold) -> Threshold:
+    """Return a threshold with the shares of examples that it keeps and finds; see ``threshold_of``."""
+    ours, theirs = (threshold.confidence(logits).numpy() for logits in (known, others))
+    found = float((theirs < threshold.value).mean()) if len(theirs) else None
+    return threshold._replace(kept=float((ours >= threshold.value).mean()), found=found)
 
 
 def validation_sizes(data: ClassificationDataModule) -> npt.NDArray[np.int64]:
@@ -176,13 +202,12 @@ def validation_sizes(data: ClassificationDataModule) -> npt.NDArray[np.int64]:
             data.streams["val"] = data.checked_stream("val")
     except (OSError, ValueError) as error:
         raise UserError(
-            f"the threshold for 'none of these' needs the validation data of the training, which cannot be read "
-            f"({error}): bring them back, or choose a threshold yourself by --threshold"
+            f"temperature and threshold need the validation data of the training, which cannot be read ({error})"
         ) from error
     sizes = data.stores["val"].class_sizes
     if int(sizes.min()) <= QUERIES:
         raise UserError(
-            f"a validation class has {int(sizes.min())} examples, too few to calibrate the threshold on "
-            f"{QUERIES} queries per class: choose one yourself by --threshold"
+            f"a validation class has {int(sizes.min())} examples, too few to calibrate temperature and threshold on "
+            f"{QUERIES} queries per class"
         )
     return sizes

@@ -3,6 +3,7 @@
 The rule of this room: a network sees inputs only, never episodes, methods or the labels to predict.
 """
 
+from metalit.networks.adapters import Bottleneck, LoRA, Peft, SoftPrompt, Tuned
 from metalit.networks.attentive_process import AttentiveProcess
 from metalit.networks.augmented_conv_net import AugmentedConvNet
 from metalit.networks.classifier import Classifier
@@ -20,6 +21,7 @@ from metalit.networks.pretrained import Backbone, Pretrained, PretrainedNetwork
 from metalit.networks.relation_encoder import RelationEncoder
 from metalit.networks.relation_module import RelationModule
 from metalit.networks.resnet12 import ResNet12
+from metalit.networks.texts import BagOfWords, PretrainedText, StaticVectors, TextTransformer
 from metalit.networks.vectors import Vectors
 from metalit.networks.wide_resnet import WRN2810
 
@@ -29,7 +31,9 @@ __all__ = [
     "AttentiveProcess",
     "AugmentedConvNet",
     "Backbone",
+    "BagOfWords",
     "BatchNormMode",
+    "Bottleneck",
     "Classifier",
     "ConditionalProcess",
     "ContextMLP",
@@ -38,12 +42,19 @@ __all__ = [
     "DropBlock",
     "FiLMConv4",
     "ImageGenerator",
+    "LoRA",
+    "Peft",
     "Pixels",
     "Pretrained",
     "PretrainedNetwork",
+    "PretrainedText",
     "RelationEncoder",
     "RelationModule",
     "ResNet12",
+    "SoftPrompt",
+    "StaticVectors",
+    "TextTransformer",
+    "Tuned",
     "Vectors",
     "batch_norm_2d",
     "batch_norm_mode",

@@ -4,6 +4,7 @@ from metalit.algorithms.metric.alpha_tim import AlphaTIM
 from metalit.algorithms.metric.base import EmbeddingLearner, MetricMetaLearner
 from metalit.algorithms.metric.baseline import Baseline
 from metalit.algorithms.metric.baseline_plus_plus import BaselinePlusPlus
+from metalit.algorithms.metric.contrastive_probe import ContrastiveProbe
 from metalit.algorithms.metric.feat import FEAT
 from metalit.algorithms.metric.laplacian_shot import LaplacianShot
 from metalit.algorithms.metric.logistic_probe import LogisticProbe
@@ -32,6 +33,7 @@ __all__ = [
     "AlphaTIM",
     "Baseline",
     "BaselinePlusPlus",
+    "ContrastiveProbe",
     "EmbeddingLearner",
     "LaplacianShot",
     "LogisticProbe",

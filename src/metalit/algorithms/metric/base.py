@@ -95,22 +95,10 @@ class EmbeddingLearner(MetaLearner, ABC):
         if self.pretrained is not None:
             load_network(self.network, self.pretrained)
 
-    def on_validation_start(self) -> None:
-        """Compute the centre of a method that is not trained."""
-        self._centre_on_training_classes(getattr(self.trainer, "datamodule", None))
-
-    def on_test_start(self) -> None:
-        """Decide what has to be decided before the first episode."""
-        self.decide(getattr(self.trainer, "datamodule", None))
-
-    def on_predict_start(self) -> None:
-        """Decide what has to be decided before the first episode."""
-        self.decide(getattr(self.trainer, "datamodule", None))
-
-    def decide(self, data: object) -> dict[str, Any]:
-        """Compute the centre of a method that is not trained."""
+    def prepare(self, data: object) -> None:
+        """Add the centre of a method that is not trained."""
+        super().prepare(data)
         self._centre_on_training_classes(data)
-        return {}
 
     def _lacks_centre(self) -> bool:
         """Whether the centre is needed and was neither observed in training, nor computed, nor read from a file."""

@@ -3,13 +3,13 @@
 import errno
 import os
 import stat
-import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
+from metalit.data.columns import composed
 from metalit.data.images.reading import FOREIGN_SUFFIXES, SUFFIXES
 from metalit.errors import UserError
 
@@ -57,11 +57,6 @@ def find_images(root: Path) -> Found:
     found.images.sort()
     found.bad.sort()
     return found
-
-
-def composed(name: str) -> str:
-    """Return a name in Unicode's composed form: macOS writes "é" as two characters."""
-    return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
 def state_of(status: os.stat_result) -> tuple[int, int, int]:

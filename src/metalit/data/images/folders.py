@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from metalit.data.class_splits import SPLIT_NAMES, split_of
 from metalit.data.images.finding import BadFile, ImageFile, find_images
-from metalit.data.images.listing import SPLIT_NAMES, Entry, Listing, Place, Source, digest, listed, split_of
+from metalit.data.images.listing import Entry, Listing, Place, Source, digest, listed
 from metalit.data.images.reading import content
 from metalit.errors import UserError
 

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from metalit.data.images.columns import Columns
+from metalit.data.class_splits import SPLIT_NAMES
+from metalit.data.columns import Columns
 from metalit.data.images.folders import Folders, has_splits
-from metalit.data.images.listing import SPLIT_NAMES, Source
+from metalit.data.images.listing import Source
 from metalit.data.images.manifests import Manifest
 from metalit.data.images.parquet import Parquet
 from metalit.data.images.shards import Shards

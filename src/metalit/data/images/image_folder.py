@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_info
 
+from metalit.data.class_splits import ClassSplits, check_shares, check_splits, large_enough, split_classes
+from metalit.data.columns import check_columns
 from metalit.data.images.building import Built, build_in_memory, usable_cores
 from metalit.data.images.caching import ImageCache
-from metalit.data.images.columns import check_columns
 from metalit.data.images.finding import BadFile, list_of, refuse
 from metalit.data.images.forms import Form, find_source
 from metalit.data.images.listing import Listing, Source
@@ -19,7 +20,6 @@ from metalit.data.images.memory import memory_limit
 from metalit.data.images.objects import Objects
 from metalit.data.images.picture_form import PictureForm
 from metalit.data.images.resizing import Fit, Resize
-from metalit.data.images.splitting import ClassSplits, check_shares, check_splits, split_classes
 from metalit.data.module import ClassificationDataModule
 from metalit.data.store import ClassStore
 from metalit.data.stream import Split
@@ -216,24 +216,10 @@ class ImageFolder(ClassificationDataModule):
 
     def _large_enough(self, split: Split, rows: dict[str, list[int]]) -> dict[str, list[int]]:
         """Return the classes that suffice for an episode."""
-        # Only now, and not before the classes are divided: other shots would else divide them in another way, and a
-        # training class of one experiment would be a test class of the next.
         train = split == "train"
         needed = self.train_shots + self.train_queries if train else self.shots + self.queries
-        small = [name for name, of in rows.items() if len(of) < needed]
-        self._small[split] = small
-        if small and self.small_classes == "error":
-            shown = ", ".join(f"{name} ({len(rows[name])})" for name in small[:10])
-            raise UserError(
-                f"{len(small)} classes of the {split} split have fewer images than the {needed} of an episode (shots + "
-                f"queries): {shown}{', ...' if len(small) > 10 else ''}; lower data.shots or data.queries, add images, "
-                "or set data.small_classes to skip"
-            )
-        if small:
-            rank_zero_info(
-                f"Images: {len(small)} classes of the {split} split are left out, with fewer than {needed} images"
-            )
-        return {name: of for name, of in rows.items() if len(of) >= needed}
+        kept, self._small[split] = large_enough(rows, needed, split, self.small_classes == "skip", "images")
+        return kept
 
     def _owner(self) -> Path | str:
         """Return what tells this data set from others in the same folder of caches."""

@@ -1,7 +1,6 @@
 """What every form of a data set becomes: a list of images with their classes, and where the bytes of each are."""
 
 import hashlib
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,13 +11,7 @@ from PIL import Image
 
 from metalit.data.images.finding import BadFile
 from metalit.data.stream import Split
-from metalit.errors import UserError
 
-SPLIT_NAMES: dict[str, Split] = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
 Place = Any  # of a source's own kind; it can be pickled
 
 
@@ -83,21 +76,3 @@ def listed(entries: Iterable[Entry], bad: Iterable[BadFile], state: str) -> List
 def digest(lines: Iterable[str]) -> str:
     """Return a digest of lines of text."""
     return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
-
-
-def split_of(name: str) -> Split:
-    """Return the split that a word means, such as ``validation``.
-
-    Raises:
-        UserError: it means none.
-    """
-    split = SPLIT_NAMES.get(name.strip().lower())
-    if split is None:
-        raise UserError(f"{name!r} is no split: expected one of {', '.join(SPLIT_NAMES)}")
-    return split
-
-
-def split_in_path(name: str) -> Split | None:
-    """Return the split that a path names: ``train-00000-of-00001.parquet``, ``data/val/000.tar``; or None."""
-    words = re.split(r"[/._\-]+", name.lower())
-    return next((SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES), None)

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metalit.data.images.finding import BadFile, Found, ImageFile, composed, find_images, refuse
+from metalit.data.columns import composed
+from metalit.data.images.finding import BadFile, Found, ImageFile, find_images, refuse
 from metalit.data.images.reading import read_image
 from metalit.data.images.resizing import Pixels, Resize
 from metalit.errors import UserError

@@ -1,7 +1,5 @@
 """Images listed in a table: CSV or JSON lines, as of Meta-Album or of Hugging Face's imagefolder."""
 
-import csv
-import io
 import json
 import os
 import stat
@@ -10,14 +8,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from metalit.data.images.columns import Columns, find_columns, group_from, label_from, split_from
-from metalit.data.images.finding import BadFile, ImageFile, composed, state_of
+from metalit.data.class_splits import split_in_path
+from metalit.data.columns import Columns, composed, find_columns, group_from, label_from, split_from
+from metalit.data.images.finding import BadFile, ImageFile, state_of
 from metalit.data.images.folders import state_of_files
-from metalit.data.images.listing import Entry, Listing, Place, Source, listed, split_in_path
+from metalit.data.images.listing import Entry, Listing, Place, Source, listed
 from metalit.data.images.reading import content, reason
+from metalit.data.tables import Row, read_rows
 from metalit.errors import UserError
 
-Row = dict[str, Any]
 INFO = {"image_column_name": "file", "category_column_name": "label", "super_category_column_name": "group"}
 
 
@@ -129,36 +128,10 @@ def rows_of(table: Path, where: str) -> Iterator[tuple[int, Row]]:
         UserError: the table cannot be read; the message names the line.
     """
     try:
-        text = content(table).decode("utf-8-sig")
+        data = content(table)
     except (OSError, UserError) as error:
         raise UserError(f"{where}: {reason(error)}") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{where}: it is not text in UTF-8 ({error.reason}, byte {error.start})") from error
-    yield from _json_lines(text, where) if table.suffix == ".jsonl" else _csv_lines(text, where)
-
-
-def _json_lines(text: str, where: str) -> Iterator[tuple[int, Row]]:
-    for number, line in enumerate(text.split("\n"), start=1):  # not at other breaks: text may hold them
-        if line.strip():
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise UserError(f"{where}, line {number}: it is not JSON ({error})") from error
-            if not isinstance(row, dict):
-                raise UserError(f"{where}, line {number}: it is not a JSON object")
-            yield number, row
-
-
-def _csv_lines(text: str, where: str) -> Iterator[tuple[int, Row]]:
-    header = text.partition("\n")[0]
-    # Meta-Album allows tabs, spreadsheets in some languages write semicolons
-    delimiter = max(",\t;", key=header.count)
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
-    try:
-        for row in reader:
-            yield reader.line_num, {name: cell for name, cell in row.items() if name is not None}
-    except csv.Error as error:
-        raise UserError(f"{where}, line {reader.line_num}: it is not CSV ({error})") from error
+    yield from read_rows(data, table.suffix, where)
 
 
 def _renamed(folder: Path, row: Row) -> Columns:

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from metalit.data.images.columns import label_from
-from metalit.data.images.finding import ImageFile, composed, state_of
+from metalit.data.class_splits import split_of
+from metalit.data.columns import composed, label_from
+from metalit.data.images.finding import ImageFile, state_of
 from metalit.data.images.folders import state_of_files
-from metalit.data.images.listing import Entry, Listing, Place, Source, listed, split_of
+from metalit.data.images.listing import Entry, Listing, Place, Source, listed
 from metalit.data.images.reading import content
 from metalit.errors import UserError
 

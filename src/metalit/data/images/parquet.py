@@ -1,16 +1,17 @@
 """Images in parquet files, as Hugging Face stores them: a column of ``{bytes, path}`` and one of labels."""
 
 import functools
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from metalit.data.cache import fingerprint
-from metalit.data.images.columns import Columns, find_columns, group_from, label_from, split_from
-from metalit.data.images.finding import BadFile, composed
-from metalit.data.images.listing import Entry, Listing, Place, Source, listed, split_in_path
+from metalit.data.class_labels import class_named, class_names
+from metalit.data.class_splits import split_in_path
+from metalit.data.columns import Columns, composed, find_columns, group_from, label_from, split_from
+from metalit.data.images.finding import BadFile
+from metalit.data.images.listing import Entry, Listing, Place, Source, listed
 from metalit.data.images.reading import reason
 from metalit.errors import UserError
 
@@ -64,12 +65,12 @@ class Parquet(Source):
         try:
             table = _opened(self.files[number])
             columns = find_columns(table.schema_arrow.names, where, self.columns)
-            names = _class_names(table.schema_arrow.metadata, columns["label"])
+            names = class_names(table.schema_arrow.metadata, columns["label"])
             for group in range(table.num_row_groups):
                 for row, (cells, path) in enumerate(_cells(table, group, columns)):
                     name = composed(path or f"{where}, group {group}, row {row}")
                     try:
-                        label = _named(names, cells["label"]) if names else cells["label"]
+                        label = class_named(names, cells["label"]) if names else cells["label"]
                         split = split_from(cells.get("split")) or split_in_path(where)
                         place = (number, group, row)
                         entries.append(Entry(label_from(label), name, place, split, group_from(cells.get("group"))))
@@ -112,18 +113,3 @@ def _cells(table: Any, group: int, columns: dict[str, str]) -> list[tuple[dict[s
     paths = [value["path"] if value else None for value in read.column(image).to_pylist()] if has_path else None
     rows = [dict(zip(lists, cells, strict=True)) for cells in zip(*lists.values(), strict=True)]
     return list(zip(rows, paths or [None] * len(rows), strict=True))
-
-
-def _named(names: Sequence[str], number: Any) -> str:
-    # -1 is no label, as of test sets whose labels are secret, and not the last class
-    if not isinstance(number, int) or not 0 <= number < len(names):
-        raise UserError(f"its label is {number}, expected the number of a class from 0 to {len(names) - 1}")
-    return names[number]
-
-
-def _class_names(metadata: Any, label: str) -> list[str]:
-    """Return the names behind the numbers of a ClassLabel, from the schema; none if labels are names."""
-    try:
-        return list(json.loads(metadata[b"huggingface"])["info"]["features"][label]["names"])
-    except (KeyError, TypeError, ValueError):
-        return []

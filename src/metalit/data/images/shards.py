@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from metalit.data.cache import Arrays, cached_arrays, fingerprint
-from metalit.data.images.columns import Columns, find_columns, group_from, label_from
-from metalit.data.images.finding import BadFile, composed
-from metalit.data.images.listing import Entry, Listing, Place, Source, listed, split_in_path
+from metalit.data.class_splits import split_in_path
+from metalit.data.columns import Columns, composed, find_columns, group_from, label_from
+from metalit.data.images.finding import BadFile
+from metalit.data.images.listing import Entry, Listing, Place, Source, listed
 from metalit.data.images.reading import FOREIGN_SUFFIXES, SUFFIXES, reason
 from metalit.errors import UserError
 

@@ -8,14 +8,15 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from metalit.errors import SettingError, check
-from metalit.networks.pretrained.base import BackboneBatchNorm, Pool, PretrainedNetwork, pooled
+from metalit.networks.pretrained.base import BackboneBatchNorm
+from metalit.networks.pretrained.images import Pool, PretrainedImageNetwork, pooled
 from metalit.networks.pretrained.preprocessing import Interpolation, PretrainedInput
 from metalit.networks.pretrained.weights import checked_sha256, load_weights, weights_file
 
 MEASURED = 64  # pixels of the image by which an embedding is measured, if images keep their own size
 
 
-class Backbone(PretrainedNetwork):
+class Backbone(PretrainedImageNetwork):
     """Any network with a file of weights, as an encoder of images in [0, 1].
 
     Args:

@@ -18,6 +18,7 @@ from metalit.networks.pretrained.preprocessing import Interpolation, PretrainedI
 FILTERS: dict[int, Interpolation] = {0: "nearest", 1: "bicubic", 2: "bilinear", 3: "bicubic"}
 CLASS_TOKENS = ("cls_token", "class_embedding", "class_token")
 INSTALL = "pip install 'metalit[vision]'"
+FILES = "config.json, preprocessor_config.json and model.safetensors"
 
 
 def load_transformers(name: str, revision: str | None, image_size: int | None) -> Loaded:
@@ -89,8 +90,13 @@ def existing(name: str) -> str:
 
 
 @contextmanager
-def one_message(name: str) -> Iterator[None]:
-    """Turn the errors of transformers into one that says what to do."""
+def one_message(name: str, files: str = FILES) -> Iterator[None]:
+    """Turn the errors of transformers into one that says what to do.
+
+    Args:
+        name: the model's.
+        files: what a folder of it holds, in words.
+    """
     try:
         yield
     except (OSError, ValueError, RuntimeError) as error:
@@ -98,22 +104,24 @@ def one_message(name: str) -> Iterator[None]:
         raise SettingError(
             "name_or_path",
             name,
-            "a folder with config.json, preprocessor_config.json and model.safetensors, or a model of the Hugging Face "
-            f"Hub; transformers says: {reason:.300} - without a network, fetch it elsewhere by `hf download {name} "
-            "--local-dir FOLDER` and give that folder",
+            f"a folder with {files}, or a model of the Hugging Face Hub; transformers says: {reason:.300} - without a "
+            f"network, fetch it elsewhere by `hf download {name} --local-dir FOLDER` and give that folder",
         ) from error
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence transformers' table of missing weights, which is judged here instead."""
+    """Silence transformers' table of missing weights, which is judged here instead, and its progress bars."""
     logging = import_module("transformers.utils.logging")
-    before = logging.get_verbosity()
+    before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
+    logging.disable_progress_bar()
     try:
         yield
     finally:
         logging.set_verbosity(before)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def is_of_pooler(key: str) -> bool:

@@ -7,15 +7,16 @@ import torch
 from torch import Tensor
 
 from metalit.errors import SettingError, check
-from metalit.networks.pretrained.base import BackboneBatchNorm, PretrainedNetwork, pooled
+from metalit.networks.pretrained.base import BackboneBatchNorm
 from metalit.networks.pretrained.from_timm import TIMM, load_timm
 from metalit.networks.pretrained.from_transformers import load_transformers
+from metalit.networks.pretrained.images import PretrainedImageNetwork, pooled
 from metalit.networks.pretrained.weights import tensors_sha256
 
 PretrainedPool = Literal["model", "mean", "first"]
 
 
-class Pretrained(PretrainedNetwork):
+class Pretrained(PretrainedImageNetwork):
     """A pretrained vision model by its name, with its own preprocessing, as an encoder of images in [0, 1].
 
     Names are those of the Hugging Face Hub, such as ``facebook/dinov2-small``, or folders in the same form

@@ -1,33 +1,44 @@
 """Which column of a table, or which entry of a JSON object, holds what."""
 
+import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from metalit.data.images.finding import composed
-from metalit.data.images.listing import split_of
+from metalit.data.class_splits import split_of
 from metalit.data.stream import Split
 from metalit.errors import SettingError, UserError
 
+Columns = Mapping[str, str]
+Known = Mapping[str, tuple[str, ...]]
+
 # Names in use for each meaning, in lower case; the first that a table has is taken.
-KNOWN: dict[str, tuple[str, ...]] = {
+SPLIT = ("split", "subset", "partition")
+GROUP = ("group", "super_category", "supercategory", "superclass", "coarse_label")
+OF_IMAGES: Known = {
     "file": ("file_name", "filename", "file", "path", "filepath", "image", "img", "image_path", "image_file"),
     "label": ("label", "class", "category", "class_name", "species", "target", "labels", "fine_label", "cls"),
-    "split": ("split", "subset", "partition"),
-    "group": ("group", "super_category", "supercategory", "superclass", "coarse_label"),
+    "split": SPLIT,
+    "group": GROUP,
 }
 NEEDED = ("file", "label")
-Columns = Mapping[str, str]
 
 
-def check_columns(columns: Columns | None) -> Columns:
+def check_columns(columns: Columns | None, known: Known = OF_IMAGES) -> Columns:
     """Return what the user says about columns; unknown meanings are refused."""
     for meaning, name in (columns or {}).items():
-        if meaning not in KNOWN:
-            raise SettingError("columns", f"{meaning}: {name}", f"columns for {', '.join(KNOWN)}")
+        if meaning not in known:
+            raise SettingError("columns", f"{meaning}: {name}", f"columns for {', '.join(known)}")
     return dict(columns or {})
 
 
-def find_columns(names: Iterable[str], where: str, said: Columns, needed: Iterable[str] = NEEDED) -> dict[str, str]:
+def find_columns(
+    names: Iterable[str],
+    where: str,
+    said: Columns,
+    needed: Iterable[str] = NEEDED,
+    known: Known = OF_IMAGES,
+    option: str = "data.columns",
+) -> dict[str, str]:
     """Return the column of each meaning that a table has.
 
     Args:
@@ -35,6 +46,8 @@ def find_columns(names: Iterable[str], where: str, said: Columns, needed: Iterab
         where: name of the table, for messages.
         said: what the user or the data set says; the rest goes by name.
         needed: meanings that must be there.
+        known: names in use for each meaning.
+        option: the option by which a user says it, for messages.
 
     Raises:
         UserError: a column is missing; the message names those that there are.
@@ -42,7 +55,7 @@ def find_columns(names: Iterable[str], where: str, said: Columns, needed: Iterab
     names = list(names)
     lower = {str(name).strip().lower(): name for name in reversed(names)}
     found: dict[str, str] = {}
-    for meaning, usual in KNOWN.items():
+    for meaning, usual in known.items():
         if meaning in said:
             if said[meaning] not in names:
                 raise UserError(f"{where}: it has no column {said[meaning]}, only {', '.join(map(str, names))}")
@@ -52,9 +65,14 @@ def find_columns(names: Iterable[str], where: str, said: Columns, needed: Iterab
     if missing := [meaning for meaning in needed if meaning not in found]:
         raise UserError(
             f"{where}: it has no column for the {missing[0]}, only {', '.join(map(str, names)) or 'none'}: rename one, "
-            f"or say which by data.columns, such as {{{missing[0]}: NAME}}"
+            f"or say which by {option}, such as {{{missing[0]}: NAME}}"
         )
     return found
+
+
+def composed(name: str) -> str:
+    """Return a name in Unicode's composed form: macOS writes "é" as two characters."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
 def label_from(value: Any) -> str:

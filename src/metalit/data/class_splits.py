@@ -1,16 +1,44 @@
 """Classes are divided into training, validation and test: by lists, by the data set itself, or by a seed."""
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
-from metalit.data.images.listing import SPLIT_NAMES, Entry
+from lightning.pytorch.utilities import rank_zero_info
+
 from metalit.data.stream import SPLITS, Split
 from metalit.errors import SettingError, UserError
 
+SPLIT_NAMES: dict[str, Split] = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
 Shares = Sequence[float]
 Splits = str | Mapping[str, Sequence[str]]
 RULES = ("auto", "given", "seed", "test")
+
+
+class Divided(Protocol):
+    """An example, as far as the division of its class goes."""
+
+    @property
+    def label(self) -> str:
+        """Name of its class."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+
+    @property
+    def split(self) -> Split | None:
+        """The split that the data set gives it, if it does."""
+
+    @property
+    def group(self) -> str | None:
+        """What belongs together, such as a super-category, if the data set says so."""
 
 
 class ClassSplits(dict[Split, list[str]]):
@@ -19,11 +47,11 @@ class ClassSplits(dict[Split, list[str]]):
     rule: str
 
 
-def split_classes(entries: Sequence[Entry], splits: Splits, shares: Shares, seed: int, by_group: bool) -> ClassSplits:
+def split_classes(entries: Sequence[Divided], splits: Splits, shares: Shares, seed: int, by_group: bool) -> ClassSplits:
     """Divide the classes of a data set; no class is in two splits.
 
     Args:
-        entries: all images.
+        entries: all examples.
         splits: ``given``: as the data set says; ``seed``: at random; ``auto``: given if it says so, else at random;
             ``test``: all classes are test classes. Or the lists: by split, or a folder with ``train.txt``, ``val.txt``
             and ``test.txt``, one class per line, where classes on no list are left out.
@@ -44,7 +72,10 @@ def split_classes(entries: Sequence[Entry], splits: Splits, shares: Shares, seed
         found, rule = _given(entries, given), "as given by the data set"
     elif splits == "seed":
         groups = _groups(entries) if by_group else {name: name for name in names}
-        found, rule = _drawn(groups, shares, seed), f"by seed {seed}, shares {' / '.join(map(str, shares))}"
+        found, rule = (
+            _drawn(groups, shares, seed),
+            f"by seed {seed}, shares {' / '.join(f'{share:.3g}' for share in shares)}",
+        )
         rule += ", groups stay together" if by_group else ""
     elif splits == "test":
         found, rule = {"test": names}, "all classes are test classes"
@@ -67,7 +98,41 @@ def check_splits(splits: Splits) -> None:
         _read_lists(splits)
 
 
-def _given(entries: Sequence[Entry], given: bool) -> dict[Split, set[str]]:
+def large_enough(
+    rows: Mapping[str, list[int]], needed: int, split: Split, skip: bool, what: str
+) -> tuple[dict[str, list[int]], list[str]]:
+    """Return the classes of a split that suffice for an episode, and the names of the others.
+
+    Only now, and not before the classes are divided: other shots would else divide them in another way, and a training
+    class of one experiment would be a test class of the next.
+
+    Args:
+        rows: the examples of each class.
+        needed: how many an episode needs.
+        split: the split.
+        skip: leave classes with fewer out and say so.
+        what: what the examples are, such as ``images``.
+
+    Raises:
+        UserError: there are classes with fewer, and ``skip`` is false.
+    """
+    small = [name for name, of in rows.items() if len(of) < needed]
+    if small and not skip:
+        shown = ", ".join(f"{name} ({len(rows[name])})" for name in small[:10])
+        raise UserError(
+            f"{len(small)} classes of the {split} split have fewer {what} than the {needed} of an episode (shots + "
+            f"queries): {shown}{', ...' if len(small) > 10 else ''}; lower data.shots or data.queries, add {what}, "
+            "or set data.small_classes to skip"
+        )
+    if small:
+        rank_zero_info(
+            f"{what.capitalize()}: {len(small)} classes of the {split} split are left out, with fewer than {needed} "
+            f"{what}"
+        )
+    return {name: of for name, of in rows.items() if len(of) >= needed}, small
+
+
+def _given(entries: Sequence[Divided], given: bool) -> dict[Split, set[str]]:
     if not given:
         raise SettingError("splits", "given", "auto, seed, test or lists of classes: the data set has no splits")
     of_class: dict[str, tuple[Split, str]] = {}
@@ -85,7 +150,7 @@ def _given(entries: Sequence[Entry], given: bool) -> dict[Split, set[str]]:
     return found
 
 
-def _groups(entries: Iterable[Entry]) -> dict[str, str]:
+def _groups(entries: Iterable[Divided]) -> dict[str, str]:
     groups: dict[str, str] = {}
     for entry in entries:
         if entry.group is None:
@@ -145,3 +210,21 @@ def _by_lists(lists: dict[Split, list[str]], names: set[str]) -> dict[Split, lis
         shown = ", ".join(sorted(names)[:5])
         raise UserError(f"data.splits: there is no class {unknown[0]} among the {len(names)} classes ({shown}, ...)")
     return {split: list(dict.fromkeys(classes)) for split, classes in lists.items()}
+
+
+def split_of(name: str) -> Split:
+    """Return the split that a word means, such as ``validation``.
+
+    Raises:
+        UserError: it means none.
+    """
+    split = SPLIT_NAMES.get(name.strip().lower())
+    if split is None:
+        raise UserError(f"{name!r} is no split: expected one of {', '.join(SPLIT_NAMES)}")
+    return split
+
+
+def split_in_path(name: str) -> Split | None:
+    """Return the split that a path names: ``train-00000-of-00001.parquet``, ``data/val/000.tar``; or None."""
+    words = re.split(r"[/._\-]+", name.lower())
+    return next((SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES), None)

@@ -1,0 +1,28 @@
+"""Networks of which a part is frozen: what a learner has to know of them."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import Any
+
+from torch import nn
+
+
+class PartlyTrained(nn.Module, ABC):
+    """A network with frozen parts, which stay in evaluation mode when it is put into training mode."""
+
+    @abstractmethod
+    def setting(self) -> dict[str, Any]:
+        """Return the settings to state with a result."""
+
+    def train_all(self) -> None:
+        """Set every part to training mode, frozen ones included, until ``train`` is called."""
+        for module in self.modules():
+            module.training = True
+
+
+def partly_trained(modules: Iterable[nn.Module]) -> list[PartlyTrained]:
+    """Return the partly trained networks among some modules, one within another before it.
+
+    In this order each may call ``train``: the outer one decides what rests in the inner one.
+    """
+    return [module for module in modules if isinstance(module, PartlyTrained)][::-1]
