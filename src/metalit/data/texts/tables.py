@@ -34,8 +34,8 @@ class Tables(TextSource):
         root: a file, or a folder with such files, in itself or in its folder ``data``.
         columns: columns with unusual names, by their meaning: text, label, split or group.
         needed: meanings that must be there.
-        files: the tables in ``root``; all if not given.
         option: the option by which a user names columns, for messages.
+        files: the tables in ``root``; all if not given.
 
     Raises:
         SettingError: there is no such file.
@@ -46,8 +46,8 @@ class Tables(TextSource):
         root: Path,
         columns: Columns,
         needed: Sequence[str] = ("text", "label"),
-        files: Sequence[Path] | None = None,
         option: str = "data.columns",
+        files: Sequence[Path] | None = None,
     ) -> None:
         self.root, self.columns, self.needed, self.option = root, columns, needed, option
         self.files = find_tables(root) if files is None else files
