@@ -24,6 +24,7 @@ EXPERIMENTS = [path for path in FILES if path not in OVERLAYS]
 TRAINED = [path for path in EXPERIMENTS if path.read_text().startswith("# python train.py fit ")]
 UNTRAINED_OF_TEXTS = [path for path in EXPERIMENTS if path not in TRAINED and path.parent.name == "clinc150"]
 COMPILED = "sinusoid/maml.yaml"  # the one that stays compiled, by a backend that needs no C++ compiler
+TINY_LENGTH = 8  # of the tiny language model's embeddings
 TRAINING_CLASSES = 64  # of the miniature Omniglot, and of the real CIFAR-FS
 MINIATURE = {
     "channels": 4,
@@ -136,6 +137,9 @@ def run(request, tmp_path):
             small["data"]["init_args"]["images"] = {**images, "init_args": request.getfixturevalue("omniglot")}
         if name_of(files[0]) == COMPILED:
             small["model"]["init_args"]["engine"] = {"compile": True, "compile_backend": "aot_eager"}
+        if "PretrainedText" in str(merged[0]["data"]["init_args"].get("features")):
+            model = small.setdefault("model", {}).setdefault("init_args", {})
+            model["network"] = {**merged[0]["model"]["init_args"]["network"], "init_args": {"inputs": TINY_LENGTH}}
         quiet = {"enable_progress_bar": False, "enable_model_summary": False, "log_every_n_steps": 1}
         small.setdefault("trainer", {}).update(quiet)
         if MINIATURE["name_or_path"] in (text := json.dumps(small)):
@@ -164,7 +168,8 @@ def test_experiment_runs(path, run):
 @pytest.mark.parametrize("path", UNTRAINED_OF_TEXTS, ids=name_of)
 def test_experiment_without_training_runs(path, run):
     results = json.loads((run("test", [path]) / "results.json").read_text())
-    assert results["setting"]["pretrained_on"].startswith("1.17 billion")
+    if "pretrained_on" in path.read_text():
+        assert results["setting"]["pretrained_on"].startswith("1.17 billion")
     assert "accuracy" in results["metrics"]
 
 

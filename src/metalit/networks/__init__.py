@@ -21,7 +21,7 @@ from metalit.networks.pretrained import Backbone, Pretrained, PretrainedNetwork
 from metalit.networks.relation_encoder import RelationEncoder
 from metalit.networks.relation_module import RelationModule
 from metalit.networks.resnet12 import ResNet12
-from metalit.networks.texts import BagOfWords, PretrainedText, TextTransformer
+from metalit.networks.texts import BagOfWords, PretrainedText, StaticVectors, TextTransformer
 from metalit.networks.vectors import Vectors
 from metalit.networks.wide_resnet import WRN2810
 
@@ -52,6 +52,7 @@ __all__ = [
     "RelationModule",
     "ResNet12",
     "SoftPrompt",
+    "StaticVectors",
     "TextTransformer",
     "Tuned",
     "Vectors",
