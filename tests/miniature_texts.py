@@ -169,12 +169,14 @@ def rows_of_intents(intents: Sequence[str], texts: int = 12) -> list[dict[str, s
 
     Args:
         intents: a verb and a noun each; they are the labels.
-        texts: of each, at most 12.
+        texts: of each, at most 20.
     """
-    rows = []
-    for intent in intents:
-        verb, noun = intent.split()
-        for begun in ("please", "i want to", "how do i"):
-            for end in ("now", "", "from home tomorrow evening", "without calling anybody at the bank again"):
-                rows.append({"text": f"{begun} {verb} my {noun} {end}".strip(), "label": intent})
-    return [row for row in rows if sum(row["label"] == other["label"] for other in rows[: rows.index(row)]) < texts]
+    begun = ("please", "i want to", "how do i", "could you quickly", "tell me why i should")
+    ends = ("now", "", "from home tomorrow evening", "without calling anybody at the bank again")
+    around = [(one, other) for one in begun for other in ends][:texts]
+    return [
+        {"text": f"{one} {verb} my {noun} {other}".strip(), "label": intent}
+        for intent in intents
+        for verb, noun in [intent.split()]
+        for one, other in around
+    ]

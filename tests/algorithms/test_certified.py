@@ -32,6 +32,7 @@ from metalit.networks import (
     Bottleneck,
     Classifier,
     Conv4,
+    Joined,
     LoRA,
     Peft,
     Pretrained,
@@ -73,6 +74,12 @@ def static_vectors():
 
 LEARNERS = {
     "BagOfWords": ("texts", lambda engine: text_learner(BagOfWords(WORDS, log_counts=True), engine)),
+    "Joined": (
+        "texts",
+        lambda engine: text_learner(
+            Joined([BagOfWords(WORDS), TextTransformer(WORDS, 8, layers=0, weighting="idf")]), engine
+        ),
+    ),
     "StaticVectors": ("texts", lambda engine: text_learner(static_vectors(), engine)),
     "TextTransformer": (
         "texts",

@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch.func import grad, vmap
 
 from metalit import Labelled
 from metalit.functional.logistic import logistic_regression
+from metalit.functional.logistic_of_many import logistic_regression_of_many
 from metalit.heads import LogisticRegression, RidgeClassifier
 
 sklearn_models = pytest.importorskip("sklearn.linear_model")
@@ -84,3 +86,24 @@ def test_impossible_numbers_are_refused(head, wrong):
         head(**{wrong: 0})
     with pytest.raises(ValueError, match="strength is -1"):
         head(strength=-1)
+
+
+@pytest.mark.parametrize("scale", [1.0, 10.0])
+@pytest.mark.parametrize("strength", [0.01, 1.0])
+def test_of_many_examples_the_minimum_is_the_same(scale, strength):
+    support, _ = task(10, 8, 32)
+    x, members = scale * F.normalize(support.x), F.one_hot(support.y).double()
+    expected = logistic_regression(x, members, strength)
+    found = logistic_regression_of_many(x, members, strength)
+    together = vmap(lambda x: logistic_regression_of_many(x, members, strength))(torch.stack([x, 2 * x]))
+    for one, other, mapped in zip(found, expected, together, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-7)
+        torch.testing.assert_close(mapped[0], one, rtol=1e-6, atol=1e-7)
+
+
+def test_a_large_support_set_takes_another_way_to_the_same_classifier(monkeypatch):
+    support, query = task(12, 5, 16)
+    found = LogisticRegression(0.1)(support, query, 12)
+    monkeypatch.setattr("metalit.heads.probes.MANY", 10**6)
+    torch.testing.assert_close(found, LogisticRegression(0.1)(support, query, 12), rtol=1e-6, atol=1e-6)
+    assert not torch.equal(found, LogisticRegression(0.1)(support, query, 12))

@@ -32,7 +32,7 @@ def text_run(tmp_path_factory):
     tokenizer = {"class_path": "metalit.data.texts.Words", "init_args": {"size": 100}}
     sizes = {"ways": 3, "shots": 2, "queries": 4, "episodes_per_epoch": 8, "val_episodes": 4, "test_episodes": 4}
     data = {
-        "class_path": "metalit.data.texts.TextClasses",
+        "class_path": "metalit.data.TextClasses",
         "init_args": {
             **sizes,
             "root": str(folder / "intents.csv"),

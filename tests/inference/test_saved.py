@@ -17,6 +17,7 @@ from metalit import Labelled
 from metalit.algorithms import PrototypicalNetwork
 from metalit.inference import Recogniser, TrainedModel, load_recogniser, save_recogniser
 from metalit.inference.saved import FORMAT
+from metalit.inference.threshold import Threshold
 from metalit.inference.trees import packed, unpacked
 from metalit.networks import MLP
 
@@ -105,6 +106,24 @@ def test_there_is_no_pickle_in_it(run, tmp_path):
     x, y = episode.support.x[0], episode.support.y[0].tolist()
     one, other = (Recogniser.learn(each.model, x, y).probabilities(queries) for each in (again, recogniser))
     np.testing.assert_array_equal(one, other)
+
+
+def test_a_folder_of_the_first_format_still_opens(run, tmp_path):
+    """Its form has no kind, since all forms were of pictures, and its threshold does not say who chose it."""
+    recogniser, queries = learned(run)
+    recogniser = recogniser.with_threshold(Threshold(0.5, kept=0.95, temperature=2.0))
+    save_recogniser(recogniser, tmp_path)
+    described = json.loads((tmp_path / "classifier.json").read_text())
+    assert (described.pop("format"), described["form"].pop("kind")) == (2, "picture")
+    del described["threshold"]["chosen"]
+    (tmp_path / "classifier.json").write_text(json.dumps({**described, "format": 1}))
+    again = load_recogniser(tmp_path)
+    assert again.model.form == recogniser.model.form
+    assert again.threshold == recogniser.threshold
+    np.testing.assert_array_equal(again.probabilities(queries), recogniser.probabilities(queries))
+    (tmp_path / "classifier.json").write_text(json.dumps({**described, "format": 2, "form": {"kind": "sound"}}))
+    with pytest.raises(ValueError, match="its form is that of a sound, expected picture or text"):
+        load_recogniser(tmp_path)
 
 
 def test_the_estimator_saves_itself(run, tmp_path):

@@ -16,6 +16,7 @@ from metalit.errors import SettingError
 from metalit.inference import Recogniser, TrainedModel, load_recogniser, save_recogniser
 from metalit.inference.exported import export
 from metalit.inference.saved_forms import form_as_json, form_from_json
+from metalit.loading import make_parts
 from metalit.main import main
 from metalit.networks import BagOfWords, TextTransformer
 from miniature_texts import rows_of_intents, write_tokenizer
@@ -104,24 +105,38 @@ def test_saved_and_opened_without_the_data(text_run, tmp_path):
         FewShotClassifier.load(tmp_path / "saved")
 
 
-def test_a_language_model_is_saved_with_architecture_and_tokenizer(tmp_path):
-    """The folder it was read from is gone when the classifier is opened."""
+def language_model(folder):
+    """Return the name of a tiny BERT at random, with its tokenizer."""
     transformers = pytest.importorskip("transformers")
     torch.manual_seed(0)
-    folder = write_tokenizer(tmp_path / "model")
     config = transformers.BertConfig(
         vocab_size=40, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=24
     )
-    transformers.BertModel(config).save_pretrained(folder)
-    network = {"class_path": "metalit.networks.PretrainedText", "init_args": {"name_or_path": str(folder)}}
+    transformers.BertModel(config).save_pretrained(write_tokenizer(folder))
+    return str(folder)
+
+
+def of_class(name, **options):
+    return {"class_path": f"metalit.networks.{name}", "init_args": options}
+
+
+def learned(network, tokenizer):
+    """What prototypes of a network of these settings have learned from four texts."""
     settings = {"class_path": "metalit.algorithms.PrototypicalNetwork", "init_args": {"network": network}}
-    learner = PrototypicalNetwork(metalit.networks.PretrainedText(str(folder)))
-    form = TextForm(PretrainedTokenizer(str(folder)), max_length=20)
-    texts, labels = ["the card is lost", "lost my card", "what is my balance", "how much money"], [0, 0, 1, 1]
-    recogniser = Recogniser.learn(TrainedModel(learner, form), texts, labels).with_settings(settings)
+    learner, _ = make_parts({"model": settings, "features": None}, None)
+    form = TextForm(tokenizer, max_length=20)
+    texts, labels = ["the card is lost", "lost my card", "a red loan", "how much money"], [0, 0, 1, 1]
+    return Recogniser.learn(TrainedModel(learner, form), texts, labels).with_settings(settings)
+
+
+def test_a_language_model_is_saved_with_architecture_and_tokenizer(tmp_path):
+    """The folder it was read from is gone when the classifier is opened."""
+    name = language_model(tmp_path / "model")
+    network = of_class("LoRA", layers=["*.query"], network=of_class("PretrainedText", name_or_path=name))
+    recogniser = learned(network, PretrainedTokenizer(name))
     expected = recogniser.probabilities(QUESTIONS)
     save_recogniser(recogniser, tmp_path / "saved")
-    shutil.rmtree(folder)
+    shutil.rmtree(name)
     opened = load_recogniser(tmp_path / "saved")
     np.testing.assert_array_equal(opened.probabilities(QUESTIONS), expected)
     assert opened.predictor.learner.setting() == recogniser.predictor.learner.setting()
@@ -132,6 +147,15 @@ def test_a_language_model_is_saved_with_architecture_and_tokenizer(tmp_path):
     (tmp_path / "saved" / "classifier.json").write_text(json.dumps(described))
     with pytest.raises(ValueError, match="its tokenizer has neither files nor words"):
         load_recogniser(tmp_path / "saved")
+
+
+def test_word_vectors_are_saved_without_their_file(tmp_path):
+    words = vector_words(tmp_path)
+    recogniser = learned(of_class("StaticVectors", path=words.path), words)
+    expected = recogniser.probabilities(QUESTIONS)
+    save_recogniser(recogniser, tmp_path / "saved")
+    (tmp_path / "vectors.txt").unlink()
+    np.testing.assert_array_equal(load_recogniser(tmp_path / "saved").probabilities(QUESTIONS), expected)
 
 
 def vector_words(folder):

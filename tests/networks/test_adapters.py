@@ -282,7 +282,7 @@ def test_fit_leaves_frozen_weights_bit_identical_and_resumes(tmp_path):
 @pytest.mark.parametrize(
     ("network", "layers", "says"),
     [
-        (lambda: mlp(), ["*.query"], "'*.query' matches nothing. There are: layers.*"),
+        (lambda: mlp(), ["*.query"], "'*.query' matches nothing. There are: layers.0, layers.2"),
         (lambda: Conv4(4), ["*"], "of class"),
         (lambda: nn.MultiheadAttention(4, 1), ["out_proj"], "MultiheadAttention does not call it"),
         (lambda: nn.TransformerEncoderLayer(4, 1), ["linear1"], "TransformerEncoderLayer does not call it"),
@@ -327,6 +327,14 @@ def test_quantised_weights_are_refused():
 def test_impossible_numbers_are_refused(name, value):
     with pytest.raises(SettingError, match=name):
         LoRA(mlp(), ["*"], **{name: value})
+
+
+def test_of_many_layers_the_patterns_are_listed():
+    with pytest.raises(SettingError) as error:
+        LoRA(nn.Sequential(*(nn.Sequential(nn.Linear(2, 2)) for _ in range(50))), ["*.query"])
+    assert str(error.value).endswith("There are: *.*")
+    with pytest.raises(UserError, match=r"these are: \*\.\*\.weight, \*\.\*\.bias$"):
+        Tuned(nn.Sequential(*(nn.Sequential(nn.Linear(2, 2)) for _ in range(50))), ["*.query"])
 
 
 def test_a_misspelt_parameter_is_refused():

@@ -243,7 +243,7 @@ class ClassificationDataModule(EpisodicDataModule, ABC):
         store_on_accelerator: keep the whole store in the accelerator's memory; no effect on a CPU.
         features: a frozen network that embeds images or texts, such as ``networks.Backbone``, ``networks.Pretrained``
             or ``networks.PretrainedText``. Its embeddings of all examples are computed once, kept in
-            ``root/metalit-cache``, and served as the examples.
+            ``metalit-cache`` in ``root`` or beside it, and served as the examples.
         features_dtype: of the stored embeddings; ``float16`` takes half the space and keeps three digits.
         augmentation: random transformations of the images of training episodes, on the learner's device; every example
             has random numbers of its own, which depend on the seed and the number of its episode alone.
@@ -336,7 +336,9 @@ class ClassificationDataModule(EpisodicDataModule, ABC):
         if text_encoders(self.features.network):
             check_form(self.features.network, self.example_form())
         device = torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
-        return self.features.store(store, split, self.root / "metalit-cache", device)
+        # beside a data set that is one file
+        folder = self.root.parent if self.root.is_file() else self.root
+        return self.features.store(store, split, folder / "metalit-cache", device)
 
     def embed(self, examples: Any) -> Any:
         """Return examples as a learner of these data sees them.

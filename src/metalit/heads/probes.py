@@ -6,11 +6,14 @@ from metalit.episode import Labelled
 from metalit.errors import at_least, positive
 from metalit.functional.distances import membership
 from metalit.functional.logistic import logistic_regression
+from metalit.functional.logistic_of_many import logistic_regression_of_many
 from metalit.functional.ridge import ridge_regression
 from metalit.heads.base import Head
 from metalit.tasks.precision import full_precision
 
 Linear = tuple[Tensor, Tensor]
+
+MANY = 600  # equations, beyond which conjugate gradients take less time than solving them
 
 
 class RidgeClassifier(Head):
@@ -54,7 +57,9 @@ class LogisticRegression(Head):
 
         W, b = argmin sum_i CE(x_i W + b, y_i) + 1/2 strength ||W||^2
 
-    Each iteration of the solver solves one linear system of N (S + 1) equations, so support sets should be small.
+    Each iteration of the solver solves one linear system of N (S + 1) equations, if these are at most 600; of more
+    examples or classes it finds the same minimum by conjugate gradients, and the result has no derivative with respect
+    to the embeddings.
 
     Args:
         strength: lambda, > 0; the inverse of scikit-learn's C.
@@ -72,7 +77,8 @@ class LogisticRegression(Head):
     def fit(self, support: Labelled, ways: int) -> Linear:
         """Return W ``[D, N]`` and b ``[N]``."""
         members = membership(support.y, ways, support.x).mT
-        return logistic_regression(support.x, members, self.strength, self.iterations)
+        fit = logistic_regression if ways * (len(support.y) + 1) <= MANY else logistic_regression_of_many
+        return fit(support.x, members, self.strength, self.iterations)
 
     @full_precision
     def classify(self, fitted: Linear, query: Tensor) -> Tensor:

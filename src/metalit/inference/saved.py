@@ -24,9 +24,11 @@ from metalit.inference.saved_forms import form_as_json, form_from_json
 from metalit.inference.threshold import Threshold
 from metalit.inference.trees import packed, unpacked
 from metalit.loading import make_parts
-from metalit.networks import PretrainedText
+from metalit.networks import PretrainedText, StaticVectors
 
 TENSORS, SETTINGS = "classifier.safetensors", "classifier.json"
+FROM_FILES = (PretrainedText, StaticVectors)
+NAMES = {"PretrainedText": "name_or_path", "StaticVectors": "path"}  # the setting that names their files
 IMPORT_PATH = re.compile(r"[^\W\d]\w*([.:][^\W\d]\w*)+")
 FORMAT = 2  # a later format has a higher number; 1 knew the forms of pictures only
 
@@ -121,15 +123,15 @@ def part(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
 
 
 def without_files(model: TrainedModel) -> Any:
-    """Return the settings of a model in which language models are described, and not read from files."""
+    """Return the settings of a model in which encoders of texts are described, and not read from files."""
     settings = deepcopy(model.settings)
     networks = [model.learner, *([] if model.features is None else [model.features.network])]
     modules = [module for network in networks for module in network.modules()]
-    by_name = {module.name: module for module in modules if isinstance(module, PretrainedText)}
+    made = {(type(module).__name__, module.name): module for module in modules if isinstance(module, FROM_FILES)}
     for group in walked(settings):
-        if str(group["class_path"]).rpartition(".")[2] == "PretrainedText":
-            options = group["init_args"]
-            options["architecture"] = by_name[options["name_or_path"]].architecture()
+        kind, options = str(group["class_path"]).rpartition(".")[2], group.get("init_args", {})
+        if kind in NAMES:
+            options["architecture"] = made[kind, options[NAMES[kind]]].architecture()
     return settings
 
 

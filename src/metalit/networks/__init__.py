@@ -14,6 +14,7 @@ from metalit.networks.conv_maps import ConvMaps
 from metalit.networks.drop_block import DropBlock
 from metalit.networks.film_conv4 import FiLMConv4
 from metalit.networks.image_generator import ImageGenerator
+from metalit.networks.joined import Joined
 from metalit.networks.mlp import MLP
 from metalit.networks.normalisation import BatchNormMode, batch_norm_2d, batch_norm_mode
 from metalit.networks.pixels import Pixels
@@ -42,6 +43,7 @@ __all__ = [
     "DropBlock",
     "FiLMConv4",
     "ImageGenerator",
+    "Joined",
     "LoRA",
     "Peft",
     "Pixels",

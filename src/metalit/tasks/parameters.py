@@ -1,5 +1,6 @@
 """Parameters as plain mappings from name to tensor."""
 
+import re
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 
@@ -8,6 +9,8 @@ from torch import Tensor, nn
 from metalit.errors import UserError, about
 
 Params = dict[str, Tensor]
+
+MANY = 40  # names that a message lists
 
 
 def scope(parameters: Mapping[str, Tensor], prefix: str) -> Params:
@@ -36,7 +39,7 @@ def matching(names: Sequence[str], patterns: Sequence[str], kind: str = "paramet
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern.removeprefix("!")) for name in names):
             raise UserError(
-                f"the pattern {pattern!r} matches none of the network's {kind}s; these are: {', '.join(names)}"
+                f"the pattern {pattern!r} matches none of the network's {kind}s; these are: {listed(names)}"
             )
     wanted = [pattern for pattern in patterns if not pattern.startswith("!")]
     unwanted = [pattern[1:] for pattern in patterns if pattern.startswith("!")]
@@ -47,8 +50,16 @@ def matching(names: Sequence[str], patterns: Sequence[str], kind: str = "paramet
         and not any(fnmatchcase(name, pattern) for pattern in unwanted)
     ]
     if not found:
-        raise UserError(f"the patterns {list(patterns)} leave no {kind}; there are: {', '.join(names)}")
+        raise UserError(f"the patterns {list(patterns)} leave no {kind}; there are: {listed(names)}")
     return found
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names for a message; if they are many, as the patterns that they follow from layer to layer."""
+    if len(names) > MANY:
+        names = list(dict.fromkeys(re.sub(r"(?<![^.])\d+(?![^.])", "*", name) for name in names))
+    more = f" and {len(names) - MANY} more" if len(names) > MANY else ""
+    return ", ".join(names[:MANY]) + more
 
 
 def select(network: nn.Module, patterns: Sequence[str], setting: str = "adapted") -> dict[str, nn.Parameter]:
@@ -67,7 +78,7 @@ def select(network: nn.Module, patterns: Sequence[str], setting: str = "adapted"
             named = [name for name in frozen if pattern != "*" and fnmatchcase(name, pattern)]
             if named:
                 raise UserError(
-                    f"the pattern {pattern!r} lets {', '.join(named)} adapt, but requires_grad is false there: a "
+                    f"the pattern {pattern!r} lets {listed(named)} adapt, but requires_grad is false there: a "
                     "frozen parameter never moves, so leave it out or unfreeze it"
                 )
         chosen = [name for name in matching(list(parameters), patterns) if name not in frozen]

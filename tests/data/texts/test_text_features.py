@@ -78,6 +78,12 @@ def test_the_cache_goes_by_weights_tokenizer_texts_and_dtype(root, caplog):
     assert logged(caplog, root) == "hit"
 
 
+def test_a_data_set_that_is_one_file_has_its_cache_beside_it(root, caplog):
+    assert logged(caplog, root / "all.csv") == "miss"
+    assert logged(caplog, root / "all.csv") == "hit"
+    assert list((root / "metalit-cache").glob("features-test-*.npz"))
+
+
 def language_model(folder, seed=0):
     transformers = pytest.importorskip("transformers")
     torch.manual_seed(seed)

@@ -1,13 +1,12 @@
 """Finding the linear layers of a network by patterns of their names, and replacing them."""
 
-import re
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 
 from torch import nn
 
 from metalit.errors import SettingError
-from metalit.tasks.parameters import matching
+from metalit.tasks.parameters import listed, matching
 
 # these read the weights of their linear layers without calling them, so a replacement would be passed by
 PASS_BY = (nn.MultiheadAttention, nn.TransformerEncoderLayer)
@@ -66,7 +65,6 @@ def check_matches(network: nn.Module, names: Sequence[str], pattern: str, layers
         return
     every = dict(network.named_modules(remove_duplicate=False))
     others = matches([name for name in every if name], wanted)
-    there = ", ".join(dict.fromkeys(re.sub(r"(?<=\.)\d+(?=\.|$)", "*", name) for name in names)) or "none"
     reason = f"{pattern!r} matches nothing"
     if others:
         kinds = ", ".join(dict.fromkeys(type(every[name]).__name__ for name in others))
@@ -74,7 +72,9 @@ def check_matches(network: nn.Module, names: Sequence[str], pattern: str, layers
         passed = [name for name in others if is_passed_by(network, name)]
         if passed:
             reason += f", and {type(network.get_submodule(passed[0].rpartition('.')[0])).__name__} does not call it"
-    raise SettingError("layers", list(layers), f"patterns of torch.nn.Linear layers; {reason}. There are: {there}")
+    raise SettingError(
+        "layers", list(layers), f"patterns of torch.nn.Linear layers; {reason}. There are: {listed(names) or 'none'}"
+    )
 
 
 def matches(names: Sequence[str], patterns: Sequence[str]) -> list[str]:

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -32,6 +32,8 @@ class StaticVectors(nn.Module, TextEncoder):
         weighting: ``idf`` weights words by their rarity in the training texts; ``none`` does not.
         normalise: scale embeddings to length 1.
         trained: whether training changes the vectors; otherwise they are frozen.
+        architecture: what the method ``architecture`` returns, in place of a file; the vectors are then zeros, until
+            others are loaded. How a saved classifier makes its network.
 
     Attributes:
         features: D, length of a vector.
@@ -47,10 +49,20 @@ class StaticVectors(nn.Module, TextEncoder):
     """
 
     def __init__(
-        self, path: str, weighting: Weighting = "none", normalise: bool = False, trained: bool = False
+        self,
+        path: str,
+        weighting: Weighting = "none",
+        normalise: bool = False,
+        trained: bool = False,
+        architecture: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        table = of_folder(path) if Path(path).expanduser().is_dir() else of_file(path)
+        if architecture is None:
+            table = of_folder(path) if Path(path).expanduser().is_dir() else of_file(path)
+        else:
+            zeros = torch.zeros(architecture["shape"])
+            table = Table(zeros, architecture["unknown"], architecture["digest"], f"that of {path}")
+        self.name = path
         self.vectors = nn.Parameter(table.vectors, requires_grad=trained)
         self.vocabulary, self.features = table.vectors.shape
         self.weights = WordWeights(self.vocabulary, weighting)
@@ -64,6 +76,10 @@ class StaticVectors(nn.Module, TextEncoder):
             weights = weights * (x.ids != self.unknown)
         embeddings = pooled_text(F.embedding(x.ids, self.vectors), x, "mean", weights)
         return F.normalize(embeddings, dim=-1) if self.normalise else embeddings
+
+    def architecture(self) -> dict[str, Any]:
+        """Return all that the network is made of but its vectors, as JSON can hold it."""
+        return {"shape": list(self.vectors.shape), "unknown": self.unknown, "digest": self.tokenizer_digest}
 
     def extra_repr(self) -> str:
         """Return the settings."""
