@@ -175,6 +175,8 @@ def test_overlay_runs(path, run):
 
 
 def holds(options, wanted):
+    if isinstance(wanted, list):
+        return len(options) == len(wanted) and all(map(holds, options, wanted))
     if not isinstance(wanted, dict):
         return options == wanted
     return all(holds(options[key], value) for key, value in wanted.items())
