@@ -30,6 +30,19 @@ def write_tokenizer(folder: Path, extra: Sequence[str] = ()) -> Path:
     return folder
 
 
+def write_language_model(folder: Path) -> Path:
+    """Write a tiny BERT with random weights and its tokenizer, as ``PretrainedText`` reads them."""
+    import torch
+    import transformers
+
+    torch.manual_seed(0)
+    config = transformers.BertConfig(
+        vocab_size=40, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8
+    )
+    transformers.BertModel(config).save_pretrained(write_tokenizer(folder))
+    return folder
+
+
 def rows_of_classes(classes: int, texts: int, words: str = "please") -> list[dict[str, str]]:
     """Return rows of a table, one class after another; each text is another and ends with the name of its class."""
     return [

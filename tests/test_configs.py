@@ -12,7 +12,7 @@ from commands import read_options, write_yaml
 from metalit.main import main
 from miniature import write_omniglot, write_photos
 from miniature_benchmarks import write_cifar100, write_learn2learn_caches
-from miniature_texts import write_banking77, write_bao, write_clinc150
+from miniature_texts import write_banking77, write_bao, write_clinc150, write_language_model
 from yaml_files import read_yaml
 
 ROOT = Path(__file__).parents[1]
@@ -22,7 +22,9 @@ OVERLAYS = [path for path in FILES if "class_path" not in read_yaml(path).get("m
 EXPERIMENTS = [path for path in FILES if path not in OVERLAYS]
 # nothing is trained in the others: they begin with their test, and tests/test_untrained_configs.py runs them
 TRAINED = [path for path in EXPERIMENTS if path.read_text().startswith("# python train.py fit ")]
+UNTRAINED_OF_TEXTS = [path for path in EXPERIMENTS if path not in TRAINED and path.parent.name == "clinc150"]
 COMPILED = "sinusoid/maml.yaml"  # the one that stays compiled, by a backend that needs no C++ compiler
+TINY_LENGTH = 8  # of the tiny language model's embeddings
 TRAINING_CLASSES = 64  # of the miniature Omniglot, and of the real CIFAR-FS
 MINIATURE = {
     "channels": 4,
@@ -34,6 +36,7 @@ MINIATURE = {
     "queries": 3,
     "classes": 20,
     "eval_classes": 5,
+    "name_or_path": "TINY",  # of a language model; the folder of a tiny one takes its place
     "max_steps": 2,
     "limit_val_batches": 1,
     "engine": {"compile": False},
@@ -111,6 +114,13 @@ def bao(tmp_path_factory):
     return {"root": str(write_bao(tmp_path_factory.mktemp("bao"), texts=10))}
 
 
+@pytest.fixture(scope="session")
+def language_model(tmp_path_factory):
+    """The folder of a tiny language model."""
+    pytest.importorskip("transformers", reason="needs metalit[text], which is not installed")
+    return str(write_language_model(tmp_path_factory.mktemp("model")))
+
+
 FIXTURES = {
     "CLINC150": "clinc150",
     "Banking77": "banking77",
@@ -142,8 +152,13 @@ def run(request, tmp_path):
             small["data"]["init_args"]["images"] = {**images, "init_args": request.getfixturevalue("omniglot")}
         if name_of(files[0]) == COMPILED:
             small["model"]["init_args"]["engine"] = {"compile": True, "compile_backend": "aot_eager"}
+        if "PretrainedText" in str(merged[0]["data"]["init_args"].get("features")):
+            model = small.setdefault("model", {}).setdefault("init_args", {})
+            model["network"] = {**merged[0]["model"]["init_args"]["network"], "init_args": {"inputs": TINY_LENGTH}}
         quiet = {"enable_progress_bar": False, "enable_model_summary": False, "log_every_n_steps": 1}
         small.setdefault("trainer", {}).update(quiet)
+        if MINIATURE["name_or_path"] in (text := json.dumps(small)):
+            small = json.loads(text.replace(MINIATURE["name_or_path"], request.getfixturevalue("language_model")))
         overlay = write_yaml(tmp_path / "miniature.yaml", small)
         configs = [part for path in files for part in ("--config", str(path))]
         main([command, *configs, "--config", overlay, "--run_dir", str(tmp_path / "run"), *args])
@@ -163,6 +178,14 @@ def test_experiment_runs(path, run):
     monitored = read_yaml(path)["checkpoint"]["monitor"].removeprefix("val/")
     assert monitored in results["metrics"]
     assert results["checkpoint"] == str(folder / "checkpoints" / "best.ckpt")
+
+
+@pytest.mark.parametrize("path", UNTRAINED_OF_TEXTS, ids=name_of)
+def test_experiment_without_training_runs(path, run):
+    results = json.loads((run("test", [path]) / "results.json").read_text())
+    if "pretrained_on" in path.read_text():
+        assert results["setting"]["pretrained_on"].startswith("1.17 billion")
+    assert "accuracy" in results["metrics"]
 
 
 @pytest.mark.parametrize("path", OVERLAYS, ids=name_of)

@@ -8,7 +8,10 @@ import importlib
 import inspect
 import pkgutil
 from itertools import product
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -25,20 +28,27 @@ from metalit.networks import (
     MLP,
     WRN2810,
     Backbone,
+    BagOfWords,
     Bottleneck,
     Classifier,
     Conv4,
+    Joined,
     LoRA,
     Peft,
     Pretrained,
+    PretrainedText,
     ResNet12,
     SoftPrompt,
+    StaticVectors,
+    TextTransformer,
     Tuned,
     Vectors,
 )
 from metalit.networks.adapters.soft_prompt import Prompt
 from metalit.networks.pretrained.from_transformers import ImageTower
+from metalit.networks.training_inputs import observers
 from metalit.tasks.method_call import Method
+from random_texts import WORDS, maml, random_tokens, text_episode
 
 
 def conv4(engine, *options):
@@ -46,7 +56,45 @@ def conv4(engine, *options):
     return MAML(Classifier(body, ways=3), inner_lr=0.1, inner_steps=2, engine=engine)
 
 
+def text_learner(body, engine):
+    """MAML of all parameters of an encoder of texts, whose weights of words are those of some texts."""
+    learner = maml(body, engine)
+    for part in observers(learner):
+        part.observe([random_tokens(9, seed=5)])
+    return learner
+
+
+def static_vectors():
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "vectors.npz"
+        vectors = torch.randn(WORDS - 2, 6).numpy()
+        np.savez(path, words=np.array([f"w{number}" for number in range(WORDS - 2)]), vectors=vectors)
+        return StaticVectors(str(path), weighting="idf", normalise=True, trained=True)
+
+
 LEARNERS = {
+    "BagOfWords": ("texts", lambda engine: text_learner(BagOfWords(WORDS, log_counts=True), engine)),
+    "Joined": (
+        "texts",
+        lambda engine: text_learner(
+            Joined([BagOfWords(WORDS), TextTransformer(WORDS, 8, layers=0, weighting="idf")]), engine
+        ),
+    ),
+    "StaticVectors": ("texts", lambda engine: text_learner(static_vectors(), engine)),
+    "TextTransformer": (
+        "texts",
+        lambda engine: text_learner(
+            TextTransformer(WORDS, 8, heads=2, dropout=0.2, word_dropout=0.2, weighting="idf"), engine
+        ),
+    ),
+    "TextTransformer of marks": (
+        "marked texts",
+        lambda engine: text_learner(TextTransformer(WORDS, 8, heads=2, pool="marks"), engine),
+    ),
+    "TextTransformer of last": (
+        "texts",
+        lambda engine: text_learner(TextTransformer(WORDS, 8, heads=2, pool="last"), engine),
+    ),
     "Reptile by Adam": (
         "sinusoid",
         lambda engine: Reptile(MLP(hidden=(20, 20)), inner_lr=0.01, inner_steps=3, engine=engine),
@@ -112,10 +160,14 @@ def made(name, engine=None):
     return LEARNERS[name][1](engine or Engine()).double()
 
 
+def episode_of(domain):
+    return text_episode(marked=domain == "marked texts") if domain.endswith("texts") else double(domain)
+
+
 @pytest.mark.parametrize("name", LEARNERS)
 @pytest.mark.sample(3)
 def test_over_vmap_it_is_the_gradient_of_the_loop(name):
-    episode = double(LEARNERS[name][0])
+    episode = episode_of(LEARNERS[name][0])
     expected = meta_gradient(made(name, Engine("loop")), episode)
     assert_same_gradient(meta_gradient(made(name, Engine(differentiate="over")), episode), expected)
 
@@ -140,7 +192,8 @@ def test_every_module_of_metalit_is_compared_over_vmap():
     learners = [CASES[name].make(domain) for name, domain, _ in rows()] + [made(name) for name in LEARNERS]
     assert [reason for reason in map(uncertified, learners) if reason] == []
     compared = {type(module) for learner in learners for module in learner.modules()}
-    # Method calls a module that it does not own, Exportable is made of a learned task; two hold models of
-    # transformers, which tests/networks/test_pretrained.py compares, and one layers of peft (test_adapted_models.py);
-    # a prompt is put in by a hook, which is never differentiated over vmap
-    assert own_modules() - compared == {Method, Exportable, Pretrained, ImageTower, Peft, SoftPrompt, Prompt}
+    # Method calls a module that it does not own, Exportable is made of a learned task; three hold models of
+    # transformers, which tests/networks/test_pretrained.py and tests/networks/texts/test_pretrained_text.py compare,
+    # one layers of peft (test_adapted_models.py); a prompt is put in by a hook, never differentiated over vmap
+    of_transformers = {Pretrained, ImageTower, PretrainedText}
+    assert own_modules() - compared == {Method, Exportable, Peft, SoftPrompt, Prompt, *of_transformers}

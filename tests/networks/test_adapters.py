@@ -149,10 +149,11 @@ def test_frozen_parts_stay_in_evaluation_mode():
     assert all(module.training for module in network.modules())
 
 
-def test_an_adapter_decides_what_rests_within_it(tmp_path):
+def test_an_adapter_decides_what_rests_within_it():
     network = Backbone(nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5)), features=4, trained="all", blocks=["0"])
     learner = PrototypicalNetwork(LoRA(network, ["encoder.0"], rank=1, dropout=0.1))
     assert learner.train().network.network.encoder[1].training is False
+    learner.trainer = L.Trainer(logger=False, accelerator="cpu", enable_checkpointing=False)
     learner.on_fit_start()
     assert learner.network.network.encoder[1].training
     learner.on_train_start()

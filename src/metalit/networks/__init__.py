@@ -14,6 +14,7 @@ from metalit.networks.conv_maps import ConvMaps
 from metalit.networks.drop_block import DropBlock
 from metalit.networks.film_conv4 import FiLMConv4
 from metalit.networks.image_generator import ImageGenerator
+from metalit.networks.joined import Joined
 from metalit.networks.mlp import MLP
 from metalit.networks.normalisation import BatchNormMode, batch_norm_2d, batch_norm_mode
 from metalit.networks.pixels import Pixels
@@ -21,7 +22,7 @@ from metalit.networks.pretrained import Backbone, Pretrained, PretrainedNetwork
 from metalit.networks.relation_encoder import RelationEncoder
 from metalit.networks.relation_module import RelationModule
 from metalit.networks.resnet12 import ResNet12
-from metalit.networks.texts import BagOfWords, PretrainedText, TextTransformer
+from metalit.networks.texts import BagOfWords, PretrainedText, StaticVectors, TextTransformer
 from metalit.networks.vectors import Vectors
 from metalit.networks.wide_resnet import WRN2810
 
@@ -42,6 +43,7 @@ __all__ = [
     "DropBlock",
     "FiLMConv4",
     "ImageGenerator",
+    "Joined",
     "LoRA",
     "Peft",
     "Pixels",
@@ -52,6 +54,7 @@ __all__ = [
     "RelationModule",
     "ResNet12",
     "SoftPrompt",
+    "StaticVectors",
     "TextTransformer",
     "Tuned",
     "Vectors",

@@ -71,6 +71,22 @@ def test_pairs_follow_their_first_word():
     assert HashedWords(ngrams=2).digest != HashedWords().digest
 
 
+def test_pieces_follow_their_word_and_are_shared_by_its_forms():
+    tokenizer = HashedWords(pieces=4)
+    card, cards = (ids.tolist() for ids in tokenizer.encode(["card", "cards"]))
+    assert (len(card), len(cards)) == (4, 5)  # the word, then ^car card ard$, or ^car card ards rds$
+    assert card[0] == HashedWords().encode(["card"])[0][0]
+    assert card[1:3] == cards[1:3]
+    assert card[0] != card[2]  # the word itself is not its piece
+    assert not set(card[3:]) & set(cards)
+    assert [len(ids) for ids in tokenizer.encode(["an a"])] == [2]  # too short to have more than one
+    assert HashedWords(ngrams=2, pieces=4).encode(["card an"])[0].size == 6  # pairs have none
+    assert tokenizer.located(["a card"], 9)[0].starts.tolist() == [0, 2, 2, 2, 2]
+    assert tokenizer.digest != HashedWords().digest
+    with pytest.raises(SettingError):
+        HashedWords(pieces=1)
+
+
 @pytest.mark.parametrize("tokenizer", [Words().fit(TEXTS), HashedWords(ngrams=2)], ids=["Words", "HashedWords"])
 def test_a_long_text_is_cut_and_quick(tokenizer):
     begun = time.monotonic()
