@@ -12,7 +12,14 @@ from commands import read_options, write_yaml
 from metalit.main import main
 from miniature import write_omniglot, write_photos
 from miniature_benchmarks import write_cifar100, write_learn2learn_caches
-from miniature_texts import rows_of_intents, write_clinc150, write_csv, write_language_model
+from miniature_texts import (
+    rows_of_intents,
+    write_banking77,
+    write_bao,
+    write_clinc150,
+    write_csv,
+    write_language_model,
+)
 from yaml_files import read_yaml
 
 ROOT = Path(__file__).parents[1]
@@ -99,8 +106,20 @@ def photos(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def clinc150(tmp_path_factory):
-    """Settings of a miniature CLINC150."""
-    return {"root": str(write_clinc150(tmp_path_factory.mktemp("clinc150"), intents=18, texts=10)), "splits": "seed"}
+    """Settings of CLINC150 in miniature."""
+    return {"root": str(write_clinc150(tmp_path_factory.mktemp("clinc150"), 70, 12)), "splits": "seed"}
+
+
+@pytest.fixture(scope="session")
+def banking77(tmp_path_factory):
+    """Settings of Banking77 in miniature."""
+    return {"root": str(write_banking77(tmp_path_factory.mktemp("banking77"), 70, 12)), "splits": "seed"}
+
+
+@pytest.fixture(scope="session")
+def bao(tmp_path_factory):
+    """Settings of FewRel and HuffPost in miniature: the files of Bao et al."""
+    return {"root": str(write_bao(tmp_path_factory.mktemp("bao"), texts=10))}
 
 
 @pytest.fixture(scope="session")
@@ -121,6 +140,9 @@ def intents(tmp_path_factory):
 
 FIXTURES = {
     "CLINC150": "clinc150",
+    "Banking77": "banking77",
+    "FewRel": "bao",
+    "HuffPost": "bao",
     "Omniglot": "omniglot",
     "CIFARFS": "cifar100",
     "FC100": "cifar100",

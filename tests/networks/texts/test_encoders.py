@@ -8,7 +8,7 @@ import torch
 from metalit import PrototypicalNetwork
 from metalit.episode import Tokens
 from metalit.errors import SettingError, UserError
-from metalit.networks import BagOfWords, StaticVectors, TextTransformer
+from metalit.networks import BagOfWords, Joined, StaticVectors, TextTransformer
 from metalit.networks.texts.text_transformer import turned, turns
 from metalit.networks.texts.word_weights import WordWeights
 from random_texts import WORDS, longer, random_tokens, shaken, text_episode
@@ -146,6 +146,7 @@ def test_marks_are_the_states_of_the_two_places():
         ({"layers": -1}, "layers"),
         ({"pool": "first", "weighting": "idf"}, "weighting"),
         ({"vocabulary": 0}, "vocabulary"),
+        ({"word_length": 0.0}, "word_length"),
     ],
 )
 def test_settings_out_of_range(settings, name):
@@ -171,3 +172,19 @@ def test_static_vectors_are_the_mean_of_known_words(tmp_path):
     torch.testing.assert_close(network(x), torch.tensor([[1 / 2, 1 / 2], [2 / 3, 1 / 3], [0, 0]]))
     assert not any(parameter.requires_grad for parameter in network.parameters())
     assert (network.vocabulary, network.features) == (4, 2)
+
+
+def test_joined_encoders_add_their_similarities():
+    parts = [observed(BagOfWords(WORDS)), TextTransformer(WORDS, width=8, layers=0, word_length=0.05)]
+    joined, x = Joined(parts), random_tokens(5)
+    assert joined.features == WORDS + 8
+    with torch.no_grad():
+        joined.weights.copy_(torch.tensor([2.0, 3.0]).log())
+    bag, learned = parts[0](x), parts[1](x)
+    unit = learned / learned.norm(dim=1, keepdim=True)
+    torch.testing.assert_close(joined(x) @ joined(x).T, 4 * bag @ bag.T + 9 * unit @ unit.T)
+    joined.normalise = False
+    torch.testing.assert_close(joined(x) @ joined(x).T, 4 * bag @ bag.T + 9 * learned @ learned.T)
+    assert learned.norm(dim=1).max() < 0.05
+    with pytest.raises(UserError, match="no networks"):
+        Joined([])

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from metalit.episode import MarkedTokens, Tokens
-from metalit.errors import SettingError, at_least, check
+from metalit.errors import SettingError, at_least, check, positive
 from metalit.networks.texts.base import TextEncoder
 from metalit.networks.texts.pooling import TextPool, pooled_length, pooled_text
 from metalit.networks.texts.word_weights import Weighting, WordWeights
@@ -32,6 +32,7 @@ class TextTransformer(nn.Module, TextEncoder):
         word_dropout: probability with which a word loses its embedding in training, in [0, 1).
         pool: ``mean``, the ``first`` or ``last`` token, or the two ``marks`` of a relation, which give 2 D features.
         weighting: ``idf`` weights the words of the mean by their rarity in the training texts; ``none`` does not.
+        word_length: length of an untrained word embedding, > 0.
 
     Attributes:
         features: length of an embedding.
@@ -54,6 +55,7 @@ class TextTransformer(nn.Module, TextEncoder):
         word_dropout: float = 0.0,
         pool: TextPool = "mean",
         weighting: Weighting = "none",
+        word_length: float = 1.0,
     ) -> None:
         super().__init__()
         at_least(1, vocabulary=vocabulary, width=width, heads=heads, feedforward=feedforward)
@@ -65,7 +67,7 @@ class TextTransformer(nn.Module, TextEncoder):
         self.vocabulary, self.heads, self.pool = vocabulary, heads, pool
         self.features = pooled_length(width, pool)
         self.words = nn.Embedding(vocabulary, width)
-        nn.init.normal_(self.words.weight, std=width**-0.5)
+        nn.init.normal_(self.words.weight, std=positive("word_length", word_length) * width**-0.5)
         self.layers = nn.ModuleList(
             EncoderLayer(width, heads, feedforward or 2 * width, dropout) for _ in range(layers)
         )
