@@ -12,7 +12,14 @@ from commands import read_options, write_yaml
 from metalit.main import main
 from miniature import write_omniglot, write_photos
 from miniature_benchmarks import write_cifar100, write_learn2learn_caches
-from miniature_texts import write_banking77, write_bao, write_clinc150, write_language_model
+from miniature_texts import (
+    rows_of_intents,
+    write_banking77,
+    write_bao,
+    write_clinc150,
+    write_csv,
+    write_language_model,
+)
 from yaml_files import read_yaml
 
 ROOT = Path(__file__).parents[1]
@@ -121,6 +128,15 @@ def language_model(tmp_path_factory):
     return str(write_language_model(tmp_path_factory.mktemp("model")))
 
 
+@pytest.fixture(scope="session")
+def intents(tmp_path_factory):
+    """Settings of a table of 24 intents."""
+    path = tmp_path_factory.mktemp("intents") / "intents.csv"
+    names = [f"{verb} {noun}" for verb in ("freeze", "order", "close", "sell") for noun in "abcdef"]
+    write_csv(path, rows_of_intents(names, 20))
+    return {"root": str(path)}
+
+
 FIXTURES = {
     "CLINC150": "clinc150",
     "Banking77": "banking77",
@@ -131,6 +147,7 @@ FIXTURES = {
     "FC100": "cifar100",
     "MiniImageNet": "mini_imagenet",
     "ImageFolder": "photos",
+    "TextClasses": "intents",
 }
 
 

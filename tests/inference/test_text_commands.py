@@ -117,7 +117,7 @@ def test_labels_that_were_not_learned_are_strangers(text_run, place, capsys):
     predict(text_run, place, "--threshold", "0")
     said = " ".join(capsys.readouterr().out.split())
     assert "of 3 texts with a label of these classes" in said
-    assert "Of 1 texts with other labels, 0 are taken for none of these" in said
+    assert "Taken for none of these: 0 of 1 texts with other labels" in said
     assert len(predictions(place)) == 5
 
 

@@ -143,6 +143,11 @@ def test_a_language_model_is_saved_with_architecture_and_tokenizer(tmp_path):
     save_recogniser(opened, tmp_path / "again")
     np.testing.assert_array_equal(load_recogniser(tmp_path / "again").probabilities(QUESTIONS), expected)
     described = json.loads((tmp_path / "saved" / "classifier.json").read_text())
+    options = described["settings"]["model"]["init_args"]["network"]["init_args"]["network"]["init_args"]
+    code = {"auto_map": {"AutoModel": "own.Net"}, "attn_implementation": "somebody/kernels"}
+    options["architecture"]["config"] |= code  # neither is followed
+    (tmp_path / "saved" / "classifier.json").write_text(json.dumps(described))
+    np.testing.assert_array_equal(load_recogniser(tmp_path / "saved").probabilities(QUESTIONS), expected)
     described["form"]["tokenizer"]["settings"]["files"] = None  # would be read from the folder, or from the Hub
     (tmp_path / "saved" / "classifier.json").write_text(json.dumps(described))
     with pytest.raises(ValueError, match="its tokenizer has neither files nor words"):

@@ -196,12 +196,9 @@ class EpisodicDataModule(L.LightningDataModule, ABC):
             self.position.load_state_dict(state_dict)
 
     def take_over(self, checkpoint: Mapping[str, Any]) -> None:
-        """Take over what a checkpoint brings from its training, on whatever data it was; here nothing.
+        """Take over what a whole checkpoint brings from its training, on whatever data it was; here nothing.
 
         ``load_state_dict`` is called only if the checkpoint comes from the same class of data.
-
-        Args:
-            checkpoint: the whole checkpoint.
         """
 
     def on_after_batch_transfer(self, batch: Episode, dataloader_idx: int) -> Episode:
@@ -347,8 +344,7 @@ class ClassificationDataModule(EpisodicDataModule, ABC):
             examples: images ``[n, channels, height, width]``, uint8 or in [0, 1]; or texts, ``Tokens`` ``[n, T]``.
 
         Returns:
-            Embeddings ``[n, D]`` with ``features``, as they stand in the store; otherwise images in [0, 1], or texts as
-            they are.
+            Embeddings ``[n, D]`` with ``features``, as they stand in the store; otherwise images in [0, 1], or texts.
 
         Raises:
             UserError: the network of ``features`` does not take such examples.

@@ -82,5 +82,6 @@ class Recognised(NamedTuple):
                 f"with a label of these classes, and {kept} of them are taken for known"
             )
         if strangers:
-            lines.append(f"Of {len(strangers)} {noun} with other labels, {strangers.count(False)} are taken for {NONE}")
+            unknown = strangers.count(False)
+            lines.append(f"Taken for {NONE}: {unknown} of {len(strangers)} {noun} with other labels")
         return lines

@@ -98,9 +98,9 @@ def load_recogniser(folder: str | Path, trusted: bool = False) -> Recogniser:
             raise UserError(f"it has {len(classes)} classes and the names {described['names']}")
         given = None if threshold is None else Threshold(**threshold)
         return Recogniser(model, predictor, described["names"], given)
-    except UserError as error:
+    except (UserError, ImportError) as error:  # a package that the classifier needs says so itself
         raise UserError(f"{folder}: {error}") from error
-    except (KeyError, TypeError, AttributeError, IndexError, RuntimeError, ValueError, ImportError) as error:
+    except (KeyError, TypeError, AttributeError, IndexError, RuntimeError, ValueError) as error:
         raise UserError(f"{folder} does not hold a classifier of metalit, or a damaged one: {error}") from error
 
 

@@ -118,8 +118,10 @@ def made_text_model(name: str, config: dict[str, Any], sentence: dict[str, Any])
         SettingError: transformers knows no such configuration, or see ``load_text_model``.
     """
     transformers = imported()
+    # who wrote a saved classifier is not known: nothing that names code, or kernels of the Hub
+    plain = {key: value for key, value in config.items() if key not in OF_CODE and not key.startswith("_")}
     with one_message(name, FILES), quiet():
-        made = transformers.AutoConfig.for_model(**config)
+        made = transformers.AutoConfig.for_model(**plain)
         model = transformers.AutoModel.from_config(made, dtype=torch.float32, trust_remote_code=False)
     return examined(name, model, json.dumps(config, sort_keys=True), SentenceFolder(**sentence))
 
@@ -136,6 +138,7 @@ def imported() -> Any:
         raise ImportError(f"networks.PretrainedText needs transformers, which is not installed: {INSTALL}") from error
 
 
+OF_CODE = ("auto_map", "attn_implementation", "experts_implementation", "quantization_config")
 NO_CODE = (
     "a model that needs no code of its own; this one asks for its own code to be executed (auto_map, "
     "trust_remote_code), which metalit does not do"
