@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from metalit.data.texts import VectorWords
+from metalit.data.texts import PretrainedTokenizer, TextForm, VectorWords
 from metalit.errors import SettingError, UserError
 from metalit.networks import StaticVectors
 from metalit.networks.texts.word_vectors import read_word_vectors
+from miniature_texts import write_tokenizer
 
 WORDS, VECTORS = ["the", "new york", "naïve"], np.array([[1, -2.5], [3e-2, 4], [0, 5]], dtype=np.float32)
 GLOVE = "the 1 -2.5\nnew york 3e-2 4\nnaïve 0 5\n"
@@ -99,3 +100,30 @@ def test_files_of_another_form(tmp_path):
         read_word_vectors(tmp_path / "cut.gz")
     with pytest.raises(SettingError):
         read_word_vectors(tmp_path / "missing.txt")
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_folder_of_model2vec(shared, tmp_path):
+    pytest.importorskip("transformers", reason="needs metalit[text], which is not installed")
+    save_file = pytest.importorskip("safetensors.torch").save_file
+    tokenizer = PretrainedTokenizer(str(write_tokenizer(tmp_path)))
+    embeddings = torch.randint(-127, 128, (5 if shared else tokenizer.size, 4), dtype=torch.int8)
+    mapping, weights = torch.arange(tokenizer.size) % 5, torch.rand(tokenizer.size)
+    save_file(
+        {"embeddings": embeddings, **({"mapping": mapping, "weights": weights} if shared else {})},
+        tmp_path / "model.safetensors",
+    )
+    network = StaticVectors(str(tmp_path))
+    rows = embeddings.float() / 127
+    table = rows[mapping] * weights.unsqueeze(-1) if shared else rows
+    x = TextForm(tokenizer).items(["lost card", "my balance please zebra"])
+    known = x.mask & (x.ids != 1)  # [UNK] has no meaning
+    expected = torch.stack([table[ids[of]].mean(0) for ids, of in zip(x.ids, known, strict=True)])
+    torch.testing.assert_close(network(x), expected)
+    assert network.tokenizer_digest == tokenizer.digest
+    save_file({"vectors": rows}, tmp_path / "model.safetensors")
+    with pytest.raises(UserError, match="expected embeddings"):
+        StaticVectors(str(tmp_path))
+    save_file({"embeddings": rows[:3].clone()}, tmp_path / "model.safetensors")
+    with pytest.raises(UserError, match="3 vectors"):
+        StaticVectors(str(tmp_path))
