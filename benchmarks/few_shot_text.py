@@ -1,6 +1,6 @@
 """Intents from few examples: encoders and methods on CLINC150 and Banking77, one table into docs/results.md.
 
-    python benchmarks/few_shot_text.py --root DATA --minilm FOLDER --static FOLDER
+    python -m benchmarks.few_shot_text --root DATA --minilm FOLDER --static FOLDER
 
 ``DATA`` holds the folders ``clinc150`` and ``banking77``. The other two folders are all-MiniLM-L6-v2 and static
 vectors, as ``configs/clinc150`` says where to get them; the rows of what is not given are left out. Each row of
@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 import torch
 import yaml
-from methods import line_of, signed, write_into
+from benchmarks.methods import line_of, signed, write_into
 
 from metalit.evaluation import paired_difference
 from metalit.evaluation.results import read_episodes, read_results

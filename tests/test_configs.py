@@ -29,7 +29,8 @@ OVERLAYS = [path for path in FILES if "class_path" not in read_yaml(path).get("m
 EXPERIMENTS = [path for path in FILES if path not in OVERLAYS]
 # nothing is trained in the others: they begin with their test, and tests/test_untrained_configs.py runs them
 TRAINED = [path for path in EXPERIMENTS if path.read_text().startswith("# python train.py fit ")]
-UNTRAINED_OF_TEXTS = [path for path in EXPERIMENTS if path not in TRAINED and path.parent.name == "clinc150"]
+TEXTS = ("clinc150", "texts")
+UNTRAINED_OF_TEXTS = [path for path in EXPERIMENTS if path not in TRAINED and path.parent.name in TEXTS]
 COMPILED = "sinusoid/maml.yaml"  # the one that stays compiled, by a backend that needs no C++ compiler
 TINY_LENGTH = 8  # of the tiny language model's embeddings
 TRAINING_CLASSES = 64  # of the miniature Omniglot, and of the real CIFAR-FS
