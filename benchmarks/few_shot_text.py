@@ -90,12 +90,12 @@ def logged(words: Sequence[str], log: Path) -> None:
     os._exit(code)  # not sys.exit, which would wait for the pool's threads, which are not in this process
 
 
-def common(place: Place, row: Row, options: argparse.Namespace) -> list[str]:
-    """Return the options that training and tests share."""
-    words = ["--config", f"configs/clinc150/{row['config']}.yaml", "--trainer.enable_progress_bar", "false"]
+def common(place: Place, config: Row, options: argparse.Namespace) -> list[str]:
+    """Return the words of a command line for one config with its options."""
+    words = ["--config", f"configs/clinc150/{config['config']}.yaml", "--trainer.enable_progress_bar", "false"]
     words += ["--config", "configs/data/banking77.yaml"] if place.dataset == "banking77" else []
     words += ["--data.root", str(Path(options.root) / place.dataset), "--data.splits", f"protaugment/{place.split}"]
-    values = {key: value for key, value in row.items() if "." in key}
+    values = {key: value for key, value in config.items() if "." in key}
     return words + [
         str(word) for key, value in values.items() for word in (f"--{key}", options.folders.get(value, value))
     ]
@@ -103,18 +103,19 @@ def common(place: Place, row: Row, options: argparse.Namespace) -> list[str]:
 
 def train_and_test(place: Place, row: Row, options: argparse.Namespace) -> None:
     """Train, if the row has ``fit``, and test one row on one split, as far as it has no results."""
-    words = common(place, row, options)
     for ways, shots in TESTS:
         folder = place.tested(ways, shots)
-        if (folder / "results.json").exists() or ways in row.get("not_ways", ()):
+        if (folder / "results.json").exists() or ways not in row.get("ways", (ways,)):
             continue
-        test = [*words, "--data.ways", str(ways), "--data.shots", str(shots), "--run_dir", str(folder)]
+        words = common(place, row.get("test", row), options)
+        words += ["--data.ways", str(ways), "--data.shots", str(shots), "--run_dir", str(folder)]
         if "fit" in row:
             training = place.trained(ways if row.get("fixes_ways") else None)
-            if not fitted(training, words, row, ways):
+            if not fitted(training, common(place, row, options), row, ways):
                 return
-            test += ["--ckpt_path", str(training / "checkpoints" / "best.ckpt")]
-        if not run(["test", *test], folder.with_suffix(".log")):
+            best = str(training / "checkpoints" / "best.ckpt")
+            words += ["--data.features.weights", best] if "test" in row else ["--ckpt_path", best]
+        if not run(["test", *words], folder.with_suffix(".log")):
             return
 
 
@@ -196,7 +197,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = {"MINILM": options.minilm, "STATIC": options.static}
     options.folders = {name: folder.resolve() for name, folder in given.items() if folder is not None}
     rows: dict[str, Row] = yaml.safe_load(ROWS.read_text())
-    needed = {name: set(given) & set(map(str, row.values())) for name, row in rows.items()}
+    needed = {name: {word for word in given if word in str(row)} for name, row in rows.items()}
     usable = {name: row for name, row in rows.items() if needed[name] <= set(options.folders)}
     usable = {name: usable[name] for name in options.only or usable}
     if options.folders:

@@ -80,12 +80,13 @@ def learner(name, domain, **settings):
 
 
 def meta_gradient(algorithm, episode):
-    """The gradient that a training step puts into the parameters, with dropout keys fixed."""
+    """The gradient that a training step puts into the trained parameters, with dropout keys fixed."""
     torch.manual_seed(4)
     algorithm.trainer = L.Trainer(logger=False, accelerator="cpu", log_every_n_steps=1000)
     loss = algorithm.training_step(episode, 0)
     loss.backward()
-    return loss.detach(), {name: parameter.grad for name, parameter in algorithm.named_parameters()}
+    trained = {name: each for name, each in algorithm.named_parameters() if each.requires_grad}
+    return loss.detach(), {name: parameter.grad for name, parameter in trained.items()}
 
 
 def assert_same_gradient(one, other, tolerance=1e-10):

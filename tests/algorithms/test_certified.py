@@ -32,6 +32,7 @@ from metalit.networks import (
     Bottleneck,
     Classifier,
     Conv4,
+    Frozen,
     Joined,
     LoRA,
     Peft,
@@ -140,6 +141,10 @@ LEARNERS = {
         lambda engine: MAML(Bottleneck(MLP(hidden=(8, 8)), ["*"], width=3, init=0.5), 0.1, engine=engine),
     ),
     "Tuned": ("sinusoid", lambda engine: MAML(Tuned(MLP(hidden=(8, 8)), ["*.bias"]), 0.1, engine=engine)),
+    "Frozen": (
+        "sinusoid",
+        lambda engine: MAML(nn.Sequential(Frozen(MLP(hidden=(8,), outputs=6)), nn.Linear(6, 1)), 0.1, engine=engine),
+    ),
     "Vectors": (
         "glyphs",
         lambda engine: PrototypicalNetwork(

@@ -24,6 +24,7 @@ from metalit.functional.batches import by_batches
 from metalit.functional.examples import count, to_unit_interval
 from metalit.locks import lock_while_open
 from metalit.networks import PretrainedNetwork
+from metalit.networks.partly_trained import PartlyTrained
 from metalit.networks.pretrained.weights import tensors_sha256
 
 FeaturesDtype = Literal["float32", "float16"]
@@ -121,7 +122,7 @@ class FrozenFeatures:
 
     def setting(self) -> dict[str, Any]:
         """Return the settings to state with a result."""
-        if isinstance(self.network, PretrainedNetwork):
+        if isinstance(self.network, PartlyTrained):
             own = self.network.setting()
         else:
             kind = type(self.network)

@@ -136,10 +136,10 @@ def without_files(model: TrainedModel) -> Any:
 
 
 def without_weights(settings: Any) -> Any:
-    """Return settings in which no ``Backbone`` reads a file: the classifier has its weights."""
+    """Return settings in which no network reads a file of weights: the classifier has them."""
     settings = deepcopy(settings)
     for group in walked(settings):
-        if str(group["class_path"]).rpartition(".")[2] == "Backbone":
+        if str(group["class_path"]).rpartition(".")[2] in ("Backbone", "Frozen"):
             group.get("init_args", {}).update(weights=None, sha256=None)
     return settings
 

@@ -13,7 +13,7 @@ PICTURE, TEXT = "picture", "text"
 # metalit's own tokenizers with the settings of their constructors; ``state`` has the rest
 OWN: dict[str, tuple[type[Tokenizer], tuple[str, ...]]] = {
     "Words": (Words, ("size", "min_count", "lowercase")),
-    "HashedWords": (HashedWords, ("size", "ngrams", "lowercase")),
+    "HashedWords": (HashedWords, ("size", "ngrams", "pieces", "lowercase")),
     "VectorWords": (VectorWords, ("path", "words")),
 }
 

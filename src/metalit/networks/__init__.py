@@ -3,7 +3,7 @@
 The rule of this room: a network sees inputs only, never episodes, methods or the labels to predict.
 """
 
-from metalit.networks.adapters import Bottleneck, LoRA, Peft, SoftPrompt, Tuned
+from metalit.networks.adapters import Bottleneck, Frozen, LoRA, Peft, SoftPrompt, Tuned
 from metalit.networks.attentive_process import AttentiveProcess
 from metalit.networks.augmented_conv_net import AugmentedConvNet
 from metalit.networks.classifier import Classifier
@@ -42,6 +42,7 @@ __all__ = [
     "ConvMaps",
     "DropBlock",
     "FiLMConv4",
+    "Frozen",
     "ImageGenerator",
     "Joined",
     "LoRA",

@@ -6,9 +6,10 @@ changes, and stays in evaluation mode. An adapter's parameters are an adaptable 
 
 from metalit.networks.adapters.base import AdaptedNetwork
 from metalit.networks.adapters.bottleneck import Bottleneck
+from metalit.networks.adapters.frozen import Frozen
 from metalit.networks.adapters.lora import LoRA
 from metalit.networks.adapters.soft_prompt import SoftPrompt
 from metalit.networks.adapters.through_peft import Peft
 from metalit.networks.adapters.tuned import Tuned
 
-__all__ = ["AdaptedNetwork", "Bottleneck", "LoRA", "Peft", "SoftPrompt", "Tuned"]
+__all__ = ["AdaptedNetwork", "Bottleneck", "Frozen", "LoRA", "Peft", "SoftPrompt", "Tuned"]

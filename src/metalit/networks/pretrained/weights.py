@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from metalit.errors import SettingError, UserError, check
+from metalit.tasks.parameters import Params, scope
 
-SAFETENSORS = ".safetensors"
+SAFETENSORS, CHECKPOINT = ".safetensors", ".ckpt"
 CHUNK = 1 << 20
 NESTED = ("state_dict", "model", "model_state_dict")  # under which training scripts keep the weights
 
@@ -110,8 +111,28 @@ def load_weights(network: nn.Module, path: Path, removed: Sequence[str]) -> None
     Raises:
         UserError: the file lacks something, has something else, or other shapes.
     """
-    wanted, prefixes = network.state_dict(), tuple(f"{name}." for name in removed)
+    prefixes = tuple(f"{name}." for name in removed)
     found = {name: value for name, value in read_weights(path).items() if not name.startswith(prefixes)}
+    fill(network, found, path, "; parts that are not wanted, such as a classifier, are named by ``remove``")
+
+
+def load_trained(network: nn.Module, path: Path) -> None:
+    """Copy the ``network`` of a learner's checkpoint, or the tensors of another file of weights, into a network.
+
+    Raises:
+        UserError: the file lacks something, has something else, or other shapes.
+    """
+    found = read_weights(path)
+    fill(network, scope(found, "network") if path.suffix == CHECKPOINT else found, path)
+
+
+def fill(network: nn.Module, found: Params, path: Path, hint: str = "") -> None:
+    """Copy tensors from a file, by name, into a network.
+
+    Raises:
+        UserError: something is missing, or there is something else, or a shape differs; the message ends in ``hint``.
+    """
+    wanted = network.state_dict()
     # files of before torch 0.4.1 have no counters, which evaluation does not use
     counters = {name: value for name, value in wanted.items() if name.endswith("num_batches_tracked")}
     found = {**counters, **found}
@@ -120,6 +141,6 @@ def load_weights(network: nn.Module, path: Path, removed: Sequence[str]) -> None
         if theirs != ours:
             raise UserError(
                 f"weights: {path} does not fit {type(network).__name__}: {name} is {theirs} in the file and {ours} in "
-                "the network; parts that are not wanted, such as a classifier, are named by ``remove``"
+                f"the network{hint}"
             )
     network.load_state_dict(found)

@@ -1,0 +1,51 @@
+"""A network as a training left it, of which nothing is trained any more."""
+
+from typing import Any
+
+from torch import nn
+
+from metalit.errors import check
+from metalit.networks.adapters.base import AdaptedNetwork
+from metalit.networks.partly_trained import PartlyTrained
+from metalit.networks.pretrained.weights import checked_sha256, load_trained, weights_file
+
+
+class Frozen(AdaptedNetwork):
+    """A network with the weights of a finished run, which nothing changes any more.
+
+    As ``data.features`` it embeds all examples once, so that any method runs on the embeddings of another's training:
+    ridge regression or LaplacianShot on the network of prototypical networks, or many episodes on a large encoder.
+
+    Args:
+        network: the network as it was trained, with its adapters.
+        weights: a checkpoint of the run, such as ``RUN/checkpoints/best.ckpt``, of which the learner's ``network`` is
+            taken; or a file of the network's own tensors. It is read without executing code. None keeps the weights
+            that ``network`` has.
+        sha256: checksum that the file must have.
+
+    Attributes:
+        features: D, length of an embedding; None if the network does not say it.
+
+    Shape:
+        that of the network.
+
+    Raises:
+        SettingError: there is no such file, its checksum differs, or the weights are quantised.
+        UserError: the weights do not fit the network.
+    """
+
+    def __init__(self, network: nn.Module, weights: str | None = None, sha256: str | None = None) -> None:
+        check("sha256", sha256, sha256 is None or weights is not None, "no checksum without ``weights``")
+        found = None
+        if weights is not None:
+            path = weights_file(weights)
+            found = checked_sha256(path, sha256)
+            load_trained(network, path)
+        super().__init__(network, trained=())
+        self.weights, self.sha256 = weights, found
+
+    def setting(self) -> dict[str, Any]:
+        """Return the settings of the network, if it has any, and the file with its checksum."""
+        own = self.network.setting() if isinstance(self.network, PartlyTrained) else {}
+        weights = "as made" if self.weights is None else f"{self.weights} (sha256 {self.sha256})"
+        return {**own, "frozen_network": type(self.network).__name__, "frozen_weights": weights}
