@@ -10,34 +10,81 @@ there are: what is resident then, and the most that was.
 """
 
 import argparse
+import io
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from statistics import median
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from metalit.data import ImageFolder
 
 SIZE, BATCH = 84, 8
 FILES_IN_CHUNK = 64
+QUALITY = 95
+# amplitude falls as 1 / frequency^FALL; the four are such that bytes per file and decoding take what photographs take
+FALL, MIDDLE, CONTRAST, COLOUR = 1.7, 120, 60, 0.3
+FIELDS = 256  # of noise, from which all pictures are made
+PHOTOGRAPHS = 200  # squares of each photograph
+Arrays = npt.NDArray[np.float64]
 
 
-def write_images(root: Path, first: int, last: int, classes: int) -> None:
-    """Write the JPEG files number ``first`` to ``last``: smooth noise, different in each."""
-    rng = np.random.default_rng(first)
-    for number in range(first, last):
-        folder = root / f"class{number % classes:04}"
-        folder.mkdir(exist_ok=True)
-        noise = Image.fromarray(rng.integers(0, 256, (14, 14, 3), dtype=np.uint8))
-        noise.resize((SIZE, SIZE), Image.Resampling.BICUBIC).save(folder / f"{number:07}.jpg", quality=90)
+def noise(rng: np.random.Generator, count: int) -> Arrays:
+    """Return fields ``[count, SIZE, SIZE]`` of mean 0 and variance 1, with the spectrum of photographs."""
+    frequency = np.hypot(np.fft.fftfreq(SIZE)[:, None], np.fft.rfftfreq(SIZE))
+    frequency[0, 0] = np.inf
+    fields = np.fft.irfft2(np.fft.rfft2(rng.standard_normal((count, SIZE, SIZE))) * frequency**-FALL, s=(SIZE, SIZE))
+    return np.asarray(fields / fields.std(axis=(1, 2), keepdims=True))
+
+
+def pictures(count: int, seed: int = 0) -> Iterator[Image.Image]:
+    """Yield pictures that a JPEG decoder takes for photographs: noise of their spectrum, contrast and colour."""
+    rng = np.random.default_rng(seed)
+    fields = noise(rng, FIELDS)
+    for _ in range(count):
+        # a field repeats itself in both directions: shifted, it is another one, and much faster than a new one
+        light, red, blue = (
+            np.roll(fields[rng.integers(FIELDS)], rng.integers(0, SIZE, 2), axis=(0, 1)) for _ in range(3)
+        )
+        pixels = MIDDLE + CONTRAST * np.stack([light + COLOUR * red, light, light + COLOUR * blue], axis=-1)
+        yield Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
+def photographs() -> list[Image.Image]:
+    """Return squares of scikit-learn's two photographs, of random place and side, as large as the pictures."""
+    from sklearn.datasets import load_sample_images
+
+    rng, found = np.random.default_rng(0), []
+    for each in map(Image.fromarray, load_sample_images().images):
+        for _ in range(PHOTOGRAPHS):
+            side = int(rng.uniform(0.5, 1) * min(each.size))
+            left, top = (int(rng.integers(0, length - side + 1)) for length in each.size)
+            found.append(each.resize((SIZE, SIZE), Image.Resampling.BILINEAR, (left, top, left + side, top + side)))
+    return found
+
+
+def encoded(image: Image.Image) -> bytes:
+    """Return an image as JPEG."""
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=QUALITY)
+    return file.getvalue()
+
+
+def write_images(root: Path, count: int, classes: int) -> None:
+    """Write pictures as JPEG files into folders of classes."""
+    for number in range(classes):
+        (root / f"class{number:04}").mkdir()
+    for number, image in enumerate(pictures(count)):
+        (root / f"class{number % classes:04}" / f"{number:07}.jpg").write_bytes(encoded(image))
 
 
 def decode(files: list[str]) -> int:
@@ -152,7 +199,7 @@ def main(args: list[str] | None = None, say: Callable[[str], None] = print) -> N
         (1000, 30, 2, 0.1) if options.quick else (options.images, options.classes, options.rounds, options.seconds)
     )
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        write_images(Path(folder), 0, images, classes)
+        write_images(Path(folder), images, classes)
         measure(Path(folder), images, rounds, options.processes, seconds, say)
 
 

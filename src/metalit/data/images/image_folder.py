@@ -22,7 +22,7 @@ from metalit.data.images.resizing import Fit, Resize
 from metalit.data.images.splitting import ClassSplits, check_shares, check_splits, split_classes
 from metalit.data.module import ClassificationDataModule
 from metalit.data.store import ClassStore
-from metalit.data.stream import Split
+from metalit.data.stream import Integers, Split
 from metalit.errors import SettingError, UserError, at_least, settings_of
 
 REMEDY = "replace or remove them, or set data.on_bad_file to skip"
@@ -120,12 +120,12 @@ class ImageFolder(ClassificationDataModule):
             with settings_of(type(self)):
                 source = self._source()
                 listing = source.listing()
-                if not listing.entries and not listing.bad:
+                if not len(listing) and not listing.bad:
                     raise SettingError("root", self.root, "a folder with images, as <class>/*.jpg: there are none")
                 if self.on_bad_file == "error":
                     refuse(listing.bad, REMEDY)
                 self._class_splits = split_classes(
-                    listing.entries, self.splits, self.shares, self.split_seed, self.split_by == "group"
+                    listing, self.splits, self.shares, self.split_seed, self.split_by == "group"
                 )
                 self._prepared = self._decoded(source, listing)
         return self._prepared
@@ -138,18 +138,20 @@ class ImageFolder(ClassificationDataModule):
 
     def load(self, split: Split) -> ClassStore:
         """Return the images of a split, ``[examples, 3, size, size]`` uint8, with the names of classes and files."""
-        prepared, wanted = self.prepared(), self.class_splits()[split]
-        rows: dict[str, list[int]] = {name: [] for name in wanted}
-        for row, entry in enumerate(prepared.listing.entries):
-            if entry.label in rows and row not in prepared.bad:
-                rows[entry.label].append(row)
+        prepared, wanted = self.prepared(), set(self.class_splits()[split])
+        listing, good = prepared.listing, np.ones(len(prepared.listing), dtype=np.bool_)
+        good[list(prepared.bad)] = False
+        rows = {
+            name: np.flatnonzero(good[of.start : of.stop]) + of.start
+            for name, of in ((name, listing.rows(number)) for number, name in enumerate(listing.classes))
+            if name in wanted
+        }
         rows = self._large_enough(split, rows)
         if not rows:
             raise UserError(f"there are no classes in the {split} split of {self.root} ({self.class_splits().rule})")
-        order = np.concatenate([np.array(of, dtype=np.int64) for of in rows.values()])
+        order = np.concatenate(list(rows.values()))
         sizes = np.array([len(of) for of in rows.values()], dtype=np.int64)
-        names = [prepared.listing.entries[row].name for row in order.tolist()]
-        return ClassStore(self._examples(prepared, order), sizes, list(rows), names)
+        return ClassStore(self._examples(prepared, order), sizes, list(rows), listing.names.take(order))
 
     def example_form(self) -> PictureForm:
         """Return the form of a picture in this data set, for pictures from elsewhere."""
@@ -162,7 +164,7 @@ class ImageFolder(ClassificationDataModule):
             setting |= {
                 "class_split": self.class_splits().rule,
                 "classes": {split: len(classes) for split, classes in self.class_splits().items()},
-                "images": len(self._prepared.listing.entries) - len(self._prepared.bad),
+                "images": len(self._prepared.listing) - len(self._prepared.bad),
                 "bad_files_left_out": len(self._prepared.listing.bad) + len(self._prepared.bad),
                 "small_classes_left_out": {split: names for split, names in self._small.items() if names},
             }
@@ -187,34 +189,34 @@ class ImageFolder(ClassificationDataModule):
         if built is None:
             built = cache.build(self.decoders, keep_if_bad=self.on_bad_file == "skip")
         else:
-            rank_zero_info(f"Images: {len(listing.entries)} from the cache {cache.path}")
+            rank_zero_info(f"Images: {len(listing)} from the cache {cache.path}")
         self._judge(listing, built, f"; listed in {cache.left_out}")
         return Prepared(listing, built.bad, cache, None)
 
     def _decoded_in_memory(self, source: Source, listing: Listing) -> Prepared:
         if self.store in ("mmap", "encoded"):
             raise SettingError("store", self.store, "memory: whether the images of this object change cannot be told")
-        built, pixels = build_in_memory(source, listing.entries, self.resize)
+        built, pixels = build_in_memory(source, listing, self.resize)
         self._judge(listing, built, "")
         return Prepared(listing, built.bad, None, torch.from_numpy(pixels))
 
     def _judge(self, listing: Listing, built: Built, where: str) -> None:
-        bad = [BadFile(listing.entries[row].name, reason) for row, reason in sorted(built.bad.items())]
+        bad = [BadFile(listing.names[row], reason) for row, reason in sorted(built.bad.items())]
         if self.on_bad_file == "error":
             refuse(bad, REMEDY)
         elif bad or listing.bad:
             every = [*listing.bad, *bad]
             rank_zero_info(f"Images: {len(every)} left out: {list_of(every)}{where}")
 
-    def _examples(self, prepared: Prepared, rows: np.ndarray[Any, np.dtype[np.int64]]) -> Any:
+    def _examples(self, prepared: Prepared, rows: Integers) -> Any:
         if prepared.cache is None:
             assert prepared.pixels is not None
             return prepared.pixels[torch.from_numpy(rows)]
-        needed = len(prepared.listing.entries) * 3 * self.resize.size**2
+        needed = len(prepared.listing) * 3 * self.resize.size**2
         in_memory = self.store == "memory" or (self.store == "auto" and needed < memory_limit() // 4)
         return prepared.cache.examples(rows, in_memory)
 
-    def _large_enough(self, split: Split, rows: dict[str, list[int]]) -> dict[str, list[int]]:
+    def _large_enough(self, split: Split, rows: dict[str, Integers]) -> dict[str, Integers]:
         """Return the classes that suffice for an episode."""
         # Only now, and not before the classes are divided: other shots would else divide them in another way, and a
         # training class of one experiment would be a test class of the next.

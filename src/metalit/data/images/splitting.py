@@ -4,7 +4,9 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from metalit.data.images.listing import SPLIT_NAMES, Entry
+import numpy as np
+
+from metalit.data.images.listing import SPLIT_NAMES, Listing
 from metalit.data.stream import SPLITS, Split
 from metalit.errors import SettingError, UserError
 
@@ -19,11 +21,11 @@ class ClassSplits(dict[Split, list[str]]):
     rule: str
 
 
-def split_classes(entries: Sequence[Entry], splits: Splits, shares: Shares, seed: int, by_group: bool) -> ClassSplits:
+def split_classes(listing: Listing, splits: Splits, shares: Shares, seed: int, by_group: bool) -> ClassSplits:
     """Divide the classes of a data set; no class is in two splits.
 
     Args:
-        entries: all images.
+        listing: all images.
         splits: ``given``: as the data set says; ``seed``: at random; ``auto``: given if it says so, else at random;
             ``test``: all classes are test classes. Or the lists: by split, or a folder with ``train.txt``, ``val.txt``
             and ``test.txt``, one class per line, where classes on no list are left out.
@@ -35,15 +37,15 @@ def split_classes(entries: Sequence[Entry], splits: Splits, shares: Shares, seed
         SettingError: ``splits`` is none of these, or the data set does not say it.
         UserError: a class is in two splits or a list has a class that does not exist.
     """
-    names = sorted({entry.label for entry in entries})
-    given = any(entry.split is not None for entry in entries)
+    names = listing.classes
+    given = listing.splits is not None and bool((listing.splits >= 0).any())
     if splits == "auto":
         splits = "given" if given else "seed"
     found: Mapping[Split, Iterable[str]]
     if splits == "given":
-        found, rule = _given(entries, given), "as given by the data set"
+        found, rule = _given(listing, given), "as given by the data set"
     elif splits == "seed":
-        groups = _groups(entries) if by_group else {name: name for name in names}
+        groups = _groups(listing) if by_group else {name: name for name in names}
         found, rule = _drawn(groups, shares, seed), f"by seed {seed}, shares {' / '.join(map(str, shares))}"
         rule += ", groups stay together" if by_group else ""
     elif splits == "test":
@@ -67,32 +69,42 @@ def check_splits(splits: Splits) -> None:
         _read_lists(splits)
 
 
-def _given(entries: Sequence[Entry], given: bool) -> dict[Split, set[str]]:
+def _given(listing: Listing, given: bool) -> dict[Split, list[str]]:
     if not given:
         raise SettingError("splits", "given", "auto, seed, test or lists of classes: the data set has no splits")
-    of_class: dict[str, tuple[Split, str]] = {}
-    found: dict[Split, set[str]] = {}
-    for entry in entries:
-        if entry.split is None:
-            raise UserError(f"{entry.name}: it has no split, and others have: add it, or set data.splits to seed")
-        split, first = of_class.setdefault(entry.label, (entry.split, entry.name))
-        if split != entry.split:
-            raise UserError(
-                f"{entry.name}: its class {entry.label} is in two splits, {split} ({first}) and {entry.split}; "
-                "few-shot learning is tested on classes that were not trained on: move it, or set data.splits to seed"
-            )
-        found.setdefault(split, set()).add(entry.label)
+    assert listing.splits is not None
+    found: dict[Split, list[str]] = {}
+    for number, name in enumerate(listing.classes):
+        rows = listing.rows(number)
+        of_class = listing.splits[rows.start : rows.stop]
+        if len(wrong := np.flatnonzero((of_class != of_class[0]) | (of_class < 0))):
+            _refuse_split(listing, rows.start, rows.start + int(wrong[0]))
+        found.setdefault(SPLITS[of_class[0]], []).append(name)
     return found
 
 
-def _groups(entries: Iterable[Entry]) -> dict[str, str]:
+def _refuse_split(listing: Listing, first: int, row: int) -> None:
+    assert listing.splits is not None
+    if listing.splits[row] < 0:
+        raise UserError(f"{listing.names[row]}: it has no split, and others have: add it, or set data.splits to seed")
+    one, other = (SPLITS[listing.splits[each]] for each in (first, row))
+    raise UserError(
+        f"{listing.names[row]}: its class {listing.label(row)} is in two splits, {one} ({listing.names[first]}) and "
+        f"{other}; few-shot learning is tested on classes that were not trained on: move it, or set data.splits to seed"
+    )
+
+
+def _groups(listing: Listing) -> dict[str, str]:
     groups: dict[str, str] = {}
-    for entry in entries:
-        if entry.group is None:
-            raise UserError(f"{entry.name}: it has no group, which data.split_by=group needs")
-        if groups.setdefault(entry.label, entry.group) != entry.group:
+    for row, (number, group) in enumerate(
+        zip(listing.labels.tolist(), listing.groups or [None] * len(listing), strict=True)
+    ):
+        if group is None:
+            raise UserError(f"{listing.names[row]}: it has no group, which data.split_by=group needs")
+        label = listing.classes[number]
+        if groups.setdefault(label, group) != group:
             raise UserError(
-                f"{entry.name}: its class {entry.label} is in two groups, {groups[entry.label]} and {entry.group}: "
+                f"{listing.names[row]}: its class {label} is in two groups, {groups[label]} and {group}: "
                 "set data.split_by to class"
             )
     return groups
