@@ -167,6 +167,7 @@ def _sorted(folder: int) -> "list[os.DirEntry[str]]":
 def _add_files(root: str, entries: "list[os.DirEntry[str]]", folder: Folder, bad: list[BadFile]) -> list[str]:
     """Add the images among the entries of a folder, and return the names of the folders in it."""
     images, inner = _by_suffix(entries, folder, bad)
+    add, extend = folder.files.append, folder.states.extend
     for entry in images:
         try:
             status = entry.stat()
@@ -175,8 +176,8 @@ def _add_files(root: str, entries: "list[os.DirEntry[str]]", folder: Folder, bad
             bad.append(BadFile(composed(folder.name + entry.name), _why_no_status(path, error)))
             continue
         if stat.S_ISREG(status.st_mode):
-            folder.files.append(entry.name)
-            folder.states.extend(state_of(status))
+            add(entry.name)
+            extend((status.st_size, status.st_mtime_ns, status.st_mode & 0o444))
         elif stat.S_ISDIR(status.st_mode):
             inner.append(entry.name)
         else:
