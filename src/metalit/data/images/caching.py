@@ -81,7 +81,7 @@ class ImageCache:
                     bad = [*self.listing.bad, *((self.listing.names[row], reason) for row, reason in built.bad.items())]
                     write_csv(folder / LEFT_OUT, [("file", "reason"), *sorted(bad)])
                     write_text(folder / INDEX, json.dumps(asdict(built)))
-        except PermissionError as error:
+        except (PermissionError, FileExistsError, NotADirectoryError) as error:
             raise SettingError("cache_dir", self.folder, f"a folder that can be written to ({error})") from error
         self._remove_older()
         return built
