@@ -16,13 +16,13 @@ import pytest
 
 from commands import complaint, write_yaml
 from metalit.main import main
-from miniature import write_omniglot, write_photos
+from miniature import write_chestx, write_isic, write_omniglot, write_photos
 from miniature_benchmarks import write_cifar100, write_learn2learn_caches
 from mutations import MORE, broken, whole
 from yaml_files import read_yaml
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-# folders of configs, and what writes the files that their data sets need
+# folders of configs or single ones, and what writes the files that their data sets need
 FILES = {
     "glyphs": None,
     "sinusoid": None,
@@ -32,6 +32,8 @@ FILES = {
     "mini_imagenet": write_learn2learn_caches,
     "images": lambda root: write_photos(root, [f"class{number}" for number in range(20)], photos=8),
     "data": lambda root: write_photos(root, [f"class{number}" for number in range(6)], photos=8),
+    "isic": write_isic,
+    "chestx": write_chestx,
 }
 EXPERIMENTS = [
     path
@@ -91,11 +93,15 @@ def in_miniature(path):
         }
     elif FILES[folder]:
         own = PICTURES if folder in ("images", "data") else {}
-        more["data.init_args"] = more["data.init_args"] | {"root": f"{ROOT_OF}{folder}"} | own
+        name = path.stem if path.stem in FILES else folder
+        table = Path(settings["data"]["init_args"].get("root", ""))
+        root = f"{ROOT_OF}{name}/{table.name}" if table.suffix == ".csv" else f"{ROOT_OF}{name}"
+        more["data.init_args"] = more["data.init_args"] | {"root": root} | own
     if "classes" in settings["model"]["init_args"]:
         more["model.init_args"] = MORE["model.init_args"] | {"classes": TRAINING_CLASSES[folder]}
     if is_tested_only(path):
-        more[""] = {"threads": 1, "run_dir": "run"}
+        # a test resumes nothing and stops nothing early
+        more |= {"": {"threads": 1, "run_dir": "run"}, "trainer": MORE["trainer"] | {"callbacks": []}}
     for place in (settings["model"]["init_args"], settings["data"]["init_args"]):
         for name in {"network", "features"} & place.keys():
             if place[name]["class_path"] == BACKBONES[name]["class_path"]:

@@ -1,6 +1,6 @@
 """Which column of a table, or which entry of a JSON object, holds what."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from metalit.data.images.finding import composed
@@ -19,12 +19,20 @@ NEEDED = ("file", "label")
 Columns = Mapping[str, str]
 
 
-def check_columns(columns: Columns | None) -> Columns:
-    """Return what the user says about columns; unknown meanings are refused."""
+def check_columns(columns: Mapping[str, str | Sequence[str]] | None) -> tuple[Columns, Sequence[str]]:
+    """Return what the user says about columns, and those of a label in several; unknown meanings are refused."""
+    said: dict[str, str] = {}
+    hot: Sequence[str] = ()
     for meaning, name in (columns or {}).items():
         if meaning not in KNOWN:
             raise SettingError("columns", f"{meaning}: {name}", f"columns for {', '.join(KNOWN)}")
-    return dict(columns or {})
+        if isinstance(name, str):
+            said[meaning] = name
+        elif meaning == "label" and len(name) > 1:
+            hot = list(name)
+        else:
+            raise SettingError("columns", f"{meaning}: {name}", "one column, or for label the columns of all classes")
+    return said, hot
 
 
 def find_columns(names: Iterable[str], where: str, said: Columns, needed: Iterable[str] = NEEDED) -> dict[str, str]:
@@ -66,6 +74,19 @@ def label_from(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).strip():
         raise UserError(f"its label is {value!r}, expected the name or number of one class")
     return composed(str(value).strip())
+
+
+def hot_label(row: Mapping[str, Any], columns: Sequence[str]) -> str:
+    """Return the class of a line that has a column for each class, 1 in its own and 0 in the others.
+
+    Raises:
+        UserError: it has another content.
+    """
+    values = {name: str(row.get(name, "")).strip() for name in columns}
+    found = [name for name, value in values.items() if value in ("1", "1.0")]
+    if len(found) != 1 or not set(values.values()) <= {"0", "0.0", "1", "1.0"}:
+        raise UserError(f"its label is {values}, expected 1 for one class and 0 for the others")
+    return found[0]
 
 
 def split_from(value: Any) -> Split | None:

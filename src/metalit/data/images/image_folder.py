@@ -12,7 +12,7 @@ from metalit.data.images.building import Built, build_in_memory, usable_cores
 from metalit.data.images.caching import ImageCache
 from metalit.data.images.columns import check_columns
 from metalit.data.images.finding import BadFile, list_of, refuse
-from metalit.data.images.forms import Form, find_source
+from metalit.data.images.forms import Form, Told, find_source
 from metalit.data.images.listing import Listing, Source
 from metalit.data.images.loading import OnBadFile
 from metalit.data.images.memory import memory_limit
@@ -56,7 +56,11 @@ class ImageFolder(ClassificationDataModule):
         size: height and width of the images, in pixels.
         fit: how they become squares: ``crop``, ``pad`` or ``squash``.
         form: the form of the files.
-        columns: columns with unusual names, such as ``{label: species}``; meanings are file, label, split and group.
+        columns: columns with unusual names, such as ``{label: species}``; meanings are file, label, split and group. A
+            list for label says that each class has a column, 1 in that of the image and 0 in the others.
+        image_dir: pattern of the folders beside a table that hold its images, such as ``images_*/images``; if not
+            given, they are in the folder of the table or in ``images`` beside it.
+        only_classes: only these classes; the images of others are not even decoded.
         splits: how the classes are divided: ``given`` by folders or a column, by ``seed``, ``auto`` (given, else by
             seed), all to ``test``; or lists of classes by split, or a folder with ``train.txt``, ``val.txt`` and
             ``test.txt``.
@@ -84,7 +88,9 @@ class ImageFolder(ClassificationDataModule):
         size: int = 84,
         fit: Fit = "crop",
         form: Form = "auto",
-        columns: dict[str, str] | None = None,
+        columns: dict[str, str | list[str]] | None = None,
+        image_dir: str | None = None,
+        only_classes: Sequence[str] | None = None,
         splits: str | dict[str, list[str]] = "auto",
         shares: Sequence[float] = (0.64, 0.16, 0.2),
         split_seed: int = 0,
@@ -98,7 +104,9 @@ class ImageFolder(ClassificationDataModule):
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
-        self.resize, self.form, self.columns = Resize(size, fit), form, check_columns(columns)
+        self.resize, self.form = Resize(size, fit), form
+        self.told = Told(*check_columns(columns), image_dir)
+        self.only_classes = None if only_classes is None else list(only_classes)
         self.splits, self.shares, self.split_seed, self.split_by = splits, shares, split_seed, split_by
         self.on_bad_file, self.small_classes, self.store, self.dataset = on_bad_file, small_classes, store, dataset
         self.decoders = usable_cores() if decoders is None else decoders
@@ -120,6 +128,8 @@ class ImageFolder(ClassificationDataModule):
             with settings_of(type(self)):
                 source = self._source()
                 listing = source.listing()
+                if self.only_classes is not None:
+                    listing = listing.only(self.only_classes)
                 if not len(listing) and not listing.bad:
                     raise SettingError("root", self.root, "a folder with images, as <class>/*.jpg: there are none")
                 if self.on_bad_file == "error":
@@ -177,7 +187,7 @@ class ImageFolder(ClassificationDataModule):
 
     def _source(self) -> Source:
         if self.dataset is None:
-            return find_source(self.root, self.form, self.columns, self.cache_dir)
+            return find_source(self.root, self.form, self.told, self.cache_dir)
         return Objects(self.dataset)
 
     def _decoded(self, source: Source, listing: Listing) -> Prepared:

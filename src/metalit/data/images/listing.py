@@ -14,7 +14,7 @@ from PIL import Image
 from metalit.data.images.finding import BadFile
 from metalit.data.images.names import Names
 from metalit.data.stream import SPLITS, Integers, Split
-from metalit.errors import UserError
+from metalit.errors import SettingError, UserError
 
 SPLIT_NAMES: dict[str, Split] = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -72,6 +72,29 @@ class Listing:
     def label(self, row: int) -> str:
         """Return the name of an image's class."""
         return self.classes[int(self.labels[row])]
+
+    def only(self, classes: Sequence[str]) -> "Listing":
+        """Return the images of some classes, as a data set of its own.
+
+        Raises:
+            SettingError: there is no such class.
+        """
+        if unknown := sorted(set(classes) - set(self.classes)):
+            shown = ", ".join(self.classes[:5])
+            raise SettingError("only_classes", unknown[0], f"one of the {len(self.classes)} classes ({shown}, ...)")
+        kept = sorted(set(classes))
+        rows = np.flatnonzero(np.isin(self.labels, [self.classes.index(name) for name in kept]))
+        numbers = np.searchsorted(np.unique(self.labels[rows]), self.labels[rows])
+        return Listing(
+            kept,
+            numbers.astype(np.int64),
+            self.names.take(rows),
+            [self.places[row] for row in rows.tolist()],
+            self.bad,
+            self.state and digest([self.state, *kept]),
+            None if self.splits is None else self.splits[rows],
+            [self.groups[row] for row in rows.tolist()] if self.groups else (),
+        )
 
     def rows(self, number: int) -> range:
         """Return the images of a class, given its number."""
