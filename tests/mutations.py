@@ -176,12 +176,12 @@ def wrong_keys(settings: Settings) -> Iterator[Change]:
         if isinstance(way[-1], str):
             name = way[-1]
             for wrong in sorted({name[:-1] + name[-2:], name[1:], name[1] + name[0] + name[2:]} - {name}):
-                by_group = name in REQUIRED or way[-2:-1] == ("options",)
+                by_group = name in REQUIRED or way[-2:-1] in BY_GROUP
                 keys = [dotted((*way[:-1], wrong))] + ([dotted(way[:-1])] if by_group else [])
                 yield f"{dotted(way)} -> {wrong}", tuple(keys), partial(renamed, settings, way, wrong)
         if isinstance(value, dict):
             for wrong in MORE_KEYS:
-                keys = [dotted((*way, wrong))] + ([dotted(way)] if way[-1] == "options" else [])
+                keys = [dotted((*way, wrong))] + ([dotted(way)] if way[-1:] in BY_GROUP else [])
                 yield f"{wrong} in {dotted(way)}", tuple(keys), partial(changed, settings, (*way, wrong), 1)
         if way[-1] == "init_args":
             for name in value:
@@ -192,7 +192,9 @@ def wrong_keys(settings: Settings) -> Iterator[Change]:
                 yield f"{name} at the top", (name,), partial(changed, settings, (name,), value[name])
 
 
-# names whose group is named if they are missing; and "options" are the arguments of any class, which names the group
+# dicts of the user's own: a mistake in one names the dict
+BY_GROUP = (("options",), ("columns",))
+# names whose group is named if they are missing
 REQUIRED = {"class_path", "model", "data", "network", "body", "monitor", "step_size"}
 
 
@@ -224,8 +226,8 @@ def wrong_types(settings: Settings) -> Iterator[Change]:
                 partial(changed, settings, way, unknown),
             )
         for each in wrong:
-            keys = (dotted(way), dotted((*way, "class_path")))
-            yield f"{dotted(way)} = {each}", keys, partial(changed, settings, way, each)
+            keys = [dotted(way), dotted((*way, "class_path"))] + ([dotted(way[:-1])] if way[-2:-1] in BY_GROUP else [])
+            yield f"{dotted(way)} = {each}", tuple(keys), partial(changed, settings, way, each)
 
 
 def wrong_ranges(settings: Settings) -> Iterator[Change]:
