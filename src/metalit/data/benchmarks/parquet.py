@@ -53,7 +53,9 @@ class ParquetFiles(ArrayForm):
         rows.sort(key=order)
         images = [read_image(source.fetch(listing.places[row]), listing.names[row]) for row in rows]
         labels = np.array([names[listing.label(row)] for row in rows], dtype=np.str_)
-        return Examples(np.stack([np.asarray(image) for image in images]), labels, _file_names(listing, rows))
+        # without any image, the message about the classes says the rest
+        pixels = np.stack([np.asarray(image) for image in images]) if rows else np.zeros((0, 1, 1, 3), np.uint8)
+        return Examples(pixels, labels, _file_names(listing, rows))
 
 
 def _file_names(listing: Listing, rows: Sequence[int]) -> list[str]:
