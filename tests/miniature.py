@@ -125,3 +125,37 @@ def _save(image: Image.Image, path: Path, kind: str) -> Path:
     else:
         image.save(path)
     return path
+
+
+ISIC = ("MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC")
+FINDINGS = ("Atelectasis", "Cardiomegaly", "Effusion", "Infiltration", "Mass", "Nodule", "Pneumothorax")
+
+
+def write_isic(root: Path, each: int = 8) -> Path:
+    """Write task 3 of ISIC 2018: a table with a column for each class, names without suffix; return the table."""
+    folder = root / "ISIC2018_Task3_Training_Input"
+    folder.mkdir(parents=True)
+    lines = ["image," + ",".join(ISIC)]
+    for number in range(len(ISIC) * each):
+        name, label = f"ISIC_{24306 + number:07}", number % len(ISIC)
+        _photo(label, label, number).save(folder / f"{name}.jpg")
+        lines.append(name + "".join(f",{float(label == column)}" for column in range(len(ISIC))))
+    (folder / "ATTRIBUTION.txt").write_text("...")
+    table = root / "ISIC2018_Task3_Training_GroundTruth.csv"
+    table.write_text("\n".join(lines))
+    return table
+
+
+def write_chestx(root: Path, each: int = 8, folders: Sequence[str] = ("images",)) -> Path:
+    """Write ChestX-ray8: grey images in folders, a table with one or several findings for each; return the table."""
+    findings = [*FINDINGS, "No Finding", "Effusion|Mass", "Hernia"]
+    lines = ["Image Index,Finding Labels,Follow-up #,Patient ID,OriginalImage[Width,Height],"]
+    for number in range(len(findings) * each):
+        name, label = f"{number:08}_000.png", number % len(findings)
+        folder = root / folders[number % len(folders)]
+        folder.mkdir(parents=True, exist_ok=True)
+        _photo(label, label, number).convert("L").save(folder / name)
+        lines.append(f"{name},{findings[label]},0,{number},2682,2749,")
+    table = root / "Data_Entry_2017.csv"
+    table.write_text("\n".join(lines))
+    return table

@@ -77,6 +77,27 @@ def write_cifar100(root: Path, per_class: int = 12, archive: bool = False) -> No
     write_files(root, files)
 
 
+def write_parquet(root: Path, per_class: int, paths: bool, names: bool = True) -> None:
+    """Write CIFAR-100 as Hugging Face has it: encoded images, numbers of classes, with or without names of files."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    classes = every_class("cifar_fs", per_class, 32)
+    feature = {"fine_label": {"names": sorted(classes), "_type": "ClassLabel"}, "img": {"_type": "Image"}}
+    metadata = {"huggingface": json.dumps({"info": {"features": feature}})} if names else None
+    (root / "cifar100").mkdir()
+    for part, own in (("train", slice(0, -1)), ("test", slice(-1, None))):
+        rows = [(number, file) for number, name in enumerate(sorted(classes)) for file in list(classes[name])[own]]
+        bytes_of = [encoded(classes[sorted(classes)[number]][file]) for number, file in rows]
+        images = [
+            {"bytes": data, "path": file if paths else None} for data, (_, file) in zip(bytes_of, rows, strict=True)
+        ]
+        image = pa.array(images, pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
+        columns = {"img": image, "fine_label": [number for number, _ in rows], "coarse_label": [0] * len(rows)}
+        table = pa.table(columns).replace_schema_metadata(metadata)
+        pq.write_table(table, root / "cifar100" / f"{part}-00000-of-00001.parquet", row_group_size=50)
+
+
 def write_labelled_pickles(root: Path, data_set: str, names: dict[str, str], per_class: int, size: int, **how) -> None:
     """Write a pickle of ``data`` and ``labels`` per split; by default as MetaOptNet's CIFAR ones, without names."""
     for split in SPLITS:

@@ -43,6 +43,16 @@ def write_language_model(folder: Path) -> Path:
     return folder
 
 
+def write_static_vectors(folder: Path, vectors: int = 40, size: int = 8) -> Path:
+    """Write random vectors of the tokens of a small tokenizer, in model2vec's form, and return the folder."""
+    import torch
+    from safetensors.torch import save_file
+
+    table = torch.randn(vectors, size, generator=torch.Generator().manual_seed(0))
+    save_file({"embeddings": table}, write_tokenizer(folder) / "model.safetensors")
+    return folder
+
+
 def rows_of_classes(classes: int, texts: int, words: str = "please") -> list[dict[str, str]]:
     """Return rows of a table, one class after another; each text is another and ends with the name of its class."""
     return [

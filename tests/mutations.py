@@ -7,10 +7,7 @@ is wrong by construction: ``broken`` yields all there are of one configuration.
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from functools import cache, partial
-from pathlib import Path
 from typing import Any, NamedTuple
-
-from yaml_files import read_yaml
 
 Settings = dict[str, Any]
 Way = tuple[str | int, ...]
@@ -82,6 +79,12 @@ OUT_OF_RANGE: dict[str, tuple[Any, ...]] = {
     "gradient_clip_val": (float("nan"),),
     "devices": (0, -5),
     "patience": (HUGE,),
+    "size": (*COUNT, 5000),
+    "decoders": COUNT,
+    "shares": ([0.5, 0.5], [0.5, 0.5, 0.5], [1.5, -0.25, -0.25], [float("nan"), 0.5, 0.5]),
+    "crop": (-1,),
+    **dict.fromkeys(("brightness", "contrast", "saturation"), RATE),
+    "erasing": (*RATE, 1.5),
     "every_n_minutes": (0, -1, float("nan")),
     "every_n_steps": COUNT,
 }  # fmt: skip
@@ -92,6 +95,8 @@ NO_CHOICE: dict[str, tuple[Any, ...]] = {
     "compile_backend": (["a"], 3),
     "precision": ("12", ["a"]),
     "accelerator": ("tpuu", 3, ["a"]),
+    **dict.fromkeys(("fit", "form", "store", "on_bad_file", "small_classes", "split_by"), ("sideways", 3, ["a"], None)),
+    "cache_dir": (["a"], {"a": 1}),
     "run_dir": (["a"], {"a": 1}),
     "ckpt_path": (["a"], {"a": 1}),
     "root": (["a"], {"a": 1}),
@@ -108,6 +113,7 @@ NO_PATH: dict[str, tuple[str, ...]] = {
     "root": (MISSING,),
     "splits": (MISSING,),
     "run_dir": ("c.yaml", "c.yaml/run"),
+    "cache_dir": ("c.yaml", "c.yaml/cache"),
 }
 ABSTRACT = {
     "model": "metalit.algorithms.MetaLearner",
@@ -135,12 +141,14 @@ class Mutation(NamedTuple):
     make: Callable[[], Settings]
 
 
-def whole(path: Path, more: Settings) -> Settings:
+def whole(settings: Settings, more: Settings) -> Settings:
     """Return an experiment in miniature, with settings of every kind."""
-    settings: Settings = deepcopy(read_yaml(path))
-    for way, _ in list(nodes(settings)):
+    settings = deepcopy(settings)
+    for way, value in list(nodes(settings)):
         if way[-1] in SMALL:
-            put(settings, way, SMALL[str(way[-1])])
+            small = SMALL[str(way[-1])]
+            # a list has a number for each block
+            put(settings, way, [small] * len(value) if isinstance(value, list) else small)
     for place, extra in {**MORE, **more}.items():
         at(settings, tuple(part for part in place.split(".") if part)).update(deepcopy(extra))
     return settings
@@ -168,15 +176,13 @@ def wrong_keys(settings: Settings) -> Iterator[Change]:
         if isinstance(way[-1], str):
             name = way[-1]
             for wrong in sorted({name[:-1] + name[-2:], name[1:], name[1] + name[0] + name[2:]} - {name}):
-                keys = [dotted((*way[:-1], wrong))] + ([dotted(way[:-1])] if name in REQUIRED else [])
+                by_group = name in REQUIRED or way[-2:-1] in BY_GROUP
+                keys = [dotted((*way[:-1], wrong))] + ([dotted(way[:-1])] if by_group else [])
                 yield f"{dotted(way)} -> {wrong}", tuple(keys), partial(renamed, settings, way, wrong)
         if isinstance(value, dict):
             for wrong in MORE_KEYS:
-                yield (
-                    f"{wrong} in {dotted(way)}",
-                    (dotted((*way, wrong)),),
-                    partial(changed, settings, (*way, wrong), 1),
-                )
+                keys = [dotted((*way, wrong))] + ([dotted(way)] if way[-1:] in BY_GROUP else [])
+                yield f"{wrong} in {dotted(way)}", tuple(keys), partial(changed, settings, (*way, wrong), 1)
         if way[-1] == "init_args":
             for name in value:
                 moved = partial(changed, settings, (*way[:-1], name), value[name])
@@ -186,6 +192,9 @@ def wrong_keys(settings: Settings) -> Iterator[Change]:
                 yield f"{name} at the top", (name,), partial(changed, settings, (name,), value[name])
 
 
+# dicts of the user's own: a mistake in one names the dict
+BY_GROUP = (("options",), ("columns",))
+# names whose group is named if they are missing
 REQUIRED = {"class_path", "model", "data", "network", "body", "monitor", "step_size"}
 
 
@@ -217,8 +226,8 @@ def wrong_types(settings: Settings) -> Iterator[Change]:
                 partial(changed, settings, way, unknown),
             )
         for each in wrong:
-            keys = (dotted(way), dotted((*way, "class_path")))
-            yield f"{dotted(way)} = {each}", keys, partial(changed, settings, way, each)
+            keys = [dotted(way), dotted((*way, "class_path"))] + ([dotted(way[:-1])] if way[-2:-1] in BY_GROUP else [])
+            yield f"{dotted(way)} = {each}", tuple(keys), partial(changed, settings, way, each)
 
 
 def wrong_ranges(settings: Settings) -> Iterator[Change]:

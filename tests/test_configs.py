@@ -19,6 +19,7 @@ from miniature_texts import (
     write_clinc150,
     write_csv,
     write_language_model,
+    write_static_vectors,
 )
 from yaml_files import read_yaml
 
@@ -45,6 +46,7 @@ MINIATURE = {
     "classes": 20,
     "eval_classes": 5,
     "name_or_path": "TINY",  # of a language model; the folder of a tiny one takes its place
+    "path": "TINY",  # of static vectors, likewise
     "max_steps": 2,
     "limit_val_batches": 1,
     "engine": {"compile": False},
@@ -130,6 +132,13 @@ def language_model(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def static_vectors(tmp_path_factory):
+    """The folder of tiny static vectors with their tokenizer."""
+    pytest.importorskip("transformers", reason="needs metalit[text], which is not installed")
+    return str(write_static_vectors(tmp_path_factory.mktemp("vectors")))
+
+
+@pytest.fixture(scope="session")
 def intents(tmp_path_factory):
     """Settings of a table of 24 intents."""
     path = tmp_path_factory.mktemp("intents") / "intents.csv"
@@ -176,7 +185,10 @@ def run(request, tmp_path):
         quiet = {"enable_progress_bar": False, "enable_model_summary": False, "log_every_n_steps": 1}
         small.setdefault("trainer", {}).update(quiet)
         if MINIATURE["name_or_path"] in (text := json.dumps(small)):
-            small = json.loads(text.replace(MINIATURE["name_or_path"], request.getfixturevalue("language_model")))
+            network = small.get("model", {}).get("init_args", {}).get("network", {}).get("init_args", {})
+            static = "path" in network  # vectors have the tokenizer of their folder
+            folder = request.getfixturevalue("static_vectors" if static else "language_model")
+            small = json.loads(text.replace(MINIATURE["name_or_path"], folder))
         overlay = write_yaml(tmp_path / "miniature.yaml", small)
         configs = [part for path in files for part in ("--config", str(path))]
         main([command, *configs, "--config", overlay, "--run_dir", str(tmp_path / "run"), *args])

@@ -1,3 +1,8 @@
+import os
+import select
+import signal
+import sys
+import time
 from itertools import chain, islice
 
 import numpy as np
@@ -5,7 +10,13 @@ import pytest
 import torch
 
 from metalit.data import ClassificationStream
-from metalit.data.loader import EvaluationSpans, TrainLoader, TrainSpans, evaluation_loader
+from metalit.data.loader import (
+    EvaluationSpans,
+    TrainLoader,
+    TrainSpans,
+    evaluation_loader,
+    leave_signals_to_the_main_process,
+)
 from metalit.episode import Episode, Labelled
 
 
@@ -123,3 +134,25 @@ def test_no_rank_is_without_work(episodes, world_size):
 def test_fewer_episodes_than_ranks_are_refused():
     with pytest.raises(ValueError, match="there are 3 episodes for 4 processes"):
         EvaluationSpans(3, 20, 0, 4)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers watch their main process on Linux only")
+def test_a_worker_ends_if_its_main_process_is_killed(monkeypatch):
+    monkeypatch.setattr("metalit.data.loader.PATIENCE", 0.05)
+    there, own = os.pipe()
+    if not (main := os.fork()):
+        try:
+            if not os.fork():
+                leave_signals_to_the_main_process(0)
+                os.write(own, b"x")
+            time.sleep(60)
+        finally:
+            os._exit(1)
+    os.close(own)
+    assert os.read(there, 1) == b"x"
+    os.kill(main, signal.SIGKILL)
+    os.waitpid(main, 0)
+    # the pipe ends with the last process that could write to it
+    assert select.select([there], [], [], 10)[0]
+    assert os.read(there, 1) == b""
+    os.close(there)

@@ -148,6 +148,8 @@ def test_what_cannot_be_made_is_refused():
         Backbone("torch.nn.Convolution")
     with pytest.raises(SettingError, match="options"):
         Backbone("torch.nn.Conv2d", {"width": 3})
+    with pytest.raises(SettingError, match=r"options.*TypeError"):
+        Backbone("torch.nn.Conv2d", {"in_channels": 3, "out_channels": "lots", "kernel_size": 1})
     with pytest.raises(UserError, match="expected a tensor"):
         Backbone(nn.Flatten(0), image_size=8)
 

@@ -3,9 +3,11 @@
 import hashlib
 import logging
 import os
+import platform
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -63,7 +65,8 @@ def atomic_folder(path: Path, is_whole: Callable[[], bool]) -> Iterator[Path]:
     """Make a folder that appears at ``path`` when its files are complete and on disk.
 
     Processes may do so at once: the first folder stays. An exception in the body leaves nothing behind, nor does a
-    body that removes the folder itself.
+    body that removes the folder itself. A process that is killed leaves its unfinished folder, which the next one on
+    the same machine removes.
 
     Args:
         path: where the folder appears; missing parent folders are created.
@@ -74,7 +77,8 @@ def atomic_folder(path: Path, is_whole: Callable[[], bool]) -> Iterator[Path]:
     """
     make_parents(path)
     # beside its place, because only a rename within one file system is atomic
-    temporary = path.with_name(f".{path.name}.{uuid4().hex}")
+    temporary = path.with_name(f".{path.name}.{_machine()}-{os.getpid()}-{uuid4().hex}")
+    _remove_unfinished(path.parent)
     temporary.mkdir()
     try:
         yield temporary
@@ -85,6 +89,27 @@ def atomic_folder(path: Path, is_whole: Callable[[], bool]) -> Iterator[Path]:
             _move(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _remove_unfinished(parent: Path) -> None:
+    """Remove the unfinished folders of processes that have ended."""
+    for folder in parent.glob(f".*.{_machine()}-*-*"):
+        try:
+            os.kill(int(folder.name.split("-")[-2]), 0)  # signal 0 only asks whether the process is there
+        except ProcessLookupError:
+            shutil.rmtree(folder, ignore_errors=True)
+        except (OSError, ValueError):  # another user's process; not one of these folders
+            continue
+
+
+@cache
+def _machine() -> str:
+    """Return what tells the process numbers of this machine, or of this container, from those of others."""
+    try:
+        namespace = os.readlink("/proc/self/ns/pid")  # noqa: PTH115
+    except OSError:  # not Linux
+        namespace = ""
+    return hashlib.sha256(f"{platform.node()} {namespace}".encode()).hexdigest()[:12]
 
 
 def _move(folder: Path, path: Path) -> None:

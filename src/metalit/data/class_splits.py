@@ -4,11 +4,12 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import NoReturn, Protocol, TypeVar
 
+import numpy as np
 from lightning.pytorch.utilities import rank_zero_info
 
-from metalit.data.stream import SPLITS, Split
+from metalit.data.stream import SPLITS, Integers, Split
 from metalit.errors import SettingError, UserError
 
 SPLIT_NAMES: dict[str, Split] = {
@@ -19,26 +20,31 @@ SPLIT_NAMES: dict[str, Split] = {
 Shares = Sequence[float]
 Splits = str | Mapping[str, Sequence[str]]
 RULES = ("auto", "given", "seed", "test")
+Rows = TypeVar("Rows", list[int], Integers)
 
 
 class Divided(Protocol):
-    """An example, as far as the division of its class goes."""
+    """The examples of a data set as columns, as far as the division of its classes goes."""
 
     @property
-    def label(self) -> str:
-        """Name of its class."""
+    def classes(self) -> Sequence[str]:
+        """Names of the classes, sorted; each has examples."""
 
     @property
-    def name(self) -> str:
-        """What messages call it."""
+    def labels(self) -> Integers:
+        """``[n]`` int64, the number of each example's class."""
 
     @property
-    def split(self) -> Split | None:
-        """The split that the data set gives it, if it does."""
+    def names(self) -> Sequence[str]:
+        """What messages call the ``n`` examples."""
 
     @property
-    def group(self) -> str | None:
-        """What belongs together, such as a super-category, if the data set says so."""
+    def splits(self) -> Integers | None:
+        """``[n]`` int64, as ``split_numbers`` returns them; or None if the data set has no splits."""
+
+    @property
+    def groups(self) -> Sequence[str | None]:
+        """What belongs together, such as a super-category, None for an example without; or nothing."""
 
 
 class ClassSplits(dict[Split, list[str]]):
@@ -47,11 +53,11 @@ class ClassSplits(dict[Split, list[str]]):
     rule: str
 
 
-def split_classes(entries: Sequence[Divided], splits: Splits, shares: Shares, seed: int, by_group: bool) -> ClassSplits:
+def split_classes(listing: Divided, splits: Splits, shares: Shares, seed: int, by_group: bool) -> ClassSplits:
     """Divide the classes of a data set; no class is in two splits.
 
     Args:
-        entries: all examples.
+        listing: all examples.
         splits: ``given``: as the data set says; ``seed``: at random; ``auto``: given if it says so, else at random;
             ``test``: all classes are test classes. Or the lists: by split, or a folder with ``train.txt``, ``val.txt``
             and ``test.txt``, one class per line, where classes on no list are left out.
@@ -63,15 +69,15 @@ def split_classes(entries: Sequence[Divided], splits: Splits, shares: Shares, se
         SettingError: ``splits`` is none of these, or the data set does not say it.
         UserError: a class is in two splits or a list has a class that does not exist.
     """
-    names = sorted({entry.label for entry in entries})
-    given = any(entry.split is not None for entry in entries)
+    names = listing.classes
+    given = listing.splits is not None and bool((listing.splits >= 0).any())
     if splits == "auto":
         splits = "given" if given else "seed"
     found: Mapping[Split, Iterable[str]]
     if splits == "given":
-        found, rule = _given(entries, given), "as given by the data set"
+        found, rule = _given(listing, given), "as given by the data set"
     elif splits == "seed":
-        groups = _groups(entries) if by_group else {name: name for name in names}
+        groups = _groups(listing) if by_group else {name: name for name in names}
         found, rule = (
             _drawn(groups, shares, seed),
             f"by seed {seed}, shares {' / '.join(f'{share:.3g}' for share in shares)}",
@@ -99,8 +105,8 @@ def check_splits(splits: Splits) -> None:
 
 
 def large_enough(
-    rows: Mapping[str, list[int]], needed: int, split: Split, skip: bool, what: str
-) -> tuple[dict[str, list[int]], list[str]]:
+    rows: Mapping[str, Rows], needed: int, split: Split, skip: bool, what: str
+) -> tuple[dict[str, Rows], list[str]]:
     """Return the classes of a split that suffice for an episode, and the names of the others.
 
     Only now, and not before the classes are divided: other shots would else divide them in another way, and a training
@@ -132,32 +138,42 @@ def large_enough(
     return {name: of for name, of in rows.items() if len(of) >= needed}, small
 
 
-def _given(entries: Sequence[Divided], given: bool) -> dict[Split, set[str]]:
-    if not given:
+def _given(listing: Divided, given: bool) -> dict[Split, list[str]]:
+    splits, labels = listing.splits, listing.labels
+    if splits is None or not given:
         raise SettingError("splits", "given", "auto, seed, test or lists of classes: the data set has no splits")
-    of_class: dict[str, tuple[Split, str]] = {}
-    found: dict[Split, set[str]] = {}
-    for entry in entries:
-        if entry.split is None:
-            raise UserError(f"{entry.name}: it has no split, and others have: add it, or set data.splits to seed")
-        split, first = of_class.setdefault(entry.label, (entry.split, entry.name))
-        if split != entry.split:
-            raise UserError(
-                f"{entry.name}: its class {entry.label} is in two splits, {split} ({first}) and {entry.split}; "
-                "few-shot learning is tested on classes that were not trained on: move it, or set data.splits to seed"
-            )
-        found.setdefault(split, set()).add(entry.label)
+    firsts = np.unique(labels, return_index=True)[1]
+    of_class = splits[firsts]
+    if len(wrong := np.flatnonzero((splits < 0) | (splits != of_class[labels]))):
+        row = int(wrong[0])
+        _refuse_split(listing, splits, int(firsts[labels[row]]), row)
+    found: dict[Split, list[str]] = {}
+    for name, number in zip(listing.classes, of_class.tolist(), strict=True):
+        found.setdefault(SPLITS[number], []).append(name)
     return found
 
 
-def _groups(entries: Iterable[Divided]) -> dict[str, str]:
+def _refuse_split(listing: Divided, splits: Integers, first: int, row: int) -> NoReturn:
+    names = listing.names
+    if splits[row] < 0:
+        raise UserError(f"{names[row]}: it has no split, and others have: add it, or set data.splits to seed")
+    one, other = (SPLITS[splits[each]] for each in (first, row))
+    raise UserError(
+        f"{names[row]}: its class {listing.classes[listing.labels[row]]} is in two splits, {one} ({names[first]}) and "
+        f"{other}; few-shot learning is tested on classes that were not trained on: move it, or set data.splits to seed"
+    )
+
+
+def _groups(listing: Divided) -> dict[str, str]:
+    labels, classes, names = listing.labels.tolist(), listing.classes, listing.names
     groups: dict[str, str] = {}
-    for entry in entries:
-        if entry.group is None:
-            raise UserError(f"{entry.name}: it has no group, which data.split_by=group needs")
-        if groups.setdefault(entry.label, entry.group) != entry.group:
+    for row, (number, group) in enumerate(zip(labels, listing.groups or [None] * len(labels), strict=True)):
+        if group is None:
+            raise UserError(f"{names[row]}: it has no group, which data.split_by=group needs")
+        label = classes[number]
+        if groups.setdefault(label, group) != group:
             raise UserError(
-                f"{entry.name}: its class {entry.label} is in two groups, {groups[entry.label]} and {entry.group}: "
+                f"{names[row]}: its class {label} is in two groups, {groups[label]} and {group}: "
                 "set data.split_by to class"
             )
     return groups
@@ -210,6 +226,11 @@ def _by_lists(lists: dict[Split, list[str]], names: set[str]) -> dict[Split, lis
         shown = ", ".join(sorted(names)[:5])
         raise UserError(f"data.splits: there is no class {unknown[0]} among the {len(names)} classes ({shown}, ...)")
     return {split: list(dict.fromkeys(classes)) for split, classes in lists.items()}
+
+
+def split_numbers(splits: Iterable[Split | None]) -> Integers:
+    """Return the number in ``SPLITS`` of each split, ``[n]`` int64, -1 for none."""
+    return np.array([-1 if split is None else SPLITS.index(split) for split in splits], dtype=np.int64)
 
 
 def split_of(name: str) -> Split:

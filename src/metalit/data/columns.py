@@ -1,7 +1,7 @@
 """Which column of a table, or which entry of a JSON object, holds what."""
 
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from metalit.data.class_splits import split_of
@@ -25,10 +25,23 @@ NEEDED = ("file", "label")
 
 def check_columns(columns: Columns | None, known: Known = OF_IMAGES) -> Columns:
     """Return what the user says about columns; unknown meanings are refused."""
-    for meaning, name in (columns or {}).items():
-        if meaning not in known:
-            raise SettingError("columns", f"{meaning}: {name}", f"columns for {', '.join(known)}")
+    _check_meanings(columns or {}, known)
     return dict(columns or {})
+
+
+def check_image_columns(columns: Mapping[str, str | Sequence[str]] | None) -> tuple[Columns, Sequence[str]]:
+    """Return what the user says about columns, and those of a label in several; unknown meanings are refused."""
+    _check_meanings(columns or {}, OF_IMAGES)
+    said: dict[str, str] = {}
+    hot: Sequence[str] = ()
+    for meaning, name in (columns or {}).items():
+        if isinstance(name, str):
+            said[meaning] = name
+        elif meaning == "label" and len(name) > 1:
+            hot = list(name)
+        else:
+            raise SettingError("columns", f"{meaning}: {name}", "one column, or for label the columns of all classes")
+    return said, hot
 
 
 def find_columns(
@@ -86,6 +99,19 @@ def label_from(value: Any) -> str:
     return composed(str(value).strip())
 
 
+def hot_label(row: Mapping[str, Any], columns: Sequence[str]) -> str:
+    """Return the class of a line that has a column for each class, 1 in its own and 0 in the others.
+
+    Raises:
+        UserError: it has another content.
+    """
+    values = {name: str(row.get(name, "")).strip() for name in columns}
+    found = [name for name, value in values.items() if value in ("1", "1.0")]
+    if len(found) != 1 or not set(values.values()) <= {"0", "0.0", "1", "1.0"}:
+        raise UserError(f"its label is {values}, expected 1 for one class and 0 for the others")
+    return found[0]
+
+
 def split_from(value: Any) -> Split | None:
     """Return the split that a cell names, or None for an empty one."""
     return None if value is None or not str(value).strip() else split_of(str(value))
@@ -94,3 +120,9 @@ def split_from(value: Any) -> Split | None:
 def group_from(value: Any) -> str | None:
     """Return the group that a cell names, or None for an empty one."""
     return None if value is None or not str(value).strip() else composed(str(value).strip())
+
+
+def _check_meanings(columns: Mapping[str, object], known: Known) -> None:
+    for meaning, name in columns.items():
+        if meaning not in known:
+            raise SettingError("columns", f"{meaning}: {name}", f"columns for {', '.join(known)}")

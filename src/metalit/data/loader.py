@@ -131,6 +131,9 @@ class TrainLoader(DataLoader[Episode]):
         self.spans.position.load_state_dict(state)
 
 
+PATIENCE = 2.0  # seconds between two looks at whether the main process is still there
+
+
 def leave_signals_to_the_main_process(_: int) -> None:
     """Keep a worker alive when a signal to stop reaches all processes of a job."""
     # The main process finishes its step before it stops and needs its workers until then; a cluster may send the
@@ -139,10 +142,14 @@ def leave_signals_to_the_main_process(_: int) -> None:
         return
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2))
 
-    # SIGTERM from the parent still ends a worker: a DataLoader terminates workers that do not end by themselves
+    # SIGTERM from the parent still ends a worker: a DataLoader terminates workers that do not end by themselves. A main
+    # process that is killed cannot say so; its workers would wait for ever.
+    main_process = os.getppid()
+
     def end_when_the_main_process_says_so() -> None:
-        while signal.sigwaitinfo([signal.SIGTERM]).si_pid != os.getppid():
-            pass
+        told = None
+        while os.getppid() == main_process and (told is None or told.si_pid != main_process):
+            told = signal.sigtimedwait([signal.SIGTERM], PATIENCE)
         os._exit(0)
 
     threading.Thread(target=end_when_the_main_process_says_so, daemon=True).start()

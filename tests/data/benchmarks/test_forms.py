@@ -63,12 +63,14 @@ FORMS = {
         "official archive": archive,
         "pickles with CIFAR-100's numbers": pickles("cifar_fs", "CIFAR_FS_{}.pickle", numbers=RANKS),
         "npz": npz("cifar_fs", "cifar_fs_{}.npz", 32),
+        "parquet": lambda root: write.write_parquet(root, EACH, paths=True),
         "folders": folders("cifar_fs", 32, "cifar100/data"),
         "folders of learn2learn": folders("cifar_fs", 32, "cifarfs/processed/{split}"),
     },
     FC100: {
         "official files": official,
         "pickles with CIFAR-100's numbers": pickles("fc100", "FC100_{}.pickle", numbers=RANKS, protocol=4),
+        "parquet without names": lambda root: write.write_parquet(root, EACH, paths=False, names=False),
         "folders": folders("fc100", 32, "fc100/{split}"),
     },
     MiniImageNet: {
@@ -113,6 +115,8 @@ def written(tmp_path_factory):
 @pytest.mark.parametrize(("kind", "form"), CASES, ids=lambda each: getattr(each, "__name__", each))
 @pytest.mark.sample(4)
 def test_form(kind, form, written):
+    if "parquet" in form:
+        pytest.importorskip("pyarrow")
     data = module(kind, written(kind, form))
     for split, count in zip(SPLITS, COUNTS[data.data_set], strict=True):
         if kind is TieredImageNet and split == "train":

@@ -3,7 +3,10 @@
 import copy
 import os
 import pickle
+import re
 import shutil
+import signal
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -12,6 +15,7 @@ import torch
 
 import metalit.data.images.caching as caching
 from metalit.data import ImageCompletion, ImageFolder
+from metalit.data.cache import atomic_folder
 from metalit.data.images import EncodedExamples, Resize
 from metalit.data.store import Examples
 from metalit.errors import SettingError, UserError
@@ -107,6 +111,38 @@ def test_a_failed_build_leaves_nothing(root, monkeypatch):
     assert caches(root) == []
 
 
+def builder(path, *, killed):
+    """Start a process that makes a folder, and is killed or waits to be."""
+    if process := os.fork():
+        return process
+    try:
+        with atomic_folder(path, lambda: False) as unfinished:
+            (unfinished / "pixels.bin").touch()
+            os.kill(os.getpid(), signal.SIGKILL if killed else signal.SIGSTOP)
+    finally:
+        os._exit(1)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="stops and watches processes")
+def test_what_a_killed_build_leaves_is_removed_by_the_next(root):
+    """And what a build leaves alone that still runs, or runs on another machine."""
+    path = root / "metalit-cache" / "images-0"
+    os.waitpid(builder(path, killed=True), 0)
+    (killed,) = caches(root)
+    elsewhere = re.sub(r"\.\w{12}-", ".0123456789ab-", killed)
+    (path.parent / elsewhere).mkdir()
+    os.waitpid(process := builder(path, killed=False), os.WUNTRACED)
+    try:
+        (running,) = {name for name in caches(root) if f"-{process}-" in name}
+        folder(root).load("test")
+        assert {running, elsewhere} < set(caches(root))
+        assert len(caches(root)) == 3
+        assert killed not in caches(root)
+    finally:
+        os.kill(process, signal.SIGKILL)
+        os.waitpid(process, 0)
+
+
 def test_a_folder_that_cannot_be_written_is_a_setting(root):
     root.chmod(0o555)
     try:
@@ -115,6 +151,11 @@ def test_a_folder_that_cannot_be_written_is_a_setting(root):
         assert error.value.name == "cache_dir"
     finally:
         root.chmod(0o755)
+    (root.parent / "file").touch()
+    for place in ("file", "file/cache"):
+        with pytest.raises(SettingError) as error:
+            folder(root, cache_dir=str(root.parent / place)).load("test")
+        assert error.value.name == "cache_dir"
     assert len(folder(root, cache_dir=str(root.parent / "cache")).load("test").items) == 30
 
 

@@ -172,6 +172,12 @@ HOSTILE = {
 }  # fmt: skip
 
 
+NETWORK = {"class_path": "Conv4", "init_args": {"in_channels": 3, "image_size": 16, "channels": 2}}
+MODEL = json.dumps({"class_path": "PrototypicalNetwork", "init_args": {"network": NETWORK}})
+TEST = ["test", "--model", MODEL, "--data", "ImageFolder", "--data.size", "16", "--data.decoders", "1",
+        "--data.ways", "2", "--data.queries", "2"]  # fmt: skip
+
+
 @pytest.fixture
 def unlocked(tmp_path):
     """pytest cannot remove what is locked."""
@@ -181,7 +187,7 @@ def unlocked(tmp_path):
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_one_message_names_the_file_and_the_reason(name, unlocked):
+def test_one_message_names_the_file_and_the_reason_and_the_command_line_ends_with_code_2(name, unlocked, capsys):
     if "parquet" in name:
         pytest.importorskip("pyarrow")
     write, why = HOSTILE[name]
@@ -194,23 +200,15 @@ def test_one_message_names_the_file_and_the_reason(name, unlocked):
     assert where in message
     assert why in message
     assert len(message.splitlines()) == 1
-    cache = root / "metalit-cache"
-    assert not cache.exists() or not [each for each in cache.iterdir() if each.name.startswith((".", "images"))]
-
-
-@pytest.mark.parametrize("name", ["text named jpg", "class in two splits"])
-def test_the_command_line_ends_with_code_2(name, tmp_path, capsys):
-    write, why = HOSTILE[name]
-    where = write(tmp_path / "root")
-    model = {"class_path": "PrototypicalNetwork", "init_args": {"network": {"class_path": "Conv4"}}}
     with pytest.raises(SystemExit) as stop:
-        main(["test", "--model", json.dumps(model), "--data", "ImageFolder", "--data.root", str(tmp_path / "root"),
-              "--data.ways", "2", "--data.queries", "2", "--run_dir", str(tmp_path / "run")])  # fmt: skip
+        main([*TEST, "--data.root", str(root), "--data.splits", splits, "--run_dir", str(unlocked / "run")])
     assert stop.value.code == 2
     said = capsys.readouterr().err
-    assert where in said
-    assert why in said
+    assert said.splitlines()[-1].startswith("error: ")
+    assert " ".join(message.split()) in said
     assert "Traceback" not in said
+    cache = root / "metalit-cache"
+    assert not cache.exists() or not [each for each in cache.iterdir() if each.name.startswith((".", "images"))]
 
 
 def test_bad_files_are_left_out_if_asked_and_results_say_how_many(tmp_path):

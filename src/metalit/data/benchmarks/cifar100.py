@@ -13,6 +13,7 @@ from metalit.data.benchmarks.arrays import LabelledPickles, Npz, as_array, entry
 from metalit.data.benchmarks.base import ArrayForm, Form, ImageBenchmark
 from metalit.data.benchmarks.examples import Examples, Wanted
 from metalit.data.benchmarks.files import ClassFolders
+from metalit.data.benchmarks.parquet import ParquetFiles
 from metalit.data.benchmarks.safe_pickle import load_pickle, read_pickle
 from metalit.data.download import download
 from metalit.data.images.resizing import Resize
@@ -24,6 +25,7 @@ ARCHIVE, FOLDER = "cifar-100-python.tar.gz", "cifar-100-python"
 URL = f"https://www.cs.toronto.edu/~kriz/{ARCHIVE}"
 MD5 = "eb9058c3a382ffc7106e4002c42a8d85"
 FILES = ("train", "test", "meta")  # the few-shot splits use the images of both parts of CIFAR-100
+PARTS = ("train", "test")
 FOLDERS = ("cifar100", "cifar-100", "CIFAR100", "cifar")  # where people keep it
 SIDE = 32
 
@@ -38,6 +40,7 @@ class CIFAR100Benchmark(ImageBenchmark, ABC):
             OfficialArchive(),
             LabelledPickles(self.file_names(".pickle", ".pkl")),
             Npz(self.file_names(".npz")),
+            ParquetFiles(PARTS, ("cifar100", "data")),
             ClassFolders(self.data_set),
         ]
 
@@ -74,7 +77,8 @@ class CIFARFS(CIFAR100Benchmark):
     """CIFAR-FS (Bertinetto et al. 2019): CIFAR-100 as 64 training, 16 validation and 20 test classes, 32x32.
 
     ``root`` holds the official ``cifar-100-python.tar.gz`` or what it unpacks to, MetaOptNet's
-    ``CIFAR_FS_<split>.pickle``, or a folder per class. The official archive is downloaded if none is there.
+    ``CIFAR_FS_<split>.pickle``, Hugging Face's parquet files, or a folder per class. The official archive is
+    downloaded if none is there.
 
     Args:
         **settings: the settings of ``ClassificationDataModule``.
@@ -93,7 +97,8 @@ class FC100(CIFAR100Benchmark):
     """FC100 (Oreshkin et al. 2018): CIFAR-100 as 60 training, 20 validation and 20 test classes, 32x32.
 
     No super-class of CIFAR-100 is in two splits. ``root`` holds the official ``cifar-100-python.tar.gz`` or what it
-    unpacks to, ``FC100_<split>.pickle``, or a folder per class. The official archive is downloaded if none is there.
+    unpacks to, ``FC100_<split>.pickle``, Hugging Face's parquet files, or a folder per class. The official archive is
+    downloaded if none is there.
 
     Args:
         **settings: the settings of ``ClassificationDataModule``.

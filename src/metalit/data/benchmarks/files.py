@@ -17,7 +17,8 @@ from metalit.data.benchmarks.safe_pickle import read_pickle
 from metalit.data.images.building import usable_cores
 from metalit.data.images.caching import ImageCache
 from metalit.data.images.finding import BadFile, find_images, refuse
-from metalit.data.images.listing import Entry, Listing, Place, Source, digest
+from metalit.data.images.listing import Listing, Place, Source, digest
+from metalit.data.images.names import Names
 from metalit.data.images.reading import content
 from metalit.data.splits import published_classes, published_files
 from metalit.data.store import ClassStore
@@ -49,8 +50,9 @@ class Pictures(Source):
 
     def listing(self) -> Listing:
         """Return all images."""
-        entries = [Entry("", f"{each.label}/{each.name}", each.place) for each in self.pictures]
-        return Listing(entries, [], self.state)
+        names = Names(f"{each.label}/{each.name}" for each in self.pictures)
+        places = [each.place for each in self.pictures]
+        return Listing([""], np.zeros(len(places), dtype=np.int64), names, places, [], self.state)
 
     def fetch(self, place: Place) -> bytes:
         """Return the content of a file."""
@@ -85,8 +87,8 @@ def cached(source: Pictures, wanted: Wanted, storage: Storage, processes: int) -
     if built is None:
         built = cache.build(processes, keep_if_bad=False)
     else:
-        rank_zero_info(f"Images: {len(listing.entries)} from the cache {cache.path}")
-    refuse([BadFile(listing.entries[row].name, reason) for row, reason in sorted(built.bad.items())], "replace them")
+        rank_zero_info(f"Images: {len(listing)} from the cache {cache.path}")
+    refuse([BadFile(listing.names[row], reason) for row, reason in sorted(built.bad.items())], "replace them")
     labels, sizes = np.unique([each.label for each in source.pictures], return_counts=True)
     items = cache.examples(np.arange(len(source.pictures)), storage.kind == "memory")
     return ClassStore(items, sizes.astype(np.int64), labels.tolist(), [each.name for each in source.pictures])

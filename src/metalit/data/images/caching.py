@@ -56,7 +56,7 @@ class ImageCache:
         try:
             index = json.loads((self.path / INDEX).read_text(encoding="utf-8"))
             built = Built({int(row): reason for row, reason in index["bad"].items()}, index["offsets"])
-            wanted = built.offsets[-1] if self.keep_files else len(self.listing.entries) * 3 * self.resize.size**2
+            wanted = built.offsets[-1] if self.keep_files else len(self.listing) * 3 * self.resize.size**2
             whole = (self.path / (ENCODED if self.keep_files else PIXELS)).stat().st_size == wanted
         except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError):  # a damaged one is made again
             return None
@@ -74,15 +74,14 @@ class ImageCache:
         """
         try:
             with atomic_folder(self.path, lambda: self.read() is not None) as folder:
-                built = build(self.source, self.listing.entries, self.resize, folder, self.keep_files, processes)
+                built = build(self.source, self.listing, self.resize, folder, self.keep_files, processes)
                 if built.bad and not keep_if_bad:
                     shutil.rmtree(folder)  # nothing to move into place
                 else:
-                    names = [entry.name for entry in self.listing.entries]
-                    bad = [*self.listing.bad, *((names[row], reason) for row, reason in built.bad.items())]
+                    bad = [*self.listing.bad, *((self.listing.names[row], reason) for row, reason in built.bad.items())]
                     write_csv(folder / LEFT_OUT, [("file", "reason"), *sorted(bad)])
                     write_text(folder / INDEX, json.dumps(asdict(built)))
-        except PermissionError as error:
+        except (PermissionError, FileExistsError, NotADirectoryError) as error:
             raise SettingError("cache_dir", self.folder, f"a folder that can be written to ({error})") from error
         self._remove_older()
         return built
@@ -105,8 +104,7 @@ class ImageCache:
             offsets = np.array(built.offsets)
             # an empty file cannot be mapped
             data = np.memmap(self.path / ENCODED, np.uint8, "r") if offsets[-1] else np.zeros(0, np.uint8)
-            names = [entry.name for entry in self.listing.entries]
-            return EncodedExamples(data, offsets, self.resize, names, rows)
+            return EncodedExamples(data, offsets, self.resize, self.listing.names, rows)
         examples = FileExamples(self.path / PIXELS, rows, (3, self.resize.size, self.resize.size))
         return examples.in_memory() if in_memory else examples
 

@@ -1,12 +1,18 @@
 """Images in folders: ``root/<class>/*`` or ``root/<split>/<class>/*``."""
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from metalit.data.class_splits import SPLIT_NAMES, split_of
-from metalit.data.images.finding import BadFile, ImageFile, find_images
-from metalit.data.images.listing import Entry, Listing, Place, Source, digest, listed
+from metalit.data.columns import composed
+from metalit.data.images.finding import BadFile, Folder, ImageFile, find_images, walk
+from metalit.data.images.listing import Listing, Place, Source, digest
+from metalit.data.images.names import Names
 from metalit.data.images.reading import content
+from metalit.data.stream import SPLITS, Integers
 from metalit.errors import UserError
 
 
@@ -23,29 +29,62 @@ class Folders(Source):
 
     def listing(self) -> Listing:
         """Return all images; an image that lies in no folder of a class is a bad file."""
-        found = find_images(self.root)
-        entries, bad = [], list(found.bad)
-        for image in found.images:
-            parts = image.name.split("/", 2)
+        walked = walk(self.root)
+        by_class: dict[str, list[Folder]] = {}
+        bad = list(walked.bad)
+        for folder in walked.folders:
+            parts = folder.name.split("/")
             if len(parts) > 1 + self.with_splits:
-                split = split_of(parts[0]) if self.with_splits else None
-                entries.append(Entry(parts[self.with_splits], image.name, image.path, split))
+                by_class.setdefault(parts[self.with_splits], []).append(folder)
             else:
-                bad.append(BadFile(image.name, "it lies in no folder of a class"))
-        return listed(entries, bad, state_of_files(found.images))
+                bad += [
+                    BadFile(composed(folder.name + file), "it lies in no folder of a class") for file in folder.files
+                ]
+        return self._listed(dict(sorted(by_class.items())), sorted(bad), state_of_folders(walked.folders))
 
     def fetch(self, place: Place) -> bytes:
-        """Return the content of a file."""
-        return content(str(place))
+        """Return the content of a file, given its path relative to the root."""
+        return content(f"{self.root}/{place}")
 
     def describe(self) -> str:
         """Return the form in a few words."""
         return "folders of splits and classes" if self.with_splits else "folders of classes"
 
+    def _listed(self, by_class: Mapping[str, Sequence[Folder]], bad: Sequence[BadFile], state: str) -> Listing:
+        files: list[str] = []
+        sizes = []
+        for folders in by_class.values():
+            of_class = [folder.path + file for folder in folders for file in folder.files]
+            if len(folders) > 1:
+                of_class.sort(key=lambda file: (composed(file), file))
+            files += of_class
+            sizes.append(len(of_class))
+        on_disk = Names(files)
+        names = on_disk if on_disk.isascii() else Names(map(composed, files))
+        labels = np.repeat(np.arange(len(by_class)), sizes)
+        return Listing(list(by_class), labels, names, on_disk, bad, state, self._splits(files))
+
+    def _splits(self, files: Sequence[str]) -> Integers | None:
+        if not self.with_splits:
+            return None
+        first = [file.partition("/")[0] for file in files]
+        numbers = {name: SPLITS.index(split_of(name)) for name in set(first)}
+        return np.array([numbers[name] for name in first], dtype=np.int64)
+
 
 def state_of_files(images: Sequence[ImageFile], labels: Sequence[str] = ()) -> str:
     """Return a digest that changes with the label, name, size, time or readability of any of the files."""
     return digest([*(image.name for image in images), *labels, repr([image.state for image in images])])
+
+
+def state_of_folders(folders: Sequence[Folder]) -> str:
+    """Return a digest that changes with the name, size, time or readability of any of the files."""
+    found = hashlib.sha256()
+    for folder in folders:
+        names = "\0".join([folder.name, *folder.files, ""])
+        found.update(composed(names).encode(errors="surrogateescape"))
+        found.update(folder.states)
+    return found.hexdigest()
 
 
 def has_splits(root: Path) -> bool:

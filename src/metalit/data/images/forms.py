@@ -1,6 +1,7 @@
 """Which form the files in a folder have."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -19,32 +20,59 @@ MANIFESTS = ("labels.csv", "labels.jsonl", "manifest.csv", "manifest.jsonl", "la
 TABLES = (".csv", ".tsv", ".jsonl")
 
 
-def find_source(root: Path, form: Form, columns: Columns, cache: Path) -> Source:
+@dataclass(frozen=True)
+class Told:
+    """What the user says about tables.
+
+    Attributes:
+        columns: columns that have unusual names.
+        hot: columns of a one-hot label.
+        image_dir: pattern of the folders of their images.
+    """
+
+    columns: Columns
+    hot: Sequence[str] = ()
+    image_dir: str | None = None
+
+    def table(self, root: Path, files: Sequence[Path], split_by_folder: bool = False) -> Manifest:
+        """Return the data set in tables."""
+        return Manifest(root, files, self.columns, self.hot, self.image_dir or "images", split_by_folder)
+
+    def no_table(self) -> None:
+        """Refuse what only tables have."""
+        if self.hot:
+            raise SettingError("columns", f"label: {list(self.hot)}", "one column, for these images are in no table")
+        if self.image_dir is not None:
+            raise SettingError("image_dir", self.image_dir, "null, for these images are in no table")
+
+
+def find_source(root: Path, form: Form, told: Told, cache: Path) -> Source:
     """Return the data set in a folder or file.
 
     Args:
         root: the folder, or the table, parquet file or tar file itself.
         form: the form; ``auto`` looks for a table, metadata, parquet and tar files, and else takes folders.
-        columns: columns of tables that have unusual names.
+        told: what the user says about tables.
         cache: folder for an index.
 
     Raises:
         SettingError: there is no such folder or file, or it has not this form.
     """
     if root.is_file():
-        return _of_files([root], root.parent, columns, cache)
+        return _of_files([root], root.parent, told, cache)
     if not root.is_dir():
         raise SettingError("root", root, "a folder with <class>/*.jpg, or a table that lists images; there is none")
     if form == "auto":
         form = _form_of(root)
     if form in ("folders", "splits"):
+        told.no_table()
         return Folders(root, form == "splits")
     files = _files(root, form)
     if not files:
         raise SettingError("form", form, f"a form that {root} has: it has {_wanted(form)}")
     if form == "imagefolder":
-        return Manifest(root, files, columns, split_by_folder=True)
-    return _of_files(files, root, columns, cache)
+        return told.table(root, files, split_by_folder=True)
+    return _of_files(files, root, told, cache)
 
 
 def _form_of(root: Path) -> Form:
@@ -65,14 +93,16 @@ def _files(root: Path, form: Form) -> list[Path]:
     return [file for folder in folders for file in sorted(folder.glob(pattern)) if not file.name.startswith(".")]
 
 
-def _of_files(files: Sequence[Path], root: Path, columns: Columns, cache: Path) -> Source:
+def _of_files(files: Sequence[Path], root: Path, told: Told, cache: Path) -> Source:
     suffix = files[0].suffix.lower()
     if suffix in TABLES:
-        return Manifest(root, files, columns)
+        return told.table(root, files)
+    if suffix in (".parquet", ".tar"):
+        told.no_table()
     if suffix == ".parquet":
-        return Parquet(root, files, columns)
+        return Parquet(root, files, told.columns)
     if suffix == ".tar":
-        return Shards(root, files, columns, cache)
+        return Shards(root, files, told.columns, cache)
     expected = f"a folder, or a file with one of the endings {', '.join([*TABLES, '.parquet', '.tar'])}"
     raise SettingError("root", files[0], expected)
 

@@ -9,11 +9,11 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 
 from metalit.data.class_splits import ClassSplits, check_shares, check_splits, large_enough, split_classes
-from metalit.data.columns import check_columns
+from metalit.data.columns import check_image_columns
 from metalit.data.images.building import Built, build_in_memory, usable_cores
 from metalit.data.images.caching import ImageCache
 from metalit.data.images.finding import BadFile, list_of, refuse
-from metalit.data.images.forms import Form, find_source
+from metalit.data.images.forms import Form, Told, find_source
 from metalit.data.images.listing import Listing, Source
 from metalit.data.images.loading import OnBadFile
 from metalit.data.images.memory import memory_limit
@@ -22,7 +22,7 @@ from metalit.data.images.picture_form import PictureForm
 from metalit.data.images.resizing import Fit, Resize
 from metalit.data.module import ClassificationDataModule
 from metalit.data.store import ClassStore
-from metalit.data.stream import Split
+from metalit.data.stream import Integers, Split
 from metalit.errors import SettingError, UserError, at_least, settings_of
 
 REMEDY = "replace or remove them, or set data.on_bad_file to skip"
@@ -56,7 +56,11 @@ class ImageFolder(ClassificationDataModule):
         size: height and width of the images, in pixels.
         fit: how they become squares: ``crop``, ``pad`` or ``squash``.
         form: the form of the files.
-        columns: columns with unusual names, such as ``{label: species}``; meanings are file, label, split and group.
+        columns: columns with unusual names, such as ``{label: species}``; meanings are file, label, split and group. A
+            list for label says that each class has a column, 1 in that of the image and 0 in the others.
+        image_dir: pattern of the folders beside a table that hold its images, such as ``images_*/images``; if not
+            given, they are in the folder of the table or in ``images`` beside it.
+        only_classes: only these classes; the images of others are not even decoded.
         splits: how the classes are divided: ``given`` by folders or a column, by ``seed``, ``auto`` (given, else by
             seed), all to ``test``; or lists of classes by split, or a folder with ``train.txt``, ``val.txt`` and
             ``test.txt``.
@@ -84,7 +88,9 @@ class ImageFolder(ClassificationDataModule):
         size: int = 84,
         fit: Fit = "crop",
         form: Form = "auto",
-        columns: dict[str, str] | None = None,
+        columns: dict[str, str | list[str]] | None = None,
+        image_dir: str | None = None,
+        only_classes: Sequence[str] | None = None,
         splits: str | dict[str, list[str]] = "auto",
         shares: Sequence[float] = (0.64, 0.16, 0.2),
         split_seed: int = 0,
@@ -98,7 +104,9 @@ class ImageFolder(ClassificationDataModule):
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
-        self.resize, self.form, self.columns = Resize(size, fit), form, check_columns(columns)
+        self.resize, self.form = Resize(size, fit), form
+        self.told = Told(*check_image_columns(columns), image_dir)
+        self.only_classes = None if only_classes is None else list(only_classes)
         self.splits, self.shares, self.split_seed, self.split_by = splits, shares, split_seed, split_by
         self.on_bad_file, self.small_classes, self.store, self.dataset = on_bad_file, small_classes, store, dataset
         self.decoders = usable_cores() if decoders is None else decoders
@@ -120,12 +128,14 @@ class ImageFolder(ClassificationDataModule):
             with settings_of(type(self)):
                 source = self._source()
                 listing = source.listing()
-                if not listing.entries and not listing.bad:
+                if self.only_classes is not None:
+                    listing = listing.only(self.only_classes)
+                if not len(listing) and not listing.bad:
                     raise SettingError("root", self.root, "a folder with images, as <class>/*.jpg: there are none")
                 if self.on_bad_file == "error":
                     refuse(listing.bad, REMEDY)
                 self._class_splits = split_classes(
-                    listing.entries, self.splits, self.shares, self.split_seed, self.split_by == "group"
+                    listing, self.splits, self.shares, self.split_seed, self.split_by == "group"
                 )
                 self._prepared = self._decoded(source, listing)
         return self._prepared
@@ -138,18 +148,20 @@ class ImageFolder(ClassificationDataModule):
 
     def load(self, split: Split) -> ClassStore:
         """Return the images of a split, ``[examples, 3, size, size]`` uint8, with the names of classes and files."""
-        prepared, wanted = self.prepared(), self.class_splits()[split]
-        rows: dict[str, list[int]] = {name: [] for name in wanted}
-        for row, entry in enumerate(prepared.listing.entries):
-            if entry.label in rows and row not in prepared.bad:
-                rows[entry.label].append(row)
+        prepared, wanted = self.prepared(), set(self.class_splits()[split])
+        listing, good = prepared.listing, np.ones(len(prepared.listing), dtype=np.bool_)
+        good[list(prepared.bad)] = False
+        rows = {
+            name: np.flatnonzero(good[of.start : of.stop]) + of.start
+            for name, of in ((name, listing.rows(number)) for number, name in enumerate(listing.classes))
+            if name in wanted
+        }
         rows = self._large_enough(split, rows)
         if not rows:
             raise UserError(f"there are no classes in the {split} split of {self.root} ({self.class_splits().rule})")
-        order = np.concatenate([np.array(of, dtype=np.int64) for of in rows.values()])
+        order = np.concatenate(list(rows.values()))
         sizes = np.array([len(of) for of in rows.values()], dtype=np.int64)
-        names = [prepared.listing.entries[row].name for row in order.tolist()]
-        return ClassStore(self._examples(prepared, order), sizes, list(rows), names)
+        return ClassStore(self._examples(prepared, order), sizes, list(rows), listing.names.take(order))
 
     def example_form(self) -> PictureForm:
         """Return the form of a picture in this data set, for pictures from elsewhere."""
@@ -162,7 +174,7 @@ class ImageFolder(ClassificationDataModule):
             setting |= {
                 "class_split": self.class_splits().rule,
                 "classes": {split: len(classes) for split, classes in self.class_splits().items()},
-                "images": len(self._prepared.listing.entries) - len(self._prepared.bad),
+                "images": len(self._prepared.listing) - len(self._prepared.bad),
                 "bad_files_left_out": len(self._prepared.listing.bad) + len(self._prepared.bad),
                 "small_classes_left_out": {split: names for split, names in self._small.items() if names},
             }
@@ -175,7 +187,7 @@ class ImageFolder(ClassificationDataModule):
 
     def _source(self) -> Source:
         if self.dataset is None:
-            return find_source(self.root, self.form, self.columns, self.cache_dir)
+            return find_source(self.root, self.form, self.told, self.cache_dir)
         return Objects(self.dataset)
 
     def _decoded(self, source: Source, listing: Listing) -> Prepared:
@@ -187,34 +199,34 @@ class ImageFolder(ClassificationDataModule):
         if built is None:
             built = cache.build(self.decoders, keep_if_bad=self.on_bad_file == "skip")
         else:
-            rank_zero_info(f"Images: {len(listing.entries)} from the cache {cache.path}")
+            rank_zero_info(f"Images: {len(listing)} from the cache {cache.path}")
         self._judge(listing, built, f"; listed in {cache.left_out}")
         return Prepared(listing, built.bad, cache, None)
 
     def _decoded_in_memory(self, source: Source, listing: Listing) -> Prepared:
         if self.store in ("mmap", "encoded"):
             raise SettingError("store", self.store, "memory: whether the images of this object change cannot be told")
-        built, pixels = build_in_memory(source, listing.entries, self.resize)
+        built, pixels = build_in_memory(source, listing, self.resize)
         self._judge(listing, built, "")
         return Prepared(listing, built.bad, None, torch.from_numpy(pixels))
 
     def _judge(self, listing: Listing, built: Built, where: str) -> None:
-        bad = [BadFile(listing.entries[row].name, reason) for row, reason in sorted(built.bad.items())]
+        bad = [BadFile(listing.names[row], reason) for row, reason in sorted(built.bad.items())]
         if self.on_bad_file == "error":
             refuse(bad, REMEDY)
         elif bad or listing.bad:
             every = [*listing.bad, *bad]
             rank_zero_info(f"Images: {len(every)} left out: {list_of(every)}{where}")
 
-    def _examples(self, prepared: Prepared, rows: np.ndarray[Any, np.dtype[np.int64]]) -> Any:
+    def _examples(self, prepared: Prepared, rows: Integers) -> Any:
         if prepared.cache is None:
             assert prepared.pixels is not None
             return prepared.pixels[torch.from_numpy(rows)]
-        needed = len(prepared.listing.entries) * 3 * self.resize.size**2
+        needed = len(prepared.listing) * 3 * self.resize.size**2
         in_memory = self.store == "memory" or (self.store == "auto" and needed < memory_limit() // 4)
         return prepared.cache.examples(rows, in_memory)
 
-    def _large_enough(self, split: Split, rows: dict[str, list[int]]) -> dict[str, list[int]]:
+    def _large_enough(self, split: Split, rows: dict[str, Integers]) -> dict[str, Integers]:
         """Return the classes that suffice for an episode."""
         train = split == "train"
         needed = self.train_shots + self.train_queries if train else self.shots + self.queries

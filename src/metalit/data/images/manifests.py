@@ -4,16 +4,26 @@ import json
 import os
 import stat
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from metalit.data.class_splits import split_in_path
-from metalit.data.columns import Columns, composed, find_columns, group_from, label_from, split_from
+from metalit.data.columns import (
+    NEEDED,
+    Columns,
+    composed,
+    find_columns,
+    group_from,
+    hot_label,
+    label_from,
+    split_from,
+)
 from metalit.data.images.finding import BadFile, ImageFile, state_of
 from metalit.data.images.folders import state_of_files
 from metalit.data.images.listing import Entry, Listing, Place, Source, listed
-from metalit.data.images.reading import content, reason
+from metalit.data.images.reading import SUFFIXES, content, reason
 from metalit.data.tables import Row, read_rows
 from metalit.errors import UserError
 
@@ -23,17 +33,29 @@ INFO = {"image_column_name": "file", "category_column_name": "label", "super_cat
 class Manifest(Source):
     """Tables with one line per image: its file, its label and, if given, its split and its group.
 
-    Files are named relative to the table's folder, or to ``images`` beside it. A file outside of the root is refused.
+    Files are named relative to the table's folder, or to ``images`` beside it. A file outside of the root is refused. A
+    name without the suffix of an image stands for that with ``.jpg`` or ``.png``.
 
     Args:
         root: the folder that holds all files.
         tables: the tables, ``.csv``, ``.tsv`` or ``.jsonl``.
         columns: the columns that have unusual names.
+        hot: the columns of a one-hot label, one for each class; nothing if the label is in one column.
+        image_dir: pattern of the folders of the images beside a table, in place of ``images``.
         split_by_folder: without a column for it, the split of an image is that in the path of its file.
     """
 
-    def __init__(self, root: Path, tables: Sequence[Path], columns: Columns, split_by_folder: bool = False) -> None:
-        self.root, self.tables, self.columns, self.split_by_folder = root, list(tables), columns, split_by_folder
+    def __init__(
+        self,
+        root: Path,
+        tables: Sequence[Path],
+        columns: Columns,
+        hot: Sequence[str] = (),
+        image_dir: str = "images",
+        split_by_folder: bool = False,
+    ) -> None:
+        self.root, self.tables, self.columns = root, list(tables), columns
+        self.hot, self.image_dir, self.split_by_folder = hot, image_dir, split_by_folder
 
     def listing(self) -> Listing:
         """Return all images; a file that is missing, listed under two labels or outside of the root is bad."""
@@ -56,13 +78,21 @@ class Manifest(Source):
     def _add(self, table: Path, lines: "_Lines") -> None:
         where = os.path.relpath(table, self.root)
         columns: dict[str, str] | None = None
+        folders = [table.parent, *sorted(table.parent.glob(self.image_dir))]
         for number, row in rows_of(table, where):
             if columns is None:
-                columns = find_columns(row, where, {**_renamed(table.parent, row), **self.columns})
+                columns = self._columns(table, where, row)
             cells = {meaning: row.get(name) for meaning, name in columns.items()}
-            lines.add(table.parent, f"{where}, line {number}", cells, self.split_by_folder)
+            label = partial(hot_label, row, self.hot) if self.hot else partial(label_from, cells.get("label"))
+            lines.add(folders, f"{where}, line {number}", cells, label, self.split_by_folder)
         if columns is None:
             raise UserError(f"{where}: it lists no images")
+
+    def _columns(self, table: Path, where: str, row: Row) -> dict[str, str]:
+        said = {**_renamed(table.parent, row), **self.columns}
+        if missing := [name for name in self.hot if name not in row]:
+            raise UserError(f"{where}: it has no column {missing[0]}, only {', '.join(row)}")
+        return find_columns(row, where, said, ["file"] if self.hot else NEEDED)
 
 
 class _Lines:
@@ -74,14 +104,16 @@ class _Lines:
         self.files: dict[str, ImageFile] = {}
         self.bad: dict[str, BadFile] = {}
 
-    def add(self, folder: Path, where: str, cells: Row, split_by_folder: bool) -> None:
+    def add(
+        self, folders: Sequence[Path], where: str, cells: Row, label: Callable[[], str], split_by_folder: bool
+    ) -> None:
         try:
-            path, status = find_file(self.root, folder, cells["file"])
+            path, status = find_file(self.root, folders, cells["file"])
             name = composed(os.path.relpath(path, self.root))
             split = split_from(cells.get("split"))
             if split is None and split_by_folder:
                 split = split_in_path(os.path.dirname(name))  # noqa: PTH120
-            entry = Entry(label_from(cells["label"]), name, path, split, group_from(cells.get("group")))
+            entry = Entry(label(), name, path, split, group_from(cells.get("group")))
             if (first := self.entries.setdefault(path, entry)).label != entry.label:
                 raise UserError(f"{name} has two labels, {first.label} and {entry.label}")
             if first.split != entry.split:
@@ -91,12 +123,12 @@ class _Lines:
             self.bad[where] = BadFile(where, reason(error))
 
 
-def find_file(root: str, folder: Path, name: Any) -> tuple[str, os.stat_result]:
+def find_file(root: str, folders: Sequence[Path], name: Any) -> tuple[str, os.stat_result]:
     """Return the path of a listed file, and its status.
 
     Args:
         root: the folder that may hold files.
-        folder: the folder of the table.
+        folders: the folders that may hold it: that of the table first.
         name: the cell of the file.
 
     Raises:
@@ -106,7 +138,9 @@ def find_file(root: str, folder: Path, name: Any) -> tuple[str, os.stat_result]:
         raise UserError(f"its file is {name!r}, expected a path")
     # as it is; as another file system writes it; as Windows writes it
     spellings = [name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD")), name.replace("\\", "/")]
-    for base in (str(folder), os.path.join(folder, "images")):  # noqa: PTH118
+    if name[name.rfind(".") :].lower() not in SUFFIXES:
+        spellings += [name + suffix for suffix in (".jpg", ".png")]
+    for base in folders:
         for spelling in dict.fromkeys(spellings):
             path = os.path.abspath(os.path.join(base, spelling))  # noqa: PTH100, PTH118
             if os.path.commonpath([path, root]) != root:

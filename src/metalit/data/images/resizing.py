@@ -51,7 +51,9 @@ class Resize:
 
     def into(self, pixels: Pixels, image: Image.Image) -> None:
         """Write the pixels of an RGB image to ``[3, size, size]`` uint8."""
-        pixels[...] = np.asarray(self.square(image)).transpose(2, 0, 1)
+        # by lines, red, green, blue: whole lines are copied then, which takes two thirds of the time
+        lines = np.frombuffer(self.square(image).tobytes("raw", "RGB;L"), np.uint8)
+        pixels[...] = lines.reshape(self.size, 3, self.size).transpose(1, 0, 2)
 
     def square(self, image: Image.Image) -> Image.Image:
         """Return an RGB image as a square RGB image."""

@@ -207,7 +207,7 @@ class TextDataModule(ClassificationDataModule, ABC):
 
     def _divided(self, found: TextListing) -> ClassSplits:
         division = self.division()
-        divided = split_classes(found.entries, division, self.shares, self.split_seed, self.split_by == "group")
+        divided = split_classes(found, division, self.shares, self.split_seed, self.split_by == "group")
         if division is not self.splits:
             divided.rule = str(self.splits)
         return divided

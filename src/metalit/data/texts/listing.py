@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from metalit.data.class_splits import split_numbers
 from metalit.data.columns import label_from
-from metalit.data.stream import Split
+from metalit.data.stream import Integers, Split
 from metalit.data.texts.cells import text_from
 from metalit.errors import UserError
 
@@ -74,6 +77,32 @@ class TextListing:
     bad: Sequence[BadRow] = ()
     repeated: int = 0
     contradicted: int = 0
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes, sorted."""
+        return list(dict.fromkeys(entry.label for entry in self.entries))
+
+    @property
+    def labels(self) -> Integers:
+        """``[n]`` int64, the number of each text's class."""
+        numbers = {name: number for number, name in enumerate(self.classes)}
+        return np.array([numbers[entry.label] for entry in self.entries], dtype=np.int64)
+
+    @property
+    def names(self) -> list[str]:
+        """``n`` names, as in ``TextEntry``."""
+        return [entry.name for entry in self.entries]
+
+    @property
+    def splits(self) -> Integers:
+        """``[n]`` int64, the number in ``SPLITS`` that the data set gives each text, -1 for none."""
+        return split_numbers(entry.split for entry in self.entries)
+
+    @property
+    def groups(self) -> list[str | None]:
+        """``n`` groups, None for a text without."""
+        return [entry.group for entry in self.entries]
 
     @property
     def state(self) -> str:

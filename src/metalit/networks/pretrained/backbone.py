@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from metalit.errors import SettingError, check
+from metalit.errors import SettingError, UserError, check
 from metalit.networks.pretrained.base import BackboneBatchNorm
 from metalit.networks.pretrained.images import Pool, PretrainedImageNetwork, pooled
 from metalit.networks.pretrained.preprocessing import Interpolation, PretrainedInput
@@ -112,11 +112,15 @@ def made(path: str, options: dict[str, Any]) -> nn.Module:
     except (ImportError, AttributeError, ValueError) as error:
         raise SettingError("module", path, f"the import path of a class of networks; {error}: install it") from error
     try:
-        # checked before the call, whose own TypeErrors are no mistake in the options
         signature(make).bind(**options)
     except TypeError as error:
         raise SettingError("options", options, f"arguments of {path}: {error}") from error
-    network = make(**options)
+    try:
+        network = make(**options)
+    except UserError:
+        raise
+    except Exception as error:  # networks of other packages seldom check what they are given
+        raise SettingError("options", options, f"other arguments of {path}: {type(error).__name__}, {error}") from error
     if not isinstance(network, nn.Module):
         raise SettingError("module", path, f"something that makes a torch.nn.Module, not a {type(network).__name__}")
     return network
