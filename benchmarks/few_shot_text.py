@@ -28,7 +28,6 @@ import torch
 import yaml
 from benchmarks.methods import line_of, signed, write_into
 
-from metalit.evaluation import paired_difference
 from metalit.evaluation.results import read_episodes, read_results
 from metalit.main import main as metalit
 from metalit.metrics import Summary
@@ -107,14 +106,15 @@ def train_and_test(place: Place, row: Row, options: argparse.Namespace) -> None:
         folder = place.tested(ways, shots)
         if (folder / "results.json").exists() or ways not in row.get("ways", (ways,)):
             continue
-        words = common(place, row.get("test", row), options)
+        on_features = "config" in row.get("test", {})
+        words = common(place, row["test"] if on_features else {**row, **row.get("test", {})}, options)
         words += ["--data.ways", str(ways), "--data.shots", str(shots), "--run_dir", str(folder)]
         if "fit" in row:
             training = place.trained(ways if row.get("fixes_ways") else None)
             if not fitted(training, common(place, row, options), row, ways):
                 return
             best = str(training / "checkpoints" / "best.ckpt")
-            words += ["--data.features.weights", best] if "test" in row else ["--ckpt_path", best]
+            words += ["--data.features.weights", best] if on_features else ["--ckpt_path", best]
         if not run(["test", *words], folder.with_suffix(".log")):
             return
 
@@ -160,22 +160,29 @@ def cell(name: str, row: Row, dataset: str, test: tuple[int, int], out: Path) ->
 
 
 def difference(pairs: Sequence[tuple[Path, Path]]) -> Summary:
-    """Summarise the differences in accuracy over all episodes of several pairs of tests on the same episodes."""
-    for pair in pairs:
-        paired_difference(*pair, "accuracy")  # refuses other episodes
-    ours, theirs = (torch.cat([read_episodes(each)["accuracy"] for each in of]) for of in zip(*pairs, strict=True))
-    return summarise(ours - theirs)
+    """Summarise the differences in accuracy on the episodes that each pair of tests shares, the first ones of both."""
+    differences = []
+    for ours, theirs in (map(read_episodes, pair) for pair in pairs):
+        both = min(len(ours["episode"]), len(theirs["episode"]))
+        assert torch.equal(ours["episode"][:both], theirs["episode"][:both])
+        differences.append(ours["accuracy"][:both] - theirs["accuracy"][:both])
+    return summarise(torch.cat(differences))
 
 
 def table(rows: Mapping[str, Row], out: Path) -> str:
     """Return a Markdown table of the rows that have results."""
     columns = list(product(SETS, TESTS))
-    head = ["method", "against", "episodes", *(f"{SETS[of]}, {ways}-way {shots}-shot" for of, (ways, shots) in columns)]
+    head = [
+        "method",
+        "against",
+        "episodes per split",
+        *(f"{SETS[of]}, {ways}-way {shots}-shot" for of, (ways, shots) in columns),
+    ]
     lines = [head, ["---"] * len(head)]
     for name, row in rows.items():
         folders = [folder for dataset, test in columns for folder in tested_splits(name, dataset, test, out)]
         if folders:
-            counts = sorted({f"{len(SPLITS)} × {read_results(folder)['episodes']}" for folder in folders})
+            counts = sorted({str(read_results(folder)["episodes"]) for folder in folders})
             linked = f"[{name}](../configs/clinc150/{row['config']}.yaml)"
             first = [linked, row.get("against", "–"), " and ".join(counts)]
             lines.append([*first, *(cell(name, row, dataset, test, out) for dataset, test in columns)])
