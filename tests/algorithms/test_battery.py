@@ -80,20 +80,22 @@ def learner(name, domain, **settings):
 
 
 def meta_gradient(algorithm, episode):
-    """The gradient that a training step puts into the trained parameters, with dropout keys fixed."""
+    """The gradient that a training step puts into the parameters, with dropout keys fixed; None for frozen ones."""
     torch.manual_seed(4)
     algorithm.trainer = L.Trainer(logger=False, accelerator="cpu", log_every_n_steps=1000)
     loss = algorithm.training_step(episode, 0)
     loss.backward()
-    trained = {name: each for name, each in algorithm.named_parameters() if each.requires_grad}
-    return loss.detach(), {name: parameter.grad for name, parameter in trained.items()}
+    return loss.detach(), {name: parameter.grad for name, parameter in algorithm.named_parameters()}
 
 
 def assert_same_gradient(one, other, tolerance=1e-10):
     assert one[0].item() == pytest.approx(other[0].item(), rel=tolerance)
     assert one[1].keys() == other[1].keys()
-    scale = torch.cat([g.flatten() for g in other[1].values()]).norm()
-    for parameter in other[1]:
+    frozen = {name for name, gradient in other[1].items() if gradient is None}
+    assert all(one[1][parameter] is None for parameter in frozen)
+    trained = other[1].keys() - frozen
+    scale = torch.cat([other[1][parameter].flatten() for parameter in trained]).norm()
+    for parameter in trained:
         assert (one[1][parameter] - other[1][parameter]).norm() <= tolerance * scale, parameter
 
 

@@ -98,7 +98,7 @@ class MetaLearner(TaskLearner):
         """
         check_algorithm(checkpoint, self)
         self._resumed = True
-        data = getattr(self.trainer, "datamodule", None)
+        data = getattr(self.trainer, "datamodule", None) if has_trainer(self) else None
         if isinstance(data, TakesOver):
             data.take_over(checkpoint)
 
