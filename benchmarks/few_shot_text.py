@@ -197,6 +197,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--static", type=Path, default=None, help="folder of static vectors in model2vec's form")
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "few_shot_text", help="folder of the runs")
     parser.add_argument("--only", nargs="*", default=[], help="rows, by name; all if not given")
+    parser.add_argument("--sets", nargs="*", default=list(SETS), help="data sets; both if not given")
     parser.add_argument("--splits", nargs="*", default=SPLITS, help="class splits; all five if not given")
     parser.add_argument("--jobs", type=int, default=1, help="rows at once")
     options = parser.parse_args(arguments)
@@ -210,7 +211,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.folders:
         import transformers  # noqa: F401  # once, before the processes of the single runs are forked
     with contextlib.chdir(ROOT), ThreadPoolExecutor(options.jobs) as pool:
-        places = product(options.splits, usable, SETS)
+        places = product(options.splits, usable, options.sets)
         jobs = [
             pool.submit(train_and_test, Place(name, dataset, split, options.out), usable[name], options)
             for split, name, dataset in places
