@@ -82,5 +82,7 @@ def test_weights_of_another_network_are_refused(trained, tmp_path):
         Frozen(conv4(8), str(path))
     with pytest.raises(SettingError, match=r"weights is missing\.ckpt, expected a file"):
         Frozen(conv4(), "missing.ckpt")
+    with pytest.raises(SettingError, match=r"is a folder; that of a run has .*/checkpoints/best\.ckpt"):
+        Frozen(conv4(), str(path.parent))
     with pytest.raises(SettingError, match="sha256 is 00"):
         Frozen(conv4(), str(path), sha256="00")

@@ -28,6 +28,8 @@ RUNS = Path("runs")  # where fit makes the folders of runs whose folder is not g
 def predict_own(args: Sequence[str]) -> None:
     """Run ``predict --support``: learn the classes of one set of files, and recognise the examples of another."""
     options = predict_parser().parse_args(list(args))
+    if Path(options.to or "").suffix == ".csv":
+        raise UserError(f"to is {options.to}, expected a folder: predictions.csv is written into it")
     run_dir = run_folder(options)
     model = trained(options, run_dir)
     source = source_of(model, options.on_bad_file, bar("files"), options.columns)
