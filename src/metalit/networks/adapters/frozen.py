@@ -6,7 +6,7 @@ from torch import nn
 
 from metalit.errors import check
 from metalit.networks.adapters.base import AdaptedNetwork
-from metalit.networks.partly_trained import partly_trained
+from metalit.networks.partly_trained import settings_of_parts
 from metalit.networks.pretrained.weights import checked_sha256, load_trained, weights_file
 
 
@@ -42,10 +42,10 @@ class Frozen(AdaptedNetwork):
             found = checked_sha256(path, sha256)
             load_trained(network, path)
         # before freezing, so that it says how many parameters the training has trained
-        of_parts = [part.setting() for part in partly_trained(network.modules())]
+        trained_setting = settings_of_parts(network.modules())
         super().__init__(network, trained=())
         self.weights, self.sha256 = weights, found
-        self._trained_setting = {name: value for part in of_parts for name, value in part.items()}
+        self._trained_setting = trained_setting
 
     def setting(self) -> dict[str, Any]:
         """Return the settings of the network and its parts, as they were trained, and the file with its checksum."""
