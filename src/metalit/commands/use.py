@@ -74,7 +74,11 @@ def export_model(args: Sequence[str]) -> None:
 
 def predict_parser() -> ArgumentParser:
     """Return the parser of ``predict --support``."""
-    parser = use_parser("predict", "Learn classes from labelled photos or texts, and recognise others.")
+    parser = use_parser(
+        "predict",
+        "Learn classes from labelled photos or texts, and recognise others. Without --support and --query, predict is "
+        "Lightning's, on the episodes of a config; its help: predict --config FILE --help.",
+    )
     parser.add_argument(
         "--query",
         type=str,
@@ -207,7 +211,9 @@ def say(*lines: str) -> None:
 
 
 def is_about_own(words: Sequence[str]) -> bool:
-    """Whether a command line is ``predict --support``, on the user's own examples, and not Lightning's ``predict``."""
+    """Whether a command line is ``predict --support``, on the user's own examples, or asks for its help."""
+    if list(words) in (["predict", "--help"], ["predict", "-h"]):
+        return True
     return words[:1] == ["predict"] and any(_names(words, option) for option in ("--support", "--query"))
 
 
