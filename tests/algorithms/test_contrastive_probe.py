@@ -129,6 +129,13 @@ def test_only_what_is_adapted_moves_in_an_encoder_of_texts_over_vmap():
     assert learner.setting()["adapted"] == ["*lora_B"]
 
 
+def test_the_setting_counts_what_a_task_trains():
+    encoder = LoRA(TextTransformer(50, 8, 1, heads=2), ["*.out"], rank=2)
+    share = encoder.trained_share()
+    assert not share.startswith("0 of")
+    assert ContrastiveProbe(encoder).setting()["lora_parameters"] == share
+
+
 def test_a_frozen_encoder_is_refused():
     with pytest.raises(ValueError, match="frozen"):
         ContrastiveProbe(network().requires_grad_(False))

@@ -129,6 +129,19 @@ def test_a_text_in_both_sets_is_reported(text_run, place, capsys):
     assert len(predictions(place)) == 24
 
 
+def test_the_help_of_predict_is_about_own_files(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["predict", "--help"])
+    assert ended.value.code == 0
+    assert "--support" in capsys.readouterr().out
+
+
+def test_the_table_is_written_into_a_folder(text_run, place, capsys):
+    said = complaint(capsys, lambda: predict(text_run, place, "--to", "mine.csv"))
+    assert "to is mine.csv, expected a folder: predictions.csv is written into it" in said
+    assert not (place / "mine.csv").exists()
+
+
 def with_rows(*rows):
     def write(place, name):
         with (place / name).open("a", encoding="utf-8", newline="") as file:

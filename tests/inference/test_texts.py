@@ -12,7 +12,7 @@ import torch
 import metalit
 from metalit import FewShotClassifier, PrototypicalNetwork
 from metalit.data.texts import HashedWords, PretrainedTokenizer, TextForm, VectorWords, Words
-from metalit.errors import SettingError
+from metalit.errors import SettingError, UserError
 from metalit.inference import Recogniser, TrainedModel, load_recogniser, save_recogniser
 from metalit.inference.exported import export
 from metalit.inference.saved_forms import form_as_json, form_from_json
@@ -184,6 +184,25 @@ def test_every_tokenizer_is_kept_as_json(make, tmp_path):
     again = form_from_json(json.loads(kept))
     assert torch.equal(again.items(QUESTIONS).ids, form.items(QUESTIONS).ids)
     assert again.tokenizer.digest == form.tokenizer.digest
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        ("renew card", "the examples are one str, 'renew card', expected several: put it into a list"),
+        ([], r"the examples are \[\], expected a list of texts"),
+        ([3, 4], r"the examples are \[3, 4\], expected a list of texts"),
+        ([None], r"the examples are \[None\], expected a list of texts"),
+        (None, "the examples are None, expected a list of texts"),
+    ],
+)
+def test_what_is_no_list_of_strings_is_refused(text_run, x, message):
+    pytest.importorskip("sklearn")
+    classifier = FewShotClassifier(text_run).fit(*sentences())
+    with pytest.raises(UserError, match=message):
+        classifier.predict(x)
+    with pytest.raises(UserError, match=message):
+        classifier.fit(x, ["a"])
 
 
 class Letters(HashedWords):

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from metalit.algorithms import PrototypicalNetwork, RidgeProbe
 from metalit.data import Glyphs
 from metalit.errors import SettingError, UserError
-from metalit.networks import Conv4, Frozen, Tuned, Vectors
+from metalit.networks import Conv4, Frozen, LoRA, TextTransformer, Tuned, Vectors
 
 OPTIONS = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "inference_mode": False}
 
@@ -58,6 +58,15 @@ def test_nothing_in_it_is_trained(trained):
     assert not any(module.training for module in network.network.modules())
 
 
+def test_the_setting_states_every_part_as_it_was_trained():
+    network = LoRA(Tuned(TextTransformer(20, width=8, layers=1, heads=2), ["*.bias"]), ["*.queries"], rank=2)
+    lora = network.trained_share()
+    found = Frozen(network).setting()
+    assert (found["frozen_network"], found["frozen_weights"]) == ("LoRA", "as made")
+    assert found["tuned"] == ["*.bias"]  # of the part within: where a language model says its name and its past
+    assert found["lora_parameters"] == lora != network.trained_share()
+
+
 def test_a_file_of_the_networks_own_tensors(trained, tmp_path):
     learner, _ = trained
     save_file(
@@ -73,5 +82,7 @@ def test_weights_of_another_network_are_refused(trained, tmp_path):
         Frozen(conv4(8), str(path))
     with pytest.raises(SettingError, match=r"weights is missing\.ckpt, expected a file"):
         Frozen(conv4(), "missing.ckpt")
+    with pytest.raises(SettingError, match=r"is a folder; that of a run has .*/checkpoints/best\.ckpt"):
+        Frozen(conv4(), str(path.parent))
     with pytest.raises(SettingError, match="sha256 is 00"):
         Frozen(conv4(), str(path), sha256="00")

@@ -20,7 +20,7 @@ from metalit.engine import Engine, Task
 from metalit.episode import Episode, Labelled
 from metalit.errors import UserError
 from metalit.networks.normalisation import batch_norm_mode, batch_norms
-from metalit.networks.partly_trained import partly_trained
+from metalit.networks.partly_trained import settings_of_parts
 from metalit.objectives import Measure, Objective, measure_nothing
 from metalit.outcome import Outcome
 from metalit.tasks.parameters import Params
@@ -172,7 +172,7 @@ class TaskLearner(L.LightningModule, ABC):
             "algorithm": type(self).__name__,
             "batch_norm": batch_norm_mode(*self.predicting()),
             "transductive": self.transductive(),
-            **{name: value for each in partly_trained(self.modules()) for name, value in each.setting().items()},
+            **settings_of_parts(self.modules()),
             **({"frozen_batch_norm": list(self.frozen_batch_norm)} if self.frozen_batch_norm else {}),
         }
 

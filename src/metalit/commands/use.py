@@ -28,6 +28,8 @@ RUNS = Path("runs")  # where fit makes the folders of runs whose folder is not g
 def predict_own(args: Sequence[str]) -> None:
     """Run ``predict --support``: learn the classes of one set of files, and recognise the examples of another."""
     options = predict_parser().parse_args(list(args))
+    if Path(options.to or "").suffix == ".csv":
+        raise UserError(f"to is {options.to}, expected a folder: predictions.csv is written into it")
     run_dir = run_folder(options)
     model = trained(options, run_dir)
     source = source_of(model, options.on_bad_file, bar("files"), options.columns)
@@ -72,7 +74,11 @@ def export_model(args: Sequence[str]) -> None:
 
 def predict_parser() -> ArgumentParser:
     """Return the parser of ``predict --support``."""
-    parser = use_parser("predict", "Learn classes from labelled photos or texts, and recognise others.")
+    parser = use_parser(
+        "predict",
+        "Learn classes from labelled photos or texts, and recognise others. Without --support and --query, predict is "
+        "Lightning's, on the episodes of a config; its help: predict --config FILE --help.",
+    )
     parser.add_argument(
         "--query",
         type=str,
@@ -205,7 +211,9 @@ def say(*lines: str) -> None:
 
 
 def is_about_own(words: Sequence[str]) -> bool:
-    """Whether a command line is ``predict --support``, on the user's own examples, and not Lightning's ``predict``."""
+    """Whether a command line is ``predict --support``, on the user's own examples, or asks for its help."""
+    if list(words) in (["predict", "--help"], ["predict", "-h"]):
+        return True
     return words[:1] == ["predict"] and any(_names(words, option) for option in ("--support", "--query"))
 
 

@@ -232,7 +232,7 @@ class ClassificationDataModule(EpisodicDataModule, ABC):
     case a batch transfers a few integers only, or in host memory.
 
     Args:
-        root: folder that holds the data set's files, or to which they are downloaded.
+        root: folder that holds the data set's files, or to which they are downloaded; or a file, if it is one table.
         ways: N, classes in an episode, in validation and test.
         train_ways: N in training; ``ways`` if not given.
         train_labels: ``episode`` labels the classes of a training episode 0..N-1, as in evaluation; ``split`` uses

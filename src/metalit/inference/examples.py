@@ -27,6 +27,22 @@ def is_numeric(x: Any) -> bool:
     return not isinstance(first, str | Path | Image.Image)
 
 
+def refuse_what_is_no_list(x: Any, form: ExampleForm | None) -> None:
+    """Refuse one string where several are expected, and what holds no texts where the model takes texts.
+
+    Raises:
+        UserError: it is no list or array, or, of a model of texts, neither strings nor embeddings ``[n, D]``.
+    """
+    if isinstance(x, str | Path):
+        raise UserError(
+            f"the examples are one {type(x).__name__}, {str(x)[:50]!r}, expected several: put it into a list"
+        )
+    if not isinstance(form, TextForm) or isinstance(x, Tokens | MarkedTokens):
+        return
+    if x is None or (is_numeric(x) and np.ndim(as_numpy(x)) < 2):
+        raise UserError(f"the examples are {x!r:.50}, expected a list of texts")
+
+
 def as_numpy(x: Any) -> Any:
     """Return a tensor as an array that shares its memory; other examples are returned unchanged."""
     return x.detach().cpu().numpy() if isinstance(x, Tensor) else x

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from metalit.algorithms.task_learner import TaskLearner
 from metalit.data.images.picture_form import PictureForm
 from metalit.errors import UserError
-from metalit.inference.examples import ExampleForm, as_numpy, is_numeric
+from metalit.inference.examples import ExampleForm, as_numpy, is_numeric, refuse_what_is_no_list
 from metalit.inference.recogniser import Recogniser, TrainedModel
 from metalit.inference.saved import load_recogniser, save_recogniser
 
@@ -77,13 +77,15 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         Raises:
             UserError: the method cannot learn these classes, a file or the run cannot be read, or a text is empty.
         """
+        model = self._model()
+        refuse_what_is_no_list(X, model.form)
         if is_numeric(X):
             X, y = validate_data(self, as_numpy(X), y, allow_nd=True)  # noqa: N806
         else:
             check_consistent_length(X, y)
         y = column_or_1d(y, warn=True)
         check_classification_targets(y)
-        self.recogniser_ = Recogniser.learn(self._model(), X, y)
+        self.recogniser_ = Recogniser.learn(model, X, y)
         self.classes_ = np.unique(y)
         return self
 
@@ -94,6 +96,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             UserError: the examples are not like those of ``fit``, or a file cannot be read.
         """
         check_is_fitted(self)
+        refuse_what_is_no_list(X, self.recogniser_.model.form)
         if is_numeric(X):
             X = validate_data(self, as_numpy(X), reset=False, allow_nd=True)  # noqa: N806
         return self.recogniser_.probabilities(X)

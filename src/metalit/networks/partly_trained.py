@@ -26,3 +26,8 @@ def partly_trained(modules: Iterable[nn.Module]) -> list[PartlyTrained]:
     In this order each may call ``train``: the outer one decides what rests in the inner one.
     """
     return [module for module in modules if isinstance(module, PartlyTrained)][::-1]
+
+
+def settings_of_parts(modules: Iterable[nn.Module]) -> dict[str, Any]:
+    """Return the settings of all partly trained networks among some modules, to state with a result."""
+    return {name: value for part in partly_trained(modules) for name, value in part.setting().items()}

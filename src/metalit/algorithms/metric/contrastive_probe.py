@@ -23,6 +23,7 @@ from metalit.errors import at_least, positive
 from metalit.functional.examples import count, selected
 from metalit.functional.pairs import contrastive_pairs
 from metalit.heads import LogisticRegression, Step
+from metalit.networks.partly_trained import settings_of_parts
 from metalit.outcome import Outcome
 from metalit.tasks.parameters import Params, select
 from metalit.tasks.precision import without_autocast
@@ -77,6 +78,7 @@ class ContrastiveProbe(PretrainingLearner):
     ) -> None:
         # before the base class freezes a network that is not trained on training classes
         self.adapted, names = tuple(adapted), list(select(network, adapted))
+        self._tuned_setting = settings_of_parts(network.modules())
         head = with_transform(LogisticRegression(strength), transform, network, features)
         super().__init__(network, linear_classifier(network, classes, features), head, classes, **learner)
         at_least(1, pairs_per_class=pairs_per_class, batch_size=batch_size)
@@ -88,6 +90,7 @@ class ContrastiveProbe(PretrainingLearner):
         """Add the fine-tuning to the reported settings."""
         return {
             **super().setting(),
+            **self._tuned_setting,
             "fine_tuning": f"pairs of support examples, {self.pairs_per_class} alike and as many different per class, "
             f"{self.epochs} epoch(s) in batches of {self.batch_size}, Adam {self.learning_rate:g}",
             "adapted": list(self.adapted),

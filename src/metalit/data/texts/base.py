@@ -40,7 +40,8 @@ class TextDataModule(ClassificationDataModule, ABC):
     Args:
         tokenizer: what makes tokens of texts; ``Words()`` if not given.
         max_length: at most how many tokens a text has, special tokens included; the others are cut off.
-        splits: how the classes are divided; see the subclass.
+        splits: how the classes are divided: ``auto``, ``seed``, ``given``, ``test``, lists of classes, or the name of
+            lists such as ``protaugment/01``, of those that the data set has.
         shares: shares of training, validation and test classes, if divided by seed.
         split_seed: seed of that division, independent of the episodes' ``seed``.
         split_by: ``group`` keeps the classes of one group, such as a domain, in one split.

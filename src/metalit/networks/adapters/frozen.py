@@ -6,7 +6,7 @@ from torch import nn
 
 from metalit.errors import check
 from metalit.networks.adapters.base import AdaptedNetwork
-from metalit.networks.partly_trained import PartlyTrained
+from metalit.networks.partly_trained import settings_of_parts
 from metalit.networks.pretrained.weights import checked_sha256, load_trained, weights_file
 
 
@@ -41,11 +41,13 @@ class Frozen(AdaptedNetwork):
             path = weights_file(weights)
             found = checked_sha256(path, sha256)
             load_trained(network, path)
+        # before freezing, so that it says how many parameters the training has trained
+        trained_setting = settings_of_parts(network.modules())
         super().__init__(network, trained=())
         self.weights, self.sha256 = weights, found
+        self._trained_setting = trained_setting
 
     def setting(self) -> dict[str, Any]:
-        """Return the settings of the network, if it has any, and the file with its checksum."""
-        own = self.network.setting() if isinstance(self.network, PartlyTrained) else {}
+        """Return the settings of the network and its parts, as they were trained, and the file with its checksum."""
         weights = "as made" if self.weights is None else f"{self.weights} (sha256 {self.sha256})"
-        return {**own, "frozen_network": type(self.network).__name__, "frozen_weights": weights}
+        return {**self._trained_setting, "frozen_network": type(self.network).__name__, "frozen_weights": weights}

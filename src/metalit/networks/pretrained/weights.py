@@ -36,7 +36,8 @@ def weights_file(given: str) -> Path:
         path = Path(folders[0]) / inside
     else:
         path = Path(given).expanduser()
-    check("weights", given, path.is_file(), f"a file; {path} is none")
+    example = f"a folder; that of a run has {path}/checkpoints/best.ckpt" if path.is_dir() else "none"
+    check("weights", given, path.is_file(), f"a file; {path} is {example}")
     return path
 
 
