@@ -92,7 +92,7 @@ def label_from(value: Any) -> str:
 def whole(text: str, meaning: str) -> str:
     """Return a text, refused if it has a half of one of UTF-16's pairs, which no file and no tokenizer takes.
 
-    JSON can have one, as ``\\ud83d``, where a text was cut inside an emoji.
+    JSON can have one, as an escape, where a text was cut inside an emoji.
     """
     if any("\ud800" <= character <= "\udfff" for character in text):
         raise UserError(f"its {meaning} has half a character, as a text that was cut inside an emoji: {shown(text)}")
