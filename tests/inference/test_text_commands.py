@@ -83,7 +83,13 @@ def unlabelled_csv(path, rows):
     write_csv(path, [{"utterance": row["text"]} for row in rows])
 
 
-WRITERS = {"a.tsv": tsv, "a.jsonl": write_jsonl, "a.parquet": write_parquet, "a.txt": txt, "a.csv": unlabelled_csv}
+def txt_of_old_macs(path, rows):
+    txt(path, rows)
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r"))
+
+
+WRITERS = {"a.tsv": tsv, "a.jsonl": write_jsonl, "a.parquet": write_parquet, "a.txt": txt}
+WRITERS |= {"mac.txt": txt_of_old_macs, "a.csv": unlabelled_csv}
 
 
 @pytest.mark.parametrize("name", WRITERS)
@@ -92,7 +98,7 @@ def test_every_form_of_file_gives_the_same_predictions(name, text_run, place, ca
         pytest.importorskip("pyarrow")
     predict(text_run, place)
     expected = predictions(place)
-    labelled = name not in ("a.txt", "a.csv")
+    labelled = name not in ("a.txt", "mac.txt", "a.csv")
     if labelled:
         WRITERS[name](place / f"support-{name}", own_rows(0, 5))
     WRITERS[name](place / name, own_rows(5))

@@ -105,6 +105,29 @@ def test_saved_and_opened_without_the_data(text_run, tmp_path):
         FewShotClassifier.load(tmp_path / "saved")
 
 
+def test_a_saved_classifier_reads_no_files_of_its_own_choice(text_run, tmp_path):
+    """It may come from anywhere, and a message would show what is in them."""
+    (tmp_path / "secret.txt").write_text("password of mine")
+    path = str(tmp_path / "secret.txt")
+    FewShotClassifier(text_run).fit(*sentences()).save(tmp_path / "saved")
+    file = tmp_path / "saved" / "classifier.json"
+    whole = file.read_text()
+
+    def refused(change, message):
+        described = json.loads(whole)
+        change(described)
+        file.write_text(json.dumps(described))
+        with pytest.raises(ValueError, match=message) as error:
+            FewShotClassifier.load(tmp_path / "saved")
+        assert "password" not in str(error.value)
+
+    words = {"settings": {"path": path}, "state": {"kind": "VectorWords", "digest": ""}}
+    refused(lambda described: described["form"].update(tokenizer=words), "neither files nor words")
+    network = {"class_path": "metalit.networks.StaticVectors", "init_args": {"path": path}}
+    refused(lambda described: described["settings"]["model"]["init_args"].update(network=network), "no architecture of")
+    refused(lambda described: described["form"].update(max_length=2.5), r"max_length 2\.5")
+
+
 def language_model(folder):
     """Return the name of a tiny BERT at random, with its tokenizer."""
     transformers = pytest.importorskip("transformers")
@@ -216,6 +239,8 @@ def test_mistakes(text_run, tmp_path):
         Recogniser.learn(model, ["card", " "], [0, 1])
     with pytest.raises(ValueError, match=r"text 2: its text is 3\.5, expected words"):
         Recogniser.learn(model, ["card", "loan"], [0, 1]).probabilities(["card", 3.5])
+    with pytest.raises(ValueError, match="the texts are 'my card', expected a list"):
+        Recogniser.learn(model, ["card", "loan"], [0, 1]).probabilities("my card")
     with pytest.raises(ValueError, match=r"an array \[2, 2\], expected \[n\] or \[n, 1\]"):
         Recogniser.learn(model, np.array([["a", "b"], ["c", "d"]]), [0, 1])
     learner = PrototypicalNetwork(TextTransformer(vocabulary=50, width=8))

@@ -8,6 +8,7 @@ from metalit.data.class_splits import split_of
 from metalit.data.stream import Split
 from metalit.errors import SettingError, UserError
 
+SHOWN = 60  # characters of a cell in a message
 Columns = Mapping[str, str]
 Known = Mapping[str, tuple[str, ...]]
 
@@ -63,7 +64,7 @@ def find_columns(
         option: the option by which a user says it, for messages.
 
     Raises:
-        UserError: a column is missing; the message names those that there are.
+        UserError: a column is missing, or there twice; the message names those that there are.
     """
     names = list(names)
     lower = {str(name).strip().lower(): name for name in reversed(names)}
@@ -75,6 +76,8 @@ def find_columns(
             found[meaning] = said[meaning]
         elif name := next((name for name in usual if name in lower), None):
             found[meaning] = lower[name]
+    if twice := [name for name in found.values() if names.count(name) > 1]:
+        raise UserError(f"{where}: it has two columns called {twice[0]}: rename one")
     if missing := [meaning for meaning in needed if meaning not in found]:
         raise UserError(
             f"{where}: it has no column for the {missing[0]}, only {', '.join(map(str, names)) or 'none'}: rename one, "
@@ -92,11 +95,27 @@ def label_from(value: Any) -> str:
     """Return the class that a cell names.
 
     Raises:
-        UserError: it names none, or several.
+        UserError: it names none, or several, or has half a character.
     """
     if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).strip():
-        raise UserError(f"its label is {value!r}, expected the name or number of one class")
-    return composed(str(value).strip())
+        raise UserError(f"its label is {shown(value)}, expected the name or number of one class")
+    return composed(whole(str(value).strip(), "label"))
+
+
+def whole(text: str, meaning: str) -> str:
+    """Return a text, refused if it has a half of one of UTF-16's pairs, which no file and no tokenizer takes.
+
+    JSON can have one, as an escape, where a text was cut inside an emoji.
+    """
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise UserError(f"its {meaning} has half a character, as a text that was cut inside an emoji: {shown(text)}")
+    return text
+
+
+def shown(value: Any) -> str:
+    """Return a cell as messages show it: its beginning, if it is long."""
+    found = repr(value)
+    return found if len(found) <= SHOWN else f"{found[:SHOWN]}..."
 
 
 def hot_label(row: Mapping[str, Any], columns: Sequence[str]) -> str:

@@ -132,6 +132,8 @@ class EpisodicDataModule(L.LightningDataModule, ABC):
         try:
             return self.make_stream(split)
         except SettingError as error:
+            if "." in error.name or error.owner is not None:  # it says itself whose setting it is
+                raise
             # a stream has one number of shots and does not know whether it came from ``shots`` or ``train_shots``
             own = f"train_{error.name}"
             is_own = split == "train" and own in vars(self) and getattr(self, own) != getattr(self, error.name)

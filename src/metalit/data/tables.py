@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -58,10 +59,20 @@ def _csv_lines(text: str, where: str) -> Iterator[tuple[int, Row]]:
     header = text.partition("\n")[0]
     # Meta-Album allows tabs, spreadsheets in some languages write semicolons
     delimiter = max(",\t;", key=header.count)
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
+    # strict: a quote that is never closed would make one text of all lines up to the next quote
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    good = 0
     try:
+        twice = [name for name, count in Counter(reader.fieldnames or ()).items() if name.strip() and count > 1]
+        if twice:
+            raise UserError(f"{where}: it has two columns called {twice[0]}: rename one")
         for row in reader:
-            yield reader.line_num, {name: cell for name, cell in row.items() if name is not None}
+            good = reader.line_num
+            yield good, {name: cell for name, cell in row.items() if name is not None}
     except csv.Error as error:
-        # DictReader's own number is that of the last good row
-        raise UserError(f"{where}, line {reader.reader.line_num}: it is not CSV ({error})") from error
+        raise UserError(f"{where}, {lines(good + 1, reader.reader.line_num)}: it is not CSV ({error})") from error
+
+
+def lines(first: int, last: int) -> str:
+    """Return the numbers of lines in words."""
+    return f"line {last}" if first >= last else f"lines {first} to {last}"

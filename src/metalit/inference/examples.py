@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from metalit.data.columns import shown
 from metalit.data.images.picture_form import PictureForm
 from metalit.data.texts import TextForm
 from metalit.episode import MarkedTokens, Tokens
@@ -86,6 +87,8 @@ def texts_of(x: Any) -> list[Any]:
     if isinstance(x, list):
         return x
     array = np.asarray(x, dtype=object)
+    if not array.ndim:
+        raise UserError(f"the texts are {shown(x)}, expected a list of texts")
     if array.size != len(array):
         raise UserError(f"the texts are an array {list(array.shape)}, expected [n] or [n, 1]")
     return [str(each) if isinstance(each, str) else each for each in array.reshape(-1)]

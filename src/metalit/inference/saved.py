@@ -107,6 +107,7 @@ def load_recogniser(folder: str | Path, trusted: bool = False) -> Recogniser:
 def rebuilt(described: dict[str, Any], tensors: dict[str, Tensor], path: Path) -> TrainedModel:
     """Return the trained model: networks built from their settings, with their weights."""
     settings, form = described["settings"], described["form"]
+    refuse_files(settings)
     learner, network = make_parts(without_weights(settings), path)
     # assigned, so that a learner in float64 stays one
     learner.load_state_dict(part(tensors, "learner"), assign=True)
@@ -133,6 +134,18 @@ def without_files(model: TrainedModel) -> Any:
         if kind in NAMES:
             options["architecture"] = made[kind, options[NAMES[kind]]].architecture()
     return settings
+
+
+def refuse_files(settings: Any) -> None:
+    """Refuse settings in which an encoder of texts would be read from files: the classifier may come from anywhere.
+
+    Raises:
+        UserError: an encoder has no architecture.
+    """
+    for group in walked(settings):
+        kind = str(group["class_path"]).rpartition(".")[2]
+        if kind in NAMES and not group.get("init_args", {}).get("architecture"):
+            raise UserError(f"its settings have no architecture of {kind}, which would be read from files")
 
 
 def without_weights(settings: Any) -> Any:

@@ -16,6 +16,7 @@ OWN: dict[str, tuple[type[Tokenizer], tuple[str, ...]]] = {
     "HashedWords": (HashedWords, ("size", "ngrams", "pieces", "lowercase")),
     "VectorWords": (VectorWords, ("path", "words")),
 }
+READ: dict[type[Tokenizer], str] = {PretrainedTokenizer: "files", VectorWords: "words"}  # what stands for their files
 
 
 def form_as_json(form: ExampleForm | None) -> Spec | None:
@@ -46,6 +47,9 @@ def form_from_json(spec: Spec | None) -> ExampleForm | None:
         return PictureForm(**values)
     if kind != TEXT:
         raise UserError(f"its form is that of a {kind}, expected {PICTURE} or {TEXT}")
+    # JSON has other numbers than whole ones, too
+    if type(values["max_length"]) is not int or type(values["marked"]) is not bool:
+        raise UserError(f"its form has max_length {values['max_length']} and marked {values['marked']}")
     return TextForm(**{**values, "tokenizer": tokenizer_from_json(values["tokenizer"])})
 
 
@@ -67,6 +71,6 @@ def tokenizer_from_json(spec: Spec) -> Tokenizer:
     state = spec["state"]
     made = PretrainedTokenizer if state["kind"] == "PretrainedTokenizer" else OWN[state["kind"]][0]
     # without its files or words it would be read from the path, and the classifier may come from anywhere
-    if None in (spec["settings"].get("files", ""), spec["settings"].get("words", "")):
+    if made in READ and not spec["settings"].get(READ[made]):
         raise UserError("its tokenizer has neither files nor words")
     return made(**spec["settings"]).restored(state)

@@ -1,5 +1,6 @@
 """Tables and files of texts as a source of examples."""
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from metalit.errors import SettingError, UserError
 from metalit.inference.given import Given
 from metalit.inference.sources import Source
 
+LINE_END = re.compile(r"\r\n|\n|\r")  # and not what ``splitlines`` takes for one: a text may have it
 SHOWN = 3  # texts that a remark quotes
 
 
@@ -95,7 +97,7 @@ MARKS = f"it has no {HEAD} and {TAIL}, which mark two entities, as in [E1] Rome 
 
 
 def lines_of(path: Path) -> Iterable[Row]:
-    """Yield the lines of a text file that are not blank.
+    """Yield the lines of a text file that are not blank; they end as on any system.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -103,6 +105,6 @@ def lines_of(path: Path) -> Iterable[Row]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
-    for number, line in enumerate(decoded(path.read_bytes(), path.name).split("\n"), start=1):
+    for number, line in enumerate(LINE_END.split(decoded(path.read_bytes(), path.name)), start=1):
         if line.strip():
             yield Row(f"{path.name}:{number}", line, None)

@@ -61,6 +61,20 @@ BAD = {
     "missing column": (table(header="words,label"), r"a\.csv: it has no column for the text, only words, label"),
     "unknown split": (table(header="text,split"), r"a\.csv:2: 'class 0' is no split|no column for the label"),
     "huge field": (table(f"{'a' * 200_000},class 0"), r"a\.csv, line 14: it is not CSV \(field larger"),
+    "open quote": (table('"open,class 0', "more,class 1"), r"a\.csv, lines 14 to 15: it is not CSV"),
+    "open quote, closed later": (
+        table('"open,class 0', "more,class 1", '"close,class 2'),
+        r"a\.csv, lines 14 to 16: it is not CSV",
+    ),
+    "two columns of one name": (table(header="text,label,text"), r"a\.csv: it has two columns called text"),
+    "nothing to see": (table("\u200b\u200d,class 0"), r"a\.csv:14: its text is '\\u200b\\u200d', in which nothing"),
+    "half an emoji": (json_lines(r'{"text": "a \ud83d", "label": "b"}'), r"a\.jsonl:13: its text has half a character"),
+    "half an emoji as label": (json_lines(r'{"text": "a", "label": "\ud83d"}'), r"a\.jsonl:13: its label has half a"),
+    "long list as text": (
+        json_lines(f'{{"text": {[0] * 1000}, "label": "b"}}'),
+        r"a\.jsonl:13: its text is \[0, .*\.\.\.",
+    ),
+    "long list as label": (json_lines(f'{{"text": "a", "label": {[0] * 1000}}}'), r"a\.jsonl:13: its label is \[0, "),
     "broken JSON": (json_lines('{"text": "a", '), r"a\.jsonl, line 13: it is not JSON"),
     "JSON of a list": (json_lines("[1, 2]"), r"a\.jsonl, line 13: it is not a JSON object"),
     "JSON of a number as text": (json_lines('{"text": 3, "label": "class 0"}'), r"a\.jsonl:13: its text is 3"),
@@ -108,6 +122,18 @@ def test_a_text_of_100_000_characters_is_cut_and_counted(tmp_path):
 def test_names_of_examples_are_short(tmp_path):
     write_csv(tmp_path / "a.csv", [*GOOD, {"text": "word " * 20_000, "label": "class 0"}])
     assert max(len(entry.name) for entry in classes(tmp_path).listing().entries) < 100
+
+
+def test_two_columns_of_one_name_in_parquet(tmp_path):
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(pa.table([["a"], ["b"], ["c"]], names=["text", "label", "label"]), tmp_path / "a.parquet")
+    with pytest.raises(UserError, match=r"a\.parquet: it has two columns called label"):
+        classes(tmp_path).listing()
+
+
+def test_joiners_inside_a_text_are_left_to_it(tmp_path):
+    table("\U0001f469\u200d\U0001f680,class 0", "می\u200cخواهم,class 1")(tmp_path)
+    assert "\U0001f469\u200d\U0001f680" in [entry.text for entry in classes(tmp_path).listing().entries]
 
 
 @pytest.mark.service

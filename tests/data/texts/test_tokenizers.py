@@ -122,6 +122,25 @@ def test_a_pretrained_tokenizer_is_known_by_its_digest(folder, tmp_path):
         other.restored(tokenizer.state())
 
 
+def test_the_rules_belong_to_the_digest(folder, tmp_path):
+    """The same words with and without upper case are other ids, which neither a cache nor a checkpoint may mix up."""
+    write_tokenizer(tmp_path)
+    made = json.loads((tmp_path / "tokenizer.json").read_text())
+    made["normalizer"]["lowercase"] = False
+    (tmp_path / "tokenizer.json").write_text(json.dumps(made))
+    own, other = PretrainedTokenizer(str(folder)), PretrainedTokenizer(str(tmp_path))
+    assert own.encode(["The"])[0].tolist() != other.encode(["The"])[0].tolist()
+    assert own.digest != other.digest
+
+
+def test_a_length_without_room_for_a_word_is_refused(folder):
+    tokenizer = PretrainedTokenizer(str(folder))
+    assert len(tokenizer.encode(["the card"], 3)[0]) == 3
+    for length in (1, 2):  # the class token and the separator alone
+        with pytest.raises(SettingError, match=rf"data\.max_length is {length}, expected at least 3"):
+            tokenizer.encode(["the card"], length)
+
+
 def test_a_tokenizer_with_code_of_its_own_is_refused(tmp_path):
     pytest.importorskip("transformers")
     folder = write_tokenizer(tmp_path)

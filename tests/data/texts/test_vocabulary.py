@@ -8,11 +8,12 @@ import metalit
 from commands import write_yaml
 from metalit.algorithms import PrototypicalNetwork
 from metalit.data import CLINC150, FewJoint, TextClasses
+from metalit.data.features import FrozenFeatures
 from metalit.data.texts import HashedWords, Words
-from metalit.data.texts.vocabulary import TOKENIZER
-from metalit.errors import UserError
+from metalit.errors import SettingError, UserError
 from metalit.main import main
-from metalit.networks import TextTransformer
+from metalit.networks import Frozen, TextTransformer
+from metalit.networks.texts.tokenizer_files import TOKENIZER
 from miniature_texts import rows_of_classes, write_clinc150, write_csv, write_few_joint
 
 SMALL = {
@@ -111,3 +112,17 @@ def test_resuming_and_loading_a_run_keep_the_vocabulary(tmp_path, monkeypatch):
     form = loaded.data.example_form()
     assert form.tokenizer.digest == state["digest"]
     assert form.items(["the card", "what is my balance"]).ids.shape == (2, 8)
+
+
+def test_frozen_features_of_words_ask_for_the_vocabulary_of_their_run(checkpoint, tmp_path):
+    """A vocabulary fitted to other classes would give every word the embedding of another one, in silence."""
+    path, vocabulary = checkpoint
+    features = Frozen(TextTransformer(vocabulary=50, width=8, layers=1, heads=1), str(path))
+    own = training_data(tmp_path)
+    own.features = FrozenFeatures(features)
+    assert own.episodes("test").query.x.shape[-1] == 8
+    assert own.fitted_tokenizer().digest == vocabulary.digest
+    other = other_data(tmp_path / "other", splits="seed", shares=(0.34, 0.33, 0.33), features=features)
+    with pytest.raises(SettingError, match=r"that of .*last\.ckpt, Words with the vocabulary") as error:
+        other.episodes("test")
+    assert error.value.name == "data.tokenizer"

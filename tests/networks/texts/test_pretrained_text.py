@@ -192,6 +192,39 @@ def test_code_of_the_model_is_refused(tmp_path):
         refused(tmp_path, "code of its own")
 
 
+def test_damaged_weights_are_refused(tmp_path):
+    write(tmp_path, "bert")
+    (tmp_path / "model.safetensors").write_bytes(b"abc")
+    refused(tmp_path, "model.safetensors")
+
+
+@pytest.mark.parametrize("content", ["[1, 2]", '{"0": 1}', "{"])
+def test_damaged_files_of_sentence_transformers_are_refused(content, tmp_path):
+    write(tmp_path, "bert")
+    (tmp_path / "modules.json").write_text(content)
+    refused(tmp_path, "modules.json")
+
+
+@pytest.mark.parametrize("kind", ["ViT", "CLIP"])
+def test_a_model_of_images_is_refused(kind, tmp_path):
+    small = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    images = {**small, "image_size": 8, "patch_size": 4}
+    config = {
+        "ViT": lambda: transformers.ViTConfig(**images),
+        "CLIP": lambda: transformers.CLIPConfig(text_config=small, vision_config=images, projection_dim=8),
+    }[kind]()
+    getattr(transformers, f"{kind}Model")(config).save_pretrained(tmp_path)
+    refused(tmp_path, "a model of token ids and a mask")
+
+
+def test_marks_of_texts_without_any_are_refused_before_a_pass(folders):
+    own = PretrainedTokenizer(folders["bert"])
+    network = Classifier(PretrainedText(folders["bert"], pool="marks"))
+    check_form(network, TextForm(own, max_length=32, marked=True))
+    with pytest.raises(SettingError, match="no two marked places"):
+        check_form(network, TextForm(own, max_length=32))
+
+
 def test_missing_weights_are_refused(tmp_path):
     write(tmp_path, "bert")
     config = json.loads((tmp_path / "config.json").read_text())

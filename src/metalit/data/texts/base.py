@@ -22,9 +22,10 @@ from metalit.data.texts.marks import marked_arrays
 from metalit.data.texts.ragged import LazyTokens, RaggedTokens, from_arrays, ragged_arrays
 from metalit.data.texts.text_form import TextForm
 from metalit.data.texts.tokenizer import Tokenizer
-from metalit.data.texts.vocabulary import TOKENIZER, Vocabulary
+from metalit.data.texts.vocabulary import Vocabulary
 from metalit.data.texts.words import Words
 from metalit.errors import SettingError, UserError, at_least, settings_of
+from metalit.networks.texts.tokenizer_files import TOKENIZER
 
 SHIPPED = Path(splits.__file__).parent
 VERSION = "1"  # of the tokens in the cache; a new one invalidates older caches

@@ -14,10 +14,11 @@ from metalit.data.texts.published import existing, of_form, read_json
 from metalit.data.texts.ragged import RaggedTokens, from_arrays, ragged_arrays
 from metalit.data.texts.text_form import TextForm
 from metalit.data.texts.tokenizer import Tokenizer
-from metalit.data.texts.vocabulary import TOKENIZER, Vocabulary
+from metalit.data.texts.vocabulary import Vocabulary
 from metalit.data.texts.words import Words
 from metalit.episode import Episode, Labelled
 from metalit.errors import SettingError, at_least, check, settings_of
+from metalit.networks.texts.tokenizer_files import TOKENIZER
 
 FILES: dict[Split, tuple[str, ...]] = {
     "train": ("train.json",),

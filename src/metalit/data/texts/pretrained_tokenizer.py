@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from metalit.data.texts.tokenizer import UNKNOWN, Encoded, Tokenizer
-from metalit.errors import settings_of
+from metalit.errors import check, settings_of
 from metalit.files import write_text
 from metalit.networks.texts.tokenizer_files import load_tokenizer, tokenizer_digest
 
@@ -66,12 +66,19 @@ class PretrainedTokenizer(Tokenizer):
 
     @property
     def digest(self) -> str:
-        """That of the vocabulary and the special tokens, the same as the model's ``tokenizer_digest``."""
+        """That of the vocabulary, the special tokens and the rules, the same as the model's ``tokenizer_digest``."""
         return self._digest
 
     def located(self, texts: Sequence[str], max_length: int) -> list[Encoded]:
-        """Return each text as at most ``max_length`` tokens, special tokens included, with their places in the text."""
+        """Return each text as at most ``max_length`` tokens, special tokens included, with their places in the text.
+
+        Raises:
+            SettingError: so few that there is no room for a word.
+        """
         longest = min(max_length, int(self.tokenizer.model_max_length))
+        added = self.tokenizer.num_special_tokens_to_add()
+        expected = f"at least {added + 1}: {added} tokens of each text are the tokenizer's own"
+        check("data.max_length", longest, longest > added, expected)
         found = []
         for first in range(0, len(texts), BATCH):
             part = list(texts[first : first + BATCH])

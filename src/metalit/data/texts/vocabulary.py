@@ -5,8 +5,7 @@ from typing import Any
 
 from metalit.data.texts.tokenizer import Tokenizer
 from metalit.errors import UserError
-
-TOKENIZER = "metalit.tokenizer"  # entry of a checkpoint's state of the data
+from metalit.networks.texts.tokenizer_files import states_in
 
 
 class Vocabulary:
@@ -46,7 +45,7 @@ class Vocabulary:
         Raises:
             UserError: the training had another tokenizer.
         """
-        states = [entry[TOKENIZER] for entry in checkpoint.values() if isinstance(entry, dict) and TOKENIZER in entry]
+        states = states_in(checkpoint)
         if not states or (self._fitted is not None and self._fitted.digest == states[0]["digest"]):
             return False
         self._fitted = self.given.restored(states[0])

@@ -91,5 +91,5 @@ def inject(network: nn.Module, config: Any, options: dict[str, Any]) -> None:
     """
     try:
         import_module("peft").inject_adapter_in_model(config, network)
-    except (ValueError, TypeError, RuntimeError, AttributeError, NotImplementedError) as error:
+    except (ValueError, TypeError, RuntimeError, AttributeError, LookupError) as error:
         raise SettingError("options", options, f"options that fit the network; peft says: {error}") from error

@@ -99,7 +99,7 @@ def one_message(name: str, files: str = FILES) -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, import_module("safetensors").SafetensorError) as error:
         reason = " ".join(str(error).split())
         raise SettingError(
             "name_or_path",

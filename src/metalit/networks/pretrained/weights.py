@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -75,17 +76,25 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """
     if path.suffix == SAFETENSORS:
         return read_safetensors(path)
-    try:
-        # weights_only: reading weights must not execute code
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"weights: {path} is not a file of weights alone ({reason})") from error
+    found = read_file(path)
     nested = [found[name] for name in NESTED if isinstance(found, dict) and isinstance(found.get(name), dict)]
     state = nested[0] if nested else found
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise UserError(f"weights: {path} holds no tensors by name, as a state_dict does")
     return state
+
+
+def read_file(path: Path) -> Any:
+    """Return what torch has saved in a file, without executing code.
+
+    Raises:
+        UserError: the file cannot be read, or holds more than tensors, numbers and text.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"weights: {path} is not a file of weights alone ({reason})") from error
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:

@@ -5,6 +5,7 @@ from typing import Any, Protocol, runtime_checkable
 from torch import nn
 
 from metalit.errors import SettingError
+from metalit.networks.texts.pooling import TextPool
 
 
 class TextEncoder:
@@ -16,6 +17,7 @@ class TextEncoder:
         max_length: most tokens of a text; None if there is no limit.
         tokenizer_digest: what tells the only tokenizer whose ids it takes from others; None if it takes any.
         tokenizer: that tokenizer as a config has it, for messages.
+        pool: what becomes of the hidden states; ``marks`` needs texts with two marked places.
     """
 
     features: int
@@ -23,6 +25,7 @@ class TextEncoder:
     max_length: int | None = None
     tokenizer_digest: str | None = None
     tokenizer: str = ""
+    pool: TextPool = "mean"
 
 
 def text_encoders(network: nn.Module) -> list[TextEncoder]:
@@ -37,10 +40,12 @@ class FormOfTexts(Protocol):
     Attributes:
         tokenizer: has a ``digest`` and the number of ids, ``size``.
         max_length: most tokens of a text.
+        marked: whether each text has two marked places.
     """
 
     tokenizer: Any
     max_length: int
+    marked: bool
 
 
 def check_form(network: nn.Module, form: object) -> None:
@@ -51,7 +56,8 @@ def check_form(network: nn.Module, form: object) -> None:
         form: the form of the examples; anything but a form of texts is left to the network.
 
     Raises:
-        SettingError: the tokenizer is another one, has more ids than the encoder, or its texts are too long.
+        SettingError: the tokenizer is another one or has more ids than the encoder, or the texts are too long or lack
+            marks.
     """
     if not isinstance(form, FormOfTexts):
         return
@@ -66,3 +72,6 @@ def check_form(network: nn.Module, form: object) -> None:
         if encoder.max_length is not None and form.max_length > encoder.max_length:
             expected = f"at most {encoder.max_length}, the longest text that networks.{kind} takes"
             raise SettingError("data.max_length", form.max_length, expected)
+        if encoder.pool == "marks" and not form.marked:
+            expected = "mean, first or last: these texts have no two marked places"
+            raise SettingError("pool", encoder.pool, expected, owner=type(encoder))

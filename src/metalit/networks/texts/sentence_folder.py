@@ -37,14 +37,16 @@ def read_sentence_folder(where: str, revision: str | None) -> SentenceFolder:
         UserError: a file of it is damaged.
     """
     modules = read_json(where, "modules.json", revision)
-    if not isinstance(modules, list):
+    if modules is None:
         return SentenceFolder()
+    if not (isinstance(modules, list) and all(isinstance(each, dict) for each in modules)):
+        raise UserError(f"modules.json of {where} is no list of modules, as sentence-transformers writes it")
     pool: Literal["mean", "first", "last"] | None = None
     normalise, unsupported = False, None
     for module in modules:
         kind = str(module.get("type", "")).rpartition(".")[2]
         if kind == "Pooling":
-            pool, unsupported = pooling(read_json(where, f"{module['path']}/config.json", revision))
+            pool, unsupported = pooling(read_json(where, f"{module.get('path', '1_Pooling')}/config.json", revision))
         elif kind == "Normalize":
             normalise = True
         elif kind != "Transformer":
@@ -54,7 +56,8 @@ def read_sentence_folder(where: str, revision: str | None) -> SentenceFolder:
 
 def pooling(config: Any) -> tuple[Literal["mean", "first", "last"] | None, str | None]:
     """Return the pooling that a config names, and in words what of it is not supported."""
-    chosen = [name for name, on in (config or {}).items() if name.startswith("pooling_mode_") and on is True]
+    settings = config if isinstance(config, dict) else {}
+    chosen = [name for name, on in settings.items() if name.startswith("pooling_mode_") and on is True]
     if len(chosen) == 1 and chosen[0] in POOLS:
         return POOLS[chosen[0]], None
     return None, f"the pooling {', '.join(chosen) or 'of another form'}"

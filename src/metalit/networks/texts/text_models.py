@@ -165,15 +165,17 @@ def examined(name: str, model: Any, source: str, sentence: SentenceFolder) -> Te
     model.config.use_cache = False
     if getattr(model, "pooler", None) is not None:
         model.pooler = None  # its output is not used, so nothing of it is to be trained
-    first, vocabulary = first_position(model), model.get_input_embeddings().num_embeddings
-    mode, short = model.training, probe(model, vocabulary)
+    mode = model.training
     model.eval()
     try:
+        first, vocabulary = first_position(model), model.get_input_embeddings().num_embeddings
+        short = probe(model, vocabulary)
         with torch.no_grad():
             expected = model(short.ids, attention_mask=short.mask.long())[0]
             causal = is_causal(model, short, expected)
             found = [hidden_states(model, each, causal, first)[:, : PROBED[0]] for each in (short, with_padding(short))]
-    except (RuntimeError, TypeError, ValueError, KeyError, IndexError) as error:
+    # a model of images, or of images and texts, may lack what a model of texts has
+    except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
         reason = " ".join(str(error).split())
         raise SettingError("name_or_path", name, f"a model of token ids and a mask; {reason:.200}") from error
     finally:

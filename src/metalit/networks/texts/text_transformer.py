@@ -121,7 +121,8 @@ class EncoderLayer(nn.Module):
     def attended(self, states: Tensor, mask: Tensor, turn: Tensor) -> Tensor:
         """Return the output of attention, ``[n, T, D]``."""
         queries, keys, values = (
-            layer(states).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            # not by unflatten, which the compiler does not take inside vmap
+            layer(states).reshape(*states.shape[:-1], self.heads, -1).transpose(1, 2)
             for layer in (self.queries, self.keys, self.values)
         )
         # written out, since torch's fused kernels have no second derivative

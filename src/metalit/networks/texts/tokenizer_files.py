@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,13 @@ from metalit.errors import SettingError
 
 # a folder needs one of these; those of older models are converted when they are read
 FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
+TOKENIZER = "metalit.tokenizer"  # entry of a checkpoint's state of the data
+# upper case, accents in both of Unicode's forms, full width, spaces, numbers, punctuation and scripts without spaces
+PROBES = (
+    "The Caf\u00e9's e\u0301t\u00e9: it's \uff26\uff55\uff4c\uff4c,  3.50\u00a0dollars",
+    "NA\u00cfVE x_y@example.com #7 \U0001f44d\nnew\tLINE don\u2019t",
+    "\u6211\u60f3\u542cmusic \u0130stanbul \u0e44\u0e17\u0e22 \u0645\u0631\u062d\u0628\u0627 [E1] 1234567",
+)
 INSTALL = "pip install 'metalit[text]'"
 
 
@@ -59,14 +66,23 @@ NO_CODE = (
 
 
 def tokenizer_digest(tokenizer: Any) -> str:
-    """Return the SHA-256 of a tokenizer's vocabulary with its ids and of its special tokens, in hexadecimal.
+    """Return the SHA-256 of a tokenizer's vocabulary with its ids, its special tokens and its rules, in hexadecimal.
+
+    The rules, such as whether upper case counts, are known by the ids of a few texts: their form in files differs
+    between versions of the tokenizers library.
 
     Args:
         tokenizer: as ``load_tokenizer`` returns it.
     """
     vocabulary = sorted(tokenizer.get_vocab().items())
     special = sorted(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True))
-    return hashlib.sha256(json.dumps([vocabulary, special]).encode()).hexdigest()
+    rules = [tokenizer.truncation_side, tokenizer(list(PROBES), verbose=False)["input_ids"]]
+    return hashlib.sha256(json.dumps([vocabulary, special, rules]).encode()).hexdigest()
+
+
+def states_in(checkpoint: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the state of the tokenizer in a whole checkpoint; none if its training was not on texts."""
+    return [entry[TOKENIZER] for entry in checkpoint.values() if isinstance(entry, dict) and TOKENIZER in entry]
 
 
 def words_digest(words: Sequence[str]) -> str:
