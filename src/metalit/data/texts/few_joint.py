@@ -17,7 +17,7 @@ from metalit.data.texts.tokenizer import Tokenizer
 from metalit.data.texts.vocabulary import Vocabulary
 from metalit.data.texts.words import Words
 from metalit.episode import Episode, Labelled
-from metalit.errors import SettingError, at_least, check, settings_of
+from metalit.errors import SettingError, UserError, at_least, check, settings_of
 from metalit.networks.texts.tokenizer_files import TOKENIZER
 
 FILES: dict[Split, tuple[str, ...]] = {
@@ -206,6 +206,6 @@ def _part(part: dict[str, Any], classes: list[str], rows: dict[str, int]) -> tup
     texts = [" ".join(words) for words in part["seq_ins"]]
     labels = [classes.index(label) for (label,) in part["labels"]]
     if not texts or len(texts) != len(labels):
-        raise ValueError(f"{len(texts)} texts and {len(labels)} labels")
+        raise UserError(f"{len(texts)} texts and {len(labels)} labels")
     found = np.array([rows.setdefault(text, len(rows)) for text in texts], dtype=np.int64)
     return found, np.array(labels, dtype=np.int64)
