@@ -163,6 +163,17 @@ def test_a_threshold_that_is_given_needs_no_data_of_the_training(run, drawings, 
     assert "probability below 0.300, as given" in said
 
 
+def test_how_many_episodes_calibrate_is_the_users_choice(run, drawings, tmp_path, capsys):
+    words = options(run, drawings, query=drawings / "new", to=tmp_path)
+    main(["predict", *words, "--calibration_episodes", "7"])
+    assert "(7 validation episodes, " in " ".join(capsys.readouterr().out.split())
+    main(["predict", *words, "--calibration_episodes", "0"])
+    with (tmp_path / "predictions.csv").open(newline="") as file:
+        assert {row["known"] for row in csv.DictReader(file)} == {"yes"}
+    said = complaint(capsys, lambda: main(["predict", *words, "--calibration_episodes", "-1"]))
+    assert "calibration_episodes is -1, expected at least 0" in said
+
+
 def test_a_calibration_is_computed_once(run, drawings, tmp_path, monkeypatch):
     """For ``predict`` and ``export`` of the same task; other weights or another task have one of their own."""
     calls = []
@@ -171,7 +182,7 @@ def test_a_calibration_is_computed_once(run, drawings, tmp_path, monkeypatch):
         calls.append(args[2:4])
         return calibrated(*args, **options)
 
-    monkeypatch.setattr("metalit.inference.threshold.EPISODES", 5)
+    monkeypatch.setattr("metalit.commands.use.EPISODES", 5)
     monkeypatch.setattr("metalit.commands.use.calibrated", counted)
     shutil.copytree(run, tmp_path / "run")
     words = options(tmp_path / "run", drawings, to=tmp_path)

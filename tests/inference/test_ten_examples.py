@@ -34,7 +34,7 @@ SHORT = [
 def place(tmp_path, monkeypatch):
     """The tables of the page, with ten texts of each own intent, and ten more to recognise."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("metalit.inference.threshold.EPISODES", 20)
+    monkeypatch.setattr("metalit.commands.use.EPISODES", 20)
     Path("my").mkdir()
     write_csv(Path("my/intents.csv"), rows_of_intents(INTENTS, 20))
     rows = rows_of_intents(OWN, 20)

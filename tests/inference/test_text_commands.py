@@ -16,8 +16,7 @@ OWN = ["renew card", "renew loan", "order passport"]
 
 @pytest.fixture(autouse=True)
 def few_episodes(monkeypatch):
-    monkeypatch.setattr("metalit.inference.threshold.EPISODES", 10)
-    monkeypatch.setattr("metalit.inference.calibration.EPISODES", 10)
+    monkeypatch.setattr("metalit.commands.use.EPISODES", 10)
 
 
 def own_rows(first=0, last=12):

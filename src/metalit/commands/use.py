@@ -12,7 +12,7 @@ from tqdm import tqdm
 from metalit.cli.parser import ArgumentParser
 from metalit.cli.program import program_name
 from metalit.data import ClassificationDataModule
-from metalit.errors import UserError
+from metalit.errors import UserError, at_least
 from metalit.inference import Recogniser, TrainedModel
 from metalit.inference.calibration import calibration_key, remembered
 from metalit.inference.exported import beside, check_exportable, export
@@ -20,7 +20,7 @@ from metalit.inference.given import Given
 from metalit.inference.predicting import learn_given, shots_of, source_of, write_recognised
 from metalit.inference.recognised import Recognised
 from metalit.inference.sources import Source
-from metalit.inference.threshold import Threshold, calibrated
+from metalit.inference.threshold import EPISODES, Threshold, calibrated
 
 RUNS = Path("runs")  # where fit makes the folders of runs whose folder is not given
 
@@ -131,6 +131,13 @@ def use_parser(command: str, description: str) -> ArgumentParser:
         "calibrated on validation episodes, as the temperature of the probabilities always is.",
     )
     parser.add_argument(
+        "--calibration_episodes",
+        type=int,
+        default=EPISODES,
+        help="How many validation episodes that takes: fewer for a method that is slow to learn a task; 0 for no "
+        "temperature, and nothing is none of the classes unless --threshold is given.",
+    )
+    parser.add_argument(
         "--on_bad_file",
         type=Literal["error", "skip"],
         default="error",
@@ -159,6 +166,7 @@ def trained(options: Namespace, run_dir: Path) -> TrainedModel:
     """Return the run's trained model."""
     if options.threshold is not None and not 0 <= options.threshold <= 1:
         raise UserError(f"threshold is {options.threshold}, expected a probability in [0, 1]")
+    at_least(0, calibration_episodes=options.calibration_episodes)
     return TrainedModel.of_run(run_dir, options.ckpt_path).to(options.device)
 
 
@@ -166,25 +174,27 @@ def learned(options: Namespace, model: TrainedModel, source: Source, run_dir: Pa
     """Return what a trained model learns from ``--support``, with temperature and threshold, and the examples."""
     recogniser, examples = learn_given(model, source, Path(options.support))
     say(*(f"Left out {each}" for each in examples.left_out))
-    task = len(recogniser.names), shots_of(examples.labels), options.threshold
-    return recogniser.with_threshold(decision(model, task, run_dir)), examples
+    ways, shots = len(recogniser.names), shots_of(examples.labels)
+    return recogniser.with_threshold(decision(model, ways, shots, options, run_dir)), examples
 
 
-def decision(model: TrainedModel, task: tuple[int, int, float | None], run_dir: Path) -> Threshold | None:
+def decision(model: TrainedModel, ways: int, shots: int, options: Namespace, run_dir: Path) -> Threshold | None:
     """Return temperature and threshold, calibrated, except for a threshold that is given.
 
     Args:
         model: the trained model.
-        task: ways and shots of the user's task, and the threshold given.
+        ways: of the user's task.
+        shots: of the user's task.
+        options: the threshold, if one is given, and the number of episodes.
         run_dir: the run, in whose folder calibrations are kept.
     """
-    learner, data, (ways, shots, given) = model.learner, model.data, task
+    learner, data, given, episodes = model.learner, model.data, options.threshold, options.calibration_episodes
     own = None if given is None else Threshold(given, chosen=True)
-    if not isinstance(data, ClassificationDataModule):
+    if not isinstance(data, ClassificationDataModule) or episodes == 0:
         return own
     try:
-        key = calibration_key(learner, data, ways, shots, given)
-        calibrate = partial(calibrated, learner, data, ways, shots, bar("calibration"), given)
+        key = calibration_key(learner, data, ways, shots, given, episodes)
+        calibrate = partial(calibrated, learner, data, ways, shots, bar("calibration"), given, episodes)
         return remembered(run_dir, key, calibrate)
     except UserError as error:
         if own is None:

@@ -36,14 +36,19 @@ def remembered(folder: Path, key: str, calibrate: Callable[[], Threshold]) -> Th
 
 
 def calibration_key(
-    learner: TaskLearner, data: ClassificationDataModule, ways: int, shots: int, value: float | None
+    learner: TaskLearner,
+    data: ClassificationDataModule,
+    ways: int,
+    shots: int,
+    value: float | None,
+    episodes: int | None = None,
 ) -> str:
     """Return a digest of all that a calibration depends on: the learner, the validation data and the task.
 
     Arguments and errors are those of ``calibrated``.
     """
     sizes = validation_sizes(data)
-    task = [ways, shots, value, data.seed, EPISODES, QUERIES, KEPT, sizes.tolist()]
+    task = [ways, shots, value, data.seed, EPISODES if episodes is None else episodes, QUERIES, KEPT, sizes.tolist()]
     parts = [VERSION, json.dumps(learner.setting(), sort_keys=True, default=str), json.dumps(task)]
     parts += [tensors_sha256(learner), examples_sha256(data.stores["val"])]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -100,6 +100,7 @@ def calibrated(
     shots: int,
     progress: Callable[[range], Iterable[int]] = iter,
     value: float | None = None,
+    episodes: int | None = None,
 ) -> Threshold:
     """Calibrate temperature and threshold on validation episodes like the user's task.
 
@@ -111,6 +112,7 @@ def calibrated(
         progress: wraps the loop over episodes.
         value: a threshold on the probability that the user chose; the temperature is calibrated all the same, and what
             the threshold keeps and finds is measured.
+        episodes: number of validation episodes, >= 1; ``EPISODES`` if not given.
 
     Raises:
         UserError: the validation data cannot be read, or are too few.
@@ -123,9 +125,10 @@ def calibrated(
     stream = ClassificationStream(
         sizes, split="val", seed=data.seed, ways=ways + strangers, shots=shots, queries=QUERIES
     )
-    known, others, labels = validation_logits(learner, data, stream, ways, progress)
+    episodes = EPISODES if episodes is None else episodes
+    known, others, labels = validation_logits(learner, data, stream, ways, progress(range(episodes)))
     temperature = best_temperature(known, labels)
-    settings = Threshold(0.0, ways=ways, shots=shots, episodes=EPISODES, temperature=temperature)
+    settings = Threshold(0.0, ways=ways, shots=shots, episodes=episodes, temperature=temperature)
     if value is not None:
         return measured(known, others, settings._replace(value=value, chosen=True))
     candidates = [threshold_of(known, others, settings._replace(score=score)) for score in get_args(Score)]
@@ -137,11 +140,11 @@ def validation_logits(
     data: ClassificationDataModule,
     stream: ClassificationStream,
     ways: int,
-    progress: Callable[[range], Iterable[int]] = iter,
+    numbers: Iterable[int],
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return logits ``[n, ways]`` of queries of learned classes, those of other classes, and labels ``[n]``."""
     known, others, labels = list[Tensor](), list[Tensor](), list[Tensor]()
-    for number in progress(range(EPISODES)):
+    for number in numbers:
         episode = data.finish(stream(number, 1), "val")
         support, query = (tree_map(lambda leaf: leaf[0], part) for part in (episode.support, episode.query))
         learned, is_known = support.y < ways, (query.y < ways).cpu()
