@@ -124,17 +124,13 @@ class EpisodicDataModule(L.LightningDataModule, ABC):
         """Return the stream of episodes of a split; called once per split."""
 
     def checked_stream(self, split: Split) -> EpisodeStream:
-        """Return ``make_stream(split)``; an error about a setting names the option of the data module.
-
-        Raises:
-            SettingError: a setting that does not match the data, e.g. ``data.train_shots``.
-        """
+        """Return ``make_stream(split)``; a ``SettingError`` names the option, e.g. ``data.train_shots``."""
         try:
             return self.make_stream(split)
         except SettingError as error:
-            if "." in error.name or error.owner is not None:  # it says itself whose setting it is
-                raise
-            # a stream has one number of shots and does not know whether it came from ``shots`` or ``train_shots``
+            if "." in error.name or error.owner is not None:
+                raise  # it says itself whose setting it is
+            # a stream does not know whether its number of shots came from ``shots`` or ``train_shots``
             own = f"train_{error.name}"
             is_own = split == "train" and own in vars(self) and getattr(self, own) != getattr(self, error.name)
             raise SettingError(f"data.{own if is_own else error.name}", error.value, error.expected) from None

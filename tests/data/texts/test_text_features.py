@@ -144,3 +144,11 @@ def test_a_checkpoint_of_other_features_is_refused(root):
     with pytest.raises(UserError, match=r"data\.features: the network differs from that of the training"):
         texts(root, network(seed=1)).check_features(state)
     assert np.array_equal(sorted(state), sorted(texts(root).state_dict()))
+
+
+def test_a_mistake_names_its_option_once(root, tmp_path):
+    pytest.importorskip("transformers")
+    write_tokenizer(tmp_path / "model")
+    with pytest.raises(SettingError) as error:
+        texts(root, tokenizer=PretrainedTokenizer(str(tmp_path / "model")), max_length=2).episodes("test")
+    assert error.value.name == "data.max_length"  # and not data.data.max_length

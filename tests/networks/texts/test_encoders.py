@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from metalit import PrototypicalNetwork
+from algorithms.test_battery import assert_same_gradient, meta_gradient
+from metalit import Engine, PrototypicalNetwork
 from metalit.episode import Tokens
 from metalit.errors import SettingError, UserError
 from metalit.networks import BagOfWords, Joined, StaticVectors, TextTransformer
@@ -188,3 +189,16 @@ def test_joined_encoders_add_their_similarities():
     assert learned.norm(dim=1).max() < 0.05
     with pytest.raises(UserError, match="no networks"):
         Joined([])
+
+
+@pytest.mark.slow
+def test_the_compiler_takes_its_attention_inside_vmap():
+    """It does not take all of torch there: ``unflatten`` is refused."""
+
+    def found(engine):
+        torch.manual_seed(0)
+        network = shaken(TextTransformer(WORDS, width=8, heads=2, layers=1))
+        return meta_gradient(PrototypicalNetwork(network, engine=engine), text_episode())
+
+    compiled = found(Engine(compile=True, compile_backend="aot_eager"))
+    assert_same_gradient(compiled, found(Engine()))
