@@ -128,7 +128,7 @@ class EpisodicDataModule(L.LightningDataModule, ABC):
         try:
             return self.make_stream(split)
         except SettingError as error:
-            if "." in error.name or error.owner is not None:
+            if error.name.startswith("data.") or error.owner is not None:
                 raise  # it says itself whose setting it is
             # a stream does not know whether its number of shots came from ``shots`` or ``train_shots``
             own = f"train_{error.name}"
