@@ -147,16 +147,15 @@ def cell(name: str, row: Row, dataset: str, test: tuple[int, int], out: Path) ->
     values = [read_episodes(folder)["accuracy"] for folder in folders]
     pooled = summarise(torch.cat(values))
     means = [float(each.mean()) for each in values]
-    spread = f"splits {min(means):.3f} to {max(means):.3f}" if len(means) > 1 else ""
-    some = f"split{'s' * (len(folders) > 1)} {', '.join(each.parent.name for each in folders)} alone"
-    notes = [spread, "" if len(folders) == len(SPLITS) else some]
+    few = len(folders) < len(SPLITS)
+    of = f"split{'s' * (len(means) > 1)} {', '.join(folder.parent.name for folder in folders)}" if few else "splits"
+    notes = [f"{of}: {min(means):.3f} to {max(means):.3f}" if len(means) > 1 else of]
     text = f"{statistics.mean(means):.4f} ± {pooled.ci95:.4f}"
     if (other := row.get("against")) is not None:
         theirs = {folder.parent.name: folder for folder in tested_splits(other, dataset, test, out)}
         pairs = [(folder, theirs[folder.parent.name]) for folder in folders if folder.parent.name in theirs]
         notes += [f"{signed(difference(pairs))}"] if pairs else []
-    notes = [note for note in notes if note]
-    return f"{text} ({'; '.join(notes)})" if notes else text
+    return f"{text} ({'; '.join(notes)})"
 
 
 def difference(pairs: Sequence[tuple[Path, Path]]) -> Summary:
