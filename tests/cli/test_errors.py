@@ -105,7 +105,7 @@ IN_FILES = {
     "null for class": ({"model.class_path": NULL}, "model.class_path", "found null, expected a MetaLearner"),
     # things missing or misplaced
     "no model": ({"model": None}, "model", "not given; use --config FILE"),
-    "no network": ({NETWORK: None}, "model.network", "not given, but MAML needs it; .*, such as .*Conv4"),
+    "no network": ({NETWORK: None}, "model.network", "not given, but MAML needs it; .*, such as .*Classifier"),
     "no class": ({"model.class_path": None}, "model", "has no class_path; expected a MetaLearner, such as .*MAML"),
     "no network class": ({NETWORK + ".class_path": None}, "model.network", "has no class_path; expected a Module"),
     "beside class": ({"model.inner_steps": 3}, "model.inner_steps", "stands beside class_path; .* init_args"),

@@ -13,7 +13,7 @@ from metalit.main import main
 from miniature_benchmarks import write_cifar100, write_folders
 
 ROOT = Path(__file__).parents[3]
-OVERLAYS = sorted((ROOT / "configs" / "data").glob("*.yaml"))
+OVERLAYS = [path for path in sorted((ROOT / "configs" / "data").glob("*.yaml")) if "ImageFolder" in path.read_text()]
 SHORT = {"episodes_per_epoch": 4, "val_episodes": 2, "test_episodes": 2}
 PAGE = ROOT / "docs" / "guide" / "image-benchmarks.md"
 

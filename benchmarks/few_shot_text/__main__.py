@@ -1,14 +1,4 @@
-"""Intents from few examples: encoders and methods on CLINC150 and Banking77, one table into docs/results.md.
-
-    python -m benchmarks.few_shot_text --root DATA --minilm FOLDER --static FOLDER
-
-``DATA`` holds the folders ``clinc150`` and ``banking77``. The other two folders are all-MiniLM-L6-v2 and static
-vectors, as ``configs/clinc150`` says where to get them; the rows of what is not given are left out. Each row of
-``few_shot_text.yaml`` is a config of ``configs/clinc150`` with options. It is tested on the five class splits of
-ProtAugment, each with 5 ways and 1 shot, 5 ways and 5 shots, 15 ways and 5 shots; a method that is trained is trained
-on each split. All rows have the same episodes, and each is compared with another one by one. What has results in
-``--out`` already is not repeated, a training that was interrupted is resumed; so the table grows from call to call.
-"""
+"""The command line of the comparison."""
 
 import argparse
 import contextlib
@@ -33,8 +23,10 @@ from metalit.main import main as metalit
 from metalit.metrics import Summary
 from metalit.metrics.intervals import summarise
 
-ROOT = Path(__file__).parent.parent
-ROWS = Path(__file__).with_suffix(".yaml")
+from . import __doc__ as about
+
+ROOT = Path(__file__).parents[2]
+ROWS = Path(__file__).with_name("rows.yaml")
 SETS = {"clinc150": "CLINC150", "banking77": "Banking77"}
 SPLITS = ("01", "02", "03", "04", "05")
 TESTS = ((5, 1), (5, 5), (15, 5))  # ways and shots
@@ -190,7 +182,7 @@ def table(rows: Mapping[str, Row], out: Path) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run what is missing, then write the table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser("few_shot_text", description=(about or "").partition("\n")[0])
     parser.add_argument("--root", required=True, help="the folder that holds clinc150 and banking77")
     parser.add_argument("--minilm", type=Path, default=None, help="folder of all-MiniLM-L6-v2")
     parser.add_argument("--static", type=Path, default=None, help="folder of static vectors in model2vec's form")
