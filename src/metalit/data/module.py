@@ -194,7 +194,7 @@ class EpisodicDataModule(L.LightningDataModule, ABC):
             self.position.load_state_dict(state_dict)
 
     def take_over(self, checkpoint: Mapping[str, Any]) -> None:
-        """Take over what a whole checkpoint brings from its training, on whatever data it was; here nothing.
+        """Take over what a checkpoint of a training on these or other data brings, such as a vocabulary; here nothing.
 
         ``load_state_dict`` is called only if the checkpoint comes from the same class of data.
         """

@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_leaves
 from metalit.episode import MarkedTokens, Tokens
 from metalit.functional.examples import count, selected
 
-MULTIPLE = 8  # padded lengths are multiples of it, so that there are few different ones
+MULTIPLE = 8  # of padded lengths: few different shapes, and those that matrix units like
 
 
 def by_batches(function: Callable[[Any], Tensor], examples: Any, size: int) -> Tensor:
@@ -43,8 +43,13 @@ def without_padding(examples: Any) -> Any:
     """Return texts padded to the longest among them, a multiple of 8; other examples are returned unchanged."""
     if not isinstance(examples, Tokens | MarkedTokens) or not count(examples):
         return examples
-    longest = -(-int(lengths(examples).max()) // MULTIPLE) * MULTIPLE
+    longest = padded(int(lengths(examples).max()))
     return examples._replace(ids=examples.ids[..., :longest], mask=examples.mask[..., :longest])
+
+
+def padded(length: int) -> int:
+    """Return the length to which texts are padded of which the longest has ``length`` tokens."""
+    return -(-length // MULTIPLE) * MULTIPLE
 
 
 def lengths(texts: Tokens | MarkedTokens) -> Tensor:

@@ -1,4 +1,4 @@
-"""The user's own examples learned and recognised, whatever kind they are of: from files to a table."""
+"""From the user's own files, photos or texts, to a table of predictions."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.func import grad
 
 from metalit.algorithms.metric.base import with_transform
+from metalit.algorithms.metric.fine_tuning import FineTunedLearner
 from metalit.algorithms.metric.pretraining import PretrainingLearner, linear_classifier
 from metalit.episode import Labelled
 from metalit.errors import at_least, positive
@@ -24,7 +25,6 @@ from metalit.functional.examples import count, selected
 from metalit.functional.pairs import contrastive_pairs
 from metalit.heads import LogisticRegression, Step
 from metalit.networks.partly_trained import settings_of_parts
-from metalit.outcome import Outcome
 from metalit.tasks.parameters import Params, select
 from metalit.tasks.precision import without_autocast
 from metalit.tasks.task_context import uniform_like
@@ -33,7 +33,7 @@ from metalit.update_rules import Adam
 Pairs = tuple[Tensor, Tensor, Tensor]
 
 
-class ContrastiveProbe(PretrainingLearner):
+class ContrastiveProbe(FineTunedLearner, PretrainingLearner):
     """A pretrained encoder that is fine-tuned for each task on pairs of support examples, and a logistic regression.
 
     With one example per class its pairs of one class are of the example with itself, which have cosine 1 and no
@@ -95,23 +95,6 @@ class ContrastiveProbe(PretrainingLearner):
             f"{self.epochs} epoch(s) in batches of {self.batch_size}, Adam {self.learning_rate:g}",
             "adapted": list(self.adapted),
         }
-
-    def evaluate_task(self, meta: Params, support: Labelled, query: Labelled, ways: int) -> Outcome:
-        """Return the outcomes before and after fine-tuning, T = 2."""
-        before = super().evaluate_task(meta, support, query, ways)
-        after = super().evaluate_task(self.fine_tuned(meta, support, ways), support, query, ways)
-        return Outcome(torch.cat([before.loss, after.loss]), torch.cat([before.predictions, after.predictions]))
-
-    def learn(self, meta: Params, support: Labelled, ways: int) -> Any:
-        """Return the fine-tuned parameters by name, and the fitted head."""
-        tuned = self.fine_tuned(meta, support, ways)
-        changed = {name: value for name, value in tuned.items() if value is not meta[name]}
-        return changed, super().learn(tuned, support, ways)
-
-    def predict(self, meta: Params, state: Any, x: Any) -> Tensor:
-        """Return one task's logits ``[n, N]`` for inputs ``[n, ...]``."""
-        changed, fitted = state
-        return super().predict({**meta, **changed}, fitted, x)
 
     def fine_tuned(self, meta: Params, support: Labelled, ways: int) -> Params:
         """Return ``meta`` with the network's parameters after lines 2 and 3."""

@@ -13,18 +13,17 @@ Line 5 fine-tunes f alone; tau stays as line 2 left it.
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
-import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 from torch.func import grad
 
 from metalit.algorithms.metric.base import MetricMetaLearner
+from metalit.algorithms.metric.fine_tuning import FineTunedLearner
 from metalit.episode import Episode, Labelled
 from metalit.errors import UserError, at_least, check, not_negative
 from metalit.functional.augmentation import NUMBERS, Augmentation, augment
 from metalit.functional.losses import task_loss
 from metalit.heads import Cosine, NearestClassMean
-from metalit.outcome import Outcome
 from metalit.tasks.parameters import Params, select
 from metalit.tasks.precision import at_least_float32, without_autocast
 from metalit.tasks.task_context import uniform_like
@@ -40,7 +39,7 @@ class HasEpisodes(Protocol):
         ...
 
 
-class PMF(MetricMetaLearner):
+class PMF(FineTunedLearner, MetricMetaLearner):
     """A pretrained prototypical network that is fine-tuned at test time on augmented support images.
 
     Args:
@@ -119,23 +118,6 @@ class PMF(MetricMetaLearner):
 
     def _moved(self, part: Labelled) -> Labelled:
         return Labelled(*(leaf.to(self.device) for leaf in part))
-
-    def evaluate_task(self, meta: Params, support: Labelled, query: Labelled, ways: int) -> Outcome:
-        """Return the outcomes before and after fine-tuning, T = 2."""
-        before = super().evaluate_task(meta, support, query, ways)
-        after = super().evaluate_task(self.fine_tuned(meta, support, ways), support, query, ways)
-        return Outcome(torch.cat([before.loss, after.loss]), torch.cat([before.predictions, after.predictions]))
-
-    def learn(self, meta: Params, support: Labelled, ways: int) -> Any:
-        """Return the fine-tuned parameters that differ, by name, and the fitted head."""
-        tuned = self.fine_tuned(meta, support, ways)
-        changed = {name: value for name, value in tuned.items() if value is not meta[name]}
-        return changed, super().learn(tuned, support, ways)
-
-    def predict(self, meta: Params, state: Any, x: Any) -> Tensor:
-        """Return one task's logits ``[n, N]`` for images ``[n, ...]``."""
-        changed, fitted = state
-        return super().predict({**meta, **changed}, fitted, x)
 
     def fine_tuned(self, meta: Params, support: Labelled, ways: int) -> Params:
         """Return ``meta`` with the network's parameters after lines 4 and 5.

@@ -174,7 +174,7 @@ class TextDataModule(ClassificationDataModule, ABC):
         super().load_state_dict({name: value for name, value in state_dict.items() if name != TOKENIZER})
 
     def take_over(self, checkpoint: Mapping[str, Any]) -> None:
-        """Use the vocabulary of a training, on whatever data it was.
+        """Use the vocabulary of a training on these or other data.
 
         Raises:
             UserError: the training had another tokenizer.

@@ -127,7 +127,7 @@ class FewJoint(EpisodicDataModule):
         super().load_state_dict({name: value for name, value in state_dict.items() if name != TOKENIZER})
 
     def take_over(self, checkpoint: Any) -> None:
-        """Use the vocabulary of a training, on whatever data it was."""
+        """Use the vocabulary of a training on these or other data."""
         if self.vocabulary.take_over(checkpoint):
             self._tokens = {}
 

@@ -13,8 +13,7 @@ from metalit.data.store import Examples
 from metalit.data.stream import Integers
 from metalit.data.texts.tokenizer import Encoded
 from metalit.episode import MarkedTokens, Tokens
-
-MULTIPLE = 8  # of lengths: few different shapes, and those that matrix units like
+from metalit.functional.batches import padded
 
 
 class RaggedTokens(Examples):
@@ -102,11 +101,6 @@ class LazyTokens(Examples):
     def to(self, device: torch.device) -> RaggedTokens:
         """Return the tokens on a device."""
         return self.tokens.to(device)
-
-
-def padded(length: int) -> int:
-    """Return the length to which texts of this length are padded."""
-    return -(-length // MULTIPLE) * MULTIPLE
 
 
 def ragged_arrays(texts: Sequence[Encoded]) -> Arrays:

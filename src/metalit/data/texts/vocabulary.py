@@ -37,7 +37,7 @@ class Vocabulary:
         return self._fitted
 
     def take_over(self, checkpoint: Mapping[str, Any]) -> bool:
-        """Use the vocabulary of a training, on whatever data it was; say whether that changes the ids.
+        """Use the vocabulary of a training on these or other data; return whether that changes the ids.
 
         Args:
             checkpoint: the whole checkpoint.
