@@ -136,7 +136,7 @@ def make(settings: dict[str, Any], path: Path) -> LoadedRun:
     from metalit.cli.parser import model_and_data_parser
 
     with explained(parser := model_and_data_parser(), path):
-        made = parser.instantiate_classes(parser.parse_object(settings))
+        made = parser.instantiate(parser.parse_object(settings))
     return LoadedRun(made.model, made.data)
 
 
@@ -177,7 +177,7 @@ def make_parts(settings: dict[str, Any], path: Path) -> tuple[MetaLearner, nn.Mo
     try:
         with explained(parser := parts_parser(), path):
             given = {name: settings[name] for name in ("model", "features")}
-            made = parser.instantiate_classes(parser.parse_object(given))
+            made = parser.instantiate(parser.parse_object(given))
     finally:
         restore(states)
     return made.model, made.features
