@@ -4,7 +4,7 @@ Legend for every shape in this package:
     B tasks in a meta-batch, N ways, K shots per class, S = N*K support examples, Q query examples per task.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from torch import Tensor
 
@@ -35,6 +35,27 @@ class MarkedTokens(NamedTuple):
     spans: Tensor
 
 
+class Graphs(NamedTuple):
+    """Graphs with features at nodes and edges, padded to one size: the inputs of an episode of molecules.
+
+    Edges are directed: an undirected one is listed in both directions.
+
+    Attributes:
+        nodes: ``[..., n, V, F]`` float, features of the nodes; 0 where there is no node.
+        edges: ``[..., n, E, 2]`` int64, source and target of each edge, in 0..V-1; 0 where there is no edge.
+        edge_features: ``[..., n, E, D]`` float; D may be 0. 0 where there is no edge.
+        node_mask: ``[..., n, V]`` bool, True where there is a node; each graph has at least one, and the first V_i
+            places.
+        edge_mask: ``[..., n, E]`` bool, True where there is an edge; a graph may have none.
+    """
+
+    nodes: Tensor
+    edges: Tensor
+    edge_features: Tensor
+    node_mask: Tensor
+    edge_mask: Tensor
+
+
 class Labelled(NamedTuple):
     """Examples with their labels.
 
@@ -47,6 +68,34 @@ class Labelled(NamedTuple):
     x: Any
     y: Tensor
 
+    @property
+    def mask(self) -> Tensor | None:
+        """Return None: there is an example at every place. ``PaddedLabelled`` has a mask."""
+        return None
+
+
+class PaddedLabelled(NamedTuple):
+    """Examples with their labels, of tasks of unequal size that are padded to one size; used in place of ``Labelled``.
+
+    Attributes:
+        x: as in ``Labelled``; 0 where there is no example.
+        y: as in ``Labelled``; 0 where there is no example.
+        mask: ``[B, n]`` bool, True where there is an example. Each task has at least one, and its examples come first.
+    """
+
+    x: Any
+    y: Tensor
+    mask: Tensor
+
+
+def labelled(x: Any, y: Tensor, mask: Tensor | None = None) -> Labelled:
+    """Return ``Labelled``, or ``PaddedLabelled`` if there is a mask.
+
+    Both have ``mask`` and ``_replace``, so code that handles examples need not know which one it has.
+    """
+    # one type for the annotations: what takes Labelled takes both
+    return Labelled(x, y) if mask is None else cast(Labelled, PaddedLabelled(x, y, mask))
+
 
 class Episode(NamedTuple):
     """A meta-batch: B tasks, each with a support set to learn from and a query set to be evaluated on.
@@ -54,8 +103,8 @@ class Episode(NamedTuple):
     All members are pytrees of tensors whose first axis is the task axis B, so that ``torch.func.vmap`` maps over tasks.
 
     Attributes:
-        support: support examples, ``[B, S, ...]``.
-        query: query examples, ``[B, Q, ...]``.
+        support: support examples, ``[B, S, ...]``; ``PaddedLabelled`` if tasks differ in size.
+        query: query examples, ``[B, Q, ...]``; ``PaddedLabelled`` if tasks differ in size.
         index: ``[B]`` int64, the index of each task in the stream of its split, >= 0. It determines a task's random
             numbers and identifies the task in evaluations and messages, so tasks of a split must have distinct indices.
             For an episode made by hand use ``torch.arange(B)``.
