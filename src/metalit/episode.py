@@ -113,3 +113,31 @@ class Episode(NamedTuple):
     support: Labelled
     query: Labelled
     index: Tensor  # type: ignore[assignment]  # hides tuple.index, which is of no use for tensors
+
+
+class TaskBatch(NamedTuple):
+    """A batch of tasks of reinforcement learning, before anything was experienced in them.
+
+    Attributes:
+        parameters: what distinguishes the tasks, such as goals: a pytree of tensors ``[B, ...]``.
+        index: ``[B]`` int64, as in ``Episode``.
+    """
+
+    parameters: Any
+    index: Tensor  # type: ignore[assignment]  # hides tuple.index, which is of no use for tensors
+
+
+class Steps(NamedTuple):
+    """What happened in n trajectories of H time steps: the labels ``y`` of an episode of reinforcement learning.
+
+    Attributes:
+        actions: ``[..., n, H, actions]`` float, or ``[..., n, H]`` int64 if they are discrete.
+        advantages: ``[..., n, H]``, estimates of how much better than average each action was.
+        log_probs: ``[..., n, H]``, log-probabilities of the actions under the policy that took them.
+        mask: ``[..., n, H]`` bool, False after the end of a trajectory.
+    """
+
+    actions: Tensor
+    advantages: Tensor
+    log_probs: Tensor
+    mask: Tensor

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import grad_and_value
+from torch.utils._pytree import tree_leaves
 
 from metalit.algorithms.meta_learner import MetaLearner
 from metalit.episode import Labelled
@@ -173,7 +174,7 @@ class GradientBasedMetaLearner(MetaLearner, ABC):
         """Return the adapted parameters of one task before the first and after each of ``steps`` inner steps."""
         step = checkpointed(self.inner_step) if self.checkpoint_steps else self.inner_step
         # in half precision the inner gradients can underflow: loss scaling acts on the meta-gradient alone
-        with nullcontext() if self.inner_autocast else without_autocast(support.y.device):
+        with nullcontext() if self.inner_autocast else without_autocast(tree_leaves(support)[0].device):
             adapted, state = (start or self.start)(meta, support)
             path = [adapted]
             for _ in range(steps):

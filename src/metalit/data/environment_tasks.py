@@ -1,0 +1,42 @@
+"""Tasks of reinforcement learning: settings of an environment, in which the learner gathers its own examples."""
+
+from typing import Any
+
+import torch
+
+from metalit.data.module import EpisodicDataModule
+from metalit.data.stream import Split, numbers, random_words, uniform
+from metalit.environments import Environment
+from metalit.episode import TaskBatch
+
+
+class EnvironmentStream:
+    """A stream of tasks; task i is a pure function of (seed, split, i)."""
+
+    def __init__(self, environment: Environment, *, split: Split, seed: int) -> None:
+        self.environment, self.split, self.seed = environment, split, seed
+
+    def __call__(self, first: int, count: int) -> TaskBatch:
+        """Return tasks ``first .. first+count-1``."""
+        words = random_words(self.seed, self.split, first, count, self.environment.numbers_per_task)
+        given = torch.from_numpy(uniform(words)).to(torch.get_default_dtype())
+        return TaskBatch(self.environment.parameters(given), numbers(first, count))
+
+
+class EnvironmentTasks(EpisodicDataModule):
+    """Tasks drawn from an environment's distribution; validation and test tasks are fixed.
+
+    Args:
+        environment: the environment.
+        shots: trajectories before each inner step.
+        queries: trajectories after the last inner step.
+        **episodes: the settings of ``EpisodicDataModule``.
+    """
+
+    def __init__(self, environment: Environment, shots: int = 20, queries: int = 20, **episodes: Any) -> None:
+        super().__init__(shots=shots, queries=queries, **episodes)
+        self.environment = environment
+
+    def make_stream(self, split: Split) -> EnvironmentStream:  # type: ignore[override]
+        """Return the stream of tasks of a split."""
+        return EnvironmentStream(self.environment, split=split, seed=self.seed)
