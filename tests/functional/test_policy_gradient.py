@@ -1,4 +1,4 @@
-"""Policy gradients against exact values: all trajectories of a small decision process, weighted by their probability."""
+"""Policy gradients against exact values: all trajectories of a small decision process, by their probability."""
 
 from itertools import product
 
@@ -73,7 +73,9 @@ def inner_loss(tables, theta, weights_at, surrogate, horizon=HORIZON):
 def test_the_expected_gradient_is_that_of_the_expected_return(tables, surrogate):
     theta = torch.randn(STATES, ACTIONS, dtype=F64)
     expected = grad(lambda t: value(tables, t))(theta)
-    torch.testing.assert_close(-grad(lambda t: inner_loss(tables, t, theta, surrogate))(theta), expected, atol=1e-12, rtol=0)
+    torch.testing.assert_close(
+        -grad(lambda t: inner_loss(tables, t, theta, surrogate))(theta), expected, atol=1e-12, rtol=0
+    )
 
 
 def meta_gradients(tables, theta, surrogate, horizon=HORIZON):
@@ -88,7 +90,9 @@ def meta_gradients(tables, theta, surrogate, horizon=HORIZON):
     def outer(t):
         now = adapted(t)
         states, actions, _, probabilities = everything(tables, now.detach(), horizon)
-        advantages = exact_advantages(tables, now, states, actions, horizon) * probabilities[:, None] * len(states) * horizon
+        advantages = (
+            exact_advantages(tables, now, states, actions, horizon) * probabilities[:, None] * len(states) * horizon
+        )
         new = now.log_softmax(dim=-1)[states, actions]
         return -likelihood_ratio_loss(new, new.detach(), advantages, torch.ones_like(states, dtype=torch.bool))
 

@@ -131,7 +131,11 @@ class MetaLearner(TaskLearner):
         for module in batch_norms(self.network, self.frozen_batch_norm).values():
             module.eval()
 
-    def training_step(self, episode: Episode, batch_idx: int) -> Tensor:
+    def gathered(self, batch: Any) -> Episode:
+        """Return the episode to train on: the batch itself, unless a learner gathers its own examples."""
+        return batch  # type: ignore[no-any-return]
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the meta-loss, with the meta-gradient attached.
 
         Raises:
@@ -142,6 +146,7 @@ class MetaLearner(TaskLearner):
                 f"training_step belongs to Lightning, and {type(self).__name__} has no Trainer: fit it by "
                 "Trainer.fit(learner, data), or take loss = learner.meta_loss(episode) in a loop of your own"
             )
+        episode = self.gathered(batch)
         parameters, buffers = self.meta()
         scaler = self.trainer.scaler
         # the check communicates between ranks: once per epoch, and at the first batch of a resumed run
@@ -169,6 +174,16 @@ class MetaLearner(TaskLearner):
         # the gradient is already computed: ``backward`` only hands it to the parameters, so that loss scaling,
         # clipping, accumulation and DDP treat it as any other gradient
         return with_gradient(loss, gradient, parameters, scale)
+
+    def training_values(self, outcome: Outcome, episode: Episode) -> dict[str, Tensor]:
+        """Return what is logged of a training batch besides the loss: one value per task ``[B]`` by name."""
+        return episode_metrics(outcome.predictions, episode.query.y, outcome.loss)
+
+    def evaluation_values(self, batch: Any) -> tuple[dict[str, Tensor], Tensor]:
+        """Return the metrics of each task at each stage ``[B, T]`` by name, and what is predicted after the last."""
+        outcome = self.evaluate(batch)
+        values = episode_metrics(outcome.predictions, batch.query.y, outcome.loss) | outcome.measured
+        return values, outcome.predictions[:, -1]
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Stop at a gradient that is not finite; otherwise update the running statistics over all tasks of the step."""
@@ -204,9 +219,9 @@ class MetaLearner(TaskLearner):
         """Discard the values of the last evaluation."""
         self._start_evaluation()
 
-    def validation_step(self, episode: Episode, batch_idx: int) -> None:
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Record the metrics of each episode."""
-        self._note(episode)
+        self._note(batch)
 
     def on_validation_epoch_end(self) -> None:
         """Log means and confidence intervals as ``val/...``."""
@@ -216,9 +231,9 @@ class MetaLearner(TaskLearner):
         """Discard the values of the last evaluation."""
         self._start_evaluation()
 
-    def test_step(self, episode: Episode, batch_idx: int) -> dict[str, Tensor]:
+    def test_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
         """Record the metrics of each episode; return index ``[B]`` and final query predictions ``[B, Q, ...]``."""
-        return self._note(episode)
+        return self._note(batch)
 
     def on_test_epoch_end(self) -> None:
         """Log means and confidence intervals as ``test/...``."""
@@ -257,12 +272,12 @@ class MetaLearner(TaskLearner):
 
     @torch.no_grad()
     def _log_training(self, loss: Tensor, outcome: Outcome, episode: Episode) -> None:
-        values = episode_metrics(outcome.predictions, episode.query.y, outcome.loss)
+        values = self.training_values(outcome, episode)
         numbers = {name: value for name, value in outcome.measured.items() if value.dim() == 1}
         logged = {f"train/{name}": value.mean() for name, value in (values | numbers | outcome.penalties).items()}
         logged["train/loss"] = loss
         # callbacks on every rank read these values and must decide alike
-        self.log_dict(mean_over_ranks(logged), prog_bar=True, batch_size=len(episode.query.y))
+        self.log_dict(mean_over_ranks(logged), prog_bar=True, batch_size=len(episode.index))
 
     def _start_evaluation(self) -> None:
         if torch.is_inference_mode_enabled():
@@ -272,11 +287,10 @@ class MetaLearner(TaskLearner):
             )
         self.evaluation.reset()
 
-    def _note(self, episode: Episode) -> dict[str, Tensor]:
-        outcome = self.evaluate(episode)
-        values = episode_metrics(outcome.predictions, episode.query.y, outcome.loss) | outcome.measured
-        self.evaluation.update(episode.index, values)
-        return {"index": episode.index, "predictions": outcome.predictions[:, -1]}
+    def _note(self, batch: Any) -> dict[str, Tensor]:
+        values, predictions = self.evaluation_values(batch)
+        self.evaluation.update(batch.index, values)
+        return {"index": batch.index, "predictions": predictions}
 
     def _log_evaluation(self, split: str) -> None:
         self.last_evaluation = evaluation = self.evaluation.compute()

@@ -20,6 +20,7 @@ from metalit.algorithms.predictor import Predictor
 from metalit.engine import Engine, Task
 from metalit.episode import Episode, Labelled
 from metalit.errors import UserError
+from metalit.functional.examples import count
 from metalit.networks.normalisation import batch_norm_mode, batch_norms
 from metalit.networks.partly_trained import settings_of_parts
 from metalit.objectives import Measure, Objective, measure_nothing
@@ -243,10 +244,11 @@ class TaskLearner(L.LightningModule, ABC):
         A key depends on the learner's seed and the task's index in its stream alone. It is therefore the same for any
         number of ranks, after a resume, and whenever the same episode comes again.
         """
-        if episode.index.shape != episode.query.y.shape[:1] or episode.index.dtype != torch.int64:
+        tasks = count(episode.query.y)
+        if episode.index.shape != (tasks,) or episode.index.dtype != torch.int64:
             raise UserError(
                 f"the episode's index is {list(episode.index.shape)} {episode.index.dtype}, but it has "
-                f"{len(episode.query.y)} tasks: give each an int64 number, such as torch.arange({len(episode.query.y)})"
+                f"{tasks} tasks: give each an int64 number, such as torch.arange({tasks})"
             )
         refuse_padding(self, episode)
         if not self.training:

@@ -94,7 +94,8 @@ class GaussianPolicy(Policy):
     def sample(self, distribution: Tensor, draws: Any) -> Tensor:
         """Return actions ``[B, n, actions]``."""
         mean, log_std = distribution.chunk(2, dim=-1)
-        return mean + log_std.exp() * draws.normal(*mean.shape[1:])
+        noise: Tensor = draws.normal(*mean.shape[1:])
+        return mean + log_std.exp() * noise
 
     def mode(self, distribution: Tensor) -> Tensor:
         """Return the means."""

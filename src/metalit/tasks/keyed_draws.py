@@ -21,7 +21,7 @@ class KeyedDraws:
 
     def uniform(self, *shape: int) -> Tensor:
         """Return numbers uniform in (0, 1), ``[B, *shape]``."""
-        bits = random_bits(self.keys, self.draws, math.prod(shape))
+        bits: Tensor = random_bits(self.keys, self.draws, math.prod(shape))
         self.draws += 1
         # + 0.5 excludes 0, since the logarithm may be taken
         return ((bits.double() + 0.5) / 2**32).to(self.dtype).reshape(len(self.keys), *shape)

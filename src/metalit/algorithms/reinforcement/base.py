@@ -9,21 +9,27 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.func import vmap
 from torch.utils._pytree import tree_map
 
 from metalit.algorithms.gradient.base import GradientBasedMetaLearner
+from metalit.algorithms.reinforcement.outer_problem import OuterProblem
+from metalit.algorithms.reinforcement.repeated_steps import repeated
 from metalit.algorithms.reinforcement.rollouts import Trajectories, roll_out
+from metalit.algorithms.reinforcement.trust_region import TrustRegion
+from metalit.engine.certified import uncertified
 from metalit.environments import Environment
 from metalit.episode import Episode, Labelled, Steps, TaskBatch
-from metalit.errors import UserError, check
+from metalit.errors import UserError, at_least, check, positive
 from metalit.functional.policy_gradient import (
     Surrogate,
     discounted_sums,
     generalised_advantages,
     likelihood_ratio_loss,
     linear_baseline,
+    mean_over_steps,
     score_function_loss,
     standardised,
 )
@@ -56,7 +62,10 @@ class PolicyGradientMetaLearner(GradientBasedMetaLearner, ABC):
         surrogate: of the inner policy gradient; see ``score_function_loss``.
         discount: gamma, in [0, 1].
         trace: lambda of the advantage estimates, in [0, 1].
+        later_steps: factor of the inner gradient from the second inner step on; 0.5 in the authors' code of MAML.
+        max_divergence: the outer loop takes trust region steps of this mean KL divergence; None for ``optimizer``.
         clip: epsilon of PPO's clipped objective in the outer loop; not clipped if not given.
+        epochs: outer steps on the same trajectories; more than one with ``optimizer`` only, and better with ``clip``.
         **learner: the settings of ``GradientBasedMetaLearner``.
 
     Raises:
@@ -71,7 +80,10 @@ class PolicyGradientMetaLearner(GradientBasedMetaLearner, ABC):
         surrogate: Surrogate = "low_variance",
         discount: float = 0.99,
         trace: float = 1.0,
+        later_steps: float = 0.5,
+        max_divergence: float | None = 0.01,
         clip: float | None = None,
+        epochs: int = 1,
         **learner: Any,
     ) -> None:
         if not isinstance(network, Policy):
@@ -82,7 +94,16 @@ class PolicyGradientMetaLearner(GradientBasedMetaLearner, ABC):
         super().__init__(network, update_rule, **learner)
         check("discount", discount, 0 <= discount <= 1, "in [0, 1]")
         check("trace", trace, 0 <= trace <= 1, "in [0, 1]")
+        at_least(1, epochs=epochs)
+        check("epochs", epochs, epochs == 1 or max_divergence is None, "1 with trust region steps (max_divergence)")
         self.surrogate, self.discount, self.trace, self.clip = surrogate, discount, trace, clip
+        self.max_divergence, self.epochs, self.later_steps = (
+            max_divergence,
+            epochs,
+            positive("later_steps", later_steps),
+        )
+        self._gathered: tuple[Any, Experience] | None = None  # a batch, and what was experienced in it
+        self._problem: OuterProblem | None = None
         self._tasks: tuple[Any, ...] = ()  # the data module; in a tuple, as it is no part of the learner
 
     @property
@@ -105,13 +126,57 @@ class PolicyGradientMetaLearner(GradientBasedMetaLearner, ABC):
                 "metalit.data.EnvironmentTasks"
             )
         if environment.action_space.discrete != self.policy.discrete:
-            kinds = {True: "discrete", False: "continuous"}
-            fitting = {True: "CategoricalPolicy", False: "GaussianPolicy"}[environment.action_space.discrete]
+            kinds = {True: ("discrete", "CategoricalPolicy"), False: ("continuous", "GaussianPolicy")}
+            needed, fitting = kinds[environment.action_space.discrete]
             raise UserError(
-                f"the actions of {type(environment).__name__} are {kinds[environment.action_space.discrete]}, but those "
-                f"of {type(self.network).__name__} {kinds[self.policy.discrete]}: use {fitting}"
+                f"the actions of {type(environment).__name__} are {needed}, but those of "
+                f"{type(self.network).__name__} {kinds[self.policy.discrete][0]}: use {fitting}"
             )
         self._tasks = (data,)
+
+    def gathered(self, batch: TaskBatch) -> Episode:
+        """Return what the adapting policy experiences in the tasks; once per batch, however often it steps on it."""
+        if self._gathered is None or self._gathered[0] is not batch:
+            (data,) = self._tasks
+            self._gathered = batch, self.experience(batch, self.inner_steps, data.train_shots, data.train_queries)
+        episode = self._gathered[1].episode
+        if self.max_divergence is not None:
+            task = self.training_task(episode.support, self.objective, self.current_epoch)
+            parts = self.meta()
+            self._problem = OuterProblem(self.settled_engine(), task, self.policy, *parts, self.keys(episode), episode)
+        return episode
+
+    def training_values(self, outcome: Outcome, episode: Episode) -> dict[str, Tensor]:
+        """Return the mean return before and after adaptation, and the entropy of the adapted policy."""
+        assert self._gathered is not None
+        returns = self._gathered[1].returns
+        steps: Steps = episode.query.y  # type: ignore[assignment]
+        entropy = vmap(mean_over_steps)(self.policy.entropy(outcome.predictions), steps.mask)
+        return {"return": returns[:, -1], "return_before_adaptation": returns[:, 0], "entropy": entropy}
+
+    def evaluation_values(self, batch: TaskBatch) -> tuple[dict[str, Tensor], Tensor]:
+        """Return the return before the first and after each inner step ``[B, T]``, and the last one."""
+        (data,) = self._tasks
+        returns = self.experience(batch, self.steps_in_evaluation(), data.shots, data.queries).returns
+        return {"return": returns}, returns[:, -1]
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Return the outer optimiser: trust region steps, or the one that was chosen."""
+        if self.max_divergence is None:
+            made = super().configure_optimizers()
+            return made if self.epochs == 1 else repeated(made, self.epochs)
+        if (reason := uncertified(self)) is not None:
+            raise UserError(
+                f"trust region steps need third derivatives, not known to be right for this policy ({reason}): set "
+                "model.max_divergence to null, and model.optimizer"
+            )
+        trained = {name: value for name, value in self.named_parameters() if value.requires_grad}
+        return TrustRegion(trained, self.problem, self.max_divergence)
+
+    def problem(self) -> OuterProblem:
+        """Return loss and divergence on the trajectories of the current batch."""
+        assert self._problem is not None
+        return self._problem
 
     def ways_of(self, support: Labelled) -> int:
         """Return 0: there are no classes."""
@@ -126,9 +191,15 @@ class PolicyGradientMetaLearner(GradientBasedMetaLearner, ABC):
         """Return the adapted parameters after the next inner step, on its own trajectories of ``support``."""
         number, rule = state
         part = tree_map(lambda leaf: leaf[number], support)
-        gradient, loss = self.inner_gradient(meta, part, adapted)
-        adapted, rule = self.update(meta, gradient, rule, adapted, loss)
+        adapted, rule = self.updated(meta, part, adapted, rule, number)
         return adapted, (number + 1, rule)
+
+    def updated(self, meta: Params, part: Labelled, adapted: Params, rule: Any, number: int) -> tuple[Params, Any]:
+        """Return one task's parameters and the state of the update rule after inner step ``number``, from 0."""
+        gradient, loss = self.inner_gradient(meta, part, adapted)
+        if number > 0:
+            gradient = {name: self.later_steps * value for name, value in gradient.items()}
+        return self.update(meta, gradient, rule, adapted, loss)
 
     def loss(self, meta: Params, adapted: Params, examples: Labelled) -> Tensor:
         """Return a loss whose gradient is minus the policy gradient."""
@@ -176,13 +247,8 @@ class PolicyGradientMetaLearner(GradientBasedMetaLearner, ABC):
         self, meta: Params, support: Labelled, adapted: Params, rule: Any, number: int
     ) -> tuple[Params, Any]:
         """Return the parameters and states of all tasks after one more inner step, on ``x [B, n, H, S]``."""
-
-        def of_one(part: Labelled, adapted: Params, rule: Any) -> tuple[Params, Any]:
-            gradient, loss = self.inner_gradient(meta, part, adapted)
-            return self.update(meta, gradient, rule, adapted, loss)
-
-        del number
-        return vmap(of_one)(support, adapted, rule)  # type: ignore[no-any-return]
+        of_one = partial(self.updated, meta, number=number)
+        return vmap(of_one)(support, adapted, rule)
 
     def trajectories(
         self, meta: Params, adapted: Params, tasks: TaskBatch, count: int, draws: KeyedDraws

@@ -1,9 +1,9 @@
 """Trust region policy optimisation (Schulman et al. 2015, https://arxiv.org/abs/1502.05477), appendix C.
 
-    1  g = gradient of the loss                                                        (closure: training step)
-    2  x = H^-1 g, by conjugate gradients, with H the Hessian of the divergence
-    3  theta <- theta - sqrt(2 max_divergence / x'Hx) x
-    4  shorten the step until the loss falls and the divergence is at most max_divergence
+1  g = gradient of the loss                                                        (closure: training step)
+2  x = H^-1 g, by conjugate gradients, with H the Hessian of the divergence
+3  theta <- theta - sqrt(2 max_divergence / x'Hx) x
+4  shorten the step until the loss falls and the divergence is at most max_divergence
 """
 
 from collections.abc import Callable
