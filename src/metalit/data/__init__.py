@@ -5,6 +5,7 @@ alone, and nothing here knows a method.
 """
 
 from metalit.data.benchmarks import CIFARFS, CUB, FC100, MiniImageNet, TieredImageNet
+from metalit.data.environment_tasks import EnvironmentTasks
 from metalit.data.glyphs import Glyphs
 from metalit.data.image_completion import ImageCompletion
 from metalit.data.images import ImageFolder
@@ -29,6 +30,7 @@ __all__ = [
     "ClassStore",
     "ClassificationDataModule",
     "ClassificationStream",
+    "EnvironmentTasks",
     "EpisodeStream",
     "EpisodicDataModule",
     "FewJoint",

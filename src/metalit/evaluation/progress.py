@@ -89,7 +89,7 @@ class EpisodeProgressBar(ProgressBar):
         if now < self._due:
             return
         self._loss = outputs["loss"] if isinstance(outputs, Mapping) else outputs
-        tasks = self._batches * len(batch.query.y) * trainer.world_size
+        tasks = self._batches * len(batch.index) * trainer.world_size
         self._speed = tasks / max(now - self._since, 1e-9)
         self._since, self._batches = now, 0
         self._show_training(trainer, pl_module)

@@ -18,6 +18,7 @@ from metalit.networks.joined import Joined
 from metalit.networks.mlp import MLP
 from metalit.networks.normalisation import BatchNormMode, batch_norm_2d, batch_norm_mode
 from metalit.networks.pixels import Pixels
+from metalit.networks.policies import CategoricalPolicy, GaussianPolicy, Policy
 from metalit.networks.pretrained import Backbone, Pretrained, PretrainedNetwork
 from metalit.networks.relation_encoder import RelationEncoder
 from metalit.networks.relation_module import RelationModule
@@ -35,6 +36,7 @@ __all__ = [
     "BagOfWords",
     "BatchNormMode",
     "Bottleneck",
+    "CategoricalPolicy",
     "Classifier",
     "ConditionalProcess",
     "ContextMLP",
@@ -43,11 +45,13 @@ __all__ = [
     "DropBlock",
     "FiLMConv4",
     "Frozen",
+    "GaussianPolicy",
     "ImageGenerator",
     "Joined",
     "LoRA",
     "Peft",
     "Pixels",
+    "Policy",
     "Pretrained",
     "PretrainedNetwork",
     "PretrainedText",

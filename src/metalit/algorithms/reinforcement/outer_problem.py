@@ -66,7 +66,11 @@ class OuterProblem:
 
     def divergence_product(self, parameters: Params) -> Callable[[Params], Params]:
         """Return the product of the divergence's Hessian with a vector."""
-        product = vjp(grad(lambda now: self.divergence(self.outcome(now))), parameters)[1]
+
+        def divergence(now: Params) -> Tensor:
+            return self.divergence(self.outcome(now))
+
+        product = vjp(grad(divergence), parameters)[1]
 
         def of(vector: Params) -> Params:
             return mean_over_ranks(product(vector)[0])
