@@ -133,11 +133,15 @@ class Steps(NamedTuple):
     Attributes:
         actions: ``[..., n, H, actions]`` float, or ``[..., n, H]`` int64 if they are discrete.
         advantages: ``[..., n, H]``, estimates of how much better than average each action was.
-        log_probs: ``[..., n, H]``, log-probabilities of the actions under the policy that took them.
+        distributions: ``[..., n, H, P]``, parameters of the distributions that the actions were drawn from.
+        log_probs: ``[..., n, H]``, log-probabilities of the actions under these.
         mask: ``[..., n, H]`` bool, False after the end of a trajectory.
+        credit: ``[..., n, H]``, how good what was learned from the trajectories turned out to be; 0 if not known.
     """
 
     actions: Tensor
     advantages: Tensor
+    distributions: Tensor
     log_probs: Tensor
     mask: Tensor
+    credit: Tensor

@@ -125,9 +125,9 @@ def test_a_step_that_would_not_help_is_refused():
 
 def test_what_is_experienced_depends_on_the_task_alone():
     learner, data = learner_and_data(inner_steps=2)
-    together = learner.experience(batch(data), 2, 4, 5)
+    together = learner.experience(batch(data), training=True)
     tasks = batch(data)
-    alone = learner.experience(type(tasks)(tasks.parameters[1:2], tasks.index[1:2]), 2, 4, 5)
+    alone = learner.experience(type(tasks)(tasks.parameters[1:2], tasks.index[1:2]), training=True)
     torch.testing.assert_close(alone.returns, together.returns[1:2], atol=1e-12, rtol=0)
     torch.testing.assert_close(alone.episode.query.x, together.episode.query.x[1:2], atol=1e-12, rtol=0)
     assert not torch.equal(together.episode.support.x[:, 0], together.episode.support.x[:, 1]), (
@@ -137,7 +137,7 @@ def test_what_is_experienced_depends_on_the_task_alone():
 
 def test_the_meta_gradient_sees_the_same_parameters_as_the_experience():
     learner, data = learner_and_data(inner_steps=2)
-    episode = learner.experience(batch(data), 2, 4, 5).episode
+    episode = learner.experience(batch(data), training=True).episode
     outcome = learner(episode)
     log_probs = learner.policy.log_prob(outcome.predictions, episode.query.y.actions)
     torch.testing.assert_close(log_probs, episode.query.y.log_probs, atol=1e-10, rtol=0)
@@ -153,9 +153,9 @@ def test_a_policy_of_the_wrong_kind_is_refused():
 
 def test_a_categorical_policy_learns_in_a_tabular_process():
     torch.manual_seed(0)
-    learner = MAMLPolicyGradient(CategoricalPolicy(nn.Linear(3, 2)), inner_lr=1.0)
+    learner = MAMLPolicyGradient(CategoricalPolicy(nn.Linear(3, 2)), inner_lr=1.0, eval_inner_steps=3)
     data = EnvironmentTasks(TabularMDP(3, 2, 6), shots=50, queries=50)
     learner.prepare(data)
-    returns = learner.eval().experience(data.make_stream("test")(0, 40), 3, 50, 50).returns
+    returns = learner.experience(data.make_stream("test")(0, 40), training=False).returns
     gain = returns[:, -1] - returns[:, 0]
     assert gain.mean() > 3 * gain.std() / 40**0.5

@@ -16,9 +16,10 @@ Line 10 differentiates through line 8, including second derivatives.
 
 from typing import Any
 
-from metalit.algorithms.reinforcement.base import PolicyGradientMetaLearner
+from torch import nn
+
+from metalit.algorithms.reinforcement.policy_gradient import PolicyGradientMetaLearner
 from metalit.episode import Labelled
-from metalit.networks.policies import Policy
 from metalit.tasks.parameters import Params
 from metalit.update_rules import SGD
 
@@ -32,7 +33,7 @@ class MAMLPolicyGradient(PolicyGradientMetaLearner):
         **learner: the settings of ``PolicyGradientMetaLearner``, ``GradientBasedMetaLearner`` and ``MetaLearner``.
     """
 
-    def __init__(self, network: Policy, inner_lr: float = 0.1, **learner: Any) -> None:
+    def __init__(self, network: nn.Module, inner_lr: float = 0.1, **learner: Any) -> None:
         super().__init__(network, update_rule=SGD(inner_lr), **learner)
 
     def inner_step(self, meta: Params, support: Labelled, adapted: Params, state: Any) -> tuple[Params, Any]:

@@ -21,6 +21,7 @@ class Trajectories(NamedTuple):
         observations: ``[B, n, H, S]``.
         actions: ``[B, n, H, size]``, or ``[B, n, H]`` int64.
         rewards: ``[B, n, H]``.
+        distributions: ``[B, n, H, P]``, which the actions were drawn from.
         log_probs: ``[B, n, H]``, of the actions.
         mask: ``[B, n, H]`` bool, False after the end.
     """
@@ -28,6 +29,7 @@ class Trajectories(NamedTuple):
     observations: Tensor
     actions: Tensor
     rewards: Tensor
+    distributions: Tensor
     log_probs: Tensor
     mask: Tensor
 
@@ -64,6 +66,7 @@ def roll_out(
         distribution = act(observations)
         actions = policy.sample(distribution, draws)
         state, rewards, done = environment.step(parameters, state, actions, draws)
-        steps.append((observations, actions, rewards * alive, policy.log_prob(distribution, actions), alive))
+        log_probs = policy.log_prob(distribution, actions)
+        steps.append((observations, actions, rewards * alive, distribution, log_probs, alive))
         alive = alive & ~done
     return Trajectories(*(torch.stack(part, dim=2) for part in zip(*steps, strict=True)))
