@@ -108,7 +108,8 @@ def marks_of(item: pytest.Item) -> set[str]:
     found = {"service"} if {place.parts[0], place.stem} & SERVICE else set()
     if "compile" in item.name.replace("uncompiled", "") or any(map(compiles, arguments)):
         found.add("compile")
-    table = getattr(sys.modules.get("cases"), "CASES", None)  # THE table, not any other of that name
-    if table is not None and getattr(item.module, "CASES", None) is table:
-        found |= {"battery"} if any(isinstance(each, str) and each in table for each in arguments) else set()
+    for module, name in (("cases", "CASES"), ("policies", "POLICIES")):
+        table = getattr(sys.modules.get(module), name, None)  # THE table, not any other of that name
+        if table is not None and getattr(item.module, name, None) is table:
+            found |= {"battery"} if any(isinstance(each, str) and each in table for each in arguments) else set()
     return found

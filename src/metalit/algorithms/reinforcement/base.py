@@ -19,7 +19,7 @@ from metalit.algorithms.reinforcement.trust_region import TrustRegion
 from metalit.data.environment_tasks import EnvironmentTasks
 from metalit.engine.certified import uncertified
 from metalit.episode import Episode, Labelled, Steps, TaskBatch
-from metalit.errors import UserError, at_least, check
+from metalit.errors import UserError, at_least, check, not_negative
 from metalit.functional.policy_gradient import (
     discounted_sums,
     generalised_advantages,
@@ -53,6 +53,8 @@ class PolicyLearner(MetaLearner, ABC):
         discount: gamma, in [0, 1].
         trace: lambda of the advantage estimates, in [0, 1].
         max_divergence: the outer loop takes trust region steps of this mean KL divergence; None for ``optimizer``.
+        damping: of trust region steps, added to the diagonal of the divergence's Hessian, >= 0. With little of it the
+            system is ill-conditioned, and rounding errors, as of another number of ranks, reach the parameters.
         clip: epsilon of PPO's clipped objective in the outer loop; not clipped if not given.
         epochs: outer steps on the same trajectories; more than one with ``optimizer`` only, and better with ``clip``.
         **learner: the settings of ``MetaLearner``.
@@ -70,6 +72,7 @@ class PolicyLearner(MetaLearner, ABC):
         discount: float = 0.99,
         trace: float = 1.0,
         max_divergence: float | None = 0.01,
+        damping: float = 1e-5,
         clip: float | None = None,
         epochs: int = 1,
         **learner: Any,
@@ -85,7 +88,8 @@ class PolicyLearner(MetaLearner, ABC):
         at_least(1, epochs=epochs)
         check("epochs", epochs, epochs == 1 or max_divergence is None, "1 with trust region steps (max_divergence)")
         self.discount, self.trace = discount, trace
-        self.max_divergence, self.clip, self.epochs = max_divergence, clip, epochs
+        self.max_divergence, self.damping = max_divergence, not_negative("damping", damping)
+        self.clip, self.epochs = clip, epochs
         self._gathered: tuple[TaskBatch, Experience] | None = None
         self._problem: OuterProblem | None = None
         self._data: EnvironmentTasks | None = None
@@ -168,7 +172,7 @@ class PolicyLearner(MetaLearner, ABC):
                 "model.max_divergence to null, and model.optimizer"
             )
         trained = {name: value for name, value in self.named_parameters() if value.requires_grad}
-        return TrustRegion(trained, self.problem, self.max_divergence)
+        return TrustRegion(trained, self.problem, self.max_divergence, damping=self.damping)
 
     def problem(self) -> OuterProblem:
         """Return loss and divergence on the trajectories of the current batch."""
