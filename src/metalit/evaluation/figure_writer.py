@@ -12,7 +12,10 @@ from torch import Tensor
 
 from metalit.algorithms import MetaLearner
 from metalit.algorithms.generative.base import GenerativeMetaLearner
+from metalit.algorithms.reinforcement.base import PolicyLearner, steps_of
+from metalit.algorithms.reinforcement.policy_gradient import PolicyGradientMetaLearner
 from metalit.data.module import EpisodicDataModule
+from metalit.environments import Navigation
 from metalit.episode import Episode
 from metalit.errors import at_least
 from metalit.evaluation.names import names_of_test
@@ -23,6 +26,7 @@ from metalit.figures import (
     is_sheet_possible,
     learning_curves,
     sample_sheet,
+    trajectories,
 )
 from metalit.metrics import primary_metric, summarise
 from metalit.runs.folder import writable_run_folder
@@ -35,10 +39,11 @@ class Figures(L.Callback):
     At each validation during ``fit``: ``samples.png`` for algorithms that generate images, also sent to TensorBoard,
     which keeps the figures of all validations. After ``fit``: ``learning_curves.png``, from the CSV logger's metrics.
     After ``test``: ``adaptation_curve.png`` for algorithms that adapt in steps; ``adaptation.png`` for regression with
-    one input and one output; ``episode.png`` for classification of images. Nothing is drawn in a ``fast_dev_run``.
+    one input and one output; ``episode.png`` for classification of images; ``trajectories.png`` for policies in the
+    plane. Nothing is drawn in a ``fast_dev_run``.
 
     Args:
-        tasks: number of tasks shown in ``adaptation.png`` and ``samples.png``, at least 1.
+        tasks: number of tasks shown in ``adaptation.png``, ``trajectories.png`` and ``samples.png``, at least 1.
         dpi: resolution in dots per inch, at least 1.
 
     Raises:
@@ -89,6 +94,9 @@ class Figures(L.Callback):
             by_step = {name: [summarise(column) for column in evaluation.values[name].unbind(dim=1)] for name in names}
             if len(by_step[primary]) > 1:
                 self._save(folder / "adaptation_curve.png", adaptation_curve(by_step))
+        if isinstance(pl_module, PolicyLearner):
+            self._draw_paths(folder, pl_module)
+            return
         if not isinstance(datamodule, EpisodicDataModule):
             return
         episode = datamodule.episodes("test", 0, 1)
@@ -101,6 +109,17 @@ class Figures(L.Callback):
             episode = datamodule.episodes("test", 0, self.tasks)
             figure = adaptation(episode, _predictions(trainer, pl_module, episode))
             self._save(folder / "adaptation.png", figure)
+
+    def _draw_paths(self, folder: Path, learner: PolicyLearner) -> None:
+        if not (isinstance(learner, PolicyGradientMetaLearner) and isinstance(learner.data.environment, Navigation)):
+            return  # only there are observations positions
+        tasks = learner.data.make_stream("test")(0, self.tasks)
+        support, query, _ = learner.experience(move_data_to_device(tasks, learner.device), training=False).episode
+        steps = learner.steps_in_evaluation()
+        if steps:
+            first = support.x[:, 0], steps_of(support).mask[:, 0]
+            figure = trajectories(tasks.parameters, first, (query.x, steps_of(query).mask), steps)
+            self._save(folder / "trajectories.png", figure)
 
     def _save(self, path: Path, figure: Figure) -> None:
         figure.savefig(path, dpi=self.dpi)

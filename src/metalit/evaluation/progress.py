@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm, convert_inf
 from torch import Tensor
 
+from metalit.algorithms.reinforcement.base import PolicyLearner
 from metalit.episode import Episode
 from metalit.errors import positive
 
@@ -17,7 +18,9 @@ BAR_FORMAT = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]
 
 
 class EpisodeProgressBar(ProgressBar):
-    """Shows loss, accuracy (or squared error), and episodes per second over all ranks.
+    """Shows loss, accuracy (or squared error, or return), and episodes per second over all ranks.
+
+    For a learner that acts it shows the steps of its environments per second instead.
 
     Drawing the bar takes longer than a small inner loop, so it is redrawn after a time instead of after each batch.
     If the output is not a terminal, such as the log file of a job, lines are printed instead.
@@ -41,6 +44,7 @@ class EpisodeProgressBar(ProgressBar):
         self._epoch = 0
         self._done = 0  # batches of the epoch so far; Lightning's own count is one further at the end
         self._since, self._batches = 0.0, 0  # when the speed was last measured, and batches since then
+        self._steps: Tensor | int = 0  # of environments, in these batches
         self._speed: float | None = None
         self._loss: Any = None
 
@@ -65,7 +69,7 @@ class EpisodeProgressBar(ProgressBar):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Open the bar and start measuring the speed."""
         self._open("Training")
-        self._since, self._batches, self._done = monotonic(), 0, 0
+        self._since, self._batches, self._done, self._steps = monotonic(), 0, 0, 0
         # Lightning does not start the epoch again in which a resumed training goes on
         self.on_train_epoch_start(trainer, pl_module)
 
@@ -85,13 +89,15 @@ class EpisodeProgressBar(ProgressBar):
         # everything before the return runs at every step, so it must be cheap
         self._batches += 1
         self._done = batch_idx + 1
+        if isinstance(pl_module, PolicyLearner):
+            self._steps = self._steps + pl_module.steps_taken
         now = monotonic()
         if now < self._due:
             return
         self._loss = outputs["loss"] if isinstance(outputs, Mapping) else outputs
-        tasks = self._batches * len(batch.index) * trainer.world_size
-        self._speed = tasks / max(now - self._since, 1e-9)
-        self._since, self._batches = now, 0
+        done = int(self._steps) if isinstance(pl_module, PolicyLearner) else self._batches * len(batch.index)
+        self._speed = done * trainer.world_size / max(now - self._since, 1e-9)
+        self._since, self._batches, self._steps = now, 0, 0
         self._show_training(trainer, pl_module)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -142,14 +148,17 @@ class EpisodeProgressBar(ProgressBar):
         # a metric appears once it is logged; before the first logged loss, the step's own is shown
         logged = trainer.callback_metrics
         shown = {}
-        for name in ("train/loss", "train/accuracy", "train/mse", "val/accuracy", "val/mse"):
+        kinds = ("train/loss", "train/accuracy", "train/mse", "train/return", "val/accuracy", "val/mse", "val/return")
+        for name in kinds:
             value = logged.get(name, self._loss if name == "train/loss" else None)
             if value is not None:
                 form = ".4f" if name.endswith("accuracy") else ".4g"
                 interval = f"±{float(logged[f'{name}_ci95']):{form}}" if f"{name}_ci95" in logged else ""
                 shown[name.removeprefix("train/")] = f"{float(value):{form}}{interval}"
         if self._speed is not None:
-            shown["episodes/s"] = f"{self._speed:,.0f}" if self._speed >= 10 else f"{self._speed:.2f}"
+            shown["steps/s" if isinstance(pl_module, PolicyLearner) else "episodes/s"] = (
+                f"{self._speed:,.0f}" if self._speed >= 10 else f"{self._speed:.2f}"
+            )
         return shown
 
     def _open(self, stage: str) -> None:

@@ -6,6 +6,7 @@ The rule of this room: recorded values in, a matplotlib figure out; no files, no
 from metalit.figures.curves import adaptation, adaptation_curve, learning_curves
 from metalit.figures.photo_sheet import photo_sheet
 from metalit.figures.sheets import episode_sheet, is_sheet_possible, sample_sheet
+from metalit.figures.trajectories import trajectories
 
 __all__ = [
     "adaptation",
@@ -15,4 +16,5 @@ __all__ = [
     "learning_curves",
     "photo_sheet",
     "sample_sheet",
+    "trajectories",
 ]

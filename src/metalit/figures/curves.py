@@ -33,9 +33,9 @@ def learning_curves(log: "TrainingLog") -> Figure:
     The band is the 95 % interval of the validation metric. A training curve with more than 60 points is drawn with its
     running mean.
     """
-    names = [name for name in ("loss", "accuracy", "mse") if log.has(name)]
-    figure, panels = _panels(len(names))
-    for axes, name in zip(panels, names, strict=True):
+    names = [name for name in ("loss", "accuracy", "mse", "return") if log.has(name)]
+    figure, axes_of = panels(len(names))
+    for axes, name in zip(axes_of, names, strict=True):
         train, val, interval = (log.curve(each) for each in (f"train/{name}", f"val/{name}", f"val/{name}_ci95"))
         if len(train.steps):
             _training_curve(axes, train)
@@ -55,8 +55,8 @@ def adaptation_curve(summaries: Mapping[str, Sequence[Summary]]) -> Figure:
     Args:
         summaries: by metric, one summary per step, starting with step 0, before adaptation.
     """
-    figure, panels = _panels(len(summaries))
-    for axes, (name, by_step) in zip(panels, summaries.items(), strict=True):
+    figure, axes_of = panels(len(summaries))
+    for axes, (name, by_step) in zip(axes_of, summaries.items(), strict=True):
         steps, means = np.arange(len(by_step)), np.array([summary.mean for summary in by_step])
         intervals = np.nan_to_num([summary.ci95 for summary in by_step])  # nan for a single episode: no bar
         many = len(steps) > 20  # error bars and markers would overlap
@@ -85,12 +85,12 @@ def adaptation(episode: Episode, predictions: Tensor) -> Figure:
         (part.x.cpu()[..., 0], part.y.cpu()[..., 0]) for part in (episode.support, episode.query)
     )
     curves = predictions.float().cpu()[..., 0]
-    figure, panels = _panels(len(curves))
+    figure, axes_of = panels(len(curves))
     stages = curves.shape[1]
     # evenly spaced stages; round may give the same one twice, hence the set
     shown = sorted({round(float(stage)) for stage in np.linspace(0, stages - 1, min(stages, SHOWN_STEPS))})
     colours = matplotlib.colormaps["viridis"](np.linspace(0.1, 0.85, len(shown)))[::-1]
-    for task, axes in enumerate(panels):
+    for task, axes in enumerate(axes_of):
         order = query_x[task].argsort()  # query inputs come in any order; a line needs them sorted
         x = query_x[task][order]
         axes.plot(x, query_y[task][order], ".", color="#AAAAAA", ms=6, label="query", zorder=1)
@@ -103,7 +103,7 @@ def adaptation(episode: Episode, predictions: Tensor) -> Figure:
         axes.set_title(f"test episode {task}", fontsize=10)
         axes.set_xlabel("x")
         axes.set_ylabel("y")
-    handles, labels = panels[0].get_legend_handles_labels()
+    handles, labels = axes_of[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     return figure
 
@@ -114,16 +114,17 @@ def _stage_label(stage: int, stages: int) -> str:
     return "before adaptation" if stage == 0 else f"{stage} step" + ("s" if stage > 1 else "")
 
 
-def _panels(count: int) -> tuple[Figure, list[Axes]]:
+def panels(count: int) -> tuple[Figure, list[Axes]]:
+    """Return a figure of so many panels in two columns, and their axes."""
     columns = min(count, 2)
     rows = -(-count // columns)
     figure = Figure(figsize=(COLUMN * columns, ROW * rows), layout="constrained")
-    panels = [figure.add_subplot(rows, columns, i + 1) for i in range(count)]
-    for axes in panels:
+    found = [figure.add_subplot(rows, columns, i + 1) for i in range(count)]
+    for axes in found:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(color="#E6E6E6", linewidth=0.8)
         axes.set_axisbelow(True)
-    return figure, panels
+    return figure, found
 
 
 def _training_curve(axes: Axes, curve: "Curve") -> None:

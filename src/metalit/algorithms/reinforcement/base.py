@@ -5,8 +5,9 @@ distribution over actions, T stages of learning a task.
 """
 
 from abc import ABC, abstractmethod
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, NoReturn, cast
 
+import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.func import vmap
@@ -62,6 +63,9 @@ class PolicyLearner(MetaLearner, ABC):
     Raises:
         UserError: the network is no policy.
         SettingError: a number is out of range.
+
+    Attributes:
+        steps_taken: time steps of environments in the last training batch, 0-d.
     """
 
     of_training = (*MetaLearner.of_training, "_gathered", "_problem", "_data")
@@ -93,6 +97,7 @@ class PolicyLearner(MetaLearner, ABC):
         self._gathered: tuple[TaskBatch, Experience] | None = None
         self._problem: OuterProblem | None = None
         self._data: EnvironmentTasks | None = None
+        self.steps_taken = torch.zeros(())
 
     @abstractmethod
     def experience(self, tasks: TaskBatch, training: bool) -> Experience:
@@ -137,6 +142,7 @@ class PolicyLearner(MetaLearner, ABC):
         """Return what the policy experiences in the tasks; once per batch, however often it steps on it."""
         if self._gathered is None or self._gathered[0] is not batch:
             self._gathered = batch, self.experience(batch, training=True)
+            self.steps_taken = count_steps(self._gathered[1].episode)
         episode = self._gathered[1].episode
         if self.max_divergence is not None:
             task = self.training_task(episode.support, self.objective, self.current_epoch)
@@ -156,6 +162,28 @@ class PolicyLearner(MetaLearner, ABC):
         """Return the return at each stage of learning ``[B, T]``, and the last one."""
         returns = self.experience(batch, training=False).returns
         return {"return": returns}, returns[:, -1]
+
+    def adapt(self, support: Labelled) -> NoReturn:
+        """Refuse to learn from given examples: a policy learns from what it does itself.
+
+        Raises:
+            UserError: always.
+        """
+        raise UserError(
+            f"{type(self).__name__} learns from its own trajectories, not from examples that are given to it: call "
+            "experience(tasks, training=False) with tasks of its environment"
+        )
+
+    def on_predict_start(self) -> None:
+        """Refuse: there are no examples to predict.
+
+        Raises:
+            UserError: always.
+        """
+        raise UserError(
+            f"predict writes predictions for examples, but {type(self).__name__} acts in environments: test writes the "
+            "return of each task after each step to episodes.csv"
+        )
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return the outer optimiser: trust region steps, or the one that was chosen.
@@ -214,3 +242,9 @@ class PolicyLearner(MetaLearner, ABC):
 def steps_of(examples: Labelled) -> Steps:
     """Return the labels of trajectories."""
     return cast(Steps, examples.y)
+
+
+def count_steps(episode: Episode) -> Tensor:
+    """Return the time steps of all trajectories, 0-d; those of trials that are learned from and improved count once."""
+    parts = {id(part): steps_of(part).mask.sum() for part in (episode.support, episode.query)}
+    return torch.stack(list(parts.values())).sum()

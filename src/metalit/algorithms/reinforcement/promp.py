@@ -40,8 +40,15 @@ class ProMP(PolicyGradientMetaLearner):
         epochs: int = 5,
         **learner: Any,
     ) -> None:
-        chosen = {"max_divergence": None, "divergence": divergence, "clip": clip, "epochs": epochs}
-        super().__init__(network, update_rule=SGD(inner_lr), **learner | chosen)
+        super().__init__(
+            network,
+            update_rule=SGD(inner_lr),
+            max_divergence=None,
+            divergence=divergence,
+            clip=clip,
+            epochs=epochs,
+            **learner,
+        )
 
     def inner_step(self, meta: Params, support: Labelled, adapted: Params, state: Any) -> tuple[Params, Any]:
         """Return theta_b after one more inner step (line 6)."""
