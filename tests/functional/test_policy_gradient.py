@@ -149,6 +149,14 @@ def test_the_baseline_fits_returns_that_are_linear_in_its_features():
     torch.testing.assert_close(linear_baseline(states, returns, mask), returns, atol=1e-3, rtol=0)
 
 
+def test_the_baseline_takes_features_that_are_the_same():
+    torch.manual_seed(0)
+    states = torch.nn.functional.one_hot(torch.randint(5, (3, 10, 100)), 5).float()  # and squares, and a constant
+    mask = torch.ones(3, 10, 100, dtype=torch.bool)
+    returns = 3 * states[..., 0] - states[..., 1] + 2
+    torch.testing.assert_close(linear_baseline(states, returns, mask), returns, atol=1e-3, rtol=0)
+
+
 def test_steps_after_the_end_change_nothing():
     states, returns, mask = torch.randn(1, 3, 6, 2), torch.randn(1, 3, 6), torch.ones(1, 3, 6, dtype=torch.bool)
     mask[0, 1, 3:] = False

@@ -112,13 +112,14 @@ class Figures(L.Callback):
 
     def _draw_paths(self, folder: Path, learner: PolicyLearner) -> None:
         if not (isinstance(learner, PolicyGradientMetaLearner) and isinstance(learner.data.environment, Navigation)):
-            return  # only there are observations positions
+            return  # only there do observations begin with the position
         tasks = learner.data.make_stream("test")(0, self.tasks)
         support, query, _ = learner.experience(move_data_to_device(tasks, learner.device), training=False).episode
         steps = learner.steps_in_evaluation()
         if steps:
-            first = support.x[:, 0], steps_of(support).mask[:, 0]
-            figure = trajectories(tasks.parameters, first, (query.x, steps_of(query).mask), steps)
+            first = support.x[:, 0, ..., :2], steps_of(support).mask[:, 0]
+            last = query.x[..., :2], steps_of(query).mask
+            figure = trajectories(tasks.parameters, first, last, steps)
             self._save(folder / "trajectories.png", figure)
 
     def _save(self, path: Path, figure: Figure) -> None:

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from metalit.functional.ridge import solve
+from metalit.functional.ridge import ridge_regression
 from metalit.tasks.precision import full_precision
 
 Surrogate = Literal["low_variance", "dice", "score"]
@@ -56,8 +56,8 @@ def linear_baseline(states: Tensor, returns: Tensor, mask: Tensor, ridge: float 
     clock = torch.stack([time, time**2, time**3, torch.ones_like(time)], dim=-1)
     features = torch.cat([states, states**2, clock.expand(*states.shape[:-1], 4)], dim=-1)
     rows = (features * mask[..., None]).flatten(-3, -2)
-    penalty = ridge * torch.eye(rows.shape[-1], dtype=rows.dtype, device=rows.device)
-    weights = solve(rows.mT @ rows + penalty, rows.mT @ (returns * mask).flatten(-2)[..., None])
+    # in float64, for features such as one-hot actions and their squares are the same
+    weights = ridge_regression(rows, (returns * mask).flatten(-2)[..., None], ridge)
     return (features.flatten(-3, -2) @ weights)[..., 0].reshape(returns.shape)
 
 
