@@ -24,11 +24,13 @@ from torch.utils.data import DataLoader
 from cases import CASES, DOMAINS
 from metalit import Engine, Episode, Outcome
 from metalit.algorithms import MAML, MetaLearner
-from metalit.data import RankShare
+from metalit.data import EpisodicDataModule, RankShare
 from metalit.data.stream import Split
+from metalit.episode import TaskBatch
 from metalit.evaluation import ResultsWriter
 from metalit.networks import MLP
 from metalit.objectives import Objective
+from policies import POLICIES
 
 WORLD_SIZE = 2
 PATIENCE = 200  # seconds for all jobs
@@ -71,7 +73,8 @@ class Witness(L.Callback):
         self, trainer: L.Trainer, learner: L.LightningModule, batch: Episode, batch_idx: int
     ) -> None:
         self.index += batch.index.tolist()
-        self.sums += batch.support.x.flatten(1).sum(dim=1).tolist()
+        what = batch.parameters if isinstance(batch, TaskBatch) else batch.support.x
+        self.sums += what.flatten(1).sum(dim=1).tolist()
 
     def on_train_batch_end(self, trainer: L.Trainer, learner: L.LightningModule, *args: Any) -> None:
         self.weights = copies(learner)
@@ -120,7 +123,7 @@ def quiet_trainer(folder: Path, ranks: int, **settings: Any) -> L.Trainer:
 
 def fit(
     learner: MetaLearner,
-    domain: str,
+    domain: str | Callable[..., EpisodicDataModule],
     folder: Path,
     ranks: int,
     *callbacks: L.Callback,
@@ -133,7 +136,8 @@ def fit(
         "eval_tasks_per_batch": 2,
         "episodes_per_epoch": TASKS * STEPS,
     }
-    data = DOMAINS[domain].data(**(sizes | (data_settings or {})))
+    make = DOMAINS[domain].data if isinstance(domain, str) else domain
+    data = make(**(sizes | (data_settings or {})))
     witness = Witness()
     noting = [witness, *callbacks, ResultsWriter(show_table=False)]
     trainer = quiet_trainer(folder, ranks, callbacks=noting, **({"max_epochs": 1} | settings))
@@ -152,6 +156,12 @@ def row(name: str, domain: str, folder: Path, ranks: int) -> dict[str, Any]:
     """Train and test an algorithm of the table, with dropout."""
     learner = CASES[name].make(domain, dropout=0.2, optimizer=partial(torch.optim.SGD, lr=0.1, momentum=0.9))
     return fit(learner, domain, folder, ranks, data_settings=CASES[name].data_settings)
+
+
+def policy(name: str, folder: Path, ranks: int, **settings: Any) -> dict[str, Any]:
+    """Train and test a policy learner, damped: else conjugate gradients amplify rounding errors."""
+    case = POLICIES[name]
+    return fit(case.make(damping=1.0, **settings), case.data, folder, ranks)
 
 
 def unequal(engines: tuple[Engine, Engine], folder: Path, ranks: int) -> dict[str, Any]:
@@ -221,10 +231,14 @@ def padded_test(folder: Path, ranks: int) -> dict[str, Any]:
 
 
 PLAIN, CHUNKS, COMPILED = Engine(), Engine(chunk_size=1), Engine(compile=True, compile_backend="aot_eager")
+ADAM = {"max_divergence": None, "optimizer": partial(torch.optim.Adam, lr=0.01)}
 ROWS = [(name, list(case.learning)[-1]) for name, case in CASES.items()]  # the domain with the larger network
 Job = Callable[[Path, int], dict[str, Any]]
 JOBS: dict[str, Job] = {
     **{f"{name}-{domain}": partial(row, name, domain) for name, domain in ROWS},
+    **{name: partial(policy, name) for name in POLICIES},
+    "MAMLPolicyGradient by adam": partial(policy, "MAMLPolicyGradient", **ADAM),
+    "MAMLPolicyGradient with exploration": partial(policy, "MAMLPolicyGradient", exploration=0.5),
     "unequal": partial(unequal, (PLAIN, PLAIN)),
     "unequal-chunked": partial(unequal, (PLAIN, CHUNKS)),
     "unequal-compiled": partial(unequal, (PLAIN, COMPILED)),

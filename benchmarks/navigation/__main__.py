@@ -30,7 +30,7 @@ Row = Mapping[str, Any]
 
 def words(options: Mapping[str, Any]) -> list[str]:
     """Return options as a command line has them."""
-    return [word for key, value in options.items() for word in (f"--{key}", str(value).lower())]
+    return [word for key, value in options.items() for word in (f"--{key}", yaml.safe_dump(value).split("\n")[0])]
 
 
 def folder_of(name: str, seed: int, out: Path) -> Path:
@@ -43,7 +43,7 @@ def metalit(command: str, row: Row, folder: Path, seed: int, more: Sequence[str]
     own = {key: value for key, value in row.items() if "." in key}
     given = ["--config", f"configs/navigation/{row['config']}.yaml", "--run_dir", str(folder), *words(own), *more]
     given += ["--seed_everything", str(seed), "--trainer.enable_progress_bar", "false", "--trainer.accelerator", "cpu"]
-    with folder.with_suffix(".log").open("a") as log:
+    with folder.with_name(f"{folder.name}.log").open("a") as log:
         print("$ python train.py", command, *given, file=log, flush=True)
         program = [sys.executable, "train.py", command, *given]
         done = subprocess.run(program, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, check=False)

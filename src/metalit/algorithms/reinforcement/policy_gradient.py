@@ -138,8 +138,10 @@ class PolicyGradientMetaLearner(PolicyLearner, GradientBasedMetaLearner, ABC):
             adapted, rule = vmap(partial(self.updated, meta, number=number))(support[-1], adapted, rule)
         last = self.trajectories(meta, adapted, tasks, queries, draws)
         query = self.labelled(last)
-        credited = [self.credited(part, last.returns) for part in support] or [query]
-        episode = Episode(tree_map(lambda *leaves: torch.stack(leaves, dim=1), *credited), query, tasks.index)
+        if training and self.exploration:  # all ranks take part in it, and evaluation has unequally many batches
+            support = [self.credited(part, last.returns) for part in support]
+        parts = support or [query]
+        episode = Episode(tree_map(lambda *leaves: torch.stack(leaves, dim=1), *parts), query, tasks.index)
         return Experience(episode, torch.stack([*returns, last.returns], dim=1))
 
     def credited(self, part: Labelled, returns: Tensor) -> Labelled:
