@@ -43,7 +43,14 @@ class MetaLearner(TaskLearner):
             their running statistics in training too and never update them; scale and shift are still trained.
     """
 
-    of_training: tuple[str, ...] = ("optimizer", "lr_scheduler", "evaluation", "last_evaluation", "_batches", "_compiled")
+    of_training: tuple[str, ...] = (
+        "optimizer",
+        "lr_scheduler",
+        "evaluation",
+        "last_evaluation",
+        "_batches",
+        "_compiled",
+    )
 
     def __init__(
         self,

@@ -18,7 +18,7 @@ from metalit.networks.joined import Joined
 from metalit.networks.mlp import MLP
 from metalit.networks.normalisation import BatchNormMode, batch_norm_2d, batch_norm_mode
 from metalit.networks.pixels import Pixels
-from metalit.networks.policies import CategoricalPolicy, GaussianPolicy, Policy
+from metalit.networks.policies import CategoricalPolicy, GaussianPolicy, Policy, RecurrentPolicy
 from metalit.networks.pretrained import Backbone, Pretrained, PretrainedNetwork
 from metalit.networks.relation_encoder import RelationEncoder
 from metalit.networks.relation_module import RelationModule
@@ -55,6 +55,7 @@ __all__ = [
     "Pretrained",
     "PretrainedNetwork",
     "PretrainedText",
+    "RecurrentPolicy",
     "RelationEncoder",
     "RelationModule",
     "ResNet12",

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from metalit.errors import at_least
+from metalit.networks.expected_inputs import check_vectors
+from metalit.networks.lstm_cell import LSTMCell
 
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
@@ -144,3 +146,66 @@ class CategoricalPolicy(Policy):
     def entropy(self, distribution: Tensor) -> Tensor:
         """Return the entropies."""
         return -(distribution.exp() * distribution).sum(dim=-1)
+
+
+class RecurrentPolicy(Policy):
+    """A policy with a memory: an LSTM reads the inputs of a trial, and another policy acts on its output.
+
+    Args:
+        policy: maps the LSTM's outputs ``[n, hidden]`` to distributions.
+        inputs: length of an input: that of an observation, of an action (or the number of actions), and 2 for the last
+            reward and the beginning of an episode.
+        hidden: length of the LSTM's output.
+    """
+
+    def __init__(self, policy: Policy, inputs: int, hidden: int = 48) -> None:
+        super().__init__(LSTMCell(inputs, hidden))
+        self.policy, self.discrete, self.inputs, self.hidden = policy, policy.discrete, inputs, hidden
+        at_least(1, inputs=inputs, hidden=hidden)
+
+    def begin(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Return an empty memory for trials with inputs ``[..., inputs]``."""
+        zeros = inputs.new_zeros(*inputs.shape[:-1], self.hidden)
+        return zeros, zeros
+
+    def step(self, inputs: Tensor, memory: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Return the distributions after one more input ``[..., inputs]`` of each trial, and the memory."""
+        check_vectors(self, inputs, self.inputs)
+        memory = self.network(inputs, *memory)
+        return self.policy(memory[0]), memory
+
+    def read(self, inputs: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Return the distributions after each input of trials ``[n, T, inputs]``, ``[n, T, P]``, and the memory."""
+        memory, outputs = self.begin(inputs[:, 0]), []
+        for each in inputs.unbind(dim=1):
+            memory = self.network(each, *memory)
+            outputs.append(memory[0])
+        return self.policy(torch.stack(outputs, dim=1)), memory
+
+    def forward(self, observations: Tensor, *more: Any) -> Tensor:
+        """Return the distributions after each input of trials ``[n, T, inputs]``, ``[n, T, P]``."""
+        return self.read(observations)[0]
+
+    def distribution(self, outputs: Tensor) -> Tensor:
+        """Return the distribution's parameters from the LSTM's outputs ``[..., hidden]``."""
+        return self.policy(outputs)  # type: ignore[no-any-return]
+
+    def log_prob(self, distribution: Tensor, actions: Tensor) -> Tensor:
+        """Return log-probabilities ``[...]`` of actions."""
+        return self.policy.log_prob(distribution, actions)
+
+    def sample(self, distribution: Tensor, draws: Any) -> Tensor:
+        """Return actions."""
+        return self.policy.sample(distribution, draws)
+
+    def mode(self, distribution: Tensor) -> Tensor:
+        """Return the most likely actions."""
+        return self.policy.mode(distribution)
+
+    def divergence(self, distribution: Tensor, other: Tensor) -> Tensor:
+        """Return KL(distribution || other)."""
+        return self.policy.divergence(distribution, other)
+
+    def entropy(self, distribution: Tensor) -> Tensor:
+        """Return the entropies."""
+        return self.policy.entropy(distribution)
