@@ -70,7 +70,7 @@ class GymnasiumEnvironment(LiveEnvironment):
         # without this, a trajectory might never end
         check("horizon", horizon, horizon is not None, f"a number of steps: {family.name} has no time limit of its own")
         assert horizon is not None
-        self.numbers_per_task = len(names)
+        self.numbers_per_task, self.label = len(names), f"GymnasiumEnvironment ({family.name})"
         super().__init__(family, example, horizon, rescale, truncation, workers)
 
     def parameters(self, numbers: Tensor) -> dict[str, Tensor]:

@@ -61,6 +61,7 @@ class MetaWorld(LiveEnvironment):
         first, last = made.train_tasks, made.test_tasks
         # the tasks of both sets, so that one environment can run either
         family = Activities(benchmark, {**made.train_classes, **made.test_classes}, [*first, *last])
+        self.label = f"MetaWorld ({benchmark})"
         self.places = range(len(first)) if split == "train" else range(len(first), len(first) + len(last))
         super().__init__(family, np.zeros(1), horizon, rescale=True, truncation="error", workers=workers)
 
