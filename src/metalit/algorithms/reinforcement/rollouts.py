@@ -77,7 +77,7 @@ def roll_out(
         alive = alive & ~done
     seen = Trajectories(*(torch.stack(part, dim=2) for part in zip(*steps, strict=True)))
     # one sum for all numbers: infinities and NaN survive it, and nothing else is compared where all is well
-    if not sum(part.sum() for part in (seen.observations, seen.distributions, seen.rewards)).isfinite():
+    if not (seen.observations.sum() + seen.distributions.sum() + seen.rewards.sum()).isfinite():
         refuse_not_finite(environment, seen, draws.keys & MASK32)
     return seen
 
