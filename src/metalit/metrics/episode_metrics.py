@@ -32,5 +32,5 @@ def episode_metrics(predictions: Tensor, targets: Tensor, loss: Tensor) -> dict[
 
 
 def primary_metric(names: Collection[str]) -> str:
-    """Return the metric by which an algorithm is judged: accuracy, else mean squared error, else the loss."""
-    return next(name for name in ("accuracy", "mse", "loss") if name in names)
+    """Return the metric by which an algorithm is judged: accuracy, mean squared error, return, or the loss."""
+    return next(name for name in ("accuracy", "mse", "return", "loss") if name in names)
