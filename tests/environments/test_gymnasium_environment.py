@@ -208,6 +208,16 @@ def test_a_number_that_is_not_finite_is_named_with_task_and_step(bad):
     assert Countdown.steps <= 3 * 4  # nothing is asked of them with actions that are not finite either
 
 
+def test_a_diverged_policy_reaches_no_environment():
+    environment = GymnasiumEnvironment(Countdown, {"last": (9.0, 9.0)}, horizon=9)
+    Countdown.steps = 0
+    policy = policy_of(environment)
+    nn.init.constant_(policy.network.bias, float("nan"))
+    with pytest.raises(UserError, match="the policy is not finite in task 0 at step 0"):
+        roll_out(environment, policy, policy, environment.parameters(numbers(3, 1)), 2, draws())
+    assert Countdown.steps == 0
+
+
 def made(environment="Pendulum-v1", parameters=None, **settings):
     return lambda: GymnasiumEnvironment(
         environment, {"g": (1.0, 2.0)} if parameters is None else parameters, **settings

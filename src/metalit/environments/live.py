@@ -4,6 +4,7 @@ Legend: B tasks, n trajectories of each, S the length of an observation, P param
 """
 
 import math
+import os
 import weakref
 from abc import ABC, abstractmethod
 from functools import partial
@@ -103,10 +104,12 @@ class LiveEnvironment(Environment, ABC):
         """Advance all environments, in which the actions are clipped to their bounds."""
         assert state[1:3] == (self._run, self._time), "only the newest state of running environments can be stepped"
         self._time += 1
-        if state.broken:
+        received = self._as_received(actions)
+        if state.broken or not np.isfinite(received).all():  # MuJoCo would write a log file, others might fail
             nothing = torch.zeros_like(state.observations[..., 0])
-            return Transition(state._replace(time=self._time), nothing, torch.ones_like(nothing, dtype=torch.bool))
-        table, *_ = self._vector.step(self._as_received(actions))
+            after = state._replace(time=self._time, broken=True)
+            return Transition(after, nothing, torch.ones_like(nothing, dtype=torch.bool))
+        table, *_ = self._vector.step(received)
         values = self._rows_of(table)
         self._check_truncation(values[:, -1])
         after = Live(self._tensor(values[:, :-2]), self._run, self._time, not np.isfinite(values).all())
@@ -129,18 +132,18 @@ class LiveEnvironment(Environment, ABC):
         environment = self.family.make(example)
         try:
             self.family.apply(environment, example)
-            self._observations, self._actions = environment.observation_space, environment.action_space
+            self._observation_box, self._action_box = environment.observation_space, environment.action_space
         finally:
             environment.close()
-        self.observation_size = spaces.flatdim(self._observations)
-        if isinstance(self._actions, spaces.Discrete):
-            self.action_space = ActionSpace(int(self._actions.n), discrete=True)
-        elif isinstance(self._actions, spaces.Box):
-            self.action_space = ActionSpace(math.prod(self._actions.shape), discrete=False)
-            self._low, self._high = self._actions.low.reshape(-1), self._actions.high.reshape(-1)
+        self.observation_size = spaces.flatdim(self._observation_box)
+        if isinstance(self._action_box, spaces.Discrete):
+            self.action_space = ActionSpace(int(self._action_box.n), discrete=True)
+        elif isinstance(self._action_box, spaces.Box):
+            self.action_space = ActionSpace(math.prod(self._action_box.shape), discrete=False)
+            self._low, self._high = self._action_box.low.reshape(-1), self._action_box.high.reshape(-1)
         else:
             raise UserError(
-                f"the actions of {self.family.name} are {type(self._actions).__name__}, expected Box or Discrete"
+                f"the actions of {self.family.name} are {type(self._action_box).__name__}, expected Box or Discrete"
             )
 
     def _grow(self, needed: int) -> None:
@@ -154,7 +157,7 @@ class LiveEnvironment(Environment, ABC):
 
         count = max(self.workers, 1)
         size = -(-needed // count)
-        makers = [partial(Share, self.family, size, self._observations, self._actions)] * count
+        makers = [partial(Share, self.family, size, self._observation_box, self._action_box)] * count
         settings = {"copy": False, "autoreset_mode": AutoresetMode.DISABLED}
         # forkserver: torch's threads do not survive a fork
         self._vector = (
@@ -163,7 +166,7 @@ class LiveEnvironment(Environment, ABC):
             else SyncVectorEnv(makers, **settings)
         )
         self._capacity = size * count
-        self._finalizer = weakref.finalize(self, self._vector.close, timeout=TIMEOUT)
+        self._finalizer = weakref.finalize(self, close_own, self._vector, os.getpid())
 
     def _as_received(self, actions: Tensor) -> NDArray[np.float64]:
         """Return actions as the environments take them, ``[workers, size, entries]``."""
@@ -193,3 +196,9 @@ class LiveEnvironment(Environment, ABC):
                 f"{self.family.name} truncated a trajectory after {self._time} of {self.horizon} steps: set horizon to "
                 f"{self._time}, or truncation to end, which counts this as the end of the trajectory"
             )
+
+
+def close_own(vector: Any, process: int) -> None:
+    """Close environments, unless this is a forked process, whose copy would end the workers of its parent."""
+    if os.getpid() == process:
+        vector.close(timeout=TIMEOUT)
