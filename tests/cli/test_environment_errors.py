@@ -90,3 +90,10 @@ def test_a_reward_that_is_not_finite(tmp_path, capsys):
     sys.modules["treacherous"] = sys.modules[__name__]  # a name that can be imported, whatever pytest calls this file
     said = refused({"class_path": "treacherous.Treacherous"}, tmp_path, capsys)
     assert re.search(r"a reward of Treacherous is not finite in task 0 at step 3", said), said
+
+
+def test_a_missing_package_names_the_extra(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "gymnasium", None)  # as if it were not installed
+    said = refused({"class_path": "metalit.environments.HalfCheetahVelocity"}, tmp_path, capsys)
+    assert "HalfCheetahVelocity needs packages that are not installed" in said
+    assert "pip install 'metalit[rl]'" in said
