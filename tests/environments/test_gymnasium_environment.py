@@ -22,9 +22,10 @@ PHYSICS = {"g": (5.0, 15.0), "m": (0.5, 1.5)}
 class Countdown(gymnasium.Env):
     """Ends after ``last`` steps, each of which pays the action; counts the calls of ``step``."""
 
-    steps = 0
+    steps = made = 0
 
     def __init__(self, last=3.0, actions=None, truncates=False, bad=None):
+        Countdown.made += 1
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,))
         self.action_space = actions or gymnasium.spaces.Box(np.float32(-2), np.float32(6), (1,))
         self.last, self.truncates, self.bad = last, truncates, bad
@@ -188,6 +189,16 @@ def test_only_the_newest_state_can_be_stepped():
     environment.step(parameters, state, actions, draws())
     with pytest.raises(AssertionError, match="newest state"):
         environment.step(parameters, state, actions, draws())
+
+
+@pytest.mark.parametrize("set_by", ["attribute", "keyword"])
+def test_environments_are_used_again(set_by):
+    environment = GymnasiumEnvironment(Countdown, {"last": (2.0, 5.0)}, horizon=5, set_by=set_by)
+    parameters = environment.parameters(numbers(3, 1))
+    experience(environment, parameters)
+    before = Countdown.made
+    experience(environment, parameters)
+    assert Countdown.made == before
 
 
 def test_a_running_environment_can_be_copied_and_pickled():
