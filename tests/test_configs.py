@@ -167,6 +167,8 @@ def run(request, tmp_path):
     """A function that runs a command of an experiment in miniature, and returns its run folder."""
 
     def run_command(command, files, *args):
+        if any("metalit[rl]" in path.read_text() for path in files):
+            pytest.importorskip("mujoco", reason="needs metalit[rl], which is not installed")
         merged = [read_yaml(path) for path in files]
         small = {}
         for settings in merged:
@@ -178,6 +180,9 @@ def run(request, tmp_path):
                 learner["classes"] = TRAINING_CLASSES
         elif images := merged[0]["data"]["init_args"].get("images"):  # a data set made of another
             small["data"]["init_args"]["images"] = {**images, "init_args": request.getfixturevalue("omniglot")}
+        if files[0].parent.name == "half_cheetah":
+            few = {"shots": 2, "environment": {"init_args": {"horizon": 20}}}
+            small["data"]["init_args"].update(few)
         if name_of(files[0]) == COMPILED:
             small["model"]["init_args"]["engine"] = {"compile": True, "compile_backend": "aot_eager"}
         if "PretrainedText" in str(merged[0]["data"]["init_args"].get("features")):

@@ -153,6 +153,7 @@ def test_commands_are_valid(page, tmp_path, monkeypatch, capsys):
         "scaling",
         "adapters",
         "reinforcement-learning",
+        "environments",
     ],
 )
 def test_code_of_guide_runs(name, tmp_path, monkeypatch):

@@ -48,12 +48,14 @@ class Environment(ABC):
         action_space: the actions.
         horizon: H, the number of time steps after which every trajectory ends.
         numbers_per_task: random numbers from which the parameters of one task are made.
+        label: its name in messages; None for that of its class.
     """
 
     observation_size: int
     action_space: ActionSpace
     horizon: int
     numbers_per_task: int
+    label: str | None = None
 
     @abstractmethod
     def parameters(self, numbers: Tensor) -> Any:

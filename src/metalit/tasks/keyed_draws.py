@@ -19,12 +19,16 @@ class KeyedDraws:
     def __init__(self, keys: Tensor, dtype: torch.dtype) -> None:
         self.keys, self.dtype, self.draws = keys, dtype, 0
 
-    def uniform(self, *shape: int) -> Tensor:
-        """Return numbers uniform in (0, 1), ``[B, *shape]``."""
+    def integers(self, *shape: int) -> Tensor:
+        """Return integers uniform in [0, 2^32), int64 ``[B, *shape]``."""
         bits: Tensor = random_bits(self.keys, self.draws, math.prod(shape))
         self.draws += 1
+        return bits.reshape(len(self.keys), *shape)
+
+    def uniform(self, *shape: int) -> Tensor:
+        """Return numbers uniform in (0, 1), ``[B, *shape]``."""
         # + 0.5 excludes 0, since the logarithm may be taken
-        return ((bits.double() + 0.5) / 2**32).to(self.dtype).reshape(len(self.keys), *shape)
+        return ((self.integers(*shape).double() + 0.5) / 2**32).to(self.dtype)
 
     def normal(self, *shape: int) -> Tensor:
         """Return standard normal numbers, ``[B, *shape]`` (Box and Muller 1958)."""
