@@ -6,6 +6,7 @@ import re
 import runpy
 import subprocess
 import sys
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -169,3 +170,55 @@ def test_every_benchmark_is_described():
     page = (ROOT / "benchmarks" / "README.md").read_text()
     assert SCRIPTS
     assert [script.name for script in SCRIPTS if f"`{script.name}`" not in page] == []
+
+
+@pytest.fixture
+def benchmark_packages(monkeypatch):
+    """Make the packages in benchmarks/ importable, as with ``python -m`` from the repository's root."""
+    monkeypatch.syspath_prepend(ROOT)
+
+
+def test_strategies_for_bandits_learn(benchmark_packages):
+    strategies = import_module("benchmarks.bandits.strategies")
+    arms = torch.tensor([[0.1, 0.9, 0.2], [0.8, 0.3, 0.1]])
+    found = {
+        name: strategies.regret(getattr(strategies, name), arms, trials=50, pulls=100)
+        for name in ("at_random", "ucb1", "thompson_sampling")
+    }
+    assert found["at_random"].tolist() == pytest.approx([50.0, 40.0], rel=0.05)  # 100 times the mean difference
+    assert (found["ucb1"] < 0.5 * found["at_random"]).all()
+    assert (found["thompson_sampling"] < 0.3 * found["at_random"]).all()
+
+
+def test_regret_is_that_of_the_expected_reward(benchmark_packages):
+    strategies = import_module("benchmarks.bandits.strategies")
+    arms, chosen = torch.tensor([[0.1, 0.9, 0.2]]), torch.tensor([[0, 1, 2]])
+    torch.testing.assert_close(strategies.regret_of(arms, chosen), torch.tensor([[0.8, 0.0, 0.7]]))
+
+
+def test_a_table_of_navigation_has_means_over_seeds(benchmark_packages, tmp_path):
+    script = import_module("benchmarks.navigation.__main__")
+    rows = yaml.safe_load((ROOT / "benchmarks" / "navigation" / "rows.yaml").read_text())
+    for seed, returns in enumerate([[-40.0, -20.0, -12.0, -11.0], [-42.0, -22.0, -14.0, -13.0]]):
+        folder = script.folder_of("MAML", seed, tmp_path)
+        folder.mkdir()
+        by_step = [{"step": step, "mean": value, "ci95": 1.0, "std": 3.0} for step, value in enumerate(returns)]
+        results = {"split": "test", "episodes": 40, "setting": {}, "metrics": {}, "by_step": {"return": by_step}}
+        (folder / "results.json").write_text(json.dumps(results))
+    *_, alone = script.table(rows, 1, tmp_path).splitlines()
+    assert alone.endswith("| 1 | -40.0 ± 1.0 | -20.0 ± 1.0 | -12.0 ± 1.0 | -11.0 ± 1.0 |")
+    *_, both = script.table(rows, 3, tmp_path).splitlines()
+    assert both.endswith("| 2 | -41.0 ± 12.7 | -21.0 ± 12.7 | -13.0 ± 12.7 | -12.0 ± 12.7 |")
+
+
+@pytest.mark.parametrize("name", yaml.safe_load((ROOT / "benchmarks" / "navigation" / "rows.yaml").read_text()))
+def test_rows_of_navigation_are_valid(name, benchmark_packages, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    script = import_module("benchmarks.navigation.__main__")
+    row = yaml.safe_load(script.ROWS.read_text())[name]
+    best = {option: values[0] for option, values in row.get("best_of", {}).items()}
+    options = {key: value for key, value in row.items() if "." in key} | row.get("fit", {}) | row.get("test", {}) | best
+    config = f"configs/navigation/{row['config']}.yaml"
+    with pytest.raises(SystemExit) as stop:
+        main(["fit", "--config", config, *script.words(options | script.QUICK), "--print_config"])
+    assert stop.value.code == 0, capsys.readouterr().err

@@ -5,7 +5,8 @@
 
 ``--help`` lists the kinds: MAML, prototypical networks and MetaGAN with its two optimisers, with 0 and 2
 workers, all with dropout and a schedule of the learning rate; then prototypical networks with callbacks and schedules
-that look at metrics, with averaged weights, and with loaders that are made more than once. A run is killed (SIGKILL,
+that look at metrics, with averaged weights, and with loaders that are made more than once; and policies by trust region
+steps and by ProMP, which act before each step. A run is killed (SIGKILL,
 with its workers) at a moment drawn uniformly from the time that the undisturbed run took, then started again with the
 same command; of the kind ``changed``, with other settings, against a run that was given those at the same step and not
 killed again. Everything in
@@ -41,6 +42,8 @@ STEPS_PER_SECOND = {
     "MAML": 25,
     "PrototypicalNetwork": 45,
     "MetaGANMAML": 12,
+    "MAMLPolicyGradient": 3,
+    "ProMP": 5,
 }  # roughly, on one core: two minutes need not be exact
 
 GENERATORS = {
@@ -106,7 +109,25 @@ KINDS = {f"{name.lower()}-{workers}": Kind(name, workers) for name, workers in p
     "changed": Kind(resumed=("--model.optimizer.lr", "0.01", "--model.lr_scheduler.T_max", "1000")),
     "reloaded": Kind(trainer={"reload_dataloaders_every_n_epochs": 1}),
     "planned": Kind("Planned"),
+    "policy": Kind("MAMLPolicyGradient"),
+    "promp": Kind("ProMP"),
 }
+
+
+def of_policies(kind: Kind, steps: int, every_n_steps: int) -> dict[str, Any]:
+    """Return model, data and checkpoints of a kind of run that acts."""
+    mlp = {"class_path": "metalit.networks.MLP", "init_args": {"inputs": 2, "hidden": [20], "outputs": 2}}
+    policy = {"class_path": "metalit.networks.GaussianPolicy", "init_args": {"network": mlp}}
+    navigation = {"class_path": "metalit.environments.Navigation", "init_args": {"horizon": 20}}
+    numbers = {"shots": 5, "queries": 5, "tasks_per_batch": 2, "val_episodes": 4, "episodes_per_epoch": 2 * steps // 5}
+    return {
+        "model": {"class_path": f"metalit.algorithms.{kind.algorithm}", "init_args": {"network": policy, **kind.model}},
+        "data": {
+            "class_path": "metalit.data.EnvironmentTasks",
+            "init_args": {"environment": navigation, "num_workers": kind.workers, **numbers},
+        },
+        "checkpoint": {"every_n_steps": every_n_steps, "monitor": "val/return", "mode": "max"},
+    }
 
 
 def settings(kind: Kind, steps: int, every_n_steps: int) -> dict[str, Any]:
@@ -157,6 +178,7 @@ def settings(kind: Kind, steps: int, every_n_steps: int) -> dict[str, Any]:
             **kind.trainer,
         },
         "checkpoint": {"every_n_steps": every_n_steps},
+        **(of_policies(kind, steps, every_n_steps) if kind.algorithm in ("MAMLPolicyGradient", "ProMP") else {}),
     }  # fmt: skip
 
 
