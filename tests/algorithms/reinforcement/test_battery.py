@@ -78,6 +78,8 @@ def test_every_exported_policy_learner_has_a_row():
 
 
 @over_outer
+@pytest.mark.service
+@pytest.mark.sample(3)
 def test_fits_validates_and_tests(name, kind, tmp_path):
     learner, trainer = made(name, kind), quiet_trainer(tmp_path, max_epochs=1)
     trainer.fit(learner, POLICIES[name].data())
@@ -104,6 +106,7 @@ def test_engine_settings_change_no_number(name, engine, float64):
 
 
 @over_rows
+@pytest.mark.sample(2)
 def test_engine_settings_change_no_step(name, float64, tmp_path):
     expected, found = (after(name, tmp_path, engine=engine) for engine in (Engine("loop"), Engine(chunk_size=3)))
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
@@ -156,6 +159,8 @@ class SaveAfter(L.Callback):
 
 
 @over_outer
+@pytest.mark.service
+@pytest.mark.sample(3)
 def test_resume_gives_the_same_next_steps(name, kind, tmp_path):
     def fit(checkpoint=None):
         L.seed_everything(0 if checkpoint is None else 1, verbose=False)
