@@ -230,7 +230,7 @@ class TaskTable(TaskDataModule):
     def _stores(
         self, table: RawTable, order: Integers, bounds: Integers, of_row: Integers, names: Sequence[str]
     ) -> dict[Split, TaskStore]:
-        training = int(bounds[1])
+        training, groups = int(bounds[1]), self._groups(table, order)  # before features give their columns back
         if self._is_from_checkpoint:
             assert self.coding is not None
             cells = coded_features(table, self.coding, order)
@@ -243,7 +243,6 @@ class TaskTable(TaskDataModule):
             for line in remarks.lines():
                 rank_zero_info(line)
         y = target_values(table, self.coding.targets, order)
-        groups = self._groups(table, order)
         stores: dict[Split, TaskStore] = {}
         for split, first, last in zip(SPLITS, bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
             tasks, sizes = np.unique(of_row[order[first:last]], return_counts=True)
