@@ -3,6 +3,7 @@
 import torch
 from torch.utils._pytree import tree_map
 
+from metalit.data import Sinusoid
 from metalit.episode import labelled
 
 
@@ -42,3 +43,15 @@ def padded(episode, support=2, query=3):
 
 def where(mask, leaf, value):
     return torch.where(mask.reshape(*mask.shape, *[1] * (leaf.dim() - 2)), leaf, torch.full_like(leaf, value))
+
+
+class UnequalSinusoids(Sinusoid):
+    """Sinusoids of which every other task of a batch is smaller, and those numbered 1, 4, 7, ... have one target."""
+
+    metrics = ("rmse", "pearson")
+    constant_every = 3
+
+    def finish(self, episode, split):
+        constant = (episode.index % self.constant_every == 1).reshape(-1, 1, 1)
+        parts = (part._replace(y=torch.where(constant, 0.5, part.y)) for part in episode[:2])
+        return of_unequal_size(type(episode)(*parts, episode.index))
