@@ -55,3 +55,26 @@ class UnequalSinusoids(Sinusoid):
         constant = (episode.index % self.constant_every == 1).reshape(-1, 1, 1)
         parts = (part._replace(y=torch.where(constant, 0.5, part.y)) for part in episode[:2])
         return of_unequal_size(type(episode)(*parts, episode.index))
+
+
+class SizesByNumber(Sinusoid):
+    """Sinusoids whose numbers of examples depend on their number, padded to the longest of a batch.
+
+    Of four in a row the last two have fewer queries, and the third has one target.
+    """
+
+    metrics = ("mse", "pearson")
+
+    def finish(self, episode, split):
+        number = episode.index % 4
+        fewer = {"support": number % 2, "query": 2 * (number > 1) + number % 2}
+
+        def shortened(part, fewer):
+            mask = torch.arange(part.y.shape[1]) < (part.y.shape[1] - fewer).unsqueeze(1)
+            x, y = (where(mask, leaf, 0)[:, : mask.any(dim=0).sum()] for leaf in (part.x, part.y))
+            return labelled(x, y, mask[:, : y.shape[1]])
+
+        query = shortened(episode.query, fewer["query"])
+        constant = (number == 2).reshape(-1, 1, 1)
+        query = query._replace(y=torch.where(constant & query.mask.unsqueeze(-1), 0.5, query.y))
+        return episode._replace(support=shortened(episode.support, fewer["support"]), query=query)
