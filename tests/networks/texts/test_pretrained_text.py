@@ -205,6 +205,23 @@ def test_damaged_files_of_sentence_transformers_are_refused(content, tmp_path):
     refused(tmp_path, "modules.json")
 
 
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [*(("tokenizer.json", content) for content in ("", "{}", "[]", None)), ("tokenizer_config.json", None)],
+)
+def test_a_damaged_tokenizer_beside_the_weights_is_refused(file, content, tmp_path):
+    write(tmp_path, "bert")
+    whole = (tmp_path / file).read_text()
+    (tmp_path / file).write_text(whole[: len(whole) // 2] if content is None else content)
+    refused(tmp_path, "name_or_path is .*sound files of a tokenizer.*fetch them again")
+
+
+def test_weights_without_a_tokenizer_take_that_of_the_data(tmp_path):
+    write(tmp_path, "bert")
+    (tmp_path / "tokenizer.json").unlink()
+    assert PretrainedText(str(tmp_path)).tokenizer_digest is None
+
+
 @pytest.mark.parametrize("kind", ["ViT", "CLIP"])
 def test_a_model_of_images_is_refused(kind, tmp_path):
     small = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
