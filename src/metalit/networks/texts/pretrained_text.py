@@ -17,7 +17,7 @@ from metalit.networks.texts.base import TextEncoder
 from metalit.networks.texts.pooling import pooled_length, pooled_text
 from metalit.networks.texts.sentence_folder import found_file
 from metalit.networks.texts.text_models import hidden_states, load_text_model, made_text_model
-from metalit.networks.texts.tokenizer_files import FILES, UnreadableTokenizer, load_tokenizer, tokenizer_digest
+from metalit.networks.texts.tokenizer_files import FILES, UnreadableTokenizerError, load_tokenizer, tokenizer_digest
 
 PretrainedTextPool = Literal["model", "mean", "first", "last", "marks"]
 
@@ -130,7 +130,7 @@ def digest_beside(name: str, revision: str | None) -> str | None:
     """
     try:
         return tokenizer_digest(load_tokenizer(name, revision))
-    except UnreadableTokenizer:
+    except UnreadableTokenizerError:
         if found_file(existing(name), FILES[0], revision) is not None:
             raise  # without its digest, nothing would tell that the data have another tokenizer
         return None

@@ -21,7 +21,7 @@ PROBES = (
 INSTALL = "pip install 'metalit[text]'"
 
 
-class UnreadableTokenizer(SettingError):
+class UnreadableTokenizerError(SettingError):
     """There is no tokenizer, or transformers cannot read its files."""
 
 
@@ -52,7 +52,7 @@ def load_tokenizer(name_or_path: str, revision: str | None = None) -> Any:
         reason = " ".join(str(error).split())
         if "trust_remote_code" in reason or "custom code" in reason:
             raise SettingError("name_or_path", name_or_path, NO_CODE) from error
-        raise UnreadableTokenizer("name_or_path", name_or_path, _sound(where, reason)) from error
+        raise UnreadableTokenizerError("name_or_path", name_or_path, _sound(where, reason)) from error
     if not tokenizer.is_fast:
         raise SettingError("name_or_path", name_or_path, "a tokenizer with a fast form (tokenizer.json); it has none")
     return tokenizer
