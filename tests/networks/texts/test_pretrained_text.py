@@ -122,6 +122,7 @@ def test_frozen_it_serves_a_prototypical_network(folders):
     torch.testing.assert_close(learner.evaluate(episode).predictions[0, 0], logits, rtol=1e-4, atol=1e-5)
     setting = learner.setting()
     assert (setting["backbone_output"], setting["backbone_trained"]) == ("mean, length 1", "none")
+    assert setting["encoder"] == "PretrainedText"
 
 
 def test_what_is_trained(folders):
