@@ -75,4 +75,5 @@ def solved(matrices: Tensor, right: Tensor) -> Tensor:
     """Return L^-1 ``right`` with L the lower triangular root of positive definite matrices ``[N, m, m]``."""
     # cholesky itself would wait for the device to check the result
     lower = torch.linalg.cholesky_ex(matrices)[0]
-    return torch.linalg.solve_triangular(lower, right, upper=False)
+    solution: Tensor = torch.linalg.solve_triangular(lower, right, upper=False)
+    return solution
