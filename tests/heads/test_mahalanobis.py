@@ -49,7 +49,7 @@ def test_is_the_definition(task, strength, largest):
 @pytest.mark.parametrize("task", [4, 30], indirect=True)
 def test_padding_changes_nothing(task):
     support, query = task
-    head, filler = MahalanobisMeans(), torch.full((3, support.x.shape[1]), 7.0, dtype=F64)
+    head, filler = MahalanobisMeans(), torch.full((3, support.x.shape[1]), torch.nan, dtype=F64)
     order = torch.tensor([0, 8, 3, 1, 2, 7, 4, 5, 9, 6])
     x, y = torch.cat([support.x, filler])[order], torch.cat([LABELS, torch.tensor([0, 1, 2])])[order]
     padded = labelled(x, y, order < 7)

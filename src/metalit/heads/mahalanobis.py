@@ -6,6 +6,7 @@ from metalit.episode import Labelled
 from metalit.errors import check, positive
 from metalit.functional.distances import membership
 from metalit.functional.mahalanobis import squared_mahalanobis, whiteners
+from metalit.functional.masks import without_padding
 from metalit.heads.base import Head
 from metalit.tasks.precision import full_precision
 
@@ -28,6 +29,8 @@ class MahalanobisMeans(Head):
         SettingError: a number is out of range.
     """
 
+    honours_masks = True
+
     def __init__(self, strength: float = 1.0, largest_share: float = 1.0, scale: float = 1.0) -> None:
         super().__init__()
         self.strength, self.scale = positive("strength", strength), positive("scale", scale)
@@ -37,11 +40,10 @@ class MahalanobisMeans(Head):
     @full_precision
     def fit(self, support: Labelled, ways: int) -> tuple[Tensor, Tensor]:
         """Return the class means ``[N, D]`` and, in float64, the matrices of ``functional.mahalanobis.whiteners``."""
-        members = membership(support.y, ways, support.x)
-        if support.mask is not None:
-            members = members * support.mask
-        means = members @ support.x / members.sum(dim=1, keepdim=True)
-        return means, whiteners(support.x, members, self.strength, self.largest_share)
+        x = without_padding(support.x, support.mask)
+        members = membership(support.y, ways, x, support.mask)
+        means = members @ x / members.sum(dim=1, keepdim=True)
+        return means, whiteners(x, members, self.strength, self.largest_share)
 
     @full_precision
     def classify(self, fitted: tuple[Tensor, Tensor], query: Tensor) -> Tensor:
