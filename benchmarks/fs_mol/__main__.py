@@ -110,7 +110,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--draws", type=int, default=10, help="divisions of each test task")
     parser.add_argument("--task_list", default="fsmol-0.1.json", help="list of tasks; none for every file")
     parser.add_argument("--write", action="store_true", help="write the table into docs/results.md")
-    options, options.fit = parser.parse_known_args(arguments)
+    options, more = parser.parse_known_args(arguments)
+    options.fit = more
     options.root, options.out = options.root.resolve(), options.out.resolve()
     options.task_list = None if options.task_list == "none" else options.task_list
     rows: dict[str, Row] = yaml.safe_load((HERE / "rows.yaml").read_text())

@@ -52,6 +52,65 @@ def test_an_episode_is_a_task_of_the_files_divided(root):
         assert abs(int(support_y.sum()) - 16 * y.float().mean()) < 1
 
 
+def test_graphs_are_those_of_the_files(root):
+    data = FSMol(str(root), inputs="graph")
+    episode = data.episodes("val", 0, 3)
+    rows = lines_of(root / "valid" / f"{data.task_name('val', 1)}.jsonl.gz")
+    graphs, labels = real_graphs(episode.support, 1)
+    assert len(graphs) == 16
+    for (nodes, edges, kinds), label in zip(graphs, labels.tolist(), strict=True):
+        same = [row for row in rows if np.array_equal(row["graph"]["node_features"], nodes)]
+        bonds = [{(*bond, kind) for kind, of in enumerate(row["graph"]["adjacency_lists"]) for bond in of}
+                 for row in same]  # fmt: skip
+        found = {(*edge, int(kind.argmax())) for edge, kind in zip(edges.tolist(), kinds, strict=True)}
+        assert {frozenset(each | {(b, a, kind) for a, b, kind in each}) for each in bonds} == {frozenset(found)}
+        assert label in {row["Property"] == "1.0" for row in same}
+    assert data.sizes() == {"inputs": 32, "edge_inputs": 3, "outputs": 2}
+    assert data.stores["val"].items.nodes.dtype == torch.int8
+    assert episode.support.x.nodes.dtype == torch.float32
+
+
+def real_graphs(part, task):
+    """The graphs of one task, each as nodes, edges and kinds of bonds, and their labels."""
+    x, places = part.x, range(part.y.shape[1] if part.mask is None else int(part.mask[task].sum()))
+    graphs = [
+        (
+            x.nodes[task, place][x.node_mask[task, place]].numpy(),
+            x.edges[task, place][x.edge_mask[task, place]],
+            x.edge_features[task, place][x.edge_mask[task, place]],
+        )
+        for place in places
+    ]
+    return graphs, part.y[task, : len(places)]
+
+
+@pytest.mark.parametrize(("settings", "sizes"), [
+    ({}, {"inputs": BITS, "outputs": 2}),
+    ({"inputs": "descriptors", "target": "log_value"}, {"inputs": DESCRIPTORS, "outputs": 1}),
+])  # fmt: skip
+def test_networks_learn_the_lengths_from_the_data(root, settings, sizes):
+    assert FSMol(str(root), **settings).sizes() == sizes
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"graph": None}, "line 3, has no graph"),
+        ({"graph": []}, "line 3, cannot be used"),
+        ({"graph": {"adjacency_lists": [[[0, 9]], [], []], "node_features": [[1] * 32] * 2}}, "edge"),
+        ({"graph": {"adjacency_lists": [[], [], []], "node_features": [[1] * 31]}}, "31 features of an atom"),
+        ({"graph": {"adjacency_lists": [[], []], "node_features": [[1] * 32]}}, "2 kinds of bonds"),
+    ],
+)
+def test_a_bad_graph_is_named(tmp_path, changes, words):
+    root = write_fs_mol(tmp_path / "data", (1, 1, 1), 18)
+    spoil(root, **changes)
+    with pytest.raises(UserError) as error:
+        FSMol(str(root), inputs="graph").load("test")
+    assert "CHEMBL1000002.jsonl.gz, line 3," in str(error.value)
+    assert words in str(error.value)
+
+
 def test_every_test_task_comes_in_ten_divisions(root):
     data = FSMol(str(root))
     data.setup("test")
@@ -195,7 +254,7 @@ def spoil(root, **changes):
     ],
 )
 def test_a_bad_line_is_named(tmp_path, changes, words):
-    root = write_fs_mol(tmp_path / "data", (1, 1, 1))
+    root = write_fs_mol(tmp_path / "data", (1, 1, 1), 18)
     spoil(root, **changes)
     with pytest.raises(UserError) as error:
         FSMol(str(root)).load("test")
@@ -204,7 +263,7 @@ def test_a_bad_line_is_named(tmp_path, changes, words):
 
 
 def test_missing_descriptors_are_named(tmp_path):
-    root = write_fs_mol(tmp_path / "data", (1, 1, 1))
+    root = write_fs_mol(tmp_path / "data", (1, 1, 1), 18)
     spoil(root, descriptors=None)
     with pytest.raises(UserError, match="line 3, has no descriptors"):
         FSMol(str(root), inputs="descriptors").load("test")
@@ -227,7 +286,7 @@ def broken_json(text):
     ],
 )
 def test_a_bad_file_is_named(tmp_path, change, words):
-    root = write_fs_mol(tmp_path / "data", (1, 1, 1))
+    root = write_fs_mol(tmp_path / "data", (1, 1, 1), 18)
     path = root / "test" / "CHEMBL1000002.jsonl.gz"
     path.write_bytes(change(path.read_bytes()))
     with pytest.raises(UserError) as error:
@@ -250,7 +309,7 @@ def test_missing_files_are_explained(tmp_path):
 
 @pytest.mark.parametrize("text", [None, "[]", "{", '{"train": []}'])
 def test_a_bad_list_is_named(tmp_path, text):
-    root = write_fs_mol(tmp_path / "data", (1, 1, 1))
+    root = write_fs_mol(tmp_path / "data", (1, 1, 1), 18)
     (root / "fsmol-0.1.json").unlink()
     if text is not None:
         (root / "fsmol-0.1.json").write_text(text)

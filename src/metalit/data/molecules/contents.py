@@ -1,4 +1,4 @@
-"""What a molecule's line holds for a network: fingerprints or descriptors, gathered line by line into arrays."""
+"""What a molecule's line holds for a network: fingerprints, descriptors or a graph, gathered line by line."""
 
 from abc import ABC, abstractmethod
 from typing import Any
@@ -7,6 +7,9 @@ import numpy as np
 import torch
 
 from metalit.data.cache import Arrays
+from metalit.data.graphs.graph import both_ways
+from metalit.data.graphs.json_lines import fs_mol_arrays
+from metalit.data.graphs.ragged import RaggedGraphs
 from metalit.data.molecules.lines import Floats, Line
 from metalit.data.molecules.sparse_counts import from_arrays, offsets_of
 from metalit.errors import UserError
@@ -90,6 +93,50 @@ class Descriptors(Content):
     def items(arrays: Arrays) -> Any:
         """Return ``[n, descriptors]`` float32 as they stand in the files."""
         return torch.from_numpy(arrays["descriptors"])
+
+
+class MolecularGraphs(Content):
+    """Graphs of atoms and bonds, each bond in both directions with its kind one-hot: single, double, triple."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Any] = []
+        self.edges: list[Any] = []
+        self.kinds: list[Any] = []
+
+    def add(self, line: Line) -> None:
+        """Add a graph."""
+        try:
+            nodes, bonds, kinds = fs_mol_arrays(line.entry("graph"))
+        except UserError as error:
+            raise error if line.where in str(error) else UserError(f"{line.where} cannot be used: {error}") from None
+        edges, kinds = both_ways(bonds, kinds)
+        first = self.nodes[0].shape[1] if self.nodes else nodes.shape[1]
+        if nodes.shape[1] != first:
+            raise UserError(f"{line.where} has {nodes.shape[1]} features of an atom, the lines before have {first}")
+        if self.kinds and kinds.shape[1] != self.kinds[0].shape[1]:
+            known = self.kinds[0].shape[1]
+            raise UserError(f"{line.where} has {kinds.shape[1]} kinds of bonds, the lines before have {known}")
+        # FS-Mol's features of atoms are small whole numbers; as bytes they take a quarter
+        small = nodes.astype(np.int8)
+        self.nodes.append(small if (small == nodes).all() else nodes)
+        self.edges.append(edges.astype(np.int32))
+        self.kinds.append(kinds.astype(np.int8))
+
+    def arrays(self) -> Arrays:
+        """Return flat arrays of all nodes and edges."""
+        return {
+            "nodes": np.concatenate(self.nodes),
+            "edges": np.concatenate(self.edges),
+            "kinds": np.concatenate(self.kinds),
+            "node_offsets": offsets_of([len(each) for each in self.nodes]),
+            "edge_offsets": offsets_of([len(each) for each in self.edges]),
+        }
+
+    @staticmethod
+    def items(arrays: Arrays) -> Any:
+        """Return ``Graphs`` of any size."""
+        names = ("nodes", "edges", "kinds", "node_offsets", "edge_offsets")
+        return RaggedGraphs(*(torch.from_numpy(arrays[name]) for name in names))
 
 
 def _equally_long(line: Line, key: str, values: Floats, length: int | None) -> int:

@@ -12,8 +12,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from metalit.data.cache import Arrays, cached_arrays, fingerprint
+from metalit.data.graphs.ragged import RaggedGraphs
 from metalit.data.module import SPLITS_OF_FUNCTION
-from metalit.data.molecules.contents import Content, Descriptors, Fingerprints
+from metalit.data.molecules.contents import Content, Descriptors, Fingerprints, MolecularGraphs
 from metalit.data.molecules.lines import SUFFIX, lines
 from metalit.data.molecules.room import Flags, Room
 from metalit.data.molecules.scaling import SCALING, Scaling, from_checkpoint, scaling_of
@@ -25,7 +26,11 @@ from metalit.data.tasks import TaskDataModule
 from metalit.errors import SettingError, UserError, check
 
 VERSION = "fs_mol, 1"  # of the processing; a new one invalidates older caches
-CONTENTS: dict[str, type[Content]] = {"fingerprints": Fingerprints, "descriptors": Descriptors}
+CONTENTS: dict[str, type[Content]] = {
+    "fingerprints": Fingerprints,
+    "descriptors": Descriptors,
+    "graph": MolecularGraphs,
+}
 ACTIVITY, VALUES = "activity", ("value", "log_value")
 
 log = logging.getLogger(__name__)
@@ -43,7 +48,8 @@ class FSMol(TaskDataModule):
 
     Args:
         root: the folder.
-        inputs: what a network sees of a molecule: ``fingerprints`` ``[n, 2048]`` or ``descriptors`` ``[n, D]``.
+        inputs: what a network sees of a molecule: ``fingerprints`` ``[n, 2048]``, ``descriptors`` ``[n, D]``, or its
+            ``graph``: ``Graphs`` of atoms with 32 features and of bonds, in both directions, with 3 kinds.
         target: ``activity``, of two classes; or for regression ``value`` or ``log_value``, the measured one as the
             files have it. Molecules without a value are left out of regression.
         task_list: file with the tasks of each split, beside the folders or anywhere; None takes every file.
@@ -60,10 +66,12 @@ class FSMol(TaskDataModule):
         UserError: a file or line cannot be read.
     """
 
+    sized = ("inputs", "edge_inputs", "outputs")
+
     def __init__(
         self,
         root: str = "data/fs_mol",
-        inputs: Literal["fingerprints", "descriptors"] = "fingerprints",
+        inputs: Literal["fingerprints", "descriptors", "graph"] = "fingerprints",
         target: Literal["activity", "value", "log_value"] = "activity",
         task_list: str | None = "fsmol-0.1.json",
         small_tasks: Literal["error", "skip"] = "error",
@@ -78,6 +86,8 @@ class FSMol(TaskDataModule):
         check("small_tasks", small_tasks, small_tasks in ("error", "skip"), "one of error, skip")
         self.root, self.inputs, self.target = Path(root).expanduser(), inputs, target
         self.task_list, self.small_tasks = task_list, small_tasks
+        of_values = ("rmse", "pearson", "spearman")
+        self.metrics = ("delta_auprc", "average_precision", "accuracy") if target == ACTIVITY else of_values
         self.skipped: dict[Split, list[str]] = {}
         self._arrays: dict[Split, Arrays] = {}
         self._scaling: Scaling | None = None
@@ -135,6 +145,18 @@ class FSMol(TaskDataModule):
         sizes = np.bincount(slots[kept], minlength=len(names))[usable]
         left = [name for name, use in zip(names, usable.tolist(), strict=True) if use]
         return TaskStore(ChosenExamples(items, rows), targets[rows], sizes, left)
+
+    def sizes(self) -> dict[str, int]:
+        """Return the lengths of inputs and outputs of a network: of atoms and bonds, if it sees graphs."""
+        if not self.stores:
+            split: Split = next(iter(self._arrays), "test")
+            self.streams[split] = self.checked_stream(split)
+        items = next(iter(self.stores.values())).items
+        whole = items.examples if isinstance(items, ChosenExamples) else items
+        outputs = {"outputs": 2 if self.target == ACTIVITY else 1}
+        if isinstance(whole, RaggedGraphs):
+            return {"inputs": whole.node_length, "edge_inputs": whole.edge_length, **outputs}
+        return {"inputs": whole.shape[1], **outputs}
 
     def _with_room(self, split: Split, sizes: np.ndarray[Any, Any], arrays: Arrays, names: list[str]) -> Flags:
         """Return which tasks can be divided; refuse others in an evaluation, and if there is no other."""
