@@ -109,7 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--only", nargs="*", default=[], help="rows, by name; all if not given")
     parser.add_argument("--draws", type=int, default=10, help="divisions of each test task")
     parser.add_argument("--task_list", default="fsmol-0.1.json", help="list of tasks; none for every file")
-    parser.add_argument("--write", action="store_true", help="write the table into docs/results.md")
+    parser.add_argument("--write", action="store_true", help="write the table into docs/guide/molecules.md")
     options, more = parser.parse_known_args(arguments)
     options.fit = more
     options.root, options.out = options.root.resolve(), options.out.resolve()
@@ -122,7 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     text = table(rows, options.sizes, options.out)
     print(text)
     if options.write:
-        write_into(ROOT / "docs" / "results.md", "fs_mol", text)
+        write_into(ROOT / "docs" / "guide" / "molecules.md", "fs_mol", text)
 
 
 if __name__ == "__main__":
