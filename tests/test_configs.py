@@ -270,7 +270,9 @@ def test_says_how_it_is_tested_and_is_reproducible(path):
     assert any(command[0] == "test" for command in commands(path))
     settings = read_yaml(path)
     assert settings["seed_everything"] == 0
-    assert settings["data"]["init_args"]["test_episodes"] >= 600
+    data = settings["data"]["init_args"]
+    # of given tasks it is their number that decides, in so many divisions
+    assert data.get("test_episodes", 0) >= 600 or data.get("test_draws", 0) >= 10
     if path in TRAINED:
         checkpoint = settings["checkpoint"]
         assert checkpoint["monitor"].startswith("val/")

@@ -94,7 +94,8 @@ class FSMol(TaskDataModule):
 
     def prepare_data(self) -> None:
         """Read the files of the splits that are needed in one process per machine, before the others start."""
-        for split in SPLITS if self.trainer is None else SPLITS_OF_FUNCTION[str(self.trainer.state.fn)]:
+        stage = None if self.trainer is None else self.trainer.state.fn
+        for split in SPLITS if stage is None else SPLITS_OF_FUNCTION[stage.value]:
             self.arrays(split)
 
     def arrays(self, split: Split) -> Arrays:
