@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from metalit.errors import UserError
+from metalit.evaluation.results import build_results
+from metalit.metrics import Evaluation
 from metalit.metrics.draws import summarise_tasks
 
 
@@ -27,11 +29,32 @@ def test_undefined_values_are_counted_and_left_out():
     assert (found.tasks, found.draws, found.undefined) == (2, 2, 3)
 
 
+def test_a_metric_that_is_nowhere_defined():
+    found = summarise_tasks(torch.full((4,), math.nan), 2)
+    assert math.isnan(found.mean)
+    assert (found.tasks, found.undefined) == (0, 4)
+
+
 def test_one_division_has_no_interval_over_divisions():
     assert math.isnan(summarise_tasks(torch.tensor([0.1, 0.2]), 2).ci95_draws)
 
 
-@pytest.mark.parametrize(("values", "tasks"), [([], 2), ([0.1, 0.2, 0.3], 2), ([math.nan] * 4, 2)])
+@pytest.mark.parametrize(("values", "tasks"), [([], 2), ([0.1, 0.2, 0.3], 2)])
 def test_incomplete_divisions_are_refused(values, tasks):
     with pytest.raises(UserError):
         summarise_tasks(torch.tensor(values), tasks)
+
+
+def test_results_state_both_intervals():
+    values = {"delta_auprc": torch.tensor([[0.1], [0.6], [0.2], [0.6], [0.3], [0.6]], dtype=torch.float64)}
+    evaluation = Evaluation(torch.arange(6), values)
+    by_task = build_results("test", evaluation, {"tasks": {"test": 2}}, None, {})["metrics"]["delta_auprc"]
+    expected = summarise_tasks(values["delta_auprc"][:, 0], 2)
+    assert by_task["ci95"] == pytest.approx(expected.ci95)
+    assert by_task["ci95_draws"] == pytest.approx(expected.ci95_draws)
+    assert (by_task["tasks"], by_task["draws"]) == (2, 3)
+    # one division of six tasks, other tasks, and an evaluation that was cut short are as before
+    for split, tasks in (("test", 6), ("val", 2), ("test", 4)):
+        plain = build_results("test", evaluation, {"tasks": {split: tasks}}, None, {})["metrics"]["delta_auprc"]
+        assert plain == build_results("test", evaluation, {}, None, {})["metrics"]["delta_auprc"]
+        assert plain["ci95"] < by_task["ci95"]
