@@ -21,7 +21,7 @@ def root(tmp_path_factory):
 
 
 def lines_of(path):
-    return [json.loads(line) for line in gzip.open(path, "rt")]
+    return [json.loads(line) for line in gzip.decompress(path.read_bytes()).splitlines()]
 
 
 def by_hand(root, folder, name, key):
