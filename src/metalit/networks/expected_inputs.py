@@ -28,11 +28,6 @@ def check_images(network: nn.Module, x: Tensor, in_channels: int, image_size: in
         raise SettingError("image_size", image_size, expected, owner=type(network))
 
 
-def known(length: int | None) -> int:
-    """Return a length of inputs or outputs: 1 if neither a setting nor the data module said it."""
-    return 1 if length is None else length
-
-
 def check_vectors(network: nn.Module, x: Tensor, inputs: int) -> None:
     """Check that vectors ``[n, inputs]`` match the network's ``inputs``.
 

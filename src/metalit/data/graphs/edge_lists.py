@@ -7,7 +7,16 @@ from typing import Any
 import numpy as np
 
 from metalit.data.columns import Columns, Known, find_columns, group_from, shown, split_from
-from metalit.data.graphs.graph import Floats, Graph, GraphArrays, at, both_ways, edge_features_from, edges_from, nodes_from
+from metalit.data.graphs.graph import (
+    Floats,
+    Graph,
+    GraphArrays,
+    at,
+    both_ways,
+    edge_features_from,
+    edges_from,
+    nodes_from,
+)
 from metalit.data.tables import read_rows
 from metalit.errors import UserError
 

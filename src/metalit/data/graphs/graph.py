@@ -121,7 +121,7 @@ def _numbers(value: Any, of: str) -> Floats:
     return found if len(found) else found.reshape(0, found.shape[1] if found.ndim == 2 else 0)
 
 
-def _what_is_wrong(value: Sequence[Any], of: str) -> str:
+def _what_is_wrong(value: Any, of: str) -> str:
     for number, each in enumerate(value):
         if not isinstance(each, Sequence) or isinstance(each, str):
             return f"the features of its {of} {number} are {shown(each)}, expected a list of numbers"

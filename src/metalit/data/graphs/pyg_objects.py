@@ -48,10 +48,8 @@ def read_pyg_file(file: Path, where: str, said: Columns, undirected: bool = Fals
     yield from read_pyg_objects(separated(found), where, file.stem, said, undirected)
 
 
-def read_pyg_objects(
-    objects: Any, where: str, task: str, said: Columns, undirected: bool = False
-) -> Iterator[Graph]:
-    """Yield the graph of each object with the attributes of PyG's ``Data``: ``x``, ``edge_index``, ``edge_attr``, ``y``.
+def read_pyg_objects(objects: Any, where: str, task: str, said: Columns, undirected: bool = False) -> Iterator[Graph]:
+    """Yield the graph of each object with PyG's attributes ``x``, ``edge_index``, ``edge_attr`` and ``y``.
 
     Beside these an object may have ``task``, ``group``, ``split`` and ``name``.
 
