@@ -110,7 +110,8 @@ def _numbers(value: Any, of: str) -> Floats:
     if not isinstance(value, Sequence | np.ndarray):
         raise UserError(f"the features of its {of}s are {shown(value)}, expected a list of numbers for each {of}")
     try:
-        found = np.asarray(value, dtype=np.float32)
+        with np.errstate(over="ignore"):  # beyond float32: infinite, which is refused below
+            found = np.asarray(value, dtype=np.float32)
     except (ValueError, TypeError, OverflowError):
         raise UserError(_what_is_wrong(value, of)) from None
     if len(found) and found.ndim != 2:
@@ -121,7 +122,7 @@ def _numbers(value: Any, of: str) -> Floats:
     return found if len(found) else found.reshape(0, found.shape[1] if found.ndim == 2 else 0)
 
 
-def _what_is_wrong(value: Sequence[Any], of: str) -> str:
+def _what_is_wrong(value: Any, of: str) -> str:
     for number, each in enumerate(value):
         if not isinstance(each, Sequence) or isinstance(each, str):
             return f"the features of its {of} {number} are {shown(each)}, expected a list of numbers"
@@ -137,5 +138,5 @@ def _is_pair(value: Any) -> bool:
     return (
         isinstance(value, Sequence)
         and len(value) == 2
-        and all(isinstance(each, int) and not isinstance(each, bool) for each in value)
+        and all(isinstance(each, int) and not isinstance(each, bool) and abs(each) < 2**63 for each in value)
     )

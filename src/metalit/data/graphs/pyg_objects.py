@@ -49,7 +49,7 @@ def read_pyg_file(file: Path, where: str, said: Columns, undirected: bool = Fals
 
 
 def read_pyg_objects(objects: Any, where: str, task: str, said: Columns, undirected: bool = False) -> Iterator[Graph]:
-    """Yield the graph of each object with the attributes of PyG's ``Data``: ``x``, ``edge_index``, ``edge_attr``, ``y``.
+    """Yield the graph of each object with PyG's attributes ``x``, ``edge_index``, ``edge_attr`` and ``y``.
 
     Beside these an object may have ``task``, ``group``, ``split`` and ``name``.
 

@@ -28,7 +28,7 @@ def divided(graphs: Sequence[Graph], division: TaskSplits, given: bool) -> tuple
     names, codes = np.unique([graph.task for graph in graphs], return_inverse=True)
     if given or (says and division.is_open()):
         return _given(graphs, names.tolist(), codes), "as given by the graphs"
-    return division.divided(None, names.tolist(), codes)[codes], division.rule()
+    return division.by_rule(names.tolist(), np.bincount(codes))[codes], division.rule()
 
 
 def _given(graphs: Sequence[Graph], names: list[str], codes: Integers) -> Integers:

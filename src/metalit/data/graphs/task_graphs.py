@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
@@ -48,9 +47,9 @@ class TaskGraphs(TaskDataModule):
             as given by the graphs, else by seed.
         shares: shares of training, validation and test tasks, for ``seed``.
         split_seed: seed of that division, independent of the episodes' ``seed``.
-        sizes: ``[17, 7]``: tasks of at least 17 graphs are for training, of 7 to 16 for validation, smaller ones for the
-            test.
-        zero_shot_below: tasks with fewer graphs are the test tasks; the others are divided into training and validation.
+        split_sizes: ``[17, 7]``: tasks of at least 17 graphs are for training, of 7 to 16 for validation, smaller for
+            the test.
+        zero_shot_below: tasks with fewer graphs are the test tasks; the others are for training and validation.
         **settings: the settings of ``TaskDataModule``.
 
     Raises:
@@ -70,7 +69,7 @@ class TaskGraphs(TaskDataModule):
         splits: str | dict[str, list[str]] = "auto",
         shares: Shares = (0.64, 0.16, 0.2),
         split_seed: int = 0,
-        sizes: list[int] | None = None,
+        split_sizes: list[int] | None = None,
         zero_shot_below: int | None = None,
         **settings: Any,
     ) -> None:
@@ -81,7 +80,11 @@ class TaskGraphs(TaskDataModule):
         self.graphs, self.kind, self.undirected = graphs, kind, undirected
         self.columns = check_columns(columns, OF_GRAPHS)
         self.given = splits == "given"
-        self.division = TaskSplits("auto" if self.given else splits, shares, split_seed, None, sizes, zero_shot_below)
+        self.division = TaskSplits(
+            "auto" if self.given else splits, shares, split_seed, None, split_sizes, zero_shot_below
+        )
+        if self.given and not self.division.is_open():
+            raise SettingError("splits", splits, "auto, with split_sizes or zero_shot_below, which are another rule")
         self.targets: GraphTargets | None = None
         self._is_provisional = False
         self._read: dict[Split, list[Graph]] = {}
@@ -102,8 +105,8 @@ class TaskGraphs(TaskDataModule):
         assert self.targets is not None
         if self._is_provisional:
             raise UserError(
-                f"{self.source()} has no training tasks to take the scale of targets from ({self._setting['task_split']}"
-                "): test a checkpoint, whose scale is then used, or divide the tasks by data.splits=seed"
+                f"{self.source()} has no training tasks to take the scale or classes of targets from "
+                f"({self._setting['task_split']}): test a checkpoint, whose are then used, or set data.splits to seed"
             )
         return self.targets
 
