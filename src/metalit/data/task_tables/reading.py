@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 INSTALL = "tables need pyarrow: pip install 'metalit[parquet]'"
 PARQUET = (".parquet", ".pq")
+BLOCK = 1 << 22  # bytes of a CSV file that are read at once
 HEADER = 1 << 20  # bytes at the beginning of a file in which its first line must end
 
 
@@ -77,14 +78,16 @@ def _read_csv(path: Path) -> "pa.Table":
     _refuse_repeated(names, path)
     parse = functools.partial(arrow_csv.ParseOptions, delimiter=delimiter)
     convert = arrow_csv.ConvertOptions(strings_can_be_null=True)
-    read = functools.partial(arrow_csv.read_csv, path, convert_options=convert)
     try:
-        return read(parse_options=parse())
+        # a third of the memory of read_csv, and not slower; but types are those of the first block
+        options = arrow_csv.ReadOptions(block_size=BLOCK)
+        with arrow_csv.open_csv(path, options, parse(), convert) as reader:
+            return pa.Table.from_batches(list(reader), reader.schema)
     except pa.ArrowInvalid:
         pass
     try:
-        # slower, and needed only for tables whose cells have line breaks
-        return read(parse_options=parse(newlines_in_values=True))
+        # types from all blocks; and cells may have line breaks
+        return arrow_csv.read_csv(path, parse_options=parse(newlines_in_values=True), convert_options=convert)
     except pa.ArrowInvalid as error:
         raise UserError(f"{path} cannot be read as CSV: {_explained(path, delimiter, len(names), error)}") from error
 
