@@ -279,9 +279,9 @@ def broken_json(text):
         (lambda text: b"no gzip", "is not a whole gzip file"),
         (lambda text: text[:500], "is not a whole gzip file"),
         (lambda text: text[:200] + bytes(100) + text[300:], "is not a whole gzip file"),
-        (broken_json, "line 1, is not JSON"),
-        (lambda text: gzip.compress(b"[1]\n"), "line 1, is [1], expected an object"),
-        (lambda text: gzip.compress(b"\xff\xfe\n"), "line 1, is not JSON"),
+        (broken_json, "line 1: it is not JSON"),
+        (lambda text: gzip.compress(b"[1]\n"), "line 1: it is [1], expected a JSON object"),
+        (lambda text: gzip.compress(b"\xff\xfe\n"), "line 1: it is not text in UTF-8"),
         (lambda text: gzip.compress(b"\n"), "holds no molecule"),
     ],
 )

@@ -90,7 +90,7 @@ def broken(root, name):
         return ["--data.root", str(root / "elsewhere")], "https://figshare.com"
     if name == "broken JSON":
         file.write_bytes(gzip.compress(b'{"SMILES": "C", \n'))
-        return [], "line 1, is not JSON"
+        return [], "line 1: it is not JSON"
     if name == "small task":
         return ["--data.shots", "60"], "data.shots is 60, expected"
     if name == "unknown inputs":

@@ -1,9 +1,6 @@
 """Files of molecules, ``<task>.jsonl.gz``: one molecule per line, as a JSON object."""
 
-import gzip
-import json
 import math
-import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from metalit.data.columns import shown
+from metalit.data.graphs.json_lines import numbered_rows
 from metalit.errors import UserError
 
 SUFFIX = ".jsonl.gz"
@@ -93,29 +92,8 @@ def lines(path: Path) -> Iterator[Line]:
         UserError: the file is not gzip or not complete, a line is no JSON object, or there is no molecule.
     """
     empty = True
-    try:
-        with gzip.open(path, "rb") as file:
-            for number, text in enumerate(file, start=1):
-                if text.strip():
-                    empty = False
-                    yield _line(text, f"{path}, line {number},")
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise UserError(f"{path} is not a whole gzip file ({error}): unpack the archive of the data again") from error
+    for number, row in numbered_rows(path, str(path)):
+        empty = False
+        yield Line(row, f"{path}, line {number},")
     if empty:
         raise UserError(f"{path} holds no molecule: take it out, or unpack the archive of the data again")
-
-
-def _line(text: bytes, where: str) -> Line:
-    try:
-        molecule = json.loads(text)
-    except ValueError as error:  # also bytes that are no UTF-8
-        raise UserError(f"{where} is not JSON ({error}): unpack the archive of the data again") from error
-    if not isinstance(molecule, dict):
-        raise UserError(f"{where} is {shown(molecule)}, expected an object with the entries of a molecule")
-    return Line(molecule, where)
-
-
-def shown(value: Any) -> str:
-    """Return a value as it may stand in a message."""
-    text = repr(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."
