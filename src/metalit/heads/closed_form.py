@@ -16,19 +16,21 @@ from metalit.tasks.precision import full_precision
 
 
 class RidgeRegression(Head):
-    """Ridge regression on one-hot labels, in closed form; its predictions times a scale are the logits.
+    """Ridge regression in closed form. On one-hot labels, its predictions times a scale are the logits.
 
-        W = argmin ||X W - Y||^2 + strength ||W||^2,    logits = scale q W
+        W = argmin ||X W - Y||^2 + strength ||W||^2,    logits = scale q W,    values in regression = q W
 
     Args:
         strength: lambda before training, > 0; learned through its logarithm, which keeps it positive.
-        scale: factor of the predictions before training, > 0; learned.
+        scale: factor of the predictions before training, > 0; learned. Not used in regression.
         intercept: append a 1 to every embedding.
         learn_strength: whether lambda is meta-learned.
 
     Raises:
         SettingError: a number is not positive.
     """
+
+    regresses = True
 
     def __init__(
         self,
@@ -45,17 +47,20 @@ class RidgeRegression(Head):
 
     @full_precision
     def fit(self, support: Labelled, ways: int) -> Tensor:
-        """Return W, ``[D, N]``, or ``[D + 1, N]`` with an intercept."""
+        """Return W times the scale, ``[D, N]``, or ``[D + 1, N]`` with an intercept; in regression W itself."""
         # Lambda is that of the paper's equation 4. The authors' code divides X and Y by sqrt(S), which multiplies
         # lambda by S. Their learned number that is added to all logits is left out, as the softmax ignores it.
-        targets = membership(support.y, ways, support.x).mT
-        return ridge_regression(self.extended(support.x), targets, self.log_strength.exp())
+        regression = support.y.is_floating_point()
+        targets = support.y if regression else membership(support.y, ways, support.x).mT
+        weight = ridge_regression(self.extended(support.x), targets, self.log_strength.exp(), support.mask)
+        # W is fitted to targets of 0 and 1; the scale turns its predictions into logits. Values need no scale: a factor
+        # of 1 that gives it a gradient of zero, which the optimiser expects of every parameter.
+        return weight * (1 + 0 * self.scale if regression else self.scale)
 
     @full_precision
     def classify(self, fitted: Tensor, query: Tensor) -> Tensor:
-        """Return logits ``[Q, N]``."""
-        # W is fitted to targets of 0 and 1; the scale turns its predictions into logits
-        return self.scale * self.extended(query) @ fitted
+        """Return logits ``[Q, N]``; in regression, values ``[Q, outputs]``."""
+        return self.extended(query) @ fitted
 
     def extended(self, x: Tensor) -> Tensor:
         """Return embeddings ``[n, D]``, with a 1 appended to each if the head has an intercept."""
@@ -89,6 +94,9 @@ class SupportVectorMachine(Head):
     def fit(self, support: Labelled, ways: int) -> Tensor:
         """Return the weight vector of each class, ``[D, N]``."""
         x, members = support.x, membership(support.y, ways, support.x).mT
+        if support.mask is not None:
+            # padding at the origin has coefficients of its own, which neither meet the others nor enter the weights
+            x = torch.where(support.mask.unsqueeze(-1), x, torch.zeros_like(x))
         # X X' alone is singular if S > D; the authors' code adds I as well
         coefficients = crammer_singer(x @ x.mT + identity_like(x), members, self.cost, self.iterations)
         weights: Tensor = x.mT @ coefficients

@@ -86,7 +86,7 @@ class Transformed(Head):
     def __init__(self, head: Head, transform: EmbeddingTransform) -> None:
         super().__init__()
         self.head, self.transform = head, transform
-        self.transductive = head.transductive
+        self.transductive, self.classifies, self.regresses = head.transductive, head.classifies, head.regresses
 
     def fit(self, support: Labelled, ways: int) -> Any:
         """Return what the head makes of the transformed support set."""
