@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from metalit.functional.masks import without_padding
 from metalit.tasks.precision import full_precision
 
 
@@ -22,9 +23,8 @@ def ridge_regression(x: Tensor, y: Tensor, strength: Tensor | float, mask: Tenso
     Returns:
         W ``[D, N]`` in the dtype of ``x``.
     """
-    if mask is not None:
-        # a row of zeros adds nothing to x'x and x'y; in the dual its coefficient is multiplied by that row
-        x, y = (torch.where(mask.unsqueeze(-1), rows, torch.zeros_like(rows)) for rows in (x, y))
+    # a row of zeros adds nothing to x'x and x'y; in the dual its coefficient is multiplied by that row
+    x, y = without_padding(x, mask), without_padding(y, mask)
     # few-shot tasks have few examples of long embeddings, so the dual is usually much smaller
     n, features = x.shape[-2:]
     form = ridge_primal if features <= n else ridge_dual

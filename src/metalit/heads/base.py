@@ -21,11 +21,14 @@ class Head(nn.Module, ABC):
         classifies: whether the head takes class labels, ``[S]`` int64.
         regresses: whether the head takes regression targets, ``[S, outputs]`` float; ``ways`` is then 0, and what
             ``classify`` returns are values ``[Q, outputs]``.
+        honours_masks: whether ``fit`` leaves out the places where a padded support set has no example. Methods refuse
+            tasks of unequal size with a head that does not.
     """
 
     transductive: bool = False
     classifies: bool = True
     regresses: bool = False
+    honours_masks: bool = False
 
     @abstractmethod
     def fit(self, support: Labelled, ways: int) -> Any:

@@ -10,6 +10,7 @@ from metalit.episode import Labelled
 from metalit.errors import at_least, positive
 from metalit.functional.crammer_singer import crammer_singer
 from metalit.functional.distances import membership
+from metalit.functional.masks import without_padding
 from metalit.functional.ridge import identity_like, ridge_regression
 from metalit.heads.base import Head
 from metalit.tasks.precision import full_precision
@@ -31,6 +32,7 @@ class RidgeRegression(Head):
     """
 
     regresses = True
+    honours_masks = True
 
     def __init__(
         self,
@@ -83,6 +85,8 @@ class SupportVectorMachine(Head):
         SettingError: a number is out of range.
     """
 
+    honours_masks = True
+
     def __init__(self, cost: float = 0.1, scale: float = 1.0, iterations: int = 15) -> None:
         super().__init__()
         # fixed, not until convergence, so that tasks can be solved side by side; 15 leave a duality gap of about 1e-11
@@ -93,10 +97,8 @@ class SupportVectorMachine(Head):
     @full_precision
     def fit(self, support: Labelled, ways: int) -> Tensor:
         """Return the weight vector of each class, ``[D, N]``."""
-        x, members = support.x, membership(support.y, ways, support.x).mT
-        if support.mask is not None:
-            # padding at the origin has coefficients of its own, which neither meet the others nor enter the weights
-            x = torch.where(support.mask.unsqueeze(-1), x, torch.zeros_like(x))
+        # padding at the origin has coefficients of its own, which neither meet the others nor enter the weights
+        x, members = without_padding(support.x, support.mask), membership(support.y, ways, support.x).mT
         # X X' alone is singular if S > D; the authors' code adds I as well
         coefficients = crammer_singer(x @ x.mT + identity_like(x), members, self.cost, self.iterations)
         weights: Tensor = x.mT @ coefficients

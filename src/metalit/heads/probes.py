@@ -7,6 +7,7 @@ from metalit.errors import at_least, positive
 from metalit.functional.distances import membership
 from metalit.functional.logistic import logistic_regression
 from metalit.functional.logistic_of_many import logistic_regression_of_many
+from metalit.functional.masks import masked_mean
 from metalit.functional.ridge import ridge_regression
 from metalit.heads.base import Head
 from metalit.tasks.precision import full_precision
@@ -33,6 +34,7 @@ class RidgeClassifier(Head):
     """
 
     regresses = True
+    honours_masks = True
 
     def __init__(self, strength: float = 1.0, scale: float = 10.0) -> None:
         super().__init__()
@@ -43,9 +45,9 @@ class RidgeClassifier(Head):
         """Return W ``[D, N]`` and b ``[N]``, both times the scale; in regression without it."""
         regression = support.y.is_floating_point()
         targets = support.y if regression else membership(support.y, ways, support.x).mT
-        centre, mean = support.x.mean(dim=0), targets.mean(dim=0)
+        centre, mean = masked_mean(support.x, support.mask), masked_mean(targets, support.mask)
         # the best bias makes the mean prediction the mean target, so both can be subtracted first
-        weight = ridge_regression(support.x - centre, targets - mean, self.strength)
+        weight = ridge_regression(support.x - centre, targets - mean, self.strength, support.mask)
         scale = 1.0 if regression else self.scale
         return scale * weight, scale * (mean - centre @ weight)
 
@@ -73,6 +75,8 @@ class LogisticRegression(Head):
         SettingError: a number is out of range.
     """
 
+    honours_masks = True
+
     def __init__(self, strength: float = 1.0, iterations: int = 15) -> None:
         super().__init__()
         at_least(1, iterations=iterations)
@@ -80,7 +84,7 @@ class LogisticRegression(Head):
 
     def fit(self, support: Labelled, ways: int) -> Linear:
         """Return W ``[D, N]`` and b ``[N]``."""
-        members = membership(support.y, ways, support.x).mT
+        members = membership(support.y, ways, support.x, support.mask).mT
         fit = logistic_regression if ways * (len(support.y) + 1) <= MANY else logistic_regression_of_many
         return fit(support.x, members, self.strength, self.iterations)
 
