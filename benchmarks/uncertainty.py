@@ -47,8 +47,6 @@ NOISES = torch.linspace(-5, 2, 141)  # log standard deviations that are tried
 CONTEXTS = (1, 2, 5, 10, 20)
 AT_ONCE = 50
 WITHOUT_STEPS = NeuralProcess | DeepKernelTransfer  # predict Gaussians and take no inner steps
-    NeuralProcess | DeepKernelTransfer
-)  # predict Gaussians from the support set, in closed form or by a pass
 
 
 def load(folder: Path) -> MetaLearner:
