@@ -521,7 +521,6 @@ CASES = {
         network="embedding",
         learning={"glyphs": Learning(60, 0.01, 0.7)},
         adapts=False,
-        honours_masks=False,
     ),
     "R2D2": Case(
         R2D2,
@@ -536,7 +535,6 @@ CASES = {
         network="embedding",
         learning={"sinusoid": Learning(300, 0.01, 2.2)},
         adapts=False,
-        honours_masks=False,
     ),
     "RelationNetwork": Case(
         RelationNetwork,
