@@ -85,9 +85,16 @@ class EpisodicDataModule(L.LightningDataModule, ABC):
         seed: seed of the episode streams.
         num_workers: worker processes that prepare episodes; 0 prepares them in the main process.
 
+    Attributes:
+        metrics: names of the metrics of a task that are logged and tested, of ``metalit.metrics.task_metrics``: for
+            numbers ``mse``, ``rmse``, ``pearson``, ``spearman``; for classes ``accuracy``, ``average_precision``,
+            ``delta_auprc``. Empty for mse or accuracy.
+
     Raises:
         SettingError: a number is out of range.
     """
+
+    metrics: tuple[str, ...] = ()
 
     def __init__(
         self,
