@@ -364,6 +364,13 @@ def test_padding_is_refused_where_a_batch_norm_would_count_it(name):
             use(learner(name, "glyphs"), episode)
 
 
+@pytest.mark.parametrize("settings", [{"checkpoint_steps": True}, {"engine": ENGINES["compiled"]}], ids=str)
+def test_a_padded_episode_is_recomputed_and_compiled_as_any_other(settings):
+    episode = padding.of_unequal_size(episodes("MAML", "sinusoid"))
+    expected, found = (meta_gradient(learner("MAML", "sinusoid", **each), episode) for each in ({}, settings))
+    assert_same_gradient(found, expected)
+
+
 def test_padding_changes_nothing_where_batch_norms_are_frozen():
     episode = padding.of_unequal_size(episodes("PrototypicalNetwork", "glyphs"))
     expected, found = (
