@@ -38,6 +38,8 @@ from metalit.algorithms import (
     BayesianMAML,
     ConditionalNeuralProcess,
     ContrastiveProbe,
+    DeepKernelTransfer,
+    KernelRegression,
     LaplacianShot,
     LogisticProbe,
     LSTMMetaLearner,
@@ -376,6 +378,12 @@ CASES = {
         learning={"sinusoid": Learning(300, 0.01, 2.0)},
         adapts=False,
     ),
+    "DeepKernelTransfer": Case(
+        DeepKernelTransfer,
+        network="embedding",
+        learning={"sinusoid": Learning(300, 0.01, 0.8), "glyphs": Learning(60, 0.01, 0.75)},
+        adapts=False,
+    ),
     "PrototypicalNetwork": Case(
         PrototypicalNetwork,
         network="embedding",
@@ -520,15 +528,20 @@ CASES = {
         network="embedding",
         learning={"glyphs": Learning(60, 0.01, 0.7)},
         adapts=False,
-        honours_masks=False,
     ),
     "R2D2": Case(
         R2D2,
         network="embedding",
         settings={"scale": 2.0},
-        learning={"glyphs": Learning(60, 0.01, 0.6)},
+        learning={"glyphs": Learning(60, 0.01, 0.6), "sinusoid": Learning(300, 0.01, 1.0)},
         adapts=False,
-        honours_masks=False,
+        without_gradient=("head.scale",),  # in regression
+    ),
+    "KernelRegression": Case(
+        KernelRegression,
+        network="embedding",
+        learning={"sinusoid": Learning(300, 0.01, 2.2)},
+        adapts=False,
     ),
     "RelationNetwork": Case(
         RelationNetwork,
