@@ -13,6 +13,7 @@ from metalit.main import main
 from miniature import write_omniglot, write_photos
 from miniature_benchmarks import write_cifar100, write_learn2learn_caches
 from miniature_molecules import write_fs_mol
+from miniature_tables import columns_of_tasks, write_table
 from miniature_texts import (
     rows_of_intents,
     write_banking77,
@@ -155,8 +156,17 @@ def fs_mol(tmp_path_factory):
     return {"root": str(write_fs_mol(tmp_path_factory.mktemp("fs_mol") / "data")), "train_shots": 16}
 
 
+@pytest.fixture(scope="session")
+def own_table(tmp_path_factory):
+    """Settings of a table of 12 tasks."""
+    columns = columns_of_tasks(rows=16)
+    columns["target"] = columns.pop("y")
+    return {"file": str(write_table(tmp_path_factory.mktemp("tables") / "my.csv", columns))}
+
+
 FIXTURES = {
     "FSMol": "fs_mol",
+    "TaskTable": "own_table",
     "CLINC150": "clinc150",
     "Banking77": "banking77",
     "FewRel": "bao",

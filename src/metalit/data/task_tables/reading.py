@@ -4,8 +4,9 @@ import csv
 import functools
 import os
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 from metalit.errors import SettingError, UserError
 
@@ -18,7 +19,8 @@ BLOCK = 1 << 22  # bytes of a CSV file that are read at once
 HEADER = 1 << 20  # bytes at the beginning of a file in which its first line must end
 
 
-class RawTable(NamedTuple):
+@dataclass
+class RawTable:
     """A table as it lies in a file.
 
     Attributes:
@@ -28,6 +30,13 @@ class RawTable(NamedTuple):
 
     columns: "pa.Table"
     path: Path
+
+    def release(self, name: str) -> None:
+        """Give the memory of a column back, which is not needed any more."""
+        import pyarrow as pa
+
+        self.columns = self.columns.drop_columns([name])
+        pa.default_memory_pool().release_unused()
 
     def where(self, row: int) -> str:
         """Return how messages call a row, counted from 0: its line in a CSV file."""
@@ -146,8 +155,3 @@ def line_of(path: Path, row: int) -> int:
             if number == row + 1:
                 break
         return reader.line_num
-
-
-def text_at(columns: "pa.Table", name: str, row: int) -> Any:
-    """Return a cell as a Python object."""
-    return columns.column(name)[row].as_py()
