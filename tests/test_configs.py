@@ -9,6 +9,7 @@ import pytest
 
 import metalit.algorithms
 from commands import read_options, write_yaml
+from graph_files import molecules, write_json_lines
 from metalit.main import main
 from miniature import write_omniglot, write_photos
 from miniature_benchmarks import write_cifar100, write_learn2learn_caches
@@ -164,7 +165,15 @@ def own_table(tmp_path_factory):
     return {"file": str(write_table(tmp_path_factory.mktemp("tables") / "my.csv", columns))}
 
 
+@pytest.fixture(scope="session")
+def graphs(tmp_path_factory):
+    """Settings of a file of graphs, whose targets 0 and 1 are numbers or classes."""
+    rows = [{**row, "target": int(row["target"] > 0)} for row in molecules(8, 24)]
+    return {"file": str(write_json_lines(tmp_path_factory.mktemp("graphs") / "a.jsonl", rows))}
+
+
 FIXTURES = {
+    "TaskGraphs": "graphs",
     "FSMol": "fs_mol",
     "TaskTable": "own_table",
     "CLINC150": "clinc150",

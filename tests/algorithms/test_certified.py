@@ -36,6 +36,7 @@ from metalit.networks import (
     Frozen,
     GatedGCN,
     Joined,
+    LinearHead,
     LoRA,
     Peft,
     Pretrained,
@@ -104,6 +105,7 @@ LEARNERS = {
         "graphs",
         lambda engine: graph_maml(GIN(NODE_LENGTH, EDGE_LENGTH, 8, 2, readout="attention", dropout=0.2), engine),
     ),
+    "LinearHead": ("sinusoid", lambda engine: MAML(LinearHead(MLP(hidden=(8,), outputs=6)), 0.1, engine=engine)),
     "GatedGCN": (
         "graphs",
         lambda engine: graph_maml(GatedGCN(NODE_LENGTH, EDGE_LENGTH, 8, 2, readout="max", dropout=0.2), engine),

@@ -47,10 +47,13 @@ def episode_sheet(
         support: ``S`` names of the first task's support images, shown above them; none if not given.
         query: ``Q`` names of its query images.
     """
+    # of a task smaller than others, without the padding
+    places = [slice(None) if part.mask is None else part.mask[0] for part in (episode.support, episode.query)]
     (support_x, support_y), (query_x, query_y) = (
-        (part.x[0].cpu(), part.y[0].cpu()) for part in (episode.support, episode.query)
+        (part.x[0][place].cpu(), part.y[0][place].cpu())
+        for part, place in zip((episode.support, episode.query), places, strict=True)
     )
-    predicted = logits[0].argmax(-1).cpu()
+    predicted = logits[0][places[1]].argmax(-1).cpu()
     ways = min(int(support_y.max()) + 1, MOST_WAYS)
     shots = min(int(support_y.bincount().max()), MOST_SHOTS)
     queries = min(int(query_y.bincount().max()), MOST_QUERIES)

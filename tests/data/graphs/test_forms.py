@@ -152,6 +152,7 @@ def test_several_targets_texts_as_classes_and_unusual_names(tmp_path):
     data = TaskGraphs(str(path), columns={"nodes": "atoms"}, **SETTINGS)
     assert data.sizes() == {"inputs": FEATURES, "edge_inputs": 0, "outputs": 2}
     assert data.found_targets().classes == ("high", "low")
+    assert data.metrics == ("accuracy", "average_precision", "delta_auprc")
     assert data.load("train").example_names[0].startswith("named.jsonl:")
 
 
@@ -160,6 +161,7 @@ def test_numbers_can_be_classes_and_graphs_without_target_are_left_out(tmp_path)
     path = str(write_json_lines(tmp_path / "classes.jsonl", rows))
     data = TaskGraphs(path, kind="classification", **SETTINGS)
     assert data.found_targets().classes == ("0", "1", "2")
+    assert data.metrics == ("accuracy",)
     data.read()
     assert data.setting()["graphs_without_target_left_out"] == 1
     assert TaskGraphs(path, **SETTINGS).sizes()["outputs"] == 1

@@ -34,6 +34,13 @@ class GraphTargets:
         """Number of outputs of a network."""
         return len(self.classes) or len(self.means)
 
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The metrics of a task that say most of such targets."""
+        if not self.classes:
+            return "mse", "rmse", "pearson"
+        return ("accuracy", "average_precision", "delta_auprc") if len(self.classes) == 2 else ("accuracy",)
+
     def coded(self, graphs: Sequence[Graph]) -> Tensor:
         """Return labels ``[n]`` int64, or standardised values ``[n, outputs]`` float64.
 

@@ -50,6 +50,8 @@ class TaskGraphs(TaskDataModule):
         split_sizes: ``[17, 7]``: tasks of at least 17 graphs are for training, of 7 to 16 for validation, smaller for
             the test.
         zero_shot_below: tasks with fewer graphs are the test tasks; the others are for training and validation.
+        metrics: of a task, by their names in ``metalit.metrics.task_metrics``; if not given, ``mse``, ``rmse`` and
+            ``pearson``, or ``accuracy``, with ``average_precision`` and ``delta_auprc`` if there are two classes.
         **settings: the settings of ``TaskDataModule``.
 
     Raises:
@@ -71,6 +73,7 @@ class TaskGraphs(TaskDataModule):
         split_seed: int = 0,
         split_sizes: list[int] | None = None,
         zero_shot_below: int | None = None,
+        metrics: Sequence[str] = (),
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
@@ -85,6 +88,7 @@ class TaskGraphs(TaskDataModule):
         )
         if self.given and not self.division.is_open():
             raise SettingError("splits", splits, "auto, with split_sizes or zero_shot_below, which are another rule")
+        self.metrics = tuple(metrics)
         self.targets: GraphTargets | None = None
         self._is_provisional = False
         self._read: dict[Split, list[Graph]] = {}
@@ -213,6 +217,7 @@ class TaskGraphs(TaskDataModule):
             # without training tasks a checkpoint must bring the coding; until then sizes are all that is needed
             self._is_provisional = not found["train"]
             self.targets = fitted_targets(found["train"] or graphs, self.kind)
+        self.metrics = self.metrics or self.targets.metrics
         return found
 
 
