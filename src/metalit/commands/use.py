@@ -35,7 +35,7 @@ def predict_own(args: Sequence[str]) -> None:
     source = source_of(model, options.on_bad_file, bar("files"), options.columns)
     # first of all, so that a broken file is named before anything is computed
     query = source.unlabelled(Path(options.query))
-    say(*(f"Left out {each}" for each in query.left_out))
+    say(*(f"Left out {each}" for each in query.left_out), *query.remarks)
     recogniser, support = learned(options, model, source, run_dir)
     say(*source.remarks(support, query))
     recognised = Recognised(query, recogniser.logits(query.items), recogniser)
@@ -173,7 +173,7 @@ def trained(options: Namespace, run_dir: Path) -> TrainedModel:
 def learned(options: Namespace, model: TrainedModel, source: Source, run_dir: Path) -> tuple[Recogniser, Given]:
     """Return what a trained model learns from ``--support``, with temperature and threshold, and the examples."""
     recogniser, examples = learn_given(model, source, Path(options.support))
-    say(*(f"Left out {each}" for each in examples.left_out))
+    say(*(f"Left out {each}" for each in examples.left_out), *examples.remarks)
     ways, shots = len(recogniser.names), shots_of(examples.labels)
     return recogniser.with_threshold(decision(model, ways, shots, options, run_dir)), examples
 
