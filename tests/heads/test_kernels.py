@@ -64,6 +64,15 @@ def test_covariance_is_symmetric_and_positive(kernel):
     assert torch.linalg.eigvalsh(covariance).min() > -1e-10
 
 
+def test_distances_far_from_the_origin_keep_their_digits():
+    """Close embeddings of large numbers, in single precision, in which a difference of squares would lose all."""
+    a = 1000 + 0.01 * points(5).float()
+    expected = RBF(0.01)(a.double().numpy())
+    found = RBFKernel(0.01)(a, a)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, torch.from_numpy(expected).float(), rtol=1e-4, atol=1e-5)
+
+
 def test_gradient_where_embeddings_coincide(kernel):
     """The root in the Matérn function has none there."""
     x = torch.cat([points(3), points(3)]).requires_grad_()

@@ -30,15 +30,19 @@ def cholesky(matrix: Tensor) -> Tensor:
     return torch.where(failed == 0, factor, torch.full_like(factor, torch.nan))
 
 
-def conditioned(factor: Tensor, targets: Tensor) -> Tensor:
-    """Return the coefficients of the posterior mean, ``[S, outputs]``: the inverse covariance times the targets.
+def conditioned(factor: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what predictions need: the inverse of the factor ``[S, S]``, and coefficients ``[S, outputs]``.
+
+    The coefficients of the posterior mean are the inverse covariance times the targets.
 
     Args:
         factor: the Cholesky factor of the targets' covariance, ``[S, S]``.
         targets: less the mean of the process, ``[S, outputs]``; outputs are independent. 0 where there is no example.
     """
-    coefficients: Tensor = torch.cholesky_solve(targets, factor)
-    return coefficients
+    # inverted once, so that a prediction is products alone, which every format of exported models has
+    identity = torch.eye(len(factor), dtype=factor.dtype, device=factor.device)
+    inverse: Tensor = torch.linalg.solve_triangular(factor, identity, upper=False)
+    return inverse, torch.cholesky_solve(targets, factor)
 
 
 def negative_log_marginal_likelihood(factor: Tensor, targets: Tensor, examples: Tensor | int) -> Tensor:
@@ -58,15 +62,15 @@ def negative_log_marginal_likelihood(factor: Tensor, targets: Tensor, examples: 
     return total
 
 
-def posterior(factor: Tensor, coefficients: Tensor, across: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+def posterior(inverse: Tensor, coefficients: Tensor, across: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
     """Return mean and variance of the process at queries, without noise, ``[Q, outputs]`` and ``[Q]``.
 
     Args:
-        factor: the Cholesky factor of the targets' covariance, ``[S, S]``.
-        coefficients: the return value of ``conditioned``.
+        inverse: of the Cholesky factor of the targets' covariance, ``[S, S]``; of ``conditioned``, as the next.
+        coefficients: of the posterior mean, ``[S, outputs]``.
         across: covariance of examples and queries, ``[S, Q]``; 0 where there is no example.
         variance: of the process at the queries before conditioning, ``[Q]``.
     """
-    explained = torch.linalg.solve_triangular(factor, across, upper=False).square().sum(dim=0)
+    explained = (inverse @ across).square().sum(dim=0)
     # where an example lies at the query, rounding may make the difference negative
     return across.mT @ coefficients, (variance - explained).clamp(min=0)

@@ -5,14 +5,13 @@ import math
 import torch
 from torch import Tensor
 
-from metalit.functional.distances import squared_euclidean
 from metalit.tasks.precision import full_precision
 
 
 @full_precision
 def squared_exponential(a: Tensor, b: Tensor, length_scale: Tensor | float) -> Tensor:
     """Return exp(-d^2 / (2 length_scale^2)), ``[n, m]``, of the Euclidean distances d of ``[n, D]`` and ``[m, D]``."""
-    return (squared_euclidean(a, b) / (-2 * length_scale**2)).exp()
+    return (squared_distances(a, b) / (-2 * length_scale**2)).exp()
 
 
 @full_precision
@@ -26,7 +25,7 @@ def matern52(a: Tensor, b: Tensor, length_scale: Tensor | float) -> Tensor:
         b: ``[m, D]``.
         length_scale: > 0.
     """
-    squared = 5 * squared_euclidean(a, b) / length_scale**2
+    squared = 5 * squared_distances(a, b) / length_scale**2
     # the root has no derivative at 0, where the function has one, of zero: take the root of another number there
     apart = squared > 0
     r = torch.where(apart, torch.where(apart, squared, torch.ones_like(squared)).sqrt(), torch.zeros_like(squared))
@@ -55,3 +54,15 @@ def spectral_mixture(a: Tensor, b: Tensor, shares: Tensor, means: Tensor, deviat
         envelope = (-2 * (math.pi * difference * deviation).square().sum(dim=-1)).exp()
         total = total + share * envelope * (2 * math.pi * difference * mean).cos().prod(dim=-1)
     return total
+
+
+def squared_distances(a: Tensor, b: Tensor) -> Tensor:
+    """Return the squared Euclidean distances of ``[n, D]`` and ``[m, D]``, ``[n, m]``, computed in float64.
+
+    Unlike ``distances.squared_euclidean`` it needs no memory of n m D numbers, for tasks of hundreds of examples. Its
+    cancellation between close embeddings costs digits that float64 has to spare.
+    """
+    one, other = a.double(), b.double()
+    lengths = one.square().sum(dim=-1).unsqueeze(-1) + other.square().sum(dim=-1).unsqueeze(-2)
+    # rounding may make the difference negative
+    return (lengths - 2 * one @ other.mT).clamp(min=0).to(a.dtype)

@@ -27,14 +27,14 @@ class Conditioned(NamedTuple):
     Attributes:
         x: support embeddings, ``[S, D]``, 0 where there is no example.
         mask: ``[S]`` bool, True where there is an example; None if there is one at every place.
-        factor: lower Cholesky factor of the covariance of the targets, ``[S, S]`` float64.
+        inverse: of the lower Cholesky factor of the targets' covariance, ``[S, S]`` float64.
         coefficients: inverse covariance times the targets less their mean, ``[S, outputs or N]`` float64.
         classification: whether the targets are classes.
     """
 
     x: Tensor
     mask: Tensor | None
-    factor: Tensor
+    inverse: Tensor
     coefficients: Tensor
     classification: bool
 
@@ -79,10 +79,9 @@ class GaussianProcess(Head):
     def fit(self, support: Labelled, ways: int) -> Conditioned:
         """Return the process given a support set."""
         x, targets = self.exact(support, ways)
-        factor = self.factor(x, support.mask)
+        inverse, coefficients = conditioned(self.factor(x, support.mask), targets)
         classification = not support.y.is_floating_point()
-        coefficients = conditioned(factor, targets)
-        return Conditioned(x.to(support.x.dtype), support.mask, factor, coefficients, classification)
+        return Conditioned(x.to(support.x.dtype), support.mask, inverse, coefficients, classification)
 
     @full_precision
     def predictive(self, fitted: Conditioned, query: Tensor) -> tuple[Tensor, Tensor]:
@@ -90,7 +89,7 @@ class GaussianProcess(Head):
         exact = query.double()
         across = self.kernel(fitted.x.double(), exact)
         across = without_padding(across, fitted.mask)
-        mean, variance = posterior(fitted.factor, fitted.coefficients, across, self.kernel.variance(exact))
+        mean, variance = posterior(fitted.inverse, fitted.coefficients, across, self.kernel.variance(exact))
         return (self.mean + mean).to(query.dtype), (variance + self.noise()).to(query.dtype)
 
     def classify(self, fitted: Conditioned, query: Tensor) -> Tensor:

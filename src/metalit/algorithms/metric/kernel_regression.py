@@ -7,7 +7,7 @@
     5  minimise the squared error over f and h, through lines 3 and 4                        (engine, Lightning)
 
 It is to regression what prototypical networks and matching networks are to classification: no fit, only distances.
-Metric learning for kernel regression: http://proceedings.mlr.press/v2/weinberger07a.html.
+Metric learning for kernel regression: https://proceedings.mlr.press/v2/weinberger07a.html.
 """
 
 from collections.abc import Sequence
