@@ -11,6 +11,7 @@ from metalit.engine.certified import uncertified
 from metalit.episode import Labelled, MarkedTokens, Tokens
 from metalit.errors import UserError
 from metalit.functional.examples import to_unit_interval
+from metalit.functional.masks import real_examples
 
 if TYPE_CHECKING:
     from metalit.algorithms.task_learner import TaskLearner
@@ -119,7 +120,7 @@ class Predictor(Generic[Learner]):
         self._needs_context = uncertified(learner) is not None
 
     def _checked_support(self, support: Labelled) -> tuple[Labelled, Tensor | None]:
-        x, y = (self._copy(part) for part in support)
+        x, y = (self._copy(part) for part in real_examples(support))
         x = to_unit_interval(x, self._precision)
         if not isinstance(y, Tensor):
             raise UserError(f"the labels are {described(y)}, but must be one tensor")

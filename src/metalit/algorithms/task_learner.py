@@ -15,6 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_leaves
 
 from metalit.algorithms.before_episodes import check_texts, observe_training_inputs
+from metalit.algorithms.padding import refuse_padding
 from metalit.algorithms.predictor import Predictor
 from metalit.engine import Engine, Task
 from metalit.episode import Episode, Labelled
@@ -42,6 +43,8 @@ class TaskLearner(L.LightningModule, ABC):
 
     # attributes used by training alone, which ``evaluation_copy`` leaves out
     of_training: tuple[str, ...] = ()
+    # whether the places where a padded episode has no example change nothing; False refuses tasks of unequal size
+    honours_masks: bool = False
 
     def __init__(
         self, network: nn.Module, objective: Objective, engine: Engine, frozen_batch_norm: Sequence[str] = ()
@@ -162,6 +165,14 @@ class TaskLearner(L.LightningModule, ABC):
         """Whether the prediction for a query depends on the other queries through batch statistics."""
         return batch_norm_mode(*self.predicting()) in ("batch", "mixed")
 
+    def batch_statistics(self) -> list[str]:
+        """Return the batch norms that now normalise by the statistics of the examples at hand, by dotted name."""
+        return [
+            name
+            for name, module in self.named_modules()
+            if isinstance(module, nn.modules.batchnorm._BatchNorm) and (module.training or module.running_mean is None)
+        ]
+
     def predicting(self) -> Sequence[nn.Module]:
         """Return the modules that take part in predictions."""
         return [self.network]
@@ -237,6 +248,7 @@ class TaskLearner(L.LightningModule, ABC):
                 f"the episode's index is {list(episode.index.shape)} {episode.index.dtype}, but it has "
                 f"{len(episode.query.y)} tasks: give each an int64 number, such as torch.arange({len(episode.query.y)})"
             )
+        refuse_padding(self, episode)
         if not self.training:
             return torch.zeros_like(episode.index)
         # the seed, 31 bits, fills the upper half of the key, the task's index the lower

@@ -16,6 +16,9 @@ from metalit.data.rank_share import RankShare
 from metalit.data.sinusoid import Sinusoid
 from metalit.data.store import ClassStore
 from metalit.data.stream import ClassificationStream, EpisodeStream
+from metalit.data.task_store import TaskStore
+from metalit.data.task_stream import TaskStream
+from metalit.data.tasks import TaskDataModule
 from metalit.data.texts import CLINC150, Banking77, FewJoint, FewRel, HuffPost, TextClasses
 from metalit.functional.augmentation import Augmentation
 
@@ -43,6 +46,9 @@ __all__ = [
     "PictureForm",
     "RankShare",
     "Sinusoid",
+    "TaskDataModule",
+    "TaskStore",
+    "TaskStream",
     "TextClasses",
     "TieredImageNet",
 ]

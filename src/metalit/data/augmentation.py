@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from metalit.data.stream import ClassificationStream, Integers, Words, random_words
-from metalit.episode import Episode, Labelled
+from metalit.episode import Episode
 from metalit.errors import SettingError
 from metalit.functional.augmentation import NUMBERS, Augmentation, check_channels
 
@@ -47,7 +47,7 @@ class AugmentedStream:
         words = random_words(stream.seed ^ AUGMENTATION, stream.split, first, count, examples * NUMBERS)
         numbers = torch.from_numpy(uniform32(words)).reshape(count, examples, NUMBERS)
         parts = zip((episode.support, episode.query), (numbers[:, :shots], numbers[:, shots:]), strict=True)
-        support, query = (Labelled(Drawn(part.x, own.contiguous()), part.y) for part, own in parts)
+        support, query = (part._replace(x=Drawn(part.x, own.contiguous())) for part, own in parts)
         return Episode(support, query, episode.index)
 
     def classes(self, index: int) -> Integers:

@@ -207,7 +207,7 @@ class LearnToLearnTasksets(EpisodicDataModule):
 
     def finish(self, episode: Episode, split: Split) -> Episode:
         """Convert uint8 images to floats in [0, 1]; leave other data unchanged."""
-        support, query = (Labelled(to_unit_interval(part.x), part.y) for part in (episode.support, episode.query))
+        support, query = (part._replace(x=to_unit_interval(part.x)) for part in (episode.support, episode.query))
         return Episode(support, query, episode.index)
 
     def setting(self) -> dict[str, Any]:

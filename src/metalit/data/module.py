@@ -365,7 +365,7 @@ class ClassificationDataModule(EpisodicDataModule, ABC):
             x = to_unit_interval(x) if self.features is None else x.to(torch.get_default_dtype())
             if self.augmentation is not None and isinstance(part.x, Drawn):
                 x = augment(x.flatten(0, 1), part.x.numbers.flatten(0, 1), self.augmentation).reshape(x.shape)
-            return Labelled(x, part.y)
+            return part._replace(x=x)
 
         both = episode.support, episode.query
         rows = [part.x.rows if isinstance(part.x, Drawn) else part.x for part in both]

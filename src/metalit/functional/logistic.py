@@ -20,7 +20,7 @@ def logistic_regression(x: Tensor, members: Tensor, strength: float, iterations:
 
     Args:
         x: ``[n, D]``.
-        members: Y ``[n, N]``, one-hot labels.
+        members: Y ``[n, N]``, one-hot labels; zeros for padding.
         strength: lambda, > 0; the inverse of scikit-learn's C.
         iterations: number of iterations, >= 1. Convergence is quadratic: 15 leave a gradient of about 1e-10.
 
@@ -59,7 +59,8 @@ def newton(
         curvature_of: the constant kernel of the equations' derivative; default: ``kernel``.
     """
     n, ways = targets.shape
-    p = (kernel @ dual + bias).softmax(dim=-1)
+    # an example of no class is padding and has no probabilities: its dual variables stay 0
+    p = (kernel @ dual + bias).softmax(dim=-1) * targets.sum(dim=-1, keepdim=True)
     fixed = p.detach()
     # the derivative of an example's probabilities with respect to its logits, [n, N, N]
     spread = torch.diag_embed(fixed) - fixed.unsqueeze(-1) * fixed.unsqueeze(-2)

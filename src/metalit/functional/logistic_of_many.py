@@ -22,7 +22,7 @@ def logistic_regression_of_many(
 
     Args:
         x: ``[n, D]``.
-        members: Y ``[n, N]``, one-hot labels.
+        members: Y ``[n, N]``, one-hot labels; zeros for padding.
         strength: lambda, > 0; the smaller, the slower the convergence.
         iterations: number of iterations, >= 1.
 
@@ -36,7 +36,8 @@ def logistic_regression_of_many(
     penalty[-1] = 0
     weight = rows.new_zeros(rows.shape[1], targets.shape[1])
     for _ in range(iterations):
-        p = (rows @ weight).softmax(dim=-1)
+        # an example of no class is padding and has no probabilities
+        p = (rows @ weight).softmax(dim=-1) * targets.sum(dim=-1, keepdim=True)
         gradient = rows.mT @ (p - targets) + penalty.unsqueeze(-1) * weight
 
         def curved(v: Params, p: Tensor = p) -> Params:

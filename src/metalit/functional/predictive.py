@@ -8,6 +8,7 @@ import math
 import torch
 from torch import Tensor
 
+from metalit.functional.masks import masked_mean
 from metalit.tasks.precision import full_precision
 
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
@@ -29,18 +30,19 @@ def mixture(values: Tensor, classification: bool) -> Tensor:
 
 
 @full_precision
-def gaussian_nll(values: Tensor, log_std: Tensor, targets: Tensor) -> Tensor:
+def gaussian_nll(values: Tensor, log_std: Tensor, targets: Tensor, mask: Tensor | None = None) -> Tensor:
     """Return the mean negative log-likelihood of the targets under a mixture of M Gaussians, in nats, 0-d.
 
     Args:
         values: means of the Gaussians, ``[M, n, outputs]``; outputs are independent within a sample.
         log_std: log standard deviations, in a shape that broadcasts to ``values``.
         targets: ``[n, outputs]``.
+        mask: ``[n]`` bool, True where there is an example; None if there is one at every place.
     """
     standardised = (targets - values) * (-log_std).exp()
     log_density = -0.5 * standardised.square() - log_std - HALF_LOG_2PI
     # the sum over outputs comes before the mixture: all outputs of an example belong to the same sample
-    return math.log(len(values)) - log_density.sum(dim=-1).logsumexp(dim=0).mean()
+    return math.log(len(values)) - masked_mean(log_density.sum(dim=-1).logsumexp(dim=0), mask)
 
 
 @full_precision
@@ -82,7 +84,7 @@ def fitted_gaussian_nll(squared_errors: Tensor, fitted_to: Tensor) -> Tensor:
 
 
 @full_precision
-def expected_calibration_error(logits: Tensor, labels: Tensor, bins: int = 15) -> Tensor:
+def expected_calibration_error(logits: Tensor, labels: Tensor, bins: int = 15, mask: Tensor | None = None) -> Tensor:
     """Return the expected calibration error over bins of equal width (Guo et al. 2017), 0-d in [0, 1].
 
     It is the mean distance between confidence and accuracy, with each bin weighted by its number of examples.
@@ -91,6 +93,7 @@ def expected_calibration_error(logits: Tensor, labels: Tensor, bins: int = 15) -
         logits: ``[n, N]``.
         labels: ``[n]`` in 0..N-1.
         bins: number of bins.
+        mask: ``[n]`` bool, True where there is an example; None if there is one at every place.
     """
     confidence, predicted = logits.softmax(dim=-1).max(dim=-1)
     correct = (predicted == labels).to(confidence.dtype)
@@ -100,4 +103,4 @@ def expected_calibration_error(logits: Tensor, labels: Tensor, bins: int = 15) -
     inside = (place.unsqueeze(-1) == torch.arange(bins + 1, device=place.device)).to(confidence.dtype)
     # a bin's share of the examples times its |accuracy - confidence| is the absolute value of this mean; written so, an
     # empty bin needs no division
-    return ((correct - confidence).unsqueeze(-1) * inside).mean(dim=0).abs().sum()
+    return masked_mean((correct - confidence).unsqueeze(-1) * inside, mask).abs().sum()

@@ -54,10 +54,10 @@ class FullContext(nn.Module):
         # An episode holds its support set sorted by class, so in that order the LSTMs could tell a class by position.
         # The order is drawn by the task's key, so it does not depend on how tasks are mapped, nor on a resume.
         order = uniform_like(torch.zeros_like(support.x[:, 0])).argsort()
-        support = Labelled(support.x[order], support.y[order])
+        support = support._replace(x=support.x[order], y=support.y[order])
         # the backward LSTM reads from the end; its outputs are flipped back so that they line up with the examples
         context = support.x + run(self.there, support.x) + run(self.back, support.x.flip(0)).flip(0)
-        return Labelled(context, support.y)
+        return support._replace(x=context)
 
     def embed_queries(self, context: Tensor, query: Tensor) -> Tensor:
         """Return the full-context queries ``[Q, D]``, which attend to the embedded support set ``[S, D]``."""
@@ -93,12 +93,13 @@ class SupportAttention(Head):
     def __init__(self, similarity: Similarity, full_context: FullContext | None = None) -> None:
         super().__init__()
         self.similarity, self.full_context = similarity, full_context
+        self.honours_masks = full_context is None  # the LSTMs read the support set to its end
 
     def fit(self, support: Labelled, ways: int) -> tuple[Tensor, Tensor]:
         """Return the support embeddings ``[S, D]`` and their one-hot class membership ``[N, S]``."""
         if self.full_context is not None:
             support = self.full_context.embed_support(support)
-        return support.x, membership(support.y, ways, support.x)
+        return support.x, membership(support.y, ways, support.x, support.mask)
 
     def classify(self, fitted: tuple[Tensor, Tensor], query: Tensor) -> Tensor:
         """Return log-probabilities ``[Q, N]``, which serve as logits."""
@@ -115,10 +116,12 @@ def log_class_probabilities(similarities: Tensor, members: Tensor) -> Tensor:
 
     Args:
         similarities: ``[Q, S]``.
-        members: one-hot class membership of the support examples, ``[N, S]``.
+        members: one-hot class membership of the support examples, ``[N, S]``; zeros for padding.
 
     Returns:
         ``[Q, N]``, computed by log-sum-exp so that the attention on distant examples does not underflow.
     """
-    attention = similarities.log_softmax(dim=-1).unsqueeze(-2)
+    # an example of no class is padding
+    real = members.any(dim=0)
+    attention = similarities.masked_fill(~real, -float("inf")).log_softmax(dim=-1).unsqueeze(-2)
     return attention.masked_fill(members == 0, -float("inf")).logsumexp(dim=-1)

@@ -17,9 +17,12 @@ class Head(nn.Module, ABC):
 
     Attributes:
         transductive: whether the logits of a query depend on the other queries.
+        honours_masks: whether ``fit`` leaves out the places where a padded support set has no example. Methods refuse
+            tasks of unequal size with a head that does not.
     """
 
     transductive: bool = False
+    honours_masks: bool = False
 
     @abstractmethod
     def fit(self, support: Labelled, ways: int) -> Any:

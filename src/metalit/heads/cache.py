@@ -39,6 +39,7 @@ class SupportCache(Head):
         UserError: a number is out of range, or the texts are no matrix.
     """
 
+    honours_masks = True
     text: Tensor | None
 
     def __init__(
@@ -70,10 +71,10 @@ class SupportCache(Head):
                 f"the text embeddings are {list(self.text.shape)}, but the task has {ways} classes and embeddings of "
                 f"length {support.x.shape[-1]}: give one text of that length for each class, in the order of the labels"
             )
-        values = membership(support.y, ways, support.x).mT
+        values = membership(support.y, ways, support.x, support.mask).mT
 
         def loss(keys: Params) -> Tensor:
-            return task_loss(self.logits(keys["key"], values, support.x), support.y)
+            return task_loss(self.logits(keys["key"], values, support.x), support.y, support.mask)
 
         keys: Params = {"key": support.x}
         state = self.adam.init(keys)

@@ -15,13 +15,15 @@ class NearestClassMean(Head):
         similarity: compares queries with class means.
     """
 
+    honours_masks = True
+
     def __init__(self, similarity: Similarity) -> None:
         super().__init__()
         self.similarity = similarity
 
     def fit(self, support: Labelled, ways: int) -> Tensor:
         """Return the class means, ``[N, D]``."""
-        return class_means(support.x, support.y, ways)
+        return class_means(support.x, support.y, ways, support.mask)
 
     def classify(self, fitted: Tensor, query: Tensor) -> Tensor:
         """Return the similarity to each class mean, ``[Q, N]``."""
@@ -36,13 +38,15 @@ class AdaptedClassMeans(Head):
         similarity: compares queries with adapted class means.
     """
 
+    honours_masks = True
+
     def __init__(self, adaptation: nn.Module, similarity: Similarity) -> None:
         super().__init__()
         self.adaptation, self.similarity = adaptation, similarity
 
     def fit(self, support: Labelled, ways: int) -> Tensor:
         """Return the adapted class means, ``[N, D]``."""
-        return self.adaptation(class_means(support.x, support.y, ways))  # type: ignore[no-any-return]
+        return self.adaptation(class_means(support.x, support.y, ways, support.mask))  # type: ignore[no-any-return]
 
     def classify(self, fitted: Tensor, query: Tensor) -> Tensor:
         """Return the similarity to each adapted class mean, ``[Q, N]``."""

@@ -26,6 +26,8 @@ class FittedClassifier(Head):
         SettingError: a number is out of range.
     """
 
+    honours_masks = True
+
     def __init__(self, steps: int = 200, learning_rate: float = 0.01, weight_decay: float = 0.001) -> None:
         super().__init__()
         # Rate and weight decay are those of the authors' baselinefinetune.py (Chen et al. 2019). Their 100 epochs of
@@ -48,7 +50,7 @@ class FittedClassifier(Head):
         # full precision: in half precision, small steps would be rounded away
 
         def loss(parameters: Params) -> Tensor:
-            return task_loss(self.logits(parameters, support.x), support.y)
+            return task_loss(self.logits(parameters, support.x), support.y, support.mask)
 
         parameters = self.start(support, ways)
         for _ in range(self.steps):
@@ -117,7 +119,7 @@ class CosineClassifier(FittedClassifier):
         """Return the class means as initial class directions."""
         # The authors draw random directions. From the means, the result is deterministic and zero steps are the
         # nearest class mean by cosine.
-        return {"weight": class_means(support.x, support.y, ways)}
+        return {"weight": class_means(support.x, support.y, ways, support.mask)}
 
     def logits(self, parameters: Params, x: Tensor) -> Tensor:
         """Return scale cos(x, w_k)."""

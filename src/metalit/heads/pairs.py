@@ -21,6 +21,8 @@ class LearnedRelation(Head):
         relation: maps pairs ``[n, 2 C, H, W]``, class and query concatenated along the channels, to logits ``[n]``.
     """
 
+    honours_masks = True
+
     def __init__(self, relation: nn.Module) -> None:
         super().__init__()
         self.relation = relation
@@ -37,7 +39,7 @@ class LearnedRelation(Head):
                 "use a network that keeps its maps, such as ConvMaps"
             )
         # the sum, not the mean, as in the authors' code: a trained model fits one number of shots only
-        return class_sums(support.x, support.y, ways)
+        return class_sums(support.x, support.y, ways, support.mask)
 
     def classify(self, fitted: Tensor, query: Tensor) -> Tensor:
         """Return the relation logit of each query with each class, ``[Q, N]``."""
@@ -57,13 +59,15 @@ class Verification(Head):
         average: what is averaged over the shots of a class: ``logits``, or ``probabilities``, whose log is returned.
     """
 
+    honours_masks = True
+
     def __init__(self, similarity: Similarity, average: Literal["logits", "probabilities"] = "logits") -> None:
         super().__init__()
         self.similarity, self.average = similarity, average
 
     def fit(self, support: Labelled, ways: int) -> tuple[Tensor, Tensor]:
         """Return the support embeddings ``[S, D]`` and their one-hot class membership ``[N, S]``."""
-        return support.x, membership(support.y, ways, support.x)
+        return support.x, membership(support.y, ways, support.x, support.mask)
 
     def classify(self, fitted: tuple[Tensor, Tensor], query: Tensor) -> Tensor:
         """Return scores ``[Q, N]``; the largest is the prediction."""

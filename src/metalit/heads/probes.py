@@ -7,6 +7,7 @@ from metalit.errors import at_least, positive
 from metalit.functional.distances import membership
 from metalit.functional.logistic import logistic_regression
 from metalit.functional.logistic_of_many import logistic_regression_of_many
+from metalit.functional.masks import masked_mean, without_padding
 from metalit.functional.ridge import ridge_regression
 from metalit.heads.base import Head
 from metalit.tasks.precision import full_precision
@@ -32,6 +33,8 @@ class RidgeClassifier(Head):
         SettingError: a number is not positive.
     """
 
+    honours_masks = True
+
     def __init__(self, strength: float = 1.0, scale: float = 10.0) -> None:
         super().__init__()
         self.strength, self.scale = positive("strength", strength), positive("scale", scale)
@@ -39,10 +42,12 @@ class RidgeClassifier(Head):
     @full_precision
     def fit(self, support: Labelled, ways: int) -> Linear:
         """Return W ``[D, N]`` and b ``[N]``."""
-        targets = membership(support.y, ways, support.x).mT
-        centre, mean = support.x.mean(dim=0), targets.mean(dim=0)
-        # the best bias makes the mean prediction the mean target, so both can be subtracted first
-        weight = ridge_regression(support.x - centre, targets - mean, self.strength)
+        targets = membership(support.y, ways, support.x, support.mask).mT
+        centre, mean = masked_mean(support.x, support.mask), masked_mean(targets, support.mask)
+        # the best bias makes the mean prediction the mean target, so both can be subtracted first; rows of zeros, as
+        # padding has, leave the solution as it is
+        x, y = (without_padding(part, support.mask) for part in (support.x - centre, targets - mean))
+        weight = ridge_regression(x, y, self.strength)
         return weight, mean - centre @ weight
 
     @full_precision
@@ -69,6 +74,8 @@ class LogisticRegression(Head):
         SettingError: a number is out of range.
     """
 
+    honours_masks = True
+
     def __init__(self, strength: float = 1.0, iterations: int = 15) -> None:
         super().__init__()
         at_least(1, iterations=iterations)
@@ -76,7 +83,7 @@ class LogisticRegression(Head):
 
     def fit(self, support: Labelled, ways: int) -> Linear:
         """Return W ``[D, N]`` and b ``[N]``."""
-        members = membership(support.y, ways, support.x).mT
+        members = membership(support.y, ways, support.x, support.mask).mT
         fit = logistic_regression if ways * (len(support.y) + 1) <= MANY else logistic_regression_of_many
         return fit(support.x, members, self.strength, self.iterations)
 

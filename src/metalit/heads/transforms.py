@@ -86,11 +86,11 @@ class Transformed(Head):
     def __init__(self, head: Head, transform: EmbeddingTransform) -> None:
         super().__init__()
         self.head, self.transform = head, transform
-        self.transductive = head.transductive
+        self.transductive, self.honours_masks = head.transductive, head.honours_masks
 
     def fit(self, support: Labelled, ways: int) -> Any:
         """Return what the head makes of the transformed support set."""
-        return self.head.fit(Labelled(self.transform(support.x), support.y), ways)
+        return self.head.fit(support._replace(x=self.transform(support.x)), ways)
 
     def classify(self, fitted: Any, query: Tensor) -> Tensor:
         """Return the head's logits ``[Q, N]`` of transformed queries."""

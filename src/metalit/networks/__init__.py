@@ -13,6 +13,7 @@ from metalit.networks.conv4 import Conv4
 from metalit.networks.conv_maps import ConvMaps
 from metalit.networks.drop_block import DropBlock
 from metalit.networks.film_conv4 import FiLMConv4
+from metalit.networks.graphs import GIN, GatedGCN, PyGNetwork
 from metalit.networks.image_generator import ImageGenerator
 from metalit.networks.joined import Joined
 from metalit.networks.mlp import MLP
@@ -27,6 +28,7 @@ from metalit.networks.vectors import Vectors
 from metalit.networks.wide_resnet import WRN2810
 
 __all__ = [
+    "GIN",
     "MLP",
     "WRN2810",
     "AttentiveProcess",
@@ -43,6 +45,7 @@ __all__ = [
     "DropBlock",
     "FiLMConv4",
     "Frozen",
+    "GatedGCN",
     "ImageGenerator",
     "Joined",
     "LoRA",
@@ -51,6 +54,7 @@ __all__ = [
     "Pretrained",
     "PretrainedNetwork",
     "PretrainedText",
+    "PyGNetwork",
     "RelationEncoder",
     "RelationModule",
     "ResNet12",

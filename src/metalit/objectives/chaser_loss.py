@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from metalit.errors import at_least
-from metalit.functional.examples import joined
+from metalit.functional.masks import together
 from metalit.objectives.base import LearnedTask, Objective
 from metalit.outcome import Outcome
 from metalit.tasks.parameters import Params, detached
@@ -35,7 +35,7 @@ class ChaserLoss(Objective):
         chaser = {name: task.path[-1][name] for name in task.adapted}
         # the leader is a constant: only the chaser moves towards it, and its steps keep no graph
         constants = detached(task.path[-1])
-        leader = task.resume(constants, joined(task.support, task.query), self.leader_steps)[-1]
+        leader = task.resume(constants, together(task.support, task.query), self.leader_steps)[-1]
         squares = [(value - leader[name].detach()).square().sum() for name, value in chaser.items()]
         return {"chaser": torch.stack(squares).sum()}
 

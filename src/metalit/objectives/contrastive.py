@@ -6,9 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from metalit.episode import Labelled
+from metalit.episode import Labelled, labelled
 from metalit.errors import UserError, at_least, check, not_negative
-from metalit.functional.examples import joined, one_per_example, selected
+from metalit.functional.examples import one_per_example, selected
+from metalit.functional.masks import mask_of, together
 from metalit.objectives.base import LearnedTask, Objective
 from metalit.outcome import Outcome
 from metalit.tasks.parameters import Params
@@ -84,7 +85,7 @@ class ConML(Objective):
 
     def measure(self, task: LearnedTask) -> Params:
         """Return the task's representation ``[P]``, and its mean distance to those of random subsets, 0-d."""
-        everything = joined(task.support, task.query)
+        everything = together(task.support, task.query)
         whole = representation(task, task.learn(everything), self.of)
         parts = [
             representation(task, task.learn(random_subset(everything, task.support)), self.of)
@@ -111,13 +112,18 @@ def random_subset(examples: Labelled, support: Labelled) -> Labelled:
     """Return as many examples of one task as its support set has, of each class, drawn without replacement."""
     # drawn by the task's key, so that a resumed or distributed run draws the same subsets
     order = uniform_like(one_per_example(examples))
+    real, learned = mask_of(examples), mask_of(support)
     if not support.y.is_floating_point():
         # a method that starts from class means cannot learn a class without an example
-        of_same_class = examples.y.unsqueeze(1) == examples.y
+        of_same_class = (examples.y.unsqueeze(1) == examples.y) & real
         place = (of_same_class & (order < order.unsqueeze(1))).sum(dim=1)
-        wanted = (examples.y.unsqueeze(1) == support.y).sum(dim=1)
+        wanted = ((examples.y.unsqueeze(1) == support.y) & learned).sum(dim=1)
         order = order + (place >= wanted)
-    return selected(examples, order.argsort()[: len(support.y)])  # type: ignore[no-any-return]
+    # padding comes last, and of what is drawn only as many count as the support set has examples
+    drawn: Labelled = selected(examples, (order + 2 * ~real).argsort()[: len(support.y)])
+    if drawn.mask is None:
+        return drawn
+    return labelled(drawn.x, drawn.y, torch.arange(len(drawn.y), device=real.device) < learned.sum())
 
 
 @full_precision

@@ -13,6 +13,7 @@ from metalit.functional.inequality import (
     theil,
     variance_of_logs,
 )
+from metalit.functional.masks import masked_mean, without_padding
 from metalit.objectives.base import LearnedTask, Objective
 from metalit.outcome import Outcome
 from metalit.tasks.parameters import Params
@@ -44,7 +45,8 @@ class MaxMinEntropy(Objective):
         """
         if task.support.y.is_floating_point():
             raise UserError("the entropy of predictions needs classes, but the labels are floats: use TaskInequality")
-        before, after = (mean_entropy(task.predict(path, task.support.x)) for path in (task.path[0], task.path[-1]))
+        x, mask = task.support.x, task.support.mask
+        before, after = (mean_entropy(task.predict(path, x), mask) for path in (task.path[0], task.path[-1]))
         return {"entropy_before": before, "entropy_after": after}
 
     def __call__(self, outcome: Outcome) -> Tensor:
@@ -103,8 +105,11 @@ class TaskInequality(Objective):
 
 
 @full_precision
-def mean_entropy(logits: Tensor) -> Tensor:
-    """Return the mean entropy of the predictions of logits ``[n, N]``, in nats, 0-d in [0, ln N]."""
-    log_probability = torch.log_softmax(logits, dim=-1)
+def mean_entropy(logits: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Return the mean entropy of the predictions of logits ``[n, N]``, in nats, 0-d in [0, ln N].
+
+    Places where ``mask [n]`` is False do not count.
+    """
+    log_probability = torch.log_softmax(without_padding(logits, mask), dim=-1)
     # from log-probabilities: p log p of a probability that underflows to 0 would be NaN
-    return -(log_probability.exp() * log_probability).sum(dim=-1).mean()
+    return masked_mean(-(log_probability.exp() * log_probability).sum(dim=-1), mask)

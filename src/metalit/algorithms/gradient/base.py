@@ -48,6 +48,8 @@ class GradientBasedMetaLearner(MetaLearner, ABC):
             exclude one another.
     """
 
+    honours_masks = True
+
     def __init__(
         self,
         network: nn.Module,
@@ -211,12 +213,12 @@ class GradientBasedMetaLearner(MetaLearner, ABC):
 
     def loss(self, meta: Params, adapted: Params, examples: Labelled) -> Tensor:
         """Return one task's mean loss on ``examples``."""
-        return task_loss(self.outputs(meta, adapted, examples.x), examples.y)
+        return task_loss(self.outputs(meta, adapted, examples.x), examples.y, examples.mask)
 
     def judge(self, meta: Params, adapted: Params, query: Labelled) -> Outcome:
         """Return loss and predictions on the query set; a method may add measurements and penalties."""
         predictions = self.outputs(meta, adapted, query.x)
-        return Outcome(task_loss(predictions, query.y), predictions)
+        return Outcome(task_loss(predictions, query.y, query.mask), predictions)
 
     def steps_in_evaluation(self) -> int:
         """Return the number of inner steps in validation, testing and prediction."""

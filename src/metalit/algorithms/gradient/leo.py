@@ -136,7 +136,7 @@ class LEO(GradientBasedMetaLearner):
             raise UserError("LEO generates a classifier: it does not do regression")
         features = self.embed(meta, support.x)
         related = functional_call(self.network.get_submodule("encoder"), scope(meta, "network.encoder"), (features,))
-        mean, log_std = class_means(related, support.y, self.ways).chunk(2, dim=-1)
+        mean, log_std = class_means(related, support.y, self.ways, support.mask).chunk(2, dim=-1)
         codes = self.draw(mean, log_std.exp())  # line 5
         start = {"codes": codes, "weights": self.decode(meta, codes), "mean": mean, "log_std": log_std}
         # the embeddings do not change within a task, so they are computed once
@@ -150,7 +150,7 @@ class LEO(GradientBasedMetaLearner):
 
         def loss(moving: Params) -> Tensor:
             weights = self.decode(meta, moving["codes"]) if latent else moving["weights"]
-            return task_loss(self.logits(features, weights), support.y)
+            return task_loss(self.logits(features, weights), support.y, support.mask)
 
         gradient, value = grad_and_value(loss)(moving)
         if self.first_order:

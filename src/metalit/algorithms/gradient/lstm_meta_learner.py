@@ -104,7 +104,7 @@ class LSTMMetaLearner(GradientBasedMetaLearner):
 
         def loss_and_statistics(theta: Params) -> tuple[Tensor, Params]:
             with AccumulateStatistics(running, self.statistics_momentum) as norms:
-                loss = task_loss(outputs(theta, support.x), support.y)
+                loss = task_loss(outputs(theta, support.x), support.y, support.mask)
             return loss, norms.advanced
 
         gradient, (loss, running) = grad_and_value(loss_and_statistics, has_aux=True)(theta)
@@ -118,6 +118,12 @@ class LSTMMetaLearner(GradientBasedMetaLearner):
     def normalises_by_support(self) -> bool:
         """Whether queries are normalised by running statistics of the support set in the present mode."""
         return self.query_statistics == "support" and not self.training
+
+    def batch_statistics(self) -> list[str]:
+        """Return all batch norms where the support set's statistics normalise queries."""
+        # evaluation collects the statistics of the support set, padding included
+        known = {name for name, module in self.named_modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)}
+        return sorted(known) if self.normalises_by_support() else super().batch_statistics()
 
     def transductive(self) -> bool:
         """Whether queries are normalised by statistics of their batch, which ``query_statistics`` decides."""

@@ -67,7 +67,8 @@ class ProtoMAML(GradientBasedMetaLearner):
         """Return theta and the output layer of the prototypes, and the state of the update rule."""
         self.check(meta, support, 0)
         adapted = {name: meta[name] for name in self.adapted_names if name in meta}
-        adapted |= prototype_layer(self.embed(meta, adapted, support.x), support.y, len(meta["classes"]))  # lines 5, 6
+        features = self.embed(meta, adapted, support.x)
+        adapted |= prototype_layer(features, support.y, len(meta["classes"]), support.mask)  # lines 5 and 6
         return adapted, self.update_rule.init(adapted)
 
     def inner_step(self, meta: Params, support: Labelled, adapted: Params, state: Any) -> tuple[Params, Any]:
@@ -110,18 +111,19 @@ def with_classes(meta: Params, ways: int) -> Params:
 
 
 @full_precision
-def prototype_layer(features: Tensor, y: Tensor, ways: int) -> Params:
+def prototype_layer(features: Tensor, y: Tensor, ways: int, mask: Tensor | None = None) -> Params:
     """Return the linear layer whose logits are negative squared distances to the class means, up to a constant.
 
     Args:
         features: support embeddings ``[S, D]``.
         y: ``[S]`` int64 labels in 0..ways-1, each at least once.
         ways: N.
+        mask: ``[S]`` bool, True where there is an example; None if there is one at every place.
 
     Returns:
         ``layer.weight [N, D]``, 2 c_k, and ``layer.bias [N]``, -|c_k|^2.
     """
-    prototypes = class_means(features, y, ways)
+    prototypes = class_means(features, y, ways, mask)
     return {"layer.weight": 2 * prototypes, "layer.bias": -prototypes.square().sum(dim=-1)}
 
 

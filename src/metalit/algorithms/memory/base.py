@@ -91,13 +91,13 @@ class MemoryMetaLearner(MetaLearner, ABC):
         support = shuffled(support)
         if self.transductive():
             return support
-        return self.read(meta, Labelled(self.embed(meta, support.x), support.y))[0]
+        return self.read(meta, support._replace(x=self.embed(meta, support.x)))[0]
 
     def predict(self, meta: Params, state: Any, x: Any) -> Tensor:
         """Return one task's predictions for inputs ``[n, ...]``, each independent of the others."""
         if self.transductive():
             embedded, queries = self.embed_both(meta, state.x, x)
-            return self.answer(meta, self.read(meta, Labelled(embedded, state.y))[0], queries)
+            return self.answer(meta, self.read(meta, state._replace(x=embedded))[0], queries)
         return self.answer(meta, state, self.embed(meta, x))
 
     def read_and_answer(
@@ -108,7 +108,7 @@ class MemoryMetaLearner(MetaLearner, ABC):
         # an episode holds its examples sorted by class
         support = shuffled(support)
         embedded, queries = self.embed_both(meta, support.x, query)
-        memory, before = self.read(meta, Labelled(embedded, support.y))
+        memory, before = self.read(meta, support._replace(x=embedded))
         return support, before, self.answer(meta, memory, queries)
 
     def embed_both(self, meta: Params, support: Any, query: Any) -> tuple[Any, Any]:

@@ -4,7 +4,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from metalit.algorithms.meta_learner import MetaLearner
@@ -14,6 +13,7 @@ from metalit.episode import Labelled
 from metalit.errors import UserError
 from metalit.functional.examples import count, joined
 from metalit.functional.losses import task_loss
+from metalit.functional.masks import masked_mean, together
 from metalit.heads import EmbeddingTransform, Head, Step, Transformed
 from metalit.networks.embedding_length import embedding_length
 from metalit.networks.normalisation import use_running_statistics
@@ -45,9 +45,12 @@ class EmbeddingLearner(MetaLearner, ABC):
         UserError: an objective that measures adapted parameters.
     """
 
+    honours_masks = True  # if the head does, too
+
     def __init__(self, network: nn.Module, head: Head, **learner: Any) -> None:
         super().__init__(network, **learner)
         self.head = head
+        self.honours_masks = self.honours_masks and head.honours_masks
         # in tuples: as plain attributes they would register the head's parameters a second time
         self._fit, self._classify = ((Method(head, name),) for name in ("fit", "classify"))
         # batch statistics would make the prediction for a query depend on the other queries
@@ -67,13 +70,14 @@ class EmbeddingLearner(MetaLearner, ABC):
         steps = {"transform": list(self.head.transform.steps)} if isinstance(self.head, Transformed) else {}
         return {**super().setting(), **steps, **({"transductive": True} if self.head.transductive else {})}
 
-    def observe(self, meta: Params, embeddings: Tensor) -> None:
-        """Move the head's centre, if it has one, towards the mean of the embeddings ``[n, D]`` of a training task."""
+    def observe(self, meta: Params, examples: Labelled) -> None:
+        """Move the head's centre, if it has one, towards the mean of the embeddings ``x [n, D]`` of a training task."""
         task = current_task()
         if task is not None and self.training and CENTRE in meta and isinstance(self.head, Transformed):
             # through the task context, as batch norm does: a write in place would fail under ``vmap``
-            before = self.head.transform.before_centring(embeddings.detach())
-            task.record(meta[CENTRE], at_least_float32(before).mean(dim=0), self.head.transform.momentum)
+            before = self.head.transform.before_centring(examples.x.detach())
+            mean = masked_mean(at_least_float32(before), examples.mask)
+            task.record(meta[CENTRE], mean, self.head.transform.momentum)
 
     def is_trained(self) -> bool:
         """Whether training changes any parameter; otherwise the method is evaluated as it is."""
@@ -134,7 +138,7 @@ class EmbeddingLearner(MetaLearner, ABC):
             query: embeddings and labels.
             scores: the logits ``[Q, N]`` returned by ``scores``.
         """
-        return task_loss(scores, query.y)
+        return task_loss(scores, query.y, query.mask)
 
     def evaluate_task(self, meta: Params, support: Labelled, query: Labelled, ways: int) -> Outcome:
         """Return the outcome as a single stage, T = 1: nothing is adapted."""
@@ -160,7 +164,7 @@ class EmbeddingLearner(MetaLearner, ABC):
             )
         if self.transductive():
             return support, ways  # embedded with the queries
-        return self.fit(meta, Labelled(self.embed(meta, support.x), support.y), ways)
+        return self.fit(meta, support._replace(x=self.embed(meta, support.x)), ways)
 
     def predict(self, meta: Params, state: Any, x: Any) -> Tensor:
         """Return one task's logits ``[n, N]`` for inputs ``[n, ...]``."""
@@ -172,7 +176,7 @@ class EmbeddingLearner(MetaLearner, ABC):
     def predict_jointly(self, meta: Params, support: Labelled, x: Any, ways: int) -> Tensor:
         """Return logits ``[n, N]`` for inputs ``[n, ...]``, embedded together with the support set."""
         embedded, queries = self.embed_jointly(meta, support.x, x)
-        return self.scores(meta, Labelled(embedded, support.y), queries, ways)
+        return self.scores(meta, support._replace(x=embedded), queries, ways)
 
     def embed_both(self, meta: Params, support: Labelled, query: Labelled) -> tuple[Labelled, Labelled]:
         """Return support and query set with inputs replaced by embeddings ``[n, D]``."""
@@ -182,7 +186,7 @@ class EmbeddingLearner(MetaLearner, ABC):
             embedded, queries = self.embed_jointly(meta, support.x, query.x)
         else:
             embedded, queries = self.embed(meta, support.x), self.embed(meta, query.x)
-        return Labelled(embedded, support.y), Labelled(queries, query.y)
+        return support._replace(x=embedded), query._replace(x=queries)
 
     def embed_jointly(self, meta: Params, support: Any, query: Any) -> tuple[Tensor, Tensor]:
         """Return embeddings of both sets, ``[S, D]`` and ``[Q, D]``, computed in one pass."""
@@ -219,7 +223,7 @@ class MetricMetaLearner(EmbeddingLearner, ABC):
     ) -> Outcome:
         """Embed both sets, then score the queries against the support set."""
         support, query = self.embed_both(meta, support, query)
-        self.observe(meta, torch.cat([support.x, query.x]))
+        self.observe(meta, together(support, query))
         scores = self.scores(meta, support, query.x, ways)
         penalties = self.penalties(meta, support, query, ways)
         return Outcome(self.loss(meta, support, query, scores), scores, penalties=penalties)

@@ -62,6 +62,8 @@ class ContrastiveProbe(FineTunedLearner, PretrainingLearner):
             the data have other classes or labels.
     """
 
+    honours_masks = False  # pairs are drawn of all places
+
     def __init__(
         self,
         network: nn.Module,

@@ -11,7 +11,6 @@ classify the embeddings before T by  -|f(x) - mean_k|^2 / contrast_temperature
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from metalit.algorithms.metric.base import MetricMetaLearner
@@ -19,6 +18,7 @@ from metalit.episode import Labelled
 from metalit.errors import not_negative, positive
 from metalit.functional.distances import class_means, squared_euclidean
 from metalit.functional.losses import task_loss
+from metalit.functional.masks import mask_of, together
 from metalit.heads import AdaptedClassMeans, SquaredEuclidean
 from metalit.networks.embedding_length import embedding_length
 from metalit.networks.set_attention import SetAttention
@@ -63,12 +63,15 @@ class FEAT(MetricMetaLearner):
 
     def penalties(self, meta: Params, support: Labelled, query: Labelled, ways: int) -> Params:
         """Return the weighted contrastive loss of line 5."""
-        examples = Labelled(torch.cat([support.x, query.x]), torch.cat([support.y, query.y]))
+        examples = together(support, query)
+        real = mask_of(examples)
         own_class = examples.y.unsqueeze(0) == examples.y.unsqueeze(1)
+        # padding attends to padding: attention to nothing at all is not a number
+        own_class = own_class & (real.unsqueeze(0) == real.unsqueeze(1))
         # the mask turns one attention per class into a single call for all classes
         adapted = self.adapted(meta, examples.x, own_class)
-        distances = squared_euclidean(examples.x, class_means(adapted, examples.y, ways))
-        contrast = task_loss(-distances / self.contrast_temperature, examples.y)
+        distances = squared_euclidean(examples.x, class_means(adapted, examples.y, ways, examples.mask))
+        contrast = task_loss(-distances / self.contrast_temperature, examples.y, examples.mask)
         return {"contrast": self.contrast_weight * contrast}
 
     def adapted(self, meta: Params, x: Tensor, mask: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from metalit.algorithms.metric.base import MetricMetaLearner, with_transform
 from metalit.episode import Labelled
 from metalit.errors import check
+from metalit.functional.masks import masked_mean
 from metalit.heads import Head, RidgeRegression, Step, SupportVectorMachine
 from metalit.tasks.parameters import Params
 from metalit.tasks.precision import full_precision
@@ -67,11 +68,11 @@ class MetaOptNet(MetricMetaLearner):
 
     def loss(self, meta: Params, support: Labelled, query: Labelled, scores: Tensor) -> Tensor:
         """Return the cross-entropy of line 5, with smoothed labels in training only."""
-        return smoothed_cross_entropy(scores, query.y, self.label_smoothing if self.training else 0.0)
+        return smoothed_cross_entropy(scores, query.y, self.label_smoothing if self.training else 0.0, query.mask)
 
 
 @full_precision
-def smoothed_cross_entropy(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
+def smoothed_cross_entropy(logits: Tensor, labels: Tensor, smoothing: float, mask: Tensor | None = None) -> Tensor:
     """Return the mean cross-entropy with smoothed labels, 0-d."""
     # torch spreads the mass over all classes, the authors' code over all but the right one
-    return F.cross_entropy(logits, labels, label_smoothing=smoothing)
+    return masked_mean(F.cross_entropy(logits, labels, reduction="none", label_smoothing=smoothing), mask)

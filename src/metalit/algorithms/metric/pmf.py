@@ -16,6 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 from torch.func import grad
+from torch.utils._pytree import tree_map
 
 from metalit.algorithms.metric.base import MetricMetaLearner
 from metalit.algorithms.metric.fine_tuning import FineTunedLearner
@@ -23,6 +24,7 @@ from metalit.episode import Episode, Labelled
 from metalit.errors import UserError, at_least, check, not_negative
 from metalit.functional.augmentation import NUMBERS, Augmentation, augment
 from metalit.functional.losses import task_loss
+from metalit.functional.masks import masked_mean
 from metalit.heads import Cosine, NearestClassMean
 from metalit.tasks.parameters import Params, select
 from metalit.tasks.precision import at_least_float32, without_autocast
@@ -114,10 +116,11 @@ class PMF(FineTunedLearner, MetricMetaLearner):
     def _accuracy(self, episode: Episode) -> float:
         episode = Episode(self._moved(episode.support), self._moved(episode.query), episode.index)
         found = self.evaluate(episode).predictions[:, -1].argmax(dim=-1)
-        return (found == episode.query.y).float().mean().item()
+        right, mask = (found == episode.query.y).float().flatten(), episode.query.mask
+        return masked_mean(right, None if mask is None else mask.flatten()).item()
 
     def _moved(self, part: Labelled) -> Labelled:
-        return Labelled(*(leaf.to(self.device) for leaf in part))
+        return tree_map(lambda leaf: leaf.to(self.device), part)  # type: ignore[no-any-return]
 
     def fine_tuned(self, meta: Params, support: Labelled, ways: int) -> Params:
         """Return ``meta`` with the network's parameters after lines 4 and 5.
@@ -134,7 +137,8 @@ class PMF(FineTunedLearner, MetricMetaLearner):
         def loss(parameters: Params, images: Tensor) -> Tensor:
             now = {**meta, **parameters}
             embedded, queries = self.embed(now, support.x), self.embed(now, images)
-            return task_loss(self.scores(now, Labelled(embedded, support.y), queries, ways), support.y)
+            scores = self.scores(now, support._replace(x=embedded), queries, ways)
+            return task_loss(scores, support.y, support.mask)
 
         # in half precision small steps would be rounded away
         with without_autocast(support.y.device):

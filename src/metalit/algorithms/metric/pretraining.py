@@ -3,7 +3,6 @@
 from abc import ABC, abstractmethod
 from typing import Any, Protocol, runtime_checkable
 
-import torch
 from torch import nn
 
 from metalit.algorithms.metric.base import EmbeddingLearner
@@ -11,6 +10,7 @@ from metalit.algorithms.task_learner import count_ways
 from metalit.episode import Labelled
 from metalit.errors import SettingError, check
 from metalit.functional.losses import task_loss
+from metalit.functional.masks import together
 from metalit.heads import Head
 from metalit.networks.embedding_length import embedding_length
 from metalit.objectives import Measure, measure_nothing
@@ -72,10 +72,10 @@ class PretrainingLearner(EmbeddingLearner, ABC):
     ) -> Outcome:
         """Classify support and query examples among all training classes; return predictions for the queries."""
         support, query = self.embed_both(meta, support, query)
-        embeddings, labels = torch.cat([support.x, query.x]), torch.cat([support.y, query.y])
-        self.observe(meta, embeddings)
-        logits = functional_call(self.classifier, scope(meta, "classifier"), (embeddings,))
-        return Outcome(task_loss(logits, labels), logits[len(support.y) :])
+        examples = together(support, query)
+        self.observe(meta, examples)
+        logits = functional_call(self.classifier, scope(meta, "classifier"), (examples.x,))
+        return Outcome(task_loss(logits, examples.y, examples.mask), logits[len(support.y) :])
 
     def ways_of(self, support: Labelled) -> int:
         """Return N in evaluation, and the number of training classes in training."""

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from metalit.algorithms.metric.base import MetricMetaLearner
 from metalit.episode import Labelled
 from metalit.errors import UserError
+from metalit.functional.masks import masked_mean
 from metalit.heads import LearnedRelation
 from metalit.networks import ConvMaps, RelationModule
 from metalit.tasks.parameters import Params
@@ -43,13 +44,14 @@ class RelationNetwork(MetricMetaLearner):
 
     def loss(self, meta: Params, support: Labelled, query: Labelled, scores: Tensor) -> Tensor:
         """Return the squared error of line 5, as a mean over queries and classes."""
-        return squared_error(scores, query.y)
+        return squared_error(scores, query.y, query.mask)
 
 
 @full_precision
-def squared_error(logits: Tensor, labels: Tensor) -> Tensor:
+def squared_error(logits: Tensor, labels: Tensor, mask: Tensor | None = None) -> Tensor:
     """Return the mean squared difference between sigmoid(logits) ``[Q, N]`` and one-hot labels ``[Q]``, 0-d."""
-    return F.mse_loss(logits.sigmoid(), F.one_hot(labels, logits.shape[-1]).to(logits.dtype))
+    errors = logits.sigmoid() - F.one_hot(labels, logits.shape[-1])
+    return masked_mean(errors.square(), mask).mean()
 
 
 def fitting(network: nn.Module) -> RelationModule:

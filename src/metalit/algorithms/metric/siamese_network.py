@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from metalit.algorithms.metric.base import MetricMetaLearner
 from metalit.episode import Labelled
+from metalit.functional.masks import mask_of, masked_mean
 from metalit.heads import Verification, WeightedL1
 from metalit.networks.embedding_length import embedding_length
 from metalit.tasks.method_call import functional_call
@@ -48,19 +49,22 @@ class SiameseNetwork(MetricMetaLearner):
         """Return the loss of line 4 over all pairs of a query and a support example."""
         similarity = self.head.get_submodule("similarity")
         pairs = functional_call(similarity, scope(meta, "head.similarity"), (query.x, support.x))
-        return balanced_cross_entropy(pairs, query.y.unsqueeze(1) == support.y.unsqueeze(0))
+        real = mask_of(query).unsqueeze(1) & mask_of(support).unsqueeze(0)
+        return balanced_cross_entropy(pairs, query.y.unsqueeze(1) == support.y.unsqueeze(0), real)
 
 
 @full_precision
-def balanced_cross_entropy(logits: Tensor, same: Tensor) -> Tensor:
+def balanced_cross_entropy(logits: Tensor, same: Tensor, real: Tensor) -> Tensor:
     """Return the binary cross-entropy, 0-d, with equal total weight on positives and negatives.
 
     Args:
         logits: logits of "same class", of any shape.
         same: whether a pair is of the same class, in the same shape; at least one is and at least one is not.
+        real: whether a pair is of two examples, in the same shape, and none of them padding.
     """
     # only 1 of N pairs of an episode is of the same class, where the paper draws half of its pairs from one class
     right = same.to(logits.dtype)
-    share = right.mean()
+    share = masked_mean(right.flatten(), real.flatten())
     weight = right / share + (1 - right) / (1 - share)
-    return F.binary_cross_entropy_with_logits(logits, right, weight) / 2
+    losses = F.binary_cross_entropy_with_logits(logits, right, weight, reduction="none")
+    return masked_mean(losses.flatten(), real.flatten()) / 2

@@ -13,12 +13,12 @@
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from metalit.algorithms.probabilistic.neural_process import Context, NeuralProcess
+from metalit.algorithms.probabilistic.neural_process import Context, NeuralProcess, whole_context
 from metalit.episode import Labelled
 from metalit.errors import at_least, not_negative
+from metalit.functional.masks import count_examples
 from metalit.functional.predictive import gaussian_kl
 from metalit.networks import AttentiveProcess
 from metalit.tasks.method_call import Method, functional_call
@@ -57,10 +57,10 @@ class AttentiveNeuralProcess(NeuralProcess):
 
     def gaussians_in_training(self, meta: Params, context: Context, targets: Labelled) -> tuple[Tensor, Tensor, Params]:
         """Return Gaussians at the targets, with z drawn from q(z | T), and the KL divergence of line 7."""
-        everything = Context(*targets, counts=torch.ones_like(targets.y[:, 0]))
+        everything = whole_context(targets)
         posterior, prior = self.latent(meta, everything), self.latent(meta, context)  # line 4
         # per target, because the likelihood is a mean over targets
-        kl = gaussian_kl(*posterior, *prior) / len(targets.y)
+        kl = gaussian_kl(*posterior, *prior) / count_examples(targets.mask, len(targets.y))
         state = self.seen(meta, context), self.draws(posterior, 1)  # line 5
         return *self.gaussians_at(meta, state, targets.x), {"kl": self.kl_weight * kl}
 

@@ -15,6 +15,7 @@ from metalit.algorithms.gradient.base import GradientBasedMetaLearner
 from metalit.episode import Labelled
 from metalit.errors import UserError, positive
 from metalit.functional.losses import task_loss
+from metalit.functional.masks import masked_mean
 from metalit.functional.predictive import expected_calibration_error, gaussian_nll, gaussian_spread, mixture
 from metalit.networks.normalisation import batch_norm_mode
 from metalit.outcome import Outcome
@@ -76,7 +77,7 @@ class ParticleMetaLearner(GradientBasedMetaLearner, ABC):
 
     def loss(self, meta: Params, adapted: Params, examples: Labelled) -> Tensor:
         """Return the loss on ``examples``, a mean over examples and the M parameter vectors."""
-        return mean_loss(self.outputs(meta, adapted, examples.x), examples.y)
+        return mean_loss(self.outputs(meta, adapted, examples.x), examples.y, examples.mask)
 
     def gradients(self, meta: Params, support: Labelled, adapted: Params) -> tuple[Params, Tensor]:
         """Return the gradient of each parameter vector's own support loss, ``[M, *shape]``, and the mean loss."""
@@ -88,18 +89,21 @@ class ParticleMetaLearner(GradientBasedMetaLearner, ABC):
     def judge(self, meta: Params, adapted: Params, query: Labelled) -> Outcome:
         """Return loss and predictions of the mixture, with its likelihood and its calibration error or spread."""
         values = self.outputs(meta, adapted, query.x)
+        loss = mean_loss(values, query.y, query.mask)
         classification = not query.y.is_floating_point()
         predictions = mixture(values, classification)
         if classification:
-            nll, ece = task_loss(predictions, query.y), expected_calibration_error(predictions, query.y)
+            nll = task_loss(predictions, query.y, query.mask)
+            ece = expected_calibration_error(predictions, query.y, mask=query.mask)
             # the noise has no part in classification: a term that is zero gives it a gradient of zero
             measured, unused = {"nll": nll.detach(), "ece": ece.detach()}, 0 * meta["log_noise"]
-            return Outcome(mean_loss(values, query.y), predictions, measured=measured, penalties={"noise": unused})
+            return Outcome(loss, predictions, measured=measured, penalties={"noise": unused})
         # detached: the likelihood fits the noise and nothing else
         known, log_noise = values.detach(), meta["log_noise"]
-        nll = gaussian_nll(known, log_noise, query.y)
-        measured = {"nll": nll.detach(), "spread": gaussian_spread(known, log_noise.detach()).mean()}
-        return Outcome(mean_loss(values, query.y), predictions, measured=measured, penalties={"noise": nll})
+        nll = gaussian_nll(known, log_noise, query.y, query.mask)
+        spread = masked_mean(gaussian_spread(known, log_noise.detach()), query.mask).mean()
+        measured = {"nll": nll.detach(), "spread": spread}
+        return Outcome(loss, predictions, measured=measured, penalties={"noise": nll})
 
     def sample(self, support: Labelled, x: Any) -> Tensor:
         """Learn ONE task and return the predictions of each of its M parameter vectors.
@@ -131,6 +135,10 @@ class ParticleMetaLearner(GradientBasedMetaLearner, ABC):
         return super().outputs(meta, adapted, x)
 
 
-def mean_loss(values: Tensor, targets: Tensor) -> Tensor:
-    """Return the loss of predictions ``[M, n, ...]``, a mean over samples and examples."""
-    return task_loss(values.flatten(0, 1), targets.expand(len(values), *targets.shape).flatten(0, 1))
+def mean_loss(values: Tensor, targets: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Return the loss of predictions ``[M, n, ...]``, a mean over samples and examples (``mask [n]``)."""
+
+    def repeated(part: Tensor) -> Tensor:
+        return part.expand(len(values), *part.shape).flatten(0, 1)
+
+    return task_loss(values.flatten(0, 1), repeated(targets), None if mask is None else repeated(mask))

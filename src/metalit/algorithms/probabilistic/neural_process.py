@@ -6,12 +6,12 @@ Legend: C points of the context, which is the support set or a random part of it
 from abc import ABC, abstractmethod
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from metalit.algorithms.meta_learner import MetaLearner
 from metalit.episode import Labelled
 from metalit.errors import SettingError, UserError, at_least
+from metalit.functional.masks import count_examples, mask_of, masked_mean, together
 from metalit.functional.predictive import gaussian_nll, gaussian_spread
 from metalit.objectives import Measure, measure_nothing
 from metalit.outcome import Outcome
@@ -25,7 +25,7 @@ class Context(NamedTuple):
     Attributes:
         x: ``[C, inputs]``.
         y: ``[C, outputs]``.
-        counts: ``[C]``, 1 for points of the context, 0 for points that are masked out.
+        counts: ``[C]``, 1 for points of the context, 0 for points that are masked out or padding.
     """
 
     x: Tensor
@@ -44,13 +44,15 @@ class NeuralProcess(MetaLearner, ABC):
     Args:
         network: the network.
         min_context: in training, the context of each task has a random size between this and the number of support
-            points; >= 1. Default: all support points.
+            points; >= 1. Default, and for a task with fewer points: all support points.
         **learner: the settings of ``MetaLearner``.
 
     Raises:
         UserError: a ``min_context`` below 1 or above the shots, class labels, or an objective that measures adapted
             parameters.
     """
+
+    honours_masks = True
 
     def __init__(self, network: nn.Module, min_context: int | None = None, **learner: Any) -> None:
         super().__init__(network, **learner)
@@ -91,17 +93,17 @@ class NeuralProcess(MetaLearner, ABC):
         if not self.training:
             outcome = self.evaluate_task(meta, support, query, ways)
             return Outcome(outcome.loss[0], outcome.predictions[0])
-        targets = Labelled(torch.cat([support.x, query.x]), torch.cat([support.y, query.y]))
+        targets = together(support, query)
         mean, log_std, penalties = self.gaussians_in_training(meta, self.random_context(support), targets)
-        loss = gaussian_nll(mean, log_std, targets.y)
-        measured = {"spread": gaussian_spread(mean.detach(), log_std.detach()).mean()}
+        loss = gaussian_nll(mean, log_std, targets.y, targets.mask)
+        measured = {"spread": masked_mean(gaussian_spread(mean.detach(), log_std.detach()), targets.mask).mean()}
         return Outcome(loss, mean[:, len(support.y) :].mean(dim=0), measured=measured, penalties=penalties)
 
     def evaluate_task(self, meta: Params, support: Labelled, query: Labelled, ways: int) -> Outcome:
         """Predict the query set from the whole support set, a single stage, T = 1."""
         mean, log_std = self.gaussians_at(meta, self.encode(meta, whole_context(support)), query.x)
-        nll = gaussian_nll(mean, log_std, query.y).unsqueeze(0)
-        spread = gaussian_spread(mean, log_std).mean().unsqueeze(0)
+        nll = gaussian_nll(mean, log_std, query.y, query.mask).unsqueeze(0)
+        spread = masked_mean(gaussian_spread(mean, log_std), query.mask).mean().unsqueeze(0)
         return Outcome(nll, mean.mean(dim=0).unsqueeze(0), measured={"nll": nll, "spread": spread})
 
     def learn(self, meta: Params, support: Labelled, ways: int) -> Any:
@@ -133,13 +135,18 @@ class NeuralProcess(MetaLearner, ABC):
     def random_context(self, support: Labelled) -> Context:
         """Return a random subset of the support set, of random size."""
         everything, shots = whole_context(support), len(support.y)
-        least = shots if self.min_context is None else self.min_context
-        if least > shots:
-            raise SettingError("min_context", least, f"at most {shots}, the shots of a task", owner=type(self))
+        if self.min_context is not None and self.min_context > shots:
+            raise SettingError(
+                "min_context", self.min_context, f"at most {shots}, the shots of a task", owner=type(self)
+            )
         # a mask instead of fewer points, so that all tasks of a batch keep one shape under ``vmap``; ``argsort`` twice
         # gives each point its rank in a random order
-        order = uniform_like(support.y[:, 0]).argsort().argsort()
-        size = least + (uniform_like(support.y[0, 0]) * (shots - least + 1)).floor()
+        numbers, known = uniform_like(support.y[:, 0]), mask_of(support)
+        # padding comes after all points
+        order = (numbers + 2 * ~known).argsort().argsort()
+        points = count_examples(support.mask, shots)
+        least = points if self.min_context is None else known.sum().clamp(max=self.min_context)
+        size = least + (uniform_like(support.y[0, 0]) * (points - least + 1)).floor()
         return everything._replace(counts=(order < size).to(support.y.dtype))
 
 
@@ -151,4 +158,4 @@ def whole_context(support: Labelled) -> Context:
     """
     if not support.y.is_floating_point():
         raise UserError("a neural process predicts numbers, but the labels are integers: use a method that classifies")
-    return Context(*support, counts=torch.ones_like(support.y[:, 0]))
+    return Context(support.x, support.y, counts=mask_of(support).to(support.y.dtype))

@@ -107,7 +107,7 @@ class FewJoint(EpisodicDataModule):
         device = episode.index.device
         tokens = self._tokens[split] = self._tokens[split].to(device)
         support, query = tokens.parts(episode.support.x, episode.query.x)
-        return Episode(Labelled(support, episode.support.y), Labelled(query, episode.query.y), episode.index)
+        return Episode(episode.support._replace(x=support), episode.query._replace(x=query), episode.index)
 
     def fitted_tokenizer(self) -> Tokenizer:
         """Return the tokenizer with the vocabulary of the training, or else of the file of training episodes."""
