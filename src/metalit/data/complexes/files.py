@@ -1,6 +1,7 @@
 """One protein-ligand complex as a file: the graph of its pocket, the graph of its ligand, and their coordinates.
 
-The file is NumPy's ``.npz`` with these arrays; V residues, C contacts, A atoms, M bonds, each at least 1 but for C and M:
+The file is NumPy's ``.npz`` with these arrays, for V residues and A atoms, at least one of each, with C contacts and
+M bonds, which may be none:
 
     residues          [V, F] float   features of the residues of the pocket
     residue_places    [V, 3] float   their coordinates in Å
@@ -59,7 +60,8 @@ class Complex(NamedTuple):
         if self.distances is not None:
             return self.distances
         assert self.residue_places is not None and self.atom_places is not None  # ``checked`` sees to it
-        return np.linalg.norm(self.residue_places[:, None] - self.atom_places[None], axis=-1)
+        found: Array = np.linalg.norm(self.residue_places[:, None] - self.atom_places[None], axis=-1)
+        return found
 
     def widths(self) -> tuple[int, ...]:
         """Return the numbers of features of residues, contacts, atoms and bonds."""
@@ -121,7 +123,9 @@ def check_shapes(arrays: dict[str, Array], path: Path) -> None:
         )
         if not right or (axes[0] in "VA" and shape[0] == 0):
             expected = ", ".join(str(sizes.get(axis, axis)) for axis in axes)
-            raise UserError(f"{path}: {name} has shape {list(shape)}, expected [{expected}], with at least one residue and atom")
+            raise UserError(
+                f"{path}: {name} has shape {list(shape)}, expected [{expected}], with at least one residue and atom"
+            )
         if not np.issubdtype(arrays[name].dtype, np.number):
             raise UserError(f"{path}: {name} holds {arrays[name].dtype}, expected numbers")
 
@@ -132,7 +136,5 @@ def check_indices(name: str, pairs: Array, of: str, count: int, path: Path) -> N
         raise UserError(f"{path}: {name} holds {pairs.dtype}, expected whole numbers")
     wrong = np.argwhere((pairs < 0) | (pairs >= count))
     if len(wrong):
-        row, end = wrong[0].tolist()
-        raise UserError(
-            f"{path}: {name}[{row}] is {pairs[row].tolist()}, but there are only {count} {of}: expected 0 to {count - 1}"
-        )
+        row = int(wrong[0, 0])
+        raise UserError(f"{path}: {name}[{row}] is {pairs[row].tolist()}, expected {of} 0 to {count - 1}")

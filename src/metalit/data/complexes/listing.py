@@ -68,7 +68,9 @@ def read_listing(
         reader = csv.DictReader(file)
         known = {"known": OF_COMPLEXES, "option": option}
         found = find_columns(reader.fieldnames or [], str(table), columns, needed, **known)  # type: ignore[arg-type]
-        lines = [listed(row, found, needed, graphs, f"{table}, line {reader.line_num}", reader.line_num) for row in reader]
+        lines = [
+            listed(row, found, needed, graphs, f"{table}, line {reader.line_num}", reader.line_num) for row in reader
+        ]
     if not lines:
         raise UserError(f"{table} has no line but its header")
     seen: dict[str, int] = {}
@@ -79,7 +81,12 @@ def read_listing(
 
 
 def listed(
-    row: Mapping[str, str | None], columns: Mapping[str, str], needed: Sequence[str], graphs: Path, where: str, line: int
+    row: Mapping[str, str | None],
+    columns: Mapping[str, str],
+    needed: Sequence[str],
+    graphs: Path,
+    where: str,
+    line: int,
 ) -> Listed:
     """Return one line of the table, checked."""
     cells = {meaning: (row[name] or "").strip() for meaning, name in columns.items()}

@@ -98,7 +98,9 @@ class MetaScore(TaskDataModule):
                 "data.val_size or data.test_share"
             )
         place = {name: number for number, name in enumerate(groups[group])}
-        rows = sorted((row for row, line in enumerate(lines) if line.cluster in place), key=lambda row: place[lines[row].cluster])
+        rows = sorted(
+            (row for row, line in enumerate(lines) if line.cluster in place), key=lambda row: place[lines[row].cluster]
+        )
         chosen = [lines[row] for row in rows]
         return TaskStore(
             complexes.selected(np.array(rows, dtype=np.int64)),

@@ -34,7 +34,7 @@ class Ragged(NamedTuple):
         return self.offsets[rows + 1] - self.offsets[rows]
 
     def padded(self, rows: Tensor, length: int) -> tuple[Tensor, Tensor]:
-        """Return the sequences ``[...]`` as ``[..., length, *features]``, 0 where the mask ``[..., length]`` is False."""
+        """Return the sequences ``[...]`` as ``[..., length, *features]``, with the mask ``[..., length]``."""
         place = torch.arange(length, device=rows.device)
         mask = place < self.lengths(rows).unsqueeze(-1)
         return self.at(self.offsets[rows].unsqueeze(-1) + place, mask), mask

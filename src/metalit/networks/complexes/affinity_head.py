@@ -57,4 +57,4 @@ class AffinityHead(PairHead):
         sums = torch.einsum("nvak,nvap->nkp", near, pairs.features) / PAIRS
         counted = torch.einsum("nvap,nva->np", pairs.features, within(pairs, self.cutoff)) / PAIRS
         interactions = torch.einsum("nkp,pk->np", sums, self.filter.weight) + counted * self.filter.bias
-        return self.mean + self.spread * self.out(self.hidden(interactions).relu())
+        return self.mean + self.spread * self.out(self.hidden(interactions).relu())  # type: ignore[no-any-return]

@@ -17,9 +17,10 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(words)
     try:
-        print(make_synthetic(options.folder, options.size, options.seed))
+        table = make_synthetic(options.folder, options.size, options.seed)
     except (UserError, OSError) as error:
-        parser.error(str(error))
+        parser.error(str(error))  # exit code 2
+    sys.stdout.write(f"{table}\n")
     return 0
 
 

@@ -86,7 +86,8 @@ def ligand_places(random: np.random.Generator, bonds: Ints, atoms: int) -> Float
     places = np.zeros((atoms, 3))
     for parent, child in bonds[: atoms - 1]:  # the tree comes first
         places[child] = places[parent] + steps[child]
-    return places - places.mean(axis=0) + random.normal(size=3)
+    centred: Floats = places - places.mean(axis=0) + random.normal(size=3)
+    return centred
 
 
 def atom_features(kinds: Ints, bonds: Ints, orders: Ints) -> npt.NDArray[np.float32]:
@@ -124,4 +125,5 @@ def taste(one: Complex) -> Floats:
 def softmax(logits: Floats) -> Floats:
     """Return probabilities ``[n]``."""
     positive = np.exp(logits - logits.max())
-    return positive / positive.sum()
+    shares: Floats = positive / positive.sum()
+    return shares

@@ -1,4 +1,4 @@
-"""A synthetic set of complexes in the shape of PDBbind: clusters with a latent pocket, and affinities that follow it."""
+"""A synthetic set of complexes in the shape of PDBbind: clusters with a latent preference that affinities follow."""
 
 from pathlib import Path
 from typing import NamedTuple
