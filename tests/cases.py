@@ -146,6 +146,8 @@ class Case:
         order_matters: whether the order of the support set may change predictions.
         data_settings: of the data module, where the algorithm needs others than the domain has.
         without_gradient: patterns of parameters whose gradient may be zero up to rounding, as before a batch norm.
+        honours_masks: whether it learns tasks of unequal size; otherwise it refuses them.
+        without_draws: settings with which it draws no random numbers for examples in evaluation.
     """
 
     algorithm: type[MetaLearner]
@@ -158,21 +160,39 @@ class Case:
     order_matters: bool = False
     data_settings: dict[str, Any] = field(default_factory=dict)
     without_gradient: tuple[str, ...] = ()
+    honours_masks: bool = True
+    without_draws: dict[str, Any] = field(default_factory=dict)
 
-    def make(self, domain: str, *, dropout: float = 0.0, **settings: Any) -> MetaLearner:
-        """Return a learner for one of the row's domains; its network may drop a share of its inputs."""
+    def make(self, domain: str, *, dropout: float = 0.0, group_norm: bool = False, **settings: Any) -> MetaLearner:
+        """Return a learner for one of the row's domains.
+
+        Its network may drop a share of its inputs, and have group norms in place of batch norms.
+        """
         network = DOMAINS[domain].networks[self.network]()
+        if group_norm:
+            replace_batch_norms(network)
         if dropout:
             network.register_forward_pre_hook(
                 lambda network, inputs: (F.dropout(inputs[0], dropout, network.training), *inputs[1:])
             )
         parts = {name: make() for name, make in self.parts.items()}
         own = self.settings | self.domain_settings.get(domain, {})
-        return self.algorithm(network, **(parts | own | settings))
+        learner = self.algorithm(network, **(parts | own | settings))
+        if group_norm:
+            replace_batch_norms(learner)
+        return learner
 
     def data(self, domain: str, **settings: Any) -> EpisodicDataModule:
         """Return the data module of one of the row's domains."""
         return DOMAINS[domain].data(**(self.data_settings | settings))
+
+
+def replace_batch_norms(network: nn.Module) -> None:
+    """Put group norms in place of the batch norms of a network."""
+    for module in list(network.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, nn.modules.batchnorm._BatchNorm):
+                setattr(module, name, nn.GroupNorm(2, child.num_features))
 
 
 GENERATOR = {"generator": partial(ImageGenerator, channels=8, features=8, noise=8)}
@@ -269,6 +289,7 @@ CASES = {
         learning={"sinusoid": Learning(300, 0.01, 2.7), "glyphs": Learning(150, 0.01, 0.9)},
         order_matters=True,
         without_gradient=("*.blocks.*.0.bias",),
+        without_draws={"inner_batch_size": None},
     ),
     "FOML": Case(
         FOML,
@@ -284,6 +305,7 @@ CASES = {
         learning={"sinusoid": Learning(300, 0.01, 2.7), "glyphs": Learning(150, 0.01, 0.9)},
         order_matters=True,
         without_gradient=("*.blocks.*.0.bias",),
+        without_draws={"inner_batch_size": None},
     ),
     "TMAML": Case(
         TMAML,
@@ -328,6 +350,7 @@ CASES = {
         settings={"inner_lr": 0.05, "inner_steps": 1} | GAME,
         parts=GENERATOR,
         learning={"glyphs": Learning(160, 0.01, 1.15)},  # 1.39 without an opinion
+        honours_masks=False,
     ),
     "MetaGANRelationNetwork": Case(
         MetaGANRelationNetwork,
@@ -336,6 +359,7 @@ CASES = {
         parts=GENERATOR,
         learning={"glyphs": Learning(80, 0.01, 0.19)},  # 0.225 for always saying 1/3
         adapts=False,
+        honours_masks=False,
     ),
     "ConditionalNeuralProcess": Case(
         ConditionalNeuralProcess,
@@ -417,6 +441,7 @@ CASES = {
         data_settings={"train_labels": "split"},
         learning={"glyphs": Learning(100, 0.01, 0.7)},
         order_matters=True,  # of the random numbers by which pairs are drawn
+        honours_masks=False,
     ),
     "TIM": Case(
         TIM,
@@ -425,6 +450,7 @@ CASES = {
         data_settings={"train_labels": "split"},
         learning={"glyphs": Learning(100, 0.01, 0.6)},
         adapts=False,
+        honours_masks=False,
     ),
     "AlphaTIM": Case(
         AlphaTIM,
@@ -433,6 +459,7 @@ CASES = {
         data_settings={"train_labels": "split"},
         learning={"glyphs": Learning(100, 0.01, 0.6)},
         adapts=False,
+        honours_masks=False,
     ),
     "LaplacianShot": Case(
         LaplacianShot,
@@ -441,6 +468,7 @@ CASES = {
         data_settings={"train_labels": "split"},
         learning={"glyphs": Learning(100, 0.01, 0.9)},
         adapts=False,
+        honours_masks=False,
     ),
     "PTMAP": Case(
         PTMAP,
@@ -449,6 +477,7 @@ CASES = {
         data_settings={"train_labels": "split"},
         learning={"glyphs": Learning(100, 0.01, 0.6)},
         adapts=False,
+        honours_masks=False,
     ),
     "TipAdapter": Case(
         TipAdapter,
@@ -484,6 +513,7 @@ CASES = {
         network="embedding",
         learning={"glyphs": Learning(60, 0.01, 0.7)},
         adapts=False,
+        honours_masks=False,
     ),
     "R2D2": Case(
         R2D2,
@@ -491,6 +521,7 @@ CASES = {
         settings={"scale": 2.0},
         learning={"glyphs": Learning(60, 0.01, 0.6)},
         adapts=False,
+        honours_masks=False,
     ),
     "RelationNetwork": Case(
         RelationNetwork,
@@ -511,6 +542,7 @@ CASES = {
         domain_settings={"glyphs": {"ways": 3}},
         learning={"sinusoid": Learning(600, 0.003, 1.2), "glyphs": Learning(250, 0.003, 0.9)},
         adapts=False,
+        honours_masks=False,
     ),
     "MANN": Case(
         MANN,
@@ -519,6 +551,7 @@ CASES = {
         learning={"glyphs": Learning(700, 0.003, 0.95)},
         adapts=False,
         data_settings={"shots": 4},
+        honours_masks=False,
     ),
     "MetaNetwork": Case(
         MetaNetwork,
@@ -530,5 +563,6 @@ CASES = {
         },
         learning={"glyphs": Learning(60, 0.006, 0.75)},
         adapts=False,
+        honours_masks=False,
     ),
 }

@@ -8,13 +8,16 @@ import lightning as L
 import pytest
 import torch
 from lightning.pytorch.plugins import MixedPrecision
+from torch import nn
 from torch.nn.utils import parameters_to_vector
 from torch.utils._pytree import tree_map
 
 import metalit.algorithms
+import padding
 from cases import CASES, DOMAINS
 from metalit import Engine, Labelled
 from metalit.algorithms import MetaLearner
+from metalit.errors import UserError
 
 # in the default suite most algorithms have their first domain alone
 BOTH = {"MAML", "PLATIPUS"}
@@ -45,6 +48,16 @@ over_rows = pytest.mark.parametrize(
         for name, domain, slow in rows()
     ],
 )
+
+
+def rows_by_masks(honoured):
+    """The rows of methods that learn tasks of unequal size, or of those that refuse them."""
+    return [
+        pytest.param(name, domain, marks=[pytest.mark.slow] if slow else [], id=f"{name}-{domain}")
+        for name, domain, slow in rows()
+        if CASES[name].honours_masks == honoured
+    ]
+
 
 over_representatives = pytest.mark.parametrize(
     ("name", "domain"), REPRESENTATIVES.items(), ids=map("-".join, REPRESENTATIVES.items())
@@ -260,6 +273,88 @@ def test_training_step_carries_the_gradient_of_meta_loss(name, domain):
     learned = [key for key in expected[1] if not any(fnmatchcase(key, pattern) for pattern in idle)]
     assert all(expected[1][key].abs().sum() > 0 for key in learned)
     assert_same_gradient(meta_gradient(learner(name, domain), episode), expected)
+
+
+over_rows_with_masks = pytest.mark.parametrize(("name", "domain"), rows_by_masks(True))
+
+
+def padded_learner(name, domain, **settings):
+    """A learner of padded episodes: without batch norm, and without dropout, which draws for padding too."""
+    algorithm = learner(name, domain, group_norm=True, **settings)
+    for module in algorithm.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    return algorithm
+
+
+@over_rows
+def test_a_row_says_whether_the_method_honours_masks(name, domain):
+    assert learner(name, domain).honours_masks == CASES[name].honours_masks
+
+
+@over_rows_with_masks
+@pytest.mark.sample(3)
+def test_padding_changes_no_gradient(name, domain):
+    episode = padding.of_unequal_size(episodes(name, domain))
+    expected = meta_gradient(padded_learner(name, domain), episode)
+    assert_same_gradient(meta_gradient(padded_learner(name, domain), padding.padded(episode)), expected)
+
+
+@over_rows_with_masks
+@pytest.mark.sample(2)
+def test_padding_changes_no_evaluation(name, domain):
+    episode = padding.of_unequal_size(episodes(name, domain, "test"))
+    algorithm = padded_learner(name, domain).eval()
+    expected, found = algorithm.evaluate(episode), algorithm.evaluate(padding.padded(episode))
+    torch.testing.assert_close(found.loss, expected.loss, rtol=0, atol=1e-10)
+    torch.testing.assert_close(found.measured, expected.measured, rtol=0, atol=1e-10)
+    for task, real in enumerate(episode.query.mask):
+        one, other = (outcome.predictions[task][:, : len(real)][:, real] for outcome in (found, expected))
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-10)
+
+
+@over_rows_with_masks
+@pytest.mark.sample(3)
+def test_masks_without_padding_change_nothing(name, domain):
+    episode = episodes(name, domain, "test")
+    algorithm = padded_learner(name, domain, **CASES[name].without_draws).eval()
+    expected, found = algorithm.evaluate(episode), algorithm.evaluate(padding.with_mask(episode))
+    torch.testing.assert_close(found.loss, expected.loss, rtol=0, atol=1e-10)
+    torch.testing.assert_close(found.predictions, expected.predictions, rtol=0, atol=1e-10)
+
+
+@over_rows_with_masks
+@pytest.mark.sample(3)
+def test_adapting_leaves_padding_out(name, domain):
+    episode = padding.of_unequal_size(episodes(name, domain, "test"))
+    algorithm = padded_learner(name, domain, **CASES[name].without_draws).eval()
+    support, query = (tree_map(lambda leaf: leaf[1], part) for part in episode[:2])
+    found = algorithm.adapt(support)(query.x)
+    torch.testing.assert_close(found, algorithm.evaluate(episode).predictions[1, -1], rtol=0, atol=1e-10)
+
+
+@over_rows_with_masks
+@pytest.mark.sample(3)
+def test_engine_settings_change_no_number_of_a_padded_episode(name, domain):
+    episode = padding.of_unequal_size(episodes(name, domain))
+    loop, vmapped = (padded_learner(name, domain, engine=Engine(kind)) for kind in ("loop", "vmap"))
+    assert_same_gradient(meta_gradient(vmapped, episode), meta_gradient(loop, episode))
+
+
+@pytest.mark.parametrize(("name", "domain"), rows_by_masks(False))
+def test_padding_is_refused_by_name(name, domain):
+    episode = padding.with_mask(episodes(name, domain))
+    for use in (MetaLearner.meta_loss, MetaLearner.evaluate, MetaLearner.forward, meta_gradient):
+        with pytest.raises(UserError, match=f"^{name} .*unequal size.*MAML"):
+            use(learner(name, domain, group_norm=True), episode)
+
+
+@pytest.mark.parametrize("name", ["MAML", "PrototypicalNetwork", "LSTMMetaLearner"])
+def test_padding_is_refused_where_a_batch_norm_would_count_it(name):
+    episode = padding.with_mask(episodes(name, "glyphs"))
+    for use in (MetaLearner.meta_loss, meta_gradient):
+        with pytest.raises(UserError, match=f"batch norm network.* of {name} .*frozen_batch_norm"):
+            use(learner(name, "glyphs"), episode)
 
 
 class SaveAfter(L.Callback):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from metalit.algorithms.optimizers import checked_optimizers
 from metalit.algorithms.pretrained import ALGORITHM, check_algorithm, load_network
-from metalit.algorithms.takes_over import TakesOver
+from metalit.algorithms.takes_over import HasUnits, TakesOver
 from metalit.algorithms.task_learner import TaskLearner
 from metalit.engine import Engine, with_gradient
 from metalit.engine.finite import Batch, has_finite_gradient, stop_if_not_finite
@@ -226,8 +226,8 @@ class MetaLearner(TaskLearner):
 
     def predict_step(self, episode: Episode, batch_idx: int) -> dict[str, Tensor]:
         """Return the episodes' index ``[B]``, final query predictions ``[B, Q, ...]`` and targets ``[B, Q, ...]``."""
-        predictions = self.evaluate(episode).predictions[:, -1]
-        return {"index": episode.index, "predictions": predictions, "targets": episode.query.y}
+        predictions = self._own_units(self.evaluate(episode).predictions[:, -1])
+        return {"index": episode.index, "predictions": predictions, "targets": self._own_units(episode.query.y)}
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return the meta-optimiser over all trained parameters, with its schedule."""
@@ -257,7 +257,8 @@ class MetaLearner(TaskLearner):
 
     @torch.no_grad()
     def _log_training(self, loss: Tensor, outcome: Outcome, episode: Episode) -> None:
-        values = episode_metrics(outcome.predictions, episode.query.y, outcome.loss)
+        predictions, targets = self._own_units(outcome.predictions), self._own_units(episode.query.y)
+        values = episode_metrics(predictions, targets, outcome.loss)
         numbers = {name: value for name, value in outcome.measured.items() if value.dim() == 1}
         logged = {f"train/{name}": value.mean() for name, value in (values | numbers | outcome.penalties).items()}
         logged["train/loss"] = loss
@@ -274,9 +275,15 @@ class MetaLearner(TaskLearner):
 
     def _note(self, episode: Episode) -> dict[str, Tensor]:
         outcome = self.evaluate(episode)
-        values = episode_metrics(outcome.predictions, episode.query.y, outcome.loss) | outcome.measured
+        predictions, targets = self._own_units(outcome.predictions), self._own_units(episode.query.y)
+        values = episode_metrics(predictions, targets, outcome.loss) | outcome.measured
         self.evaluation.update(episode.index, values)
-        return {"index": episode.index, "predictions": outcome.predictions[:, -1]}
+        return {"index": episode.index, "predictions": predictions[:, -1]}
+
+    def _own_units(self, values: Tensor) -> Tensor:
+        """Return targets or predictions in the units in which the data report errors."""
+        data = getattr(self.trainer, "datamodule", None) if has_trainer(self) else None
+        return data.own_units(values) if isinstance(data, HasUnits) else values
 
     def _log_evaluation(self, split: str) -> None:
         self.last_evaluation = evaluation = self.evaluation.compute()

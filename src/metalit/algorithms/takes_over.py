@@ -1,7 +1,9 @@
-"""What a checkpoint brings from the data of its training to other data."""
+"""What a learner asks of its data module: taking over what a training has found, and the units of targets."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor
 
 
 @runtime_checkable
@@ -13,4 +15,13 @@ class TakesOver(Protocol):
 
     def take_over(self, checkpoint: Mapping[str, Any]) -> None:
         """Take over what belongs to the training, given the whole checkpoint."""
+        ...
+
+
+@runtime_checkable
+class HasUnits(Protocol):
+    """A data module that scales its targets, and reports errors in their own units."""
+
+    def own_units(self, values: Tensor) -> Tensor:
+        """Return targets or predictions ``[..., outputs]`` in their own units; logits and labels as they are."""
         ...

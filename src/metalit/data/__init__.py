@@ -19,6 +19,7 @@ from metalit.data.store import ClassStore
 from metalit.data.stream import ClassificationStream, EpisodeStream
 from metalit.data.task_store import TaskStore
 from metalit.data.task_stream import TaskStream
+from metalit.data.task_tables import TaskTable
 from metalit.data.tasks import TaskDataModule
 from metalit.data.texts import CLINC150, Banking77, FewJoint, FewRel, HuffPost, TextClasses
 from metalit.functional.augmentation import Augmentation
@@ -51,6 +52,7 @@ __all__ = [
     "TaskDataModule",
     "TaskStore",
     "TaskStream",
+    "TaskTable",
     "TextClasses",
     "TieredImageNet",
 ]

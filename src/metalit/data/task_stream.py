@@ -54,9 +54,8 @@ class TaskStream:
         stratified: bool = False,
     ) -> None:
         self.split, self.seed, self.shots, self.queries, self.stratified = split, seed, shots, queries, stratified
-        self.targets, self.groups, self.labels = store.targets.cpu(), store.groups, None
-        if store.classification:
-            self.labels = self.targets.numpy()
+        self.groups = store.groups
+        self.use_targets(store)
         sizes, starts = store.task_sizes, np.cumsum(store.task_sizes) - store.task_sizes
         usable, largest, most_classes = self._usable(sizes)
         self.tasks = np.flatnonzero(usable)  # numbers in the store
@@ -92,6 +91,11 @@ class TaskStream:
         support = self._part(rows, begin, division.support, self.support_is_full, 0)
         part = self._part(rows, begin + division.query_start, query, self.query_is_full, 1)
         return Episode(support, part, numbers(first, count))
+
+    def use_targets(self, store: TaskStore) -> None:
+        """Use the targets of a store of the same rows, in another coding."""
+        self.targets = store.targets.cpu()
+        self.labels = self.targets.numpy() if store.classification else None
 
     def task(self, index: int) -> int:
         """Return the number in the store of the task of an episode."""

@@ -6,6 +6,11 @@ from metalit.episode import Graphs
 from metalit.errors import SettingError
 
 
+def known(length: int | None) -> int:
+    """Return a length of inputs or outputs: 1 if neither a setting nor the data module said it."""
+    return 1 if length is None else length
+
+
 def check_images(network: nn.Module, x: Tensor, in_channels: int, image_size: int) -> None:
     """Check that images ``[n, C, H, W]`` are square and match the network's ``in_channels`` and ``image_size``.
 

@@ -20,7 +20,8 @@ class RelationEncoder(nn.Module):
         dropout: probability of dropping a feature of an example in training, in [0, 1).
 
     Shape:
-        ``[n, features]`` to ``[n, 2 * latents]``; time and memory are quadratic in n.
+        ``[n, features]``, and a mask ``[n]`` that is False for padding or None, to ``[n, 2 * latents]``; time and
+        memory are quadratic in n.
 
     Raises:
         SettingError: a length is below 1, or ``dropout`` is outside [0, 1).
@@ -41,10 +42,13 @@ class RelationEncoder(nn.Module):
             nn.Linear(width, width, bias=False),
         )
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return the encoded set, ``[n, 2 * latents]``."""
         codes = self.linear(self.dropout(x))
         n = len(codes)
         # every ordered pair, an example with itself included
         pairs = torch.cat([codes.unsqueeze(1).expand(-1, n, -1), codes.unsqueeze(0).expand(n, -1, -1)], dim=-1)
-        return self.relation(pairs).mean(dim=1)  # type: ignore[no-any-return]
+        related: Tensor = self.relation(pairs)
+        if mask is None:
+            return related.mean(dim=1)
+        return (related * mask.to(related.dtype).reshape(1, n, 1)).sum(dim=1) / mask.sum()

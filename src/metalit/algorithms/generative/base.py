@@ -46,6 +46,8 @@ class GenerativeMetaLearner(MetaLearner, ABC):
         SettingError: no fakes, or a weight that is not positive.
     """
 
+    honours_masks = False  # the generator makes examples of all places
+
     def __init__(
         self,
         network: nn.Module,

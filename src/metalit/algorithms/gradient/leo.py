@@ -135,7 +135,8 @@ class LEO(GradientBasedMetaLearner):
         if support.y.is_floating_point():
             raise UserError("LEO generates a classifier: it does not do regression")
         features = self.embed(meta, support.x)
-        related = functional_call(self.network.get_submodule("encoder"), scope(meta, "network.encoder"), (features,))
+        encoder = self.network.get_submodule("encoder")
+        related = functional_call(encoder, scope(meta, "network.encoder"), (features, support.mask))
         mean, log_std = class_means(related, support.y, self.ways, support.mask).chunk(2, dim=-1)
         codes = self.draw(mean, log_std.exp())  # line 5
         start = {"codes": codes, "weights": self.decode(meta, codes), "mean": mean, "log_std": log_std}
