@@ -3,7 +3,6 @@
 import pytest
 import torch
 from torch.distributions import Categorical, MixtureSameFamily, Normal
-
 from torch.utils._pytree import tree_map
 
 from algorithms.test_battery import assert_same_gradient, meta_gradient

@@ -213,18 +213,23 @@ def test_a_wrong_table_is_one_message(own, what):
         metascore(own).prepare_data()
 
 
+NO_BONDS = {"bonds": np.zeros((0, 2), int), "bond_features": np.zeros((0, 3))}
+NO_CONTACTS = {"contacts": np.zeros((0, 2), int), "contact_features": np.zeros((0, 1))}
+INFINITE = {"atoms": np.full((4, 10), np.inf), "atom_places": np.zeros((4, 3)), **NO_BONDS}
+SEVEN = {"residues": np.zeros((3, 7)), "residue_places": np.zeros((3, 3)), **NO_CONTACTS}
+ONE_BOND = {"bond_features": np.zeros((1, 3))}
 WRONG_FILES = {
-    "atom out of range": ({"bonds": np.array([[0, 99]]), "bond_features": np.zeros((1, 3))}, r"bonds\[0\] is \[0, 99\]"),
+    "atom out of range": ({"bonds": np.array([[0, 99]]), **ONE_BOND}, r"bonds\[0\] is \[0, 99\], expected atoms 0 to"),
     "negative index": ({"contacts": np.array([[-1, 0]]), "contact_features": np.zeros((1, 1))}, r"contacts\[0\]"),
-    "fractional index": ({"bonds": np.zeros((1, 2)), "bond_features": np.zeros((1, 3))}, "bonds holds float64"),
-    "not finite": ({"atoms": np.full((4, 10), np.inf), "bonds": np.zeros((0, 2), int), "bond_features": np.zeros((0, 3)), "atom_places": np.zeros((4, 3))}, "atoms holds numbers that are not finite"),
+    "fractional index": ({"bonds": np.zeros((1, 2)), **ONE_BOND}, "bonds holds float64"),
+    "not finite": (INFINITE, "atoms holds numbers that are not finite"),
     "other axis": ({"contact_features": np.zeros((1, 1))}, r"contact_features has shape \[1, 1\]"),
     "no residue": ({"residues": np.zeros((0, 20)), "residue_places": np.zeros((0, 3))}, "at least one residue"),
     "no coordinates": ({"atom_places": None}, "has no atom_places"),
     "no atoms": ({"atoms": None}, "has no atoms"),
     "text": ({"atoms": np.array([["a"]])}, "atoms"),
-    "other features": ({"residues": np.zeros((3, 7)), "residue_places": np.zeros((3, 3)), "contacts": np.zeros((0, 2), int), "contact_features": np.zeros((0, 1))}, r"\(7, 1, 10, 3\) features.*\(20, 1, 10, 3\)"),
-}  # fmt: skip
+    "other features": (SEVEN, r"\(7, 1, 10, 3\) features.*\(20, 1, 10, 3\)"),
+}
 
 
 @pytest.mark.parametrize("what", WRONG_FILES)
@@ -258,3 +263,12 @@ def test_a_cache_follows_the_files(own):
     write_complex(own / "graphs" / f"{name}.npz", one._replace(atoms=one.atoms + 1))
     _, complexes = metascore(own).complexes()
     assert torch.equal(complexes.take(torch.tensor(0)).ligand.nodes[0], torch.from_numpy(one.atoms[0] + 1))
+
+
+def test_a_network_takes_the_lengths_of_features_from_the_data(synthetic):
+    assert metascore(synthetic).sizes() == {
+        "residue_inputs": 20,
+        "contact_inputs": 1,
+        "atom_inputs": 10,
+        "bond_inputs": 3,
+    }

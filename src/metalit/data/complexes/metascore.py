@@ -45,6 +45,7 @@ class MetaScore(TaskDataModule):
         SettingError: a number is out of range.
     """
 
+    sized = ("residue_inputs", "contact_inputs", "atom_inputs", "bond_inputs")
     metrics = ("pearson", "spearman", "rmse", "mse")
 
     def __init__(
@@ -74,6 +75,10 @@ class MetaScore(TaskDataModule):
     def prepare_data(self) -> None:
         """Make the synthetic set, if asked for, and read all files, in one process per machine."""
         self.complexes()
+
+    def sizes(self) -> dict[str, int]:
+        """Return the lengths of the features of residues, contacts, atoms and bonds."""
+        return dict(zip(self.sized, self.complexes()[1].widths(), strict=True))
 
     def complexes(self) -> tuple[list[Listed], RaggedComplexes]:
         """Return the lines of the table, and the graphs of its complexes in the same order."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from metalit.data.cache import Arrays
-from metalit.data.complexes.files import Complex
+from metalit.data.complexes.files import FEATURES, Complex
 from metalit.data.store import Examples
 from metalit.data.stream import Integers
 from metalit.episode import Complexes, Graphs
@@ -71,6 +71,10 @@ class RaggedComplexes(Examples):
     def from_arrays(cls, arrays: Arrays) -> "RaggedComplexes":
         """Return the complexes in the arrays of ``flat_arrays``."""
         return cls({name: torch.from_numpy(array) for name, array in arrays.items()})
+
+    def widths(self) -> tuple[int, ...]:
+        """Return the lengths of the features of residues, contacts, atoms and bonds."""
+        return tuple(self.arrays[name].shape[1] for name in FEATURES)
 
     def index_select(self, dim: int, rows: Tensor) -> Complexes:
         """Return the complexes ``[m]``."""

@@ -8,6 +8,7 @@ from metalit.episode import Complexes
 from metalit.errors import SettingError, at_least, check
 from metalit.networks.complexes.density_head import DensityHead
 from metalit.networks.complexes.pairs import PairHead, Pairs
+from metalit.networks.expected_inputs import known
 from metalit.networks.graphs import GatedGCN
 
 
@@ -30,7 +31,8 @@ class ProteinLigandNetwork(nn.Module):
 
     Args:
         head: from pairs to affinities: ``AffinityHead`` or ``DensityHead``; its ``inputs`` is the length of f.
-        residue_inputs: length of a residue's features, >= 1.
+        residue_inputs: length of a residue's features. If not given: on the command line and in ``metalit.load`` that
+            of the data, else 1. So are the next three.
         contact_inputs: length of a contact's features, >= 0.
         atom_inputs: length of an atom's features, >= 1.
         bond_inputs: length of a bond's features, >= 0.
@@ -54,15 +56,17 @@ class ProteinLigandNetwork(nn.Module):
     def __init__(
         self,
         head: PairHead,
-        residue_inputs: int = 20,
-        contact_inputs: int = 1,
-        atom_inputs: int = 10,
-        bond_inputs: int = 3,
+        residue_inputs: int | None = None,
+        contact_inputs: int | None = None,
+        atom_inputs: int | None = None,
+        bond_inputs: int | None = None,
         width: int = 32,
         layers: int = 2,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        residue_inputs, contact_inputs = known(residue_inputs), known(contact_inputs)
+        atom_inputs, bond_inputs = known(atom_inputs), known(bond_inputs)
         at_least(1, residue_inputs=residue_inputs, atom_inputs=atom_inputs, width=width, layers=layers)
         at_least(0, contact_inputs=contact_inputs, bond_inputs=bond_inputs)
         check("dropout", dropout, 0 <= dropout < 1, "a number in [0, 1)")
