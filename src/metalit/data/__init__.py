@@ -7,6 +7,7 @@ alone, and nothing here knows a method.
 from metalit.data.benchmarks import CIFARFS, CUB, FC100, MiniImageNet, TieredImageNet
 from metalit.data.complexes import MetaScore
 from metalit.data.glyphs import Glyphs
+from metalit.data.graphs import TaskGraphs
 from metalit.data.image_completion import ImageCompletion
 from metalit.data.images import ImageFolder
 from metalit.data.images.picture_form import PictureForm
@@ -50,6 +51,7 @@ __all__ = [
     "RankShare",
     "Sinusoid",
     "TaskDataModule",
+    "TaskGraphs",
     "TaskStore",
     "TaskStream",
     "TaskTable",

@@ -17,6 +17,7 @@ from metalit.networks.film_conv4 import FiLMConv4
 from metalit.networks.graphs import GIN, GatedGCN, PyGNetwork
 from metalit.networks.image_generator import ImageGenerator
 from metalit.networks.joined import Joined
+from metalit.networks.linear_head import LinearHead
 from metalit.networks.mlp import MLP
 from metalit.networks.normalisation import BatchNormMode, batch_norm_2d, batch_norm_mode
 from metalit.networks.pixels import Pixels
@@ -51,6 +52,7 @@ __all__ = [
     "GatedGCN",
     "ImageGenerator",
     "Joined",
+    "LinearHead",
     "LoRA",
     "Peft",
     "Pixels",

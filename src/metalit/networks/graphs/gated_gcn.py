@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from metalit.episode import Graphs
 from metalit.errors import at_least, check
 from metalit.functional.graphs import Edges, numbered_through, sum_at
-from metalit.networks.expected_inputs import check_graphs
+from metalit.networks.expected_inputs import check_graphs, known
 from metalit.networks.graphs.parts import GraphReadout, NodeNorm, Pooling, node_norm
 
 EPSILON = 1e-6  # in the denominator of the gates, as the authors have it
@@ -28,9 +28,10 @@ class GatedGCN(nn.Module):
     on the other graphs of its task. The last layer has no new states of edges, which nothing would read.
 
     Args:
-        inputs: F, length of a node's features, >= 1.
+        inputs: F, length of a node's features, >= 1. If not given: on the command line and in ``metalit.load`` that of
+            the data, else 1.
         edge_inputs: length of an edge's features, >= 0; 0 if edges have none, whose states then all start as one
-            learned vector.
+            learned vector. If not given: as ``inputs``, else 0.
         width: D, length of a node's and an edge's state, >= 1.
         layers: number of layers, >= 1.
         readout: ``mean`` as in Dwivedi et al., ``sum``, ``max`` or ``attention`` over the nodes.
@@ -50,8 +51,8 @@ class GatedGCN(nn.Module):
 
     def __init__(
         self,
-        inputs: int,
-        edge_inputs: int = 0,
+        inputs: int | None = None,
+        edge_inputs: int | None = None,
         width: int = 64,
         layers: int = 4,
         readout: GraphReadout = "mean",
@@ -60,6 +61,7 @@ class GatedGCN(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        inputs, edge_inputs = known(inputs), edge_inputs or 0
         at_least(1, inputs=inputs, width=width, layers=layers)
         at_least(0, edge_inputs=edge_inputs)
         check("dropout", dropout, 0 <= dropout < 1, "a number in [0, 1)")

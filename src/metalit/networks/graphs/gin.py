@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from metalit.episode import Graphs
 from metalit.errors import at_least, check
 from metalit.functional.graphs import Edges, numbered_through, sum_at
-from metalit.networks.expected_inputs import check_graphs
+from metalit.networks.expected_inputs import check_graphs, known
 from metalit.networks.graphs.parts import GraphReadout, NodeNorm, Pooling, node_norm
 
 
@@ -22,8 +22,9 @@ class GIN(nn.Module):
     whose statistics would make a graph's embedding depend on the other graphs of its task.
 
     Args:
-        inputs: F, length of a node's features, >= 1.
-        edge_inputs: length of an edge's features, >= 0; 0 if edges have none.
+        inputs: F, length of a node's features, >= 1. If not given: on the command line and in ``metalit.load`` that of
+            the data, else 1.
+        edge_inputs: length of an edge's features, >= 0; 0 if edges have none. If not given: as ``inputs``, else 0.
         width: D, length of a node's state, >= 1.
         layers: number of layers, >= 1.
         readout: ``sum`` as in the paper, ``mean``, ``max`` or ``attention`` over the nodes.
@@ -45,8 +46,8 @@ class GIN(nn.Module):
 
     def __init__(
         self,
-        inputs: int,
-        edge_inputs: int = 0,
+        inputs: int | None = None,
+        edge_inputs: int | None = None,
         width: int = 64,
         layers: int = 3,
         readout: GraphReadout = "sum",
@@ -56,6 +57,7 @@ class GIN(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        inputs, edge_inputs = known(inputs), edge_inputs or 0
         at_least(1, inputs=inputs, width=width, layers=layers)
         at_least(0, edge_inputs=edge_inputs)
         check("dropout", dropout, 0 <= dropout < 1, "a number in [0, 1)")
