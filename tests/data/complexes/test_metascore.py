@@ -13,7 +13,7 @@ from metalit.data.complexes.division import groups_of_clusters
 from metalit.data.complexes.files import read_complex, write_complex
 from metalit.data.complexes.synthetic import make_synthetic
 from metalit.data.complexes.synthetic.making import HIGHEST, LOWEST, synthetic_rows
-from metalit.data.complexes.synthetic.sizes import PARTS, cluster_sizes
+from metalit.data.complexes.synthetic.sizes import PLANS, cluster_sizes
 from metalit.errors import SettingError, UserError
 
 
@@ -55,9 +55,9 @@ def test_the_set_is_a_function_of_the_seed():
     assert [row.affinity for row in one] != [row.affinity for row in other]
 
 
-@pytest.mark.parametrize("size", PARTS)
+@pytest.mark.parametrize("size", PLANS)
 def test_sizes_of_clusters_are_those_of_the_rule(size):
-    for part in PARTS[size]:
+    for part in PLANS[size].parts:
         sizes = cluster_sizes(part)
         assert (len(sizes), sizes.sum()) == (part.clusters, part.complexes)
         assert part.smallest <= sizes.min() <= sizes.max() <= part.largest
@@ -170,7 +170,7 @@ def test_a_missing_table_is_made_if_asked_for(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"python -m metalit\.data\.complexes\.synthetic"):
         metascore(tmp_path).prepare_data()
     metascore(tmp_path, synthetic="tiny").prepare_data()
-    assert len(rows_of(tmp_path)) == sum(part.complexes for part in PARTS["tiny"])
+    assert len(rows_of(tmp_path)) == sum(part.complexes for part in PLANS["tiny"].parts)
 
 
 def first_complex(folder):

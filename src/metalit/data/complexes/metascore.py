@@ -122,16 +122,20 @@ class MetaScore(TaskDataModule):
         return {**super().setting(), **rule, "by_group": self.by_group}
 
     def _arrays(self, lines: list[Listed]) -> Arrays:
+        check_files(self.file, lines)
         files = [line.file for line in lines]
-        if missing := [line for line in lines if not line.file.is_file()]:
-            raise FileNotFoundError(
-                f"{self.file}, line {missing[0].line}: there is no file {missing[0].file} for the complex "
-                f"{missing[0].name} ({len(missing)} of {len(lines)} are missing): write it, or say where files are by "
-                "data.graphs"
-            )
         cache = self.file.parent / "metalit-cache" / f"{self.file.stem}.npz"
         return cached_arrays(
             cache, fingerprint(VERSION, self.file.parent, files), lambda: flat_arrays(read_complexes(files))
+        )
+
+
+def check_files(table: Path, lines: list[Listed]) -> None:
+    """Raise a ``FileNotFoundError`` that names the first complex of a table without a file."""
+    if missing := [line for line in lines if not line.file.is_file()]:
+        raise FileNotFoundError(
+            f"{table}, line {missing[0].line}: there is no file {missing[0].file} for the complex {missing[0].name} "
+            f"({len(missing)} of {len(lines)} are missing): write it, or say where files are by data.graphs"
         )
 
 

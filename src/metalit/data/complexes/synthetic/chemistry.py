@@ -50,7 +50,7 @@ def complex_of(random: np.random.Generator, site: Pocket, atoms: int) -> Complex
     mutated = random.random(len(site.residues)) < 0.05
     residues = np.where(mutated, random.integers(AMINO_ACIDS, size=len(site.residues)), site.residues)
     places = site.places + 0.3 * random.normal(size=site.places.shape)
-    contacts = close_pairs(places, 8.0)
+    contacts = close_pairs(places, 7.0)
     lengths = np.linalg.norm(places[contacts[:, 0]] - places[contacts[:, 1]], axis=1)
     kinds = random.choice(len(ELEMENTS), atoms, p=site.elements)
     bonds, orders = random_bonds(random, atoms)

@@ -7,7 +7,7 @@ import numpy as np
 
 from metalit.data.complexes.files import Complex, write_complex
 from metalit.data.complexes.synthetic.chemistry import Floats, complex_of, pocket, taste
-from metalit.data.complexes.synthetic.sizes import PARTS, Size, cluster_sizes
+from metalit.data.complexes.synthetic.sizes import PLANS, Plan, Size, cluster_sizes
 from metalit.errors import at_least, check
 from metalit.files import write_csv
 
@@ -16,7 +16,6 @@ MEAN, SPREAD, LOWEST, HIGHEST = 6.4, 1.9, 2.0, 12.0
 # standard deviations of the four parts of an affinity in units of SPREAD; their squares sum to 1
 CLUSTER, SHARED, LATENT, NOISE = 0.45, 0.20, 0.80, 0.345
 VISIBLE = 0.2  # share of the latent preference's variance that shows in the composition of the pocket
-RESIDUES, ATOMS = (8, 14), (8, 18)
 
 
 class Row(NamedTuple):
@@ -61,10 +60,11 @@ def make_synthetic(folder: str | Path, size: Size = "small", seed: int = 0) -> P
 
 def synthetic_rows(size: Size = "small", seed: int = 0) -> list[Row]:
     """Return the complexes of a synthetic set, cluster after cluster."""
-    check("size", size, size in PARTS, f"one of {', '.join(PARTS)}")
+    check("size", size, size in PLANS, f"one of {', '.join(PLANS)}")
     at_least(0, seed=seed)
-    sizes = np.concatenate([cluster_sizes(part) for part in PARTS[size]])
-    clusters = [Cluster(seed, number, int(count)) for number, count in enumerate(sizes)]
+    plan = PLANS[size]
+    sizes = np.concatenate([cluster_sizes(part) for part in plan.parts])
+    clusters = [Cluster(seed, number, int(count), plan) for number, count in enumerate(sizes)]
     tastes = np.concatenate([cluster.tastes for cluster in clusters])
     mean, spread = tastes.mean(axis=0), tastes.std(axis=0)
     return [row for cluster in clusters for row in cluster.rows((cluster.tastes - mean) / spread)]
@@ -77,17 +77,18 @@ class Cluster:
         seed: the seed of the set.
         number: the number of the cluster.
         count: how many complexes it has.
+        plan: sizes of pockets and ligands.
     """
 
-    def __init__(self, seed: int, number: int, count: int) -> None:
+    def __init__(self, seed: int, number: int, count: int, plan: Plan) -> None:
         self.number = number
         # a generator of its own, so that a cluster does not depend on the sizes of others
         self.random = random = np.random.Generator(np.random.Philox(key=np.array([seed, number], dtype=np.uint64)))
         visible, hidden = random.normal(size=(2, 2))
         self.preference = np.sqrt(VISIBLE) * visible + np.sqrt(1 - VISIBLE) * hidden
         self.level = random.normal()
-        site = pocket(random, visible, int(random.integers(*RESIDUES, endpoint=True)))
-        atoms = random.integers(*ATOMS, endpoint=True, size=count)
+        site = pocket(random, visible, int(random.integers(*plan.residues, endpoint=True)))
+        atoms = random.integers(*plan.atoms, endpoint=True, size=count)
         self.complexes = [complex_of(random, site, int(each)) for each in atoms]
         self.tastes = np.stack([taste(each) for each in self.complexes])
 

@@ -27,12 +27,30 @@ class Part(NamedTuple):
     largest: int
 
 
-# numbers of clusters and complexes of PDBbind v2020 as MetaScore divides it; the bounds are its rule, the largest
-# training cluster is a guess
-PARTS: dict[Size, tuple[Part, Part, Part]] = {
-    "pdbbind": (Part(186, 15_810, 17, 1200), Part(153, 1574, 7, 16), Part(808, 1761, 1, 6)),
-    "small": (Part(80, 3200, 17, 160), Part(120, 1236, 7, 16), Part(60, 131, 1, 6)),
-    "tiny": (Part(6, 120, 17, 30), Part(8, 80, 7, 16), Part(8, 20, 1, 6)),
+class Plan(NamedTuple):
+    """The sizes of a synthetic set.
+
+    Attributes:
+        parts: training, middle and zero-shot clusters.
+        residues: least and greatest number of residues of a pocket.
+        atoms: least and greatest number of atoms of a ligand.
+    """
+
+    parts: tuple[Part, Part, Part]
+    residues: tuple[int, int]
+    atoms: tuple[int, int]
+
+
+# Numbers of clusters and complexes of ``pdbbind`` are those of PDBbind v2020 as MetaScore divides it, and the bounds are
+# its rule; the largest training cluster, residues and atoms are guesses. The others are small for a CPU.
+PLANS: dict[Size, Plan] = {
+    "pdbbind": Plan(
+        (Part(186, 15_810, 17, 1200), Part(153, 1574, 7, 16), Part(808, 1761, 1, 6)), residues=(24, 48), atoms=(12, 40)
+    ),
+    "small": Plan(
+        (Part(80, 3200, 17, 160), Part(120, 1236, 7, 16), Part(60, 131, 1, 6)), residues=(6, 8), atoms=(8, 16)
+    ),
+    "tiny": Plan((Part(6, 120, 17, 30), Part(8, 80, 7, 16), Part(8, 20, 1, 6)), residues=(6, 8), atoms=(6, 10)),
 }
 
 
