@@ -9,6 +9,7 @@ import pytest
 
 import metalit.algorithms
 from commands import read_options, write_yaml
+from metalit.data.complexes.synthetic import make_synthetic
 from metalit.main import main
 from miniature import write_omniglot, write_photos
 from miniature_benchmarks import write_cifar100, write_learn2learn_caches
@@ -147,7 +148,14 @@ def intents(tmp_path_factory):
     return {"root": str(path)}
 
 
+@pytest.fixture(scope="session")
+def complexes(tmp_path_factory):
+    """Settings of a tiny synthetic set of complexes."""
+    return {"file": str(make_synthetic(tmp_path_factory.mktemp("complexes"), "tiny"))}
+
+
 FIXTURES = {
+    "MetaScore": "complexes",
     "CLINC150": "clinc150",
     "Banking77": "banking77",
     "FewRel": "bao",

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from metalit.algorithms import MAML
+from metalit.algorithms.task_learner import TaskLearner
 from metalit.data import MetaScore
 from metalit.episode import Complexes, Episode, Labelled
 from metalit.metrics.task_metrics import rmse
@@ -15,22 +16,22 @@ Predict = Callable[[Episode], Tensor]
 CLOSE = 7.0  # Å
 
 
-def unadapted(learner: MAML) -> Predict:
+def unadapted(learner: TaskLearner) -> Predict:
     """Return the predictions of a trained learner before any inner step."""
     return lambda episode: learner.evaluate(episode).predictions[:, 0]
 
 
-def adapted(learner: MAML) -> Predict:
+def adapted(learner: TaskLearner) -> Predict:
     """Return the predictions of a trained learner after its inner steps."""
     return lambda episode: learner.evaluate(episode).predictions[:, -1]
 
 
-def by_gradient_descent(learner: MAML, inner_lr: float, inner_steps: int) -> Predict:
+def by_gradient_descent(learner: TaskLearner, inner_lr: float, inner_steps: int) -> Predict:
     """Return the predictions of a learner's network after steps of plain gradient descent on the support."""
     return adapted(MAML(deepcopy(learner.network), inner_lr=inner_lr, inner_steps=inner_steps).eval())
 
 
-def from_scratch(learner: MAML, inner_lr: float, inner_steps: int, seed: int = 0) -> Predict:
+def from_scratch(learner: TaskLearner, inner_lr: float, inner_steps: int, seed: int = 0) -> Predict:
     """Return the predictions of such a network with random weights, trained on the support alone."""
     fresh = deepcopy(learner)
     with torch.random.fork_rng():
@@ -72,7 +73,8 @@ class RidgePerTask:
         centre, level = (weight * x).sum(1, keepdim=True) / count, (weight * episode.support.y).sum(1, True) / count
         x, y = weight * (x - centre), weight * (episode.support.y - level)
         kernel = x @ x.mT + self.penalty * torch.eye(x.shape[1])
-        return level + (queries - centre) @ x.mT @ torch.linalg.solve(kernel, y)
+        weights: Tensor = torch.linalg.solve(kernel, y)
+        return level + (queries - centre) @ x.mT @ weights
 
     def _standardised(self, part: Labelled) -> Tensor:
         # a feature that never varies, such as an element that no ligand has, stays 0

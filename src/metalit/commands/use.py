@@ -11,7 +11,8 @@ from tqdm import tqdm
 
 from metalit.cli.parser import ArgumentParser
 from metalit.cli.program import program_name
-from metalit.data import ClassificationDataModule
+from metalit.commands.use_complexes import predict_affinities
+from metalit.data import ClassificationDataModule, MetaScore
 from metalit.errors import UserError, at_least
 from metalit.inference import Recogniser, TrainedModel
 from metalit.inference.calibration import calibration_key, remembered
@@ -32,6 +33,9 @@ def predict_own(args: Sequence[str]) -> None:
         raise UserError(f"to is {options.to}, expected a folder: predictions.csv is written into it")
     run_dir = run_folder(options)
     model = trained(options, run_dir)
+    if isinstance(model.data, MetaScore):
+        say(*predict_affinities(options, model.learner, model.data, Path(options.to or run_dir)))
+        return
     source = source_of(model, options.on_bad_file, bar("files"), options.columns)
     # first of all, so that a broken file is named before anything is computed
     query = source.unlabelled(Path(options.query))

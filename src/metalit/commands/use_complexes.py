@@ -20,7 +20,9 @@ def predict_affinities(options: Namespace, learner: TaskLearner, data: MetaScore
     """
     for name in ("threshold", "columns"):
         value = getattr(options, name)
-        check(name, value, value is None, "none for complexes: columns are those of the training, and all are predicted")
+        check(
+            name, value, value is None, "none for complexes: columns are those of the training, and all are predicted"
+        )
     found = predict_complexes(learner, data, Path(options.support), Path(options.query))
     table = folder / TABLE
     keep_old(table)

@@ -41,7 +41,7 @@ class Plan(NamedTuple):
     atoms: tuple[int, int]
 
 
-# Numbers of clusters and complexes of ``pdbbind`` are those of PDBbind v2020 as MetaScore divides it, and the bounds are
+# Numbers of clusters and complexes of ``pdbbind`` are those of PDBbind v2020 as MetaScore divides it, with bounds of
 # its rule; the largest training cluster, residues and atoms are guesses. The others are small for a CPU.
 PLANS: dict[Size, Plan] = {
     "pdbbind": Plan(
