@@ -41,6 +41,7 @@ from metalit.algorithms import (
     LaplacianShot,
     LogisticProbe,
     LSTMMetaLearner,
+    MahalanobisPrototypes,
     MAMLPlusPlus,
     MatchingNetwork,
     MetaBaseline,
@@ -377,6 +378,12 @@ CASES = {
     ),
     "PrototypicalNetwork": Case(
         PrototypicalNetwork,
+        network="embedding",
+        learning={"glyphs": Learning(60, 0.01, 0.6)},
+        adapts=False,
+    ),
+    "MahalanobisPrototypes": Case(
+        MahalanobisPrototypes,
         network="embedding",
         learning={"glyphs": Learning(60, 0.01, 0.6)},
         adapts=False,

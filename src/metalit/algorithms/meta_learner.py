@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from metalit.algorithms.optimizers import checked_optimizers
 from metalit.algorithms.pretrained import ALGORITHM, check_algorithm, load_network
-from metalit.algorithms.takes_over import HasUnits, TakesOver
+from metalit.algorithms.takes_over import HasUnits, NamesMetrics, TakesOver
 from metalit.algorithms.task_learner import TaskLearner
 from metalit.engine import Engine, with_gradient
 from metalit.engine.finite import Batch, has_finite_gradient, stop_if_not_finite
@@ -225,9 +225,13 @@ class MetaLearner(TaskLearner):
         self._log_evaluation("test")
 
     def predict_step(self, episode: Episode, batch_idx: int) -> dict[str, Tensor]:
-        """Return the episodes' index ``[B]``, final query predictions ``[B, Q, ...]`` and targets ``[B, Q, ...]``."""
-        predictions = self._own_units(self.evaluate(episode).predictions[:, -1])
-        return {"index": episode.index, "predictions": predictions, "targets": self._own_units(episode.query.y)}
+        """Return the episodes' index ``[B]``, final query predictions ``[B, Q, ...]`` and targets ``[B, Q, ...]``.
+
+        For tasks of unequal size also the ``mask [B, Q]`` of the queries.
+        """
+        predictions, query = self._own_units(self.evaluate(episode).predictions[:, -1]), episode.query
+        mask = {} if query.mask is None else {"mask": query.mask}
+        return {"index": episode.index, "predictions": predictions, "targets": self._own_units(query.y), **mask}
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return the meta-optimiser over all trained parameters, with its schedule."""
@@ -257,13 +261,16 @@ class MetaLearner(TaskLearner):
 
     @torch.no_grad()
     def _log_training(self, loss: Tensor, outcome: Outcome, episode: Episode) -> None:
-        predictions, targets = self._own_units(outcome.predictions), self._own_units(episode.query.y)
-        values = episode_metrics(predictions, targets, outcome.loss)
-        numbers = {name: value for name, value in outcome.measured.items() if value.dim() == 1}
-        logged = {f"train/{name}": value.mean() for name, value in (values | numbers | outcome.penalties).items()}
-        logged["train/loss"] = loss
+        values = self._metrics(outcome, episode)
+        values |= {name: value for name, value in outcome.measured.items() if value.dim() == 1} | outcome.penalties
+        # of the tasks in which a metric is defined; all of them, of nearly all metrics
+        known = {name: ~value.isnan() for name, value in values.items()}
+        sums = {name: torch.where(known[name], value, 0).mean() for name, value in values.items()}
+        shares = {f"{name} share": part.to(values[name].dtype).mean() for name, part in known.items()}
         # callbacks on every rank read these values and must decide alike
-        self.log_dict(mean_over_ranks(logged), prog_bar=True, batch_size=len(episode.query.y))
+        means = mean_over_ranks(sums | shares | {"loss": loss})
+        logged = {f"train/{name}": means[name] / means[f"{name} share"] for name in values}
+        self.log_dict(logged | {"train/loss": means["loss"]}, prog_bar=True, batch_size=len(episode.query.y))
 
     def _start_evaluation(self) -> None:
         if torch.is_inference_mode_enabled():
@@ -275,15 +282,20 @@ class MetaLearner(TaskLearner):
 
     def _note(self, episode: Episode) -> dict[str, Tensor]:
         outcome = self.evaluate(episode)
-        predictions, targets = self._own_units(outcome.predictions), self._own_units(episode.query.y)
-        values = episode_metrics(predictions, targets, outcome.loss) | outcome.measured
-        self.evaluation.update(episode.index, values)
-        return {"index": episode.index, "predictions": predictions[:, -1]}
+        self.evaluation.update(episode.index, self._metrics(outcome, episode) | outcome.measured)
+        return {"index": episode.index, "predictions": self._own_units(outcome.predictions[:, -1])}
 
     def _own_units(self, values: Tensor) -> Tensor:
         """Return targets or predictions in the units in which the data report errors."""
         data = getattr(self.trainer, "datamodule", None) if has_trainer(self) else None
         return data.own_units(values) if isinstance(data, HasUnits) else values
+
+    def _metrics(self, outcome: Outcome, episode: Episode) -> dict[str, Tensor]:
+        """Return the loss and the metrics that the data module names, of each task."""
+        data, query = getattr(self.trainer, "datamodule", None), episode.query
+        names = data.metrics if isinstance(data, NamesMetrics) else ()
+        predictions, targets = self._own_units(outcome.predictions), self._own_units(query.y)
+        return episode_metrics(predictions, targets, outcome.loss, query.mask, names)
 
     def _log_evaluation(self, split: str) -> None:
         self.last_evaluation = evaluation = self.evaluation.compute()

@@ -1,6 +1,6 @@
-"""What a learner asks of its data module: taking over what a training has found, and the units of targets."""
+"""What a learner may ask of a data module, beside episodes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
@@ -25,3 +25,14 @@ class HasUnits(Protocol):
     def own_units(self, values: Tensor) -> Tensor:
         """Return targets or predictions ``[..., outputs]`` in their own units; logits and labels as they are."""
         ...
+
+
+@runtime_checkable
+class NamesMetrics(Protocol):
+    """A data module that names the metrics of its tasks.
+
+    Attributes:
+        metrics: names of ``metalit.metrics.task_metrics``; empty for accuracy in classification, mse in regression.
+    """
+
+    metrics: Sequence[str]

@@ -13,6 +13,7 @@ from metalit.data.images import ImageFolder
 from metalit.data.images.picture_form import PictureForm
 from metalit.data.learn2learn import LearnToLearnTasksets
 from metalit.data.module import ClassificationDataModule, EpisodicDataModule
+from metalit.data.molecules import FSMol
 from metalit.data.omniglot import Omniglot
 from metalit.data.rank_share import RankShare
 from metalit.data.sinusoid import Sinusoid
@@ -37,6 +38,7 @@ __all__ = [
     "ClassificationStream",
     "EpisodeStream",
     "EpisodicDataModule",
+    "FSMol",
     "FewJoint",
     "FewRel",
     "Glyphs",

@@ -87,12 +87,16 @@ class EpisodicDataModule(L.LightningDataModule, ABC):
 
     Attributes:
         sized: the names of ``sizes``.
+        metrics: names of the metrics of a task that are logged and tested, of ``metalit.metrics.task_metrics``: for
+            numbers ``mse``, ``rmse``, ``pearson``, ``spearman``; for classes ``accuracy``, ``average_precision``,
+            ``delta_auprc``. Empty for mse or accuracy.
 
     Raises:
         SettingError: a number is out of range.
     """
 
     sized: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ()
 
     def __init__(
         self,

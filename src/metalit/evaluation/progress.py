@@ -13,6 +13,10 @@ from torch import Tensor
 from metalit.episode import Episode
 from metalit.errors import positive
 
+SHOWN = (
+    "train/loss", "train/accuracy", "train/mse", "train/rmse",
+    "val/accuracy", "val/mse", "val/rmse", "val/pearson", "val/delta_auprc",
+)  # fmt: skip
 BAR_FORMAT = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
 
 
@@ -142,7 +146,7 @@ class EpisodeProgressBar(ProgressBar):
         # a metric appears once it is logged; before the first logged loss, the step's own is shown
         logged = trainer.callback_metrics
         shown = {}
-        for name in ("train/loss", "train/accuracy", "train/mse", "val/accuracy", "val/mse"):
+        for name in SHOWN:
             value = logged.get(name, self._loss if name == "train/loss" else None)
             if value is not None:
                 form = ".4f" if name.endswith("accuracy") else ".4g"

@@ -11,6 +11,7 @@ from metalit.heads.closed_form import RidgeRegression, SupportVectorMachine
 from metalit.heads.fitted_classifiers import CosineClassifier, FittedClassifier, LinearClassifier
 from metalit.heads.information import InformationMaximization
 from metalit.heads.laplacian import LaplacianRegularization
+from metalit.heads.mahalanobis import MahalanobisMeans
 from metalit.heads.optimal_transport import TransportedMeans
 from metalit.heads.pairs import LearnedRelation, Verification
 from metalit.heads.probes import LogisticRegression, RidgeClassifier
@@ -30,6 +31,7 @@ __all__ = [
     "LearnedRelation",
     "LinearClassifier",
     "LogisticRegression",
+    "MahalanobisMeans",
     "NearestClassMean",
     "RidgeClassifier",
     "RidgeRegression",

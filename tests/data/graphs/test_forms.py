@@ -194,5 +194,5 @@ def test_a_file_from_elsewhere_runs_no_code(tmp_path):
             return (json.loads, ("1",))
 
     torch.save([Harmful()], tmp_path / "bad.pt")
-    with pytest.raises(UserError, match="bad.pt: it is no file of PyTorch Geometric's Data objects"):
+    with pytest.raises(UserError, match=r"bad\.pt: it is no file of PyTorch Geometric's Data objects"):
         TaskGraphs(str(tmp_path / "bad.pt"), **SETTINGS).read()

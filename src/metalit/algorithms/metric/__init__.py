@@ -8,6 +8,7 @@ from metalit.algorithms.metric.contrastive_probe import ContrastiveProbe
 from metalit.algorithms.metric.feat import FEAT
 from metalit.algorithms.metric.laplacian_shot import LaplacianShot
 from metalit.algorithms.metric.logistic_probe import LogisticProbe
+from metalit.algorithms.metric.mahalanobis_prototypes import MahalanobisPrototypes
 from metalit.algorithms.metric.matching_network import MatchingNetwork
 from metalit.algorithms.metric.meta_baseline import MetaBaseline
 from metalit.algorithms.metric.metaoptnet import MetaOptNet
@@ -37,6 +38,7 @@ __all__ = [
     "EmbeddingLearner",
     "LaplacianShot",
     "LogisticProbe",
+    "MahalanobisPrototypes",
     "MatchingNetwork",
     "MetaBaseline",
     "MetaOptNet",

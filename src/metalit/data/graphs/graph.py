@@ -110,7 +110,8 @@ def _numbers(value: Any, of: str) -> Floats:
     if not isinstance(value, Sequence | np.ndarray):
         raise UserError(f"the features of its {of}s are {shown(value)}, expected a list of numbers for each {of}")
     try:
-        found = np.asarray(value, dtype=np.float32)
+        with np.errstate(over="ignore"):  # beyond float32: infinite, which is refused below
+            found = np.asarray(value, dtype=np.float32)
     except (ValueError, TypeError, OverflowError):
         raise UserError(_what_is_wrong(value, of)) from None
     if len(found) and found.ndim != 2:
@@ -137,5 +138,5 @@ def _is_pair(value: Any) -> bool:
     return (
         isinstance(value, Sequence)
         and len(value) == 2
-        and all(isinstance(each, int) and not isinstance(each, bool) for each in value)
+        and all(isinstance(each, int) and not isinstance(each, bool) and abs(each) < 2**63 for each in value)
     )

@@ -96,5 +96,5 @@ def _stacked(graphs: Sequence[Graph], outputs: int) -> list[list[float]]:
     values = [number_target(graph) for graph in graphs]
     for graph, each in zip(graphs, values, strict=True):
         if len(each) != outputs:
-            raise UserError(f"{graph.name}: its target has {len(each)} numbers, expected {outputs}, as in training")
+            raise UserError(f"{graph.name}: the length of its target is {len(each)}, expected {outputs} as in training")
     return values

@@ -83,6 +83,8 @@ class TaskGraphs(TaskDataModule):
         self.division = TaskSplits(
             "auto" if self.given else splits, shares, split_seed, None, split_sizes, zero_shot_below
         )
+        if self.given and not self.division.is_open():
+            raise SettingError("splits", splits, "auto, with split_sizes or zero_shot_below, which are another rule")
         self.targets: GraphTargets | None = None
         self._is_provisional = False
         self._read: dict[Split, list[Graph]] = {}
