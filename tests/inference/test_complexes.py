@@ -8,6 +8,7 @@ import torch
 
 import metalit
 from commands import write_yaml
+from metalit.data import MetaScore
 from metalit.data.complexes.synthetic import make_synthetic
 from metalit.inference.complex_rows import predict_complexes
 from metalit.main import main
@@ -92,6 +93,23 @@ def test_a_run_is_tested_on_both_groups(run):
     results = json.loads((folder / "results.json").read_text())
     assert results["setting"]["test_clusters"] == "zero_shot"
     assert "pearson" in results["metrics"]
+
+
+def test_a_cluster_of_equal_affinities_has_no_correlation_but_an_error(run, tmp_path):
+    folder, data = run
+    rows = rows_of(data / "complexes.csv")
+    module = MetaScore(str(data / "complexes.csv"), shots=5)
+    constant = module.task_name("test", 0)
+    rows = [{**row, "affinity": "6.5"} if row["cluster"] == constant else row for row in rows]
+    table = write(data / "constant.csv", rows, list(rows[0]))
+    words = ["test", "--config", str(folder / "config.yaml"), "--run_dir", str(tmp_path)]
+    main([*words, "--ckpt_path", str(folder / "checkpoints" / "best.ckpt"), "--data.file", str(table)])
+    metrics = json.loads((tmp_path / "results.json").read_text())["metrics"]
+    for name in ("pearson", "spearman"):
+        assert metrics[name]["undefined"] >= 1
+        assert -1 <= metrics[name]["mean"] <= 1
+    assert "undefined" not in metrics["rmse"]
+    assert metrics["rmse"]["mean"] > 0
 
 
 def test_predict_learns_the_cluster_of_one_table_and_predicts_another(run, tables, tmp_path, capsys):
