@@ -285,17 +285,17 @@ class MetaLearner(TaskLearner):
         self.evaluation.update(episode.index, self._metrics(outcome, episode) | outcome.measured)
         return {"index": episode.index, "predictions": self._own_units(outcome.predictions[:, -1])}
 
-    def _own_units(self, values: Tensor) -> Tensor:
-        """Return targets or predictions in the units in which the data report errors."""
-        data = getattr(self.trainer, "datamodule", None) if has_trainer(self) else None
-        return data.own_units(values) if isinstance(data, HasUnits) else values
-
     def _metrics(self, outcome: Outcome, episode: Episode) -> dict[str, Tensor]:
         """Return the loss and the metrics that the data module names, of each task."""
         data, query = getattr(self.trainer, "datamodule", None), episode.query
         names = data.metrics if isinstance(data, NamesMetrics) else ()
         predictions, targets = self._own_units(outcome.predictions), self._own_units(query.y)
         return episode_metrics(predictions, targets, outcome.loss, query.mask, names)
+
+    def _own_units(self, values: Tensor) -> Tensor:
+        """Return targets or predictions in the units in which the data report errors."""
+        data = getattr(self.trainer, "datamodule", None) if has_trainer(self) else None
+        return data.own_units(values) if isinstance(data, HasUnits) else values
 
     def _log_evaluation(self, split: str) -> None:
         self.last_evaluation = evaluation = self.evaluation.compute()

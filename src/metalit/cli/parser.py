@@ -14,7 +14,7 @@ from torch import nn
 
 from metalit.algorithms import MetaLearner
 from metalit.cli.config_files import refusal
-from metalit.cli.errors import make, set_owner
+from metalit.cli.errors import FOLLOWING, in_file, make, set_owner
 from metalit.cli.factories import accept_factory, check_made, paths, resolve
 from metalit.cli.mistakes import ParsingError, explain
 from metalit.cli.sizes import fill_in, unknown_sizes
@@ -206,9 +206,9 @@ def check_number(value: Any, least: int | None) -> None:
 
 def add_links(parser: LightningArgumentParser) -> None:
     """Make the ways of the model and of its network follow those of the data."""
-    parser.link_arguments("data.init_args.ways", "model.init_args.network.init_args.ways")
     # Memory-based learners have the argument too: they receive labels as a code of that length.
-    parser.link_arguments("data.init_args.ways", "model.init_args.ways")
+    for key, source in FOLLOWING.items():
+        parser.link_arguments(in_file(source), in_file(key))
 
 
 def parts_parser() -> ArgumentParser:

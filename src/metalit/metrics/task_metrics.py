@@ -106,7 +106,7 @@ def average_precision(predictions: Tensor, targets: Tensor, mask: Tensor | None 
     # how many examples, and how many of class 1, have at least the score of each example
     found = real.sum(dim=1, keepdim=True) - _below(scores, real)
     right = positive.sum(dim=1, keepdim=True) - _below(scores, positive)
-    precision = torch.where(positive, right / found, 0.0)
+    precision = torch.where(positive, right.double() / found, 0.0)
     known = torch.where(real, scores, 0.0).isfinite().all(dim=1)
     # without an example of class 1 it is 0 / 0
     return torch.where(known, precision.sum(dim=1) / positive.sum(dim=1), torch.nan).to(logits.dtype)

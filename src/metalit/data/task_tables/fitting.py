@@ -16,7 +16,7 @@ from metalit.data.task_tables.reading import RawTable
 from metalit.data.task_tables.roles import Roles
 from metalit.errors import SettingError, UserError
 
-BLOCK = 8  # columns that are written to the rows of the result at once, a part of a cache line
+BLOCK = 4096  # rows that are put together at once
 
 
 @dataclass
@@ -58,11 +58,12 @@ def fitted_features(
     """
     names, remarks = roles.feature_names(table), Remarks()
     kinds = {name: "text" if name in roles.categorical else kind_of(table, name) for name in names}
-    matrix = Matrix(len(order), sum(kind in ("number", "boolean") for kind in kinds.values()))
+    matrix = Matrix(len(order))
     number_columns, category_columns, codes = list[NumberColumn](), list[CategoryColumn](), list[Integers]()
     for name, kind in kinds.items():
         if kind in ("number", "boolean"):
             values = numbers(table, name)[order]
+            table.release(name)  # a column of a large table takes more in the file's form than coded
             number = NumberColumn.fitted(name, values[:training], kind == "boolean")
             if number is not None:
                 number_columns.append(number)
@@ -101,7 +102,7 @@ def coded_features(table: RawTable, coding: TableCoding, order: Integers) -> Cel
             raise UserError(
                 f"{table.path} has no column {name!r}, which the model was trained on; it has {', '.join(there[:10])}"
             )
-    matrix = Matrix(len(order), len(coding.numbers))
+    matrix = Matrix(len(order))
     for number in coding.numbers:
         kind = kind_of(table, number.name)
         if kind == "text":
@@ -122,29 +123,24 @@ def coded_features(table: RawTable, coding: TableCoding, order: Integers) -> Cel
 
 
 class Matrix:
-    """Standardised columns, written to a row-major matrix several at once, which is several times as fast."""
+    """Standardised columns, which become a row-major matrix once all are there."""
 
-    def __init__(self, rows: int, most: int) -> None:
-        self.rows = np.empty((rows, most), dtype=np.float32)
-        self.block = np.empty((BLOCK, rows), dtype=np.float32)
-        self.count = 0
+    def __init__(self, rows: int) -> None:
+        self.count, self.columns = rows, list[npt.NDArray[np.float32]]()
 
     def add(self, values: npt.NDArray[np.float64], column: NumberColumn) -> None:
         """Add a column, ``[n]``, standardised."""
-        place = self.count % BLOCK
         # in float64 before it is rounded: a year or a time stamp has few digits beyond its mean
-        np.multiply(values - column.mean, 1.0 / column.scale, out=self.block[place], casting="same_kind")
-        self.count += 1
-        if place == BLOCK - 1:
-            self.rows[:, self.count - BLOCK : self.count] = self.block.T
+        self.columns.append(((values - column.mean) * (1.0 / column.scale)).astype(np.float32))
 
     def tensor(self) -> Tensor:
         """Return the matrix, ``[n, columns]`` float32."""
-        if rest := self.count % BLOCK:
-            self.rows[:, self.count - rest : self.count] = self.block[:rest].T
-        if self.count < self.rows.shape[1]:
-            return torch.from_numpy(self.rows[:, : self.count].copy())
-        return torch.from_numpy(self.rows)
+        rows = np.empty((self.count, len(self.columns)), dtype=np.float32)
+        # in blocks that a cache holds: writing whole columns takes several times as long
+        for first in range(0, self.count if self.columns else 0, BLOCK):
+            block = slice(first, first + BLOCK)
+            rows[block] = np.stack([column[block] for column in self.columns], axis=1)
+        return torch.from_numpy(rows)
 
 
 def fitted_targets(table: RawTable, roles: Roles, order: Integers, training: int) -> Targets:

@@ -28,6 +28,7 @@ from metalit.data.task_tables.task_splits import TaskSplits
 from metalit.data.tasks import TaskDataModule
 from metalit.episode import Episode
 from metalit.errors import UserError, at_least, settings_of
+from metalit.metrics.episode_metrics import check_metrics
 
 CODING = "table_coding"  # entry of a checkpoint
 
@@ -61,6 +62,8 @@ class TaskTable(TaskDataModule):
             test.
         zero_shot_below: tasks with fewer rows are the test tasks; the others are divided into training and validation.
         max_categories: the most categories of a column that have an input of their own.
+        metrics: names of the metrics of a task; ``rmse`` and ``pearson`` in regression, ``accuracy`` in classification,
+            if not given.
         **settings: the settings of ``TaskDataModule``.
 
     Raises:
@@ -87,6 +90,7 @@ class TaskTable(TaskDataModule):
         split_sizes: list[int] | None = None,
         zero_shot_below: int | None = None,
         max_categories: int = 32,
+        metrics: Sequence[str] = (),
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
@@ -97,6 +101,8 @@ class TaskTable(TaskDataModule):
             task_column, targets, columns, ignore, categorical, group_column, split_column, kind, max_categories
         )
         self.division = TaskSplits(splits, shares, split_seed, split_column, split_sizes, zero_shot_below)
+        check_metrics(metrics)
+        self.metrics = tuple(metrics)
         self.coding: TableCoding | None = None
         self._is_from_checkpoint = self._is_provisional = False
         self._coded: dict[Split, TaskStore] = {}
@@ -134,6 +140,8 @@ class TaskTable(TaskDataModule):
         if not self._coded:
             with settings_of(type(self)):
                 self._coded = self._read()
+            assert self.coding is not None
+            self.metrics = self.metrics or (("accuracy",) if self.coding.targets.classes else ("rmse", "pearson"))
         return self._coded
 
     def expanded(self, x: Any) -> Tensor:
@@ -230,7 +238,7 @@ class TaskTable(TaskDataModule):
     def _stores(
         self, table: RawTable, order: Integers, bounds: Integers, of_row: Integers, names: Sequence[str]
     ) -> dict[Split, TaskStore]:
-        training = int(bounds[1])
+        training, groups = int(bounds[1]), self._groups(table, order)  # before features give their columns back
         if self._is_from_checkpoint:
             assert self.coding is not None
             cells = coded_features(table, self.coding, order)
@@ -243,7 +251,6 @@ class TaskTable(TaskDataModule):
             for line in remarks.lines():
                 rank_zero_info(line)
         y = target_values(table, self.coding.targets, order)
-        groups = self._groups(table, order)
         stores: dict[Split, TaskStore] = {}
         for split, first, last in zip(SPLITS, bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
             tasks, sizes = np.unique(of_row[order[first:last]], return_counts=True)
