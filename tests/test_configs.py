@@ -10,6 +10,7 @@ import pytest
 import metalit.algorithms
 from commands import read_options, write_yaml
 from graph_files import molecules, write_json_lines
+from metalit.data.complexes.synthetic import make_synthetic
 from metalit.main import main
 from miniature import write_omniglot, write_photos
 from miniature_benchmarks import write_cifar100, write_learn2learn_caches
@@ -152,6 +153,12 @@ def intents(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def complexes(tmp_path_factory):
+    """Settings of a tiny synthetic set of complexes."""
+    return {"file": str(make_synthetic(tmp_path_factory.mktemp("complexes"), "tiny"))}
+
+
+@pytest.fixture(scope="session")
 def fs_mol(tmp_path_factory):
     """Settings of FS-Mol in miniature."""
     return {"root": str(write_fs_mol(tmp_path_factory.mktemp("fs_mol") / "data")), "train_shots": 16}
@@ -174,6 +181,7 @@ def graphs(tmp_path_factory):
 
 FIXTURES = {
     "TaskGraphs": "graphs",
+    "MetaScore": "complexes",
     "FSMol": "fs_mol",
     "TaskTable": "own_table",
     "CLINC150": "clinc150",

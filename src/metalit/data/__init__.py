@@ -5,6 +5,7 @@ alone, and nothing here knows a method.
 """
 
 from metalit.data.benchmarks import CIFARFS, CUB, FC100, MiniImageNet, TieredImageNet
+from metalit.data.complexes import MetaScore
 from metalit.data.glyphs import Glyphs
 from metalit.data.graphs import TaskGraphs
 from metalit.data.image_completion import ImageCompletion
@@ -45,6 +46,7 @@ __all__ = [
     "ImageCompletion",
     "ImageFolder",
     "LearnToLearnTasksets",
+    "MetaScore",
     "MiniImageNet",
     "Omniglot",
     "PictureForm",

@@ -7,6 +7,7 @@ from metalit.networks.adapters import Bottleneck, Frozen, LoRA, Peft, SoftPrompt
 from metalit.networks.attentive_process import AttentiveProcess
 from metalit.networks.augmented_conv_net import AugmentedConvNet
 from metalit.networks.classifier import Classifier
+from metalit.networks.complexes import AffinityHead, DensityHead, ProteinLigandNetwork
 from metalit.networks.conditional_process import ConditionalProcess
 from metalit.networks.context_mlp import ContextMLP
 from metalit.networks.conv4 import Conv4
@@ -32,6 +33,7 @@ __all__ = [
     "GIN",
     "MLP",
     "WRN2810",
+    "AffinityHead",
     "AttentiveProcess",
     "AugmentedConvNet",
     "Backbone",
@@ -43,6 +45,7 @@ __all__ = [
     "ContextMLP",
     "Conv4",
     "ConvMaps",
+    "DensityHead",
     "DropBlock",
     "FiLMConv4",
     "Frozen",
@@ -56,6 +59,7 @@ __all__ = [
     "Pretrained",
     "PretrainedNetwork",
     "PretrainedText",
+    "ProteinLigandNetwork",
     "PyGNetwork",
     "RelationEncoder",
     "RelationModule",
