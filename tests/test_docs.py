@@ -144,7 +144,8 @@ def test_commands_are_valid(page, tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    "name", ["gradients", "objectives", "episodes-and-reproducibility", "getting-started", "scaling", "adapters"]
+    "name",
+    ["gradients", "objectives", "episodes-and-reproducibility", "getting-started", "scaling", "adapters", "graphs"],
 )
 def test_code_of_guide_runs(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -165,3 +165,18 @@ def test_splitmix64_gives_the_published_sequence():
 def test_a_store_refuses_what_does_not_fit_together():
     with pytest.raises(UserError, match="do not fit together"):
         TaskStore(torch.zeros(3, 1), torch.zeros(2, 1), np.array([3]), ["a"])
+
+
+@pytest.mark.parametrize("shots", [2, 5, 16, 31])
+def test_stratified_numbers_are_those_of_scikit_learn(shots):
+    split = pytest.importorskip("sklearn.model_selection").StratifiedShuffleSplit
+    sizes = np.array([40, 41, 57, 101])
+    actives = (20, 12, 26, 38)
+    parts = [np.arange(size) < active for size, active in zip(sizes, actives, strict=True)]
+    labels = np.concatenate(parts).astype(np.int64)
+    episode = stream("val", shots=shots, sizes=sizes, labels=labels, stratified=True)(0, 40)
+    for index, found in enumerate(labels[each].sum() for each in rows(episode.support)):
+        of_task = labels[np.repeat(np.arange(4), sizes) == index % 4]
+        divisions = split(20, train_size=shots, random_state=0).split(of_task, of_task)
+        expected = {int(of_task[train].sum()) for train, _ in divisions}  # two numbers if the halves are equal
+        assert found in expected

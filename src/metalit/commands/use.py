@@ -11,7 +11,8 @@ from tqdm import tqdm
 
 from metalit.cli.parser import ArgumentParser
 from metalit.cli.program import program_name
-from metalit.data import ClassificationDataModule, TaskTable
+from metalit.commands.use_complexes import predict_affinities
+from metalit.data import ClassificationDataModule, MetaScore, TaskTable
 from metalit.errors import UserError, at_least, check
 from metalit.files import keep_old, write_csv
 from metalit.inference import Recogniser, TrainedModel
@@ -34,6 +35,9 @@ def predict_own(args: Sequence[str]) -> None:
         raise UserError(f"to is {options.to}, expected a folder: predictions.csv is written into it")
     run_dir = run_folder(options)
     model = trained(options, run_dir)
+    if isinstance(model.data, MetaScore):
+        say(*predict_affinities(options, model.learner, model.data, Path(options.to or run_dir)))
+        return
     if isinstance(model.data, TaskTable):
         predict_table(options, model, model.data, Path(options.to or run_dir))
         return

@@ -5,12 +5,15 @@ alone, and nothing here knows a method.
 """
 
 from metalit.data.benchmarks import CIFARFS, CUB, FC100, MiniImageNet, TieredImageNet
+from metalit.data.complexes import MetaScore
 from metalit.data.glyphs import Glyphs
+from metalit.data.graphs import TaskGraphs
 from metalit.data.image_completion import ImageCompletion
 from metalit.data.images import ImageFolder
 from metalit.data.images.picture_form import PictureForm
 from metalit.data.learn2learn import LearnToLearnTasksets
 from metalit.data.module import ClassificationDataModule, EpisodicDataModule
+from metalit.data.molecules import FSMol
 from metalit.data.omniglot import Omniglot
 from metalit.data.rank_share import RankShare
 from metalit.data.sinusoid import Sinusoid
@@ -35,6 +38,7 @@ __all__ = [
     "ClassificationStream",
     "EpisodeStream",
     "EpisodicDataModule",
+    "FSMol",
     "FewJoint",
     "FewRel",
     "Glyphs",
@@ -42,12 +46,14 @@ __all__ = [
     "ImageCompletion",
     "ImageFolder",
     "LearnToLearnTasksets",
+    "MetaScore",
     "MiniImageNet",
     "Omniglot",
     "PictureForm",
     "RankShare",
     "Sinusoid",
     "TaskDataModule",
+    "TaskGraphs",
     "TaskStore",
     "TaskStream",
     "TaskTable",

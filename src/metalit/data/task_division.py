@@ -68,14 +68,15 @@ def divide_by_classes(words: Words, sizes: Integers, shots: int, labels: Integer
         sizes: ``[B]`` number of rows of each task, more than it has classes.
         shots: rows of a support set; more if a task has more classes.
         labels: ``[R]`` classes of the rows.
-        stratified: give each class its share of the support, up to rounding.
+        stratified: give each class its share of the support, rounded as by Webster's method of apportionment; of two
+            classes, scikit-learn's ``StratifiedShuffleSplit`` gives the same numbers.
     """
     slots = np.repeat(np.arange(len(sizes)), sizes)
     keys = hashed(words[slots, 0], places(sizes))
     rank, share = ranks(slots, labels, keys)
     if stratified:
-        keys = spread(rank, share, words[slots, 1], labels)
-    order = np.lexsort((keys, rank > 0, slots))
+        keys = spread(rank, share)
+    order = np.lexsort((hashed(words[slots, 1], labels), keys, rank > 0, slots))
     classes = np.bincount(slots, weights=rank == 0, minlength=len(sizes)).astype(np.int64)
     support = np.minimum(np.maximum(shots, classes), sizes - 1)
     return Division(order, support, support)
@@ -138,10 +139,9 @@ def ranks(slots: Integers, labels: Integers, keys: Words) -> tuple[Integers, Int
     return rank, number
 
 
-def spread(rank: Integers, number: Integers, words: Words, labels: Integers) -> Words:
-    """Return sort keys by which each beginning of a task has each class in proportion, up to rounding."""
-    offset = (hashed(words, labels) >> np.uint64(11)).astype(np.float64) * 2.0**-53
-    return ((rank + offset) / number * 2.0**53).astype(np.uint64)
+def spread(rank: Integers, number: Integers) -> Words:
+    """Return sort keys by which each beginning of a task has each class in proportion, rounded by Webster's method."""
+    return ((rank + 0.5) / number * 2.0**53).astype(np.uint64)
 
 
 def _whole_groups(slots: Integers, groups: Integers, late: Flags) -> tuple[Integers, Flags]:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from metalit.errors import UserError
 from metalit.files import keep_old, write_csv, write_text
+from metalit.metrics.draws import summarise_tasks
 from metalit.metrics.episode_values import Evaluation
 from metalit.metrics.intervals import Summary, count_undefined, summarise
 
@@ -42,10 +43,14 @@ def build_results(
         ``<name>_before_adaptation`` is the metric before the first step, and
         ``"by_step": {name: [{"step", "mean", "ci95", "std"}]}`` holds all steps. Numbers that are not finite, such as
         the interval of a single episode or the mean of none, become None.
+        Of data whose tasks come in several divisions (``setting["tasks"]``), a metric is the mean over tasks, each the
+        mean of its divisions, with the interval over tasks, and ``ci95_draws`` is the interval over divisions: those of
+        one task are not independent.
     """
     metrics, by_step = {}, {}
+    tasks = _divided_tasks(split, evaluation, setting)
     for name, values in evaluation.values.items():
-        summaries = [_summarised(column) for column in values.unbind(dim=1)]
+        summaries = [_summarised(column, tasks) for column in values.unbind(dim=1)]
         metrics[name] = summaries[-1]
         if len(summaries) > 1:
             metrics[f"{name}_before_adaptation"] = summaries[0]
@@ -151,12 +156,23 @@ def paired_difference(folder_a: Path, folder_b: Path, metric: str) -> Summary:
     return summarise(episodes_a[metric] - episodes_b[metric])
 
 
-def _summarised(values: Tensor) -> dict[str, float | None]:
+def _summarised(values: Tensor, tasks: int | None) -> dict[str, float | None]:
+    summary = summarise(values)._asdict() if tasks is None else summarise_tasks(values, tasks)._asdict()
+    summary.pop("undefined", None)
     # JSON has no nan, and a strict parser would reject the whole file
-    summary = summarise(values)._asdict()
     numbers = {name: value if math.isfinite(value) else None for name, value in summary.items()}
     undefined = count_undefined(values)
     return {**numbers, "undefined": undefined} if undefined else numbers
+
+
+def _divided_tasks(split: str, evaluation: Evaluation, setting: Mapping[str, Any]) -> int | None:
+    """Return the number of tasks if all of them were evaluated in several divisions, episode i being task i mod it."""
+    tasks = setting.get("tasks")
+    number = tasks.get(split) if isinstance(tasks, Mapping) else None
+    episodes = len(evaluation.indices)
+    if not isinstance(number, int) or episodes <= number or episodes % number:
+        return None
+    return number if torch.equal(evaluation.indices, torch.arange(episodes)) else None
 
 
 def _episode_rows(evaluation: Evaluation) -> Iterable[list[Any]]:

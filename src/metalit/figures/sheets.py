@@ -22,7 +22,7 @@ LABEL = 0.22  # height of the text line below a query image, as the same fractio
 
 def is_sheet_possible(episode: Episode) -> bool:
     """Whether the episode is a classification of images, ``[B, n, channels, height, width]``, grey or coloured."""
-    x, y, *_ = episode.query
+    x, y = episode.query.x, episode.query.y
     return isinstance(x, Tensor) and x.ndim == 5 and x.shape[2] in (1, 3) and not y.is_floating_point()
 
 

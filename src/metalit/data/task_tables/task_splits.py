@@ -65,7 +65,18 @@ class TaskSplits:
         """
         if self.column is not None:
             return _by_column(table, self.column, names, codes)
-        counts = np.bincount(codes, minlength=len(names))
+        return self.by_rule(names, np.bincount(codes, minlength=len(names)))
+
+    def by_rule(self, names: Sequence[str], counts: Integers) -> Integers:
+        """Return the number in ``SPLITS`` of each task, ``[tasks]`` int64, by any rule but that of a column.
+
+        Args:
+            names: names of the tasks.
+            counts: ``[tasks]`` number of examples of each.
+
+        Raises:
+            UserError: a list has a task that does not exist.
+        """
         if self.sizes is not None:
             train, val = self.sizes
             return np.where(counts >= train, 0, np.where(counts >= val, 1, 2))
@@ -85,6 +96,10 @@ class TaskSplits:
             shown = ", ".join(sorted(names)[:5])
             raise UserError(f"data.splits: there is no task {unknown[0]} among the {len(names)} tasks ({shown}, ...)")
         return _numbers(lists, names)
+
+    def is_open(self) -> bool:
+        """Whether the settings leave the rule to the data."""
+        return self.splits == "auto" and (self.column, self.sizes, self.zero_shot_below) == (None, None, None)
 
     def rule(self) -> str:
         """Return the rule in words."""
