@@ -310,3 +310,34 @@ def test_dates_are_numbers_of_days(tmp_path):
     days = [f"2024-01-{1 + row % 28:02}" for row in range(96)]
     coding = table(changed(tmp_path, "t.csv", number=days)).found_coding()
     assert coding.numbers[0].mean == pytest.approx(19723 + 13, abs=3)  # 2024-01-01 is day 19723
+
+
+def test_a_parquet_file_is_read_column_by_column(tmp_path, file, monkeypatch):
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    path, read, original = tmp_path / "t.parquet", [], pyarrow.parquet.ParquetFile.read
+    pyarrow.parquet.write_table(pyarrow.csv.read_csv(file), path)
+
+    def noted(self, columns=None, **options):
+        read.append(columns)
+        return original(self, columns=columns, **options)
+
+    monkeypatch.setattr(pyarrow.parquet.ParquetFile, "read", noted)
+    table(path).coded()
+    assert len(read) > 2
+    assert all(columns is not None and len(columns) == 1 for columns in read)
+
+
+def test_a_parquet_file_with_a_damaged_column_is_named(tmp_path, file):
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    path = tmp_path / "t.parquet"
+    pyarrow.parquet.write_table(pyarrow.csv.read_csv(file), path, compression="zstd")
+    content = bytearray(path.read_bytes())
+    middle = slice(200, len(content) // 2)
+    content[middle] = b"x" * len(content[middle])
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="t.parquet"):
+        table(path).coded()

@@ -57,10 +57,10 @@ def fitted_features(
         UserError: a cell cannot be used, or no column is left.
     """
     names, remarks = roles.feature_names(table), Remarks()
-    kinds = {name: "text" if name in roles.categorical else kind_of(table, name) for name in names}
     matrix = Matrix(len(order))
     number_columns, category_columns, codes = list[NumberColumn](), list[CategoryColumn](), list[Integers]()
-    for name, kind in kinds.items():
+    for name in names:  # one column after the other, so that no two of them have to be in memory
+        kind = "text" if name in roles.categorical else kind_of(table, name)
         if kind in ("number", "boolean"):
             values = numbers(table, name)[order]
             table.release(name)  # a column of a large table takes more in the file's form than coded

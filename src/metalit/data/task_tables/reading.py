@@ -4,9 +4,11 @@ import csv
 import functools
 import os
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from metalit.errors import SettingError, UserError
 
@@ -19,16 +21,46 @@ BLOCK = 1 << 22  # bytes of a CSV file that are read at once
 HEADER = 1 << 20  # bytes at the beginning of a file in which its first line must end
 
 
+class ParquetColumns:
+    """The columns of a parquet file, each read when it is asked for: a large table never lies in memory as a whole.
+
+    It offers what ``RawTable`` needs of a ``pyarrow.Table``.
+
+    Args:
+        path: the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        import pyarrow.parquet as pq
+
+        self.path, self._file, self._read = path, pq.ParquetFile(path), dict[str, Any]()
+        self.schema, self.num_rows = self._file.schema_arrow, self._file.metadata.num_rows
+        self.column_names: list[str] = self.schema.names
+
+    def column(self, name: str) -> "pa.ChunkedArray":
+        """Return a column; it is kept until it is dropped."""
+        if name not in self._read:
+            with refused(self.path):
+                self._read[name] = self._file.read(columns=[name]).column(0)
+        return self._read[name]
+
+    def drop_columns(self, names: list[str]) -> "ParquetColumns":
+        """Return the table without the memory of some columns."""
+        for name in names:
+            self._read.pop(name, None)
+        return self
+
+
 @dataclass
 class RawTable:
     """A table as it lies in a file.
 
     Attributes:
-        columns: a ``pyarrow.Table``, the columns with the types that pyarrow finds.
+        columns: the columns with the types that pyarrow finds.
         path: its file.
     """
 
-    columns: "pa.Table"
+    columns: "pa.Table | ParquetColumns"
     path: Path
 
     def release(self, name: str) -> None:
@@ -56,7 +88,11 @@ def read_table(path: Path) -> RawTable:
         found = "a folder" if path.is_dir() else "no file"
         raise SettingError("file", path, f"a CSV, TSV or parquet file; there is {found} of that name")
     try:
-        columns = _read_parquet(path) if path.suffix.lower() in PARQUET else _read_csv(path)
+        if path.suffix.lower() in PARQUET:
+            with refused(path):
+                columns: pa.Table | ParquetColumns = ParquetColumns(path)
+        else:
+            columns = _read_csv(path)
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(INSTALL) from error
     except OSError as error:
@@ -67,16 +103,19 @@ def read_table(path: Path) -> RawTable:
     return RawTable(columns, path)
 
 
-def _read_parquet(path: Path) -> "pa.Table":
+@contextmanager
+def refused(path: Path) -> Iterator[None]:
+    """Explain that a file is no parquet file, or a damaged one."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     try:
-        file = pq.ParquetFile(path)
-        _refuse_repeated(file.schema_arrow.names, path)
-        return file.read()
+        yield
     except pa.ArrowInvalid as error:
         raise UserError(f"{path} is not a parquet file: {_first_line(error)}") from error
+    except OSError as error:
+        if error.errno:  # not of the content
+            raise
+        raise UserError(f"{path} is damaged: {_first_line(error)}") from error
 
 
 def _read_csv(path: Path) -> "pa.Table":
