@@ -29,6 +29,7 @@ from metalit.algorithms import (
     AttentiveNeuralProcess,
     BayesianMAML,
     ConditionalNeuralProcess,
+    DeepKernelTransfer,
     MetaLearner,
 )
 from metalit.algorithms.gradient.base import GradientBasedMetaLearner
@@ -45,6 +46,7 @@ from metalit.tasks.parameters import Params
 NOISES = torch.linspace(-5, 2, 141)  # log standard deviations that are tried
 CONTEXTS = (1, 2, 5, 10, 20)
 AT_ONCE = 50
+WITHOUT_STEPS = NeuralProcess | DeepKernelTransfer  # predict Gaussians and take no inner steps
 
 
 def load(folder: Path) -> MetaLearner:
@@ -66,7 +68,9 @@ def gaussians(learner: MetaLearner, episode: Episode, steps: int) -> tuple[Tenso
     """
 
     def task(meta: Params, support: Labelled, query: Labelled) -> Outcome:
-        if isinstance(learner, NeuralProcess):
+        if isinstance(learner, DeepKernelTransfer):
+            means, log_std = learner.gaussians_of_inputs(meta, learner.learn(meta, support, 0), query.x)
+        elif isinstance(learner, NeuralProcess):
             context = learner.encode(meta, whole_context(support))
             means, log_std = learner.gaussians_at(meta, context, query.x)
         else:
@@ -118,16 +122,16 @@ def likelihood_table(learners: dict[str, MetaLearner], steps: Sequence[int], tas
     rows = [[*head, f"NLL against {reference}, task by task"], ["---"] * 6]
     references: dict[int, Tensor] = {}  # by step
     for name, learner in learners.items():
-        for step in [0] if isinstance(learner, NeuralProcess) else steps:
+        for step in [0] if isinstance(learner, WITHOUT_STEPS) else steps:
             means, log_std = gaussians(learner, test, step)
             found = []
-            if isinstance(learner, NeuralProcess | ParticleMetaLearner):
+            if isinstance(learner, WITHOUT_STEPS | ParticleMetaLearner):
                 found.append(likelihoods(means, log_std, test.query.y))
-            if not isinstance(learner, NeuralProcess):
+            if not isinstance(learner, WITHOUT_STEPS):
                 other_means, _ = gaussians(learner, val, step)
                 found.append(fitted_likelihoods(means, test.query.y, other_means, val.query.y))
             cells = [written(values) for values in found]
-            cells = [*cells, "–"] if isinstance(learner, NeuralProcess) else ["–"] * (2 - len(cells)) + cells
+            cells = [*cells, "–"] if isinstance(learner, WITHOUT_STEPS) else ["–"] * (2 - len(cells)) + cells
             if name == reference:
                 references[step], differences = found[-1], ["–"]
             else:
@@ -169,7 +173,7 @@ def context_table(learners: dict[str, MetaLearner], steps: int, tasks: int) -> s
     (x, y), query, index = Sinusoid(shots=max(CONTEXTS), queries=100).episodes("test", 0, tasks)
     episodes = [Episode(Labelled(x[:, :shots], y[:, :shots]), query, index) for shots in CONTEXTS]
     for name, learner in learners.items():
-        if isinstance(learner, NeuralProcess | ParticleMetaLearner):
+        if isinstance(learner, WITHOUT_STEPS | ParticleMetaLearner):
             found = [likelihoods(*gaussians(learner, episode, steps), episode.query.y) for episode in episodes]
             rows.append([name, *map(written, found)])
     return markdown(rows)
@@ -205,6 +209,7 @@ def small() -> dict[str, MetaLearner]:
     learners: list[MetaLearner] = [
         ConditionalNeuralProcess(ConditionalProcess(hidden=8)),
         AttentiveNeuralProcess(AttentiveProcess(hidden=8, heads=2)),
+        DeepKernelTransfer(MLP(hidden=(10,), outputs=4)),
         BayesianMAML(MLP(hidden=(10,))),
         PLATIPUS(MLP(hidden=(10,)), initial_std=0.1),
     ]
@@ -230,7 +235,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         picture(learners, options.steps[-1]).savefig(options.figure, dpi=120)
     print("spread at x < 0 over that at x > 0, support at x > 0; of samples alone; of the prediction:")
     for name, learner in learners.items():
-        if isinstance(learner, NeuralProcess | ParticleMetaLearner):
+        if isinstance(learner, WITHOUT_STEPS | ParticleMetaLearner):
             whole, samples = (summarise(ratio) for ratio in spread_ratios(learner, options.steps[-1], tasks))
             low, high = whole.mean - whole.ci95, whole.mean + whole.ci95
             alone = f"{samples.mean:.3f} ± {samples.ci95:.3f}" if samples.ci95 else "–"

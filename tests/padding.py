@@ -3,6 +3,7 @@
 import torch
 from torch.utils._pytree import tree_map
 
+from metalit.data import Sinusoid
 from metalit.episode import labelled
 
 
@@ -42,3 +43,38 @@ def padded(episode, support=2, query=3):
 
 def where(mask, leaf, value):
     return torch.where(mask.reshape(*mask.shape, *[1] * (leaf.dim() - 2)), leaf, torch.full_like(leaf, value))
+
+
+class UnequalSinusoids(Sinusoid):
+    """Sinusoids of which every other task of a batch is smaller, and those numbered 1, 4, 7, ... have one target."""
+
+    metrics = ("rmse", "pearson")
+    constant_every = 3
+
+    def finish(self, episode, split):
+        constant = (episode.index % self.constant_every == 1).reshape(-1, 1, 1)
+        parts = (part._replace(y=torch.where(constant, 0.5, part.y)) for part in episode[:2])
+        return of_unequal_size(type(episode)(*parts, episode.index))
+
+
+class SizesByNumber(Sinusoid):
+    """Sinusoids whose numbers of examples depend on their number, padded to the longest of a batch.
+
+    Of four in a row the last two have fewer queries, and the third has one target.
+    """
+
+    metrics = ("mse", "pearson")
+
+    def finish(self, episode, split):
+        number = episode.index % 4
+        fewer = {"support": number % 2, "query": 2 * (number > 1) + number % 2}
+
+        def shortened(part, fewer):
+            mask = torch.arange(part.y.shape[1]) < (part.y.shape[1] - fewer).unsqueeze(1)
+            x, y = (where(mask, leaf, 0)[:, : mask.any(dim=0).sum()] for leaf in (part.x, part.y))
+            return labelled(x, y, mask[:, : y.shape[1]])
+
+        query = shortened(episode.query, fewer["query"])
+        constant = (number == 2).reshape(-1, 1, 1)
+        query = query._replace(y=torch.where(constant & query.mask.unsqueeze(-1), 0.5, query.y))
+        return episode._replace(support=shortened(episode.support, fewer["support"]), query=query)

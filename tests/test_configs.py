@@ -9,9 +9,13 @@ import pytest
 
 import metalit.algorithms
 from commands import read_options, write_yaml
+from graph_files import molecules, write_json_lines
+from metalit.data.complexes.synthetic import make_synthetic
 from metalit.main import main
 from miniature import write_omniglot, write_photos
 from miniature_benchmarks import write_cifar100, write_learn2learn_caches
+from miniature_molecules import write_fs_mol
+from miniature_tables import columns_of_tasks, write_table
 from miniature_texts import (
     rows_of_intents,
     write_banking77,
@@ -30,9 +34,10 @@ OVERLAYS = [path for path in FILES if "class_path" not in read_yaml(path).get("m
 EXPERIMENTS = [path for path in FILES if path not in OVERLAYS]
 # nothing is trained in the others: they begin with their test, and tests/test_untrained_configs.py runs them
 TRAINED = [path for path in EXPERIMENTS if path.read_text().startswith("# python train.py fit ")]
-TEXTS = ("clinc150", "texts")
-UNTRAINED_OF_TEXTS = [path for path in EXPERIMENTS if path not in TRAINED and path.parent.name in TEXTS]
+NO_IMAGES = ("clinc150", "fs_mol", "texts")
+UNTRAINED = [path for path in EXPERIMENTS if path not in TRAINED and path.parent.name in NO_IMAGES]
 COMPILED = "sinusoid/maml.yaml"  # the one that stays compiled, by a backend that needs no C++ compiler
+LARGE_IS_GOOD = ("accuracy", "delta_auprc", "pearson", "return")  # metrics by which a checkpoint is chosen
 TINY_LENGTH = 8  # of the tiny language model's embeddings
 LEAST_EPISODES = {"EnvironmentTasks": 40}  # 600 of others; the papers' number of goals, each with many trajectories
 TRAINING_CLASSES = 64  # of the miniature Omniglot, and of the real CIFAR-FS
@@ -148,7 +153,38 @@ def intents(tmp_path_factory):
     return {"root": str(path)}
 
 
+@pytest.fixture(scope="session")
+def complexes(tmp_path_factory):
+    """Settings of a tiny synthetic set of complexes."""
+    return {"file": str(make_synthetic(tmp_path_factory.mktemp("complexes"), "tiny"))}
+
+
+@pytest.fixture(scope="session")
+def fs_mol(tmp_path_factory):
+    """Settings of FS-Mol in miniature."""
+    return {"root": str(write_fs_mol(tmp_path_factory.mktemp("fs_mol") / "data")), "train_shots": 16}
+
+
+@pytest.fixture(scope="session")
+def own_table(tmp_path_factory):
+    """Settings of a table of 12 tasks."""
+    columns = columns_of_tasks(rows=16)
+    columns["target"] = columns.pop("y")
+    return {"file": str(write_table(tmp_path_factory.mktemp("tables") / "my.csv", columns))}
+
+
+@pytest.fixture(scope="session")
+def graphs(tmp_path_factory):
+    """Settings of a file of graphs, whose targets 0 and 1 are numbers or classes."""
+    rows = [{**row, "target": int(row["target"] > 0)} for row in molecules(8, 24)]
+    return {"file": str(write_json_lines(tmp_path_factory.mktemp("graphs") / "a.jsonl", rows))}
+
+
 FIXTURES = {
+    "TaskGraphs": "graphs",
+    "MetaScore": "complexes",
+    "FSMol": "fs_mol",
+    "TaskTable": "own_table",
     "CLINC150": "clinc150",
     "Banking77": "banking77",
     "FewRel": "bao",
@@ -216,7 +252,7 @@ def test_experiment_runs(path, run):
     assert results["checkpoint"] == str(folder / "checkpoints" / "best.ckpt")
 
 
-@pytest.mark.parametrize("path", UNTRAINED_OF_TEXTS, ids=name_of)
+@pytest.mark.parametrize("path", UNTRAINED, ids=name_of)
 def test_experiment_without_training_runs(path, run):
     results = json.loads((run("test", [path]) / "results.json").read_text())
     if "pretrained_on" in path.read_text():
@@ -268,13 +304,14 @@ def test_says_how_it_is_tested_and_is_reproducible(path):
     assert any(command[0] == "test" for command in commands(path))
     settings = read_yaml(path)
     assert settings["seed_everything"] == 0
+    data = settings["data"]["init_args"]
     least = LEAST_EPISODES.get(settings["data"]["class_path"].rpartition(".")[2], 600)
-    assert settings["data"]["init_args"]["test_episodes"] >= least
+    # of given tasks it is their number that decides, in so many divisions
+    assert data.get("test_episodes", 0) >= least or data.get("test_draws", 0) >= 10
     if path in TRAINED:
         checkpoint = settings["checkpoint"]
         assert checkpoint["monitor"].startswith("val/")
-        grows = checkpoint["monitor"] in ("val/accuracy", "val/return")
-        assert checkpoint["mode"] == ("max" if grows else "min")
+        assert checkpoint["mode"] == ("max" if checkpoint["monitor"].endswith(LARGE_IS_GOOD) else "min")
 
 
 def test_every_algorithm_has_an_experiment():

@@ -152,6 +152,7 @@ def test_commands_are_valid(page, tmp_path, monkeypatch, capsys):
         "getting-started",
         "scaling",
         "adapters",
+        "graphs",
         "reinforcement-learning",
         "environments",
     ],

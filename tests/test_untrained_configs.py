@@ -15,7 +15,7 @@ from test_configs import EXPERIMENTS, ROOT, TRAINED, name_of
 from yaml_files import read_yaml
 
 UNTRAINED = [path for path in EXPERIMENTS if path not in TRAINED]
-# those of texts are run by tests/test_configs.py
+# those of texts and molecules are run by tests/test_configs.py
 OF_IMAGES = [path for path in UNTRAINED if path.parent.name in ("cifar_fs", "images")]
 # as long an embedding as that of the real network, whose weights need a package
 TINY = {
@@ -44,7 +44,7 @@ TUNED = {
 
 
 def test_there_are_some():
-    assert {path.parent.name for path in UNTRAINED} == {"cifar_fs", "clinc150", "images", "texts"}
+    assert {path.parent.name for path in UNTRAINED} == {"cifar_fs", "clinc150", "fs_mol", "images", "texts"}
 
 
 @pytest.mark.parametrize("path", OF_IMAGES, ids=name_of)

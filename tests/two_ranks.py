@@ -21,7 +21,7 @@ from lightning.pytorch.plugins import MixedPrecision
 from torch import nn
 from torch.utils.data import DataLoader
 
-from cases import CASES, DOMAINS
+from cases import CASES, DOMAINS, SMALL
 from metalit import Engine, Episode, Outcome
 from metalit.algorithms import MAML, MetaLearner
 from metalit.data import EpisodicDataModule, RankShare
@@ -29,7 +29,8 @@ from metalit.data.stream import Split
 from metalit.episode import TaskBatch
 from metalit.evaluation import ResultsWriter
 from metalit.networks import MLP
-from metalit.objectives import Objective
+from metalit.objectives import Objective, QueryLoss
+from padding import SizesByNumber
 from policies import POLICIES
 
 WORLD_SIZE = 2
@@ -128,6 +129,7 @@ def fit(
     ranks: int,
     *callbacks: L.Callback,
     data_settings: dict[str, Any] | None = None,
+    make_data: Callable[..., EpisodicDataModule] | None = None,
     **settings: Any,
 ) -> dict[str, Any]:
     """Train on the same tasks with any number of ranks; then test, on an uneven number of batches."""
@@ -136,7 +138,7 @@ def fit(
         "eval_tasks_per_batch": 2,
         "episodes_per_epoch": TASKS * STEPS,
     }
-    make = DOMAINS[domain].data if isinstance(domain, str) else domain
+    make = make_data or (DOMAINS[domain].data if isinstance(domain, str) else domain)
     data = make(**(sizes | (data_settings or {})))
     witness = Witness()
     noting = [witness, *callbacks, ResultsWriter(show_table=False)]
@@ -169,6 +171,13 @@ def unequal(engines: tuple[Engine, Engine], folder: Path, ranks: int) -> dict[st
     sgd = partial(torch.optim.SGD, lr=0.01)
     learner = MAML(MLP(), objective=MeanAndTheil(), engine=engines[ranks - 1], optimizer=sgd)
     return fit(learner, "sinusoid", folder, ranks)
+
+
+def sizes(objective: Objective, folder: Path, ranks: int) -> dict[str, Any]:
+    """Train on tasks of unequal size, the longest of which differ between the ranks."""
+    learner = MAML(MLP(), objective=objective, optimizer=partial(torch.optim.SGD, lr=0.01))
+    settings = SMALL | {"shots": 5, "queries": 10}
+    return fit(learner, "sinusoid", folder, ranks, make_data=lambda **own: SizesByNumber(**(settings | own)))
 
 
 def incomplete(folder: Path, ranks: int) -> dict[str, Any]:
@@ -242,6 +251,8 @@ JOBS: dict[str, Job] = {
     "unequal": partial(unequal, (PLAIN, PLAIN)),
     "unequal-chunked": partial(unequal, (PLAIN, CHUNKS)),
     "unequal-compiled": partial(unequal, (PLAIN, COMPILED)),
+    "sizes": partial(sizes, MeanAndTheil()),
+    "sizes-mean": partial(sizes, QueryLoss()),
     "incomplete": incomplete,
     "accumulated": accumulated,
     "stopping": stopping,

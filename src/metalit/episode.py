@@ -56,6 +56,20 @@ class Graphs(NamedTuple):
     edge_mask: Tensor
 
 
+class Complexes(NamedTuple):
+    """Complexes of a pocket and a ligand, padded to one size: the inputs of an episode of protein-ligand affinities.
+
+    Attributes:
+        pocket: graphs of residues, ``[..., n]`` with V nodes each.
+        ligand: graphs of atoms, ``[..., n]`` with A nodes each.
+        distances: ``[..., n, V, A]`` float, Å, between residues and atoms; 0 where one of both is padding.
+    """
+
+    pocket: Graphs
+    ligand: Graphs
+    distances: Tensor
+
+
 class Labelled(NamedTuple):
     """Examples with their labels.
 

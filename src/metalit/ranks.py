@@ -58,6 +58,17 @@ def gather_tasks(tree: Any) -> Any:
     return tree_map(gather, tree)
 
 
+def padded_to_longest(values: Tensor) -> Tensor:
+    """Return values ``[B, Q, ...]`` with zeros appended up to the largest Q of all ranks, which call this together."""
+    # the compiler cannot trace a size that is read off a tensor; what it compiles has tasks of one size
+    if torch.compiler.is_compiling():
+        return values
+    longest = torch.tensor(values.shape[1], device=values.device)
+    dist.all_reduce(longest, dist.ReduceOp.MAX)
+    missing = int(longest) - values.shape[1]
+    return torch.cat([values, values.new_zeros(len(values), missing, *values.shape[2:])], dim=1) if missing else values
+
+
 def own_tasks(tree: Any) -> Any:
     """Return this rank's tasks of a pytree that holds those of all ranks, as ``gather_tasks`` returns it."""
     return tree_map(lambda leaf: leaf.chunk(world_size())[dist.get_rank()], tree)

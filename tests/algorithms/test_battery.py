@@ -8,6 +8,7 @@ import lightning as L
 import pytest
 import torch
 from lightning.pytorch.plugins import MixedPrecision
+from torch import nn
 from torch.nn.utils import parameters_to_vector
 from torch.utils._pytree import tree_map
 
@@ -17,6 +18,8 @@ from cases import CASES, DOMAINS
 from metalit import Engine, Labelled
 from metalit.algorithms import MetaLearner
 from metalit.errors import UserError
+from metalit.functional.masks import real_examples
+from metalit.heads import FullContext
 from policies import POLICIES
 
 # in the default suite most algorithms have their first domain alone
@@ -280,8 +283,11 @@ over_rows_with_masks = pytest.mark.parametrize(("name", "domain"), rows_by_masks
 
 def padded_learner(name, domain, **settings):
     """A learner of padded episodes: without batch norm, and without dropout, which draws for padding too."""
-    dropout = {"dropout": 0.0} if "dropout" in CASES[name].settings else {}
-    return learner(name, domain, group_norm=True, **dropout, **settings)
+    algorithm = learner(name, domain, group_norm=True, **settings)
+    for module in algorithm.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    return algorithm
 
 
 @over_rows
@@ -326,8 +332,9 @@ def test_adapting_leaves_padding_out(name, domain):
     episode = padding.of_unequal_size(episodes(name, domain, "test"))
     algorithm = padded_learner(name, domain, **CASES[name].without_draws).eval()
     support, query = (tree_map(lambda leaf: leaf[1], part) for part in episode[:2])
-    found = algorithm.adapt(support)(query.x)
-    torch.testing.assert_close(found, algorithm.evaluate(episode).predictions[1, -1], rtol=0, atol=1e-10)
+    found = algorithm.adapt(support)(real_examples(query).x)
+    expected = algorithm.evaluate(episode).predictions[1, -1][query.mask]
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
 
 
 @over_rows_with_masks
@@ -346,12 +353,34 @@ def test_padding_is_refused_by_name(name, domain):
             use(learner(name, domain, group_norm=True), episode)
 
 
+def test_padding_is_refused_by_name_with_settings_that_read_the_whole_support_set():
+    algorithm = learner("MatchingNetwork", "glyphs", group_norm=True, full_context=FullContext(8))
+    with pytest.raises(UserError, match=r"^MatchingNetwork with these settings .*unequal size"):
+        algorithm.meta_loss(padding.with_mask(episodes("MatchingNetwork", "glyphs")))
+
+
 @pytest.mark.parametrize("name", ["MAML", "PrototypicalNetwork", "LSTMMetaLearner"])
 def test_padding_is_refused_where_a_batch_norm_would_count_it(name):
     episode = padding.with_mask(episodes(name, "glyphs"))
     for use in (MetaLearner.meta_loss, meta_gradient):
         with pytest.raises(UserError, match=f"batch norm network.* of {name} .*frozen_batch_norm"):
             use(learner(name, "glyphs"), episode)
+
+
+@pytest.mark.parametrize("settings", [{"checkpoint_steps": True}, {"engine": ENGINES["compiled"]}], ids=str)
+def test_a_padded_episode_is_recomputed_and_compiled_as_any_other(settings):
+    episode = padding.of_unequal_size(episodes("MAML", "sinusoid"))
+    expected, found = (meta_gradient(learner("MAML", "sinusoid", **each), episode) for each in ({}, settings))
+    assert_same_gradient(found, expected)
+
+
+def test_padding_changes_nothing_where_batch_norms_are_frozen():
+    episode = padding.of_unequal_size(episodes("PrototypicalNetwork", "glyphs"))
+    expected, found = (
+        meta_gradient(learner("PrototypicalNetwork", "glyphs", frozen_batch_norm=["*"]), each)
+        for each in (episode, padding.padded(episode))
+    )
+    assert_same_gradient(found, expected)
 
 
 class SaveAfter(L.Callback):

@@ -25,6 +25,7 @@ from metalit.engine.certified import is_own, uncertified
 from metalit.heads.attention import FullContext
 from metalit.inference.exported import Exportable
 from metalit.networks import (
+    GIN,
     MLP,
     WRN2810,
     Backbone,
@@ -33,11 +34,14 @@ from metalit.networks import (
     Classifier,
     Conv4,
     Frozen,
+    GatedGCN,
     Joined,
+    LinearHead,
     LoRA,
     Peft,
     Pretrained,
     PretrainedText,
+    PyGNetwork,
     ResNet12,
     SoftPrompt,
     StaticVectors,
@@ -49,6 +53,7 @@ from metalit.networks.adapters.soft_prompt import Prompt
 from metalit.networks.pretrained.from_transformers import ImageTower
 from metalit.networks.training_inputs import observers
 from metalit.tasks.method_call import Method
+from random_graphs import EDGE_LENGTH, NODE_LENGTH, graph_episode, graph_maml
 from random_texts import WORDS, maml, random_tokens, text_episode
 
 
@@ -95,6 +100,15 @@ LEARNERS = {
     "TextTransformer of last": (
         "texts",
         lambda engine: text_learner(TextTransformer(WORDS, 8, heads=2, pool="last"), engine),
+    ),
+    "GIN": (
+        "graphs",
+        lambda engine: graph_maml(GIN(NODE_LENGTH, EDGE_LENGTH, 8, 2, readout="attention", dropout=0.2), engine),
+    ),
+    "LinearHead": ("sinusoid", lambda engine: MAML(LinearHead(MLP(hidden=(8,), outputs=6)), 0.1, engine=engine)),
+    "GatedGCN": (
+        "graphs",
+        lambda engine: graph_maml(GatedGCN(NODE_LENGTH, EDGE_LENGTH, 8, 2, readout="max", dropout=0.2), engine),
     ),
     "Reptile by Adam": (
         "sinusoid",
@@ -166,6 +180,8 @@ def made(name, engine=None):
 
 
 def episode_of(domain):
+    if domain == "graphs":
+        return graph_episode()
     return text_episode(marked=domain == "marked texts") if domain.endswith("texts") else double(domain)
 
 
@@ -199,6 +215,7 @@ def test_every_module_of_metalit_is_compared_over_vmap():
     compared = {type(module) for learner in learners for module in learner.modules()}
     # Method calls a module that it does not own, Exportable is made of a learned task; three hold models of
     # transformers, which tests/networks/test_pretrained.py and tests/networks/texts/test_pretrained_text.py compare,
-    # one layers of peft (test_adapted_models.py); a prompt is put in by a hook, never differentiated over vmap
+    # one layers of peft (test_adapted_models.py); a prompt is put in by a hook, never differentiated over vmap, and
+    # networks of PyG are mapped by a loop
     of_transformers = {Pretrained, ImageTower, PretrainedText}
-    assert own_modules() - compared == {Method, Exportable, Peft, SoftPrompt, Prompt, *of_transformers}
+    assert own_modules() - compared == {Method, Exportable, Peft, SoftPrompt, Prompt, PyGNetwork, *of_transformers}

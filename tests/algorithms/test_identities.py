@@ -128,7 +128,7 @@ def test_more_ways_in_training_than_in_evaluation():
 
 def test_metric_methods_refuse_regression():
     x = torch.randn(2, 3, 4)
-    with pytest.raises(ValueError, match="metric-based methods classify"):
+    with pytest.raises(ValueError, match="PrototypicalNetwork classifies, but the labels"):
         PrototypicalNetwork(nn.Identity())(Episode(Labelled(x, x), Labelled(x, x), torch.arange(2)))
 
 

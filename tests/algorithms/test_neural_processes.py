@@ -13,6 +13,7 @@ from torch.distributions import Normal, kl_divergence
 from metalit import Episode, Labelled
 from metalit.algorithms import AttentiveNeuralProcess, ConditionalNeuralProcess
 from metalit.algorithms.probabilistic.neural_process import Context
+from metalit.episode import labelled
 from metalit.networks import AttentiveProcess, ConditionalProcess
 from metalit.objectives import JointLoss
 from metalit.tasks import TaskContext
@@ -47,6 +48,30 @@ def episode():
 
 def first(part):
     return Labelled(part.x[0], part.y[0])
+
+
+@both
+def test_padded_tasks_of_several_inputs_are_those_alone(make, episode):
+    """As tables are: tasks of unequal size, padded to the largest."""
+    learner = make(min_context=1).eval()
+    sizes = [(SHOTS, 2), (3, QUERIES)]
+    parts = []
+    for part, size in zip(episode[:2], zip(*sizes, strict=True), strict=True):
+        mask = torch.arange(part.y.shape[1]) < torch.tensor(size).unsqueeze(1)
+        parts.append(labelled(part.x.where(mask.unsqueeze(-1), 0), part.y.where(mask.unsqueeze(-1), 0), mask))
+    padded = Episode(*parts, episode.index)
+    together = learner.evaluate(padded)
+    for task, (shots, queries) in enumerate(sizes):
+        one = slice(task, task + 1)
+        support, query = (
+            Labelled(part.x[one, :n], part.y[one, :n]) for part, n in zip(episode[:2], (shots, queries), strict=True)
+        )
+        alone = learner.evaluate(Episode(support, query, episode.index[one]))
+        torch.testing.assert_close(together.loss[task], alone.loss[0])
+        torch.testing.assert_close(together.predictions[task, :, :queries], alone.predictions[0])
+    loss = learner.train().meta_loss(padded)
+    loss.backward()
+    assert all(parameter.grad.isfinite().all() for parameter in learner.parameters())
 
 
 def test_conditional_process_by_hand(episode):

@@ -299,7 +299,7 @@ REFUSED = {
         r"{'a': \[5, 3\], 'b': \[4\]}",
     ),
     "leo": (LEO, five(y=torch.tensor([0, 1, 2, 0, 1])), "3 classes, but LEO's network 5"),
-    "values_for_a_classifier": (PrototypicalNetwork, five(y=torch.rand(5, 1)), "classify, but the labels"),
+    "values_for_a_classifier": (PrototypicalNetwork, five(y=torch.rand(5, 1)), "classifies, but the labels"),
     "values_for_five_outputs": (
         MAML,
         five(y=torch.rand(5, 1)),

@@ -240,6 +240,7 @@ LATE = {
     "image_size": ({BODY + ".init_args.image_size": 8}, "model.network.body.image_size is 8, expected at least 16"),
     "shots": ({DATA + "shots": 0}, "data.shots is 0, expected at least 1"),
     "ways": ({DATA + "ways": 6}, "data.ways is 6, expected at most 5, the classes of the val split"),
+    "negative ways": ({DATA + "ways": -2}, "data.ways is -2, expected at least 1 .*, line "),
     "train_ways": ({DATA + "train_ways": 9}, "data.train_ways is 9, expected at most 8"),
     "queries": ({DATA + "queries": 20}, r"data.queries is 20, expected shots \+ queries of at most 20, not 21"),
     "many shots": ({DATA + "shots": 30, DATA + "queries": 30}, "data.shots is 30, expected shots .* of at most 20"),
@@ -273,7 +274,15 @@ LATE = {
     ),
     "lr": (
         {MODEL + "optimizer": {"class_path": "torch.optim.Adam", "init_args": {"lr": -1.0}}},
-        "model.optimizer: Invalid learning rate: -1.0",
+        "model.optimizer.lr is -1.0, expected one that the optimiser takes .Invalid learning rate: -1.0. .*, line ",
+    ),
+    "betas": (
+        {MODEL + "optimizer": {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.1, "betas": [0.9, 2.0]}}},
+        r"model.optimizer.betas is .0.9, 2.0., expected .* takes .Invalid beta parameter at index 1",
+    ),
+    "two of the optimizer": (
+        {MODEL + "optimizer": {"class_path": "torch.optim.Adam", "init_args": {"lr": -0.1, "eps": -1.0}}},
+        "model.optimizer: Invalid learning rate: -0.1",
     ),
     "accelerator": ({"trainer.accelerator": "tpuu"}, "trainer.accelerator: .*Available names are"),
     "devices": ({"trainer.devices": "x y"}, "trainer.devices: .*should be an int > 0"),

@@ -55,7 +55,7 @@ def one(tmp_path_factory):
 def assert_close(found, expected):
     assert found.keys() == expected.keys()
     for name, value in expected.items():
-        torch.testing.assert_close(found[name], value, rtol=1e-8, atol=1e-8)
+        torch.testing.assert_close(found[name], value, rtol=1e-8, atol=1e-8, equal_nan=True)  # nan: undefined
 
 
 @pytest.mark.parametrize("name", EXACT)

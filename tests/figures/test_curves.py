@@ -9,6 +9,7 @@ from metalit.data import Sinusoid
 from metalit.figures import adaptation, adaptation_curve, learning_curves
 from metalit.metrics import Summary
 from metalit.runs.training_log import TrainingLog
+from padding import of_unequal_size
 
 
 def log_with(points: int) -> TrainingLog:
@@ -63,6 +64,13 @@ def test_adaptation_sorts_the_queries_and_shows_first_and_last_step():
             assert (np.diff(x) > 0).all()
             np.testing.assert_allclose(y, factor * np.asarray(x), rtol=1e-6)
         assert sorted(lines["support"].get_xdata().tolist()) == episode.support.x[task, :, 0].sort().values.tolist()
+
+
+def test_adaptation_leaves_the_padding_of_smaller_tasks_out():
+    episode = of_unequal_size(Sinusoid(shots=5, queries=20).episodes("test", 0, 2))
+    figure = adaptation(episode, torch.zeros(2, 1, 20, 1))
+    points = [{line.get_label(): np.isfinite(line.get_ydata()).sum() for line in axes.lines} for axes in figure.axes]
+    assert [(each["query"], each["support"]) for each in points] == [(20, 5), (18, 4)]
 
 
 def test_adaptation_without_steps_shows_one_prediction():

@@ -9,6 +9,7 @@ from metalit.data import Sinusoid
 from metalit.episode import Episode, Labelled
 from metalit.figures import episode_sheet, is_sheet_possible
 from metalit.figures.sheets import RIGHT, WRONG, shortened
+from padding import padded, with_mask
 
 
 def picture_episode(channels: int = 1, ways: int = 3, shots: int = 2, queries: int = 4) -> Episode:
@@ -33,6 +34,14 @@ def test_sheet_frames_right_and_wrong_queries(channels):
     texts = [text.get_text() for text in axes.texts]
     assert "2 (true 1)" in texts
     assert "query: 11 of 12 recognised" in texts
+
+
+def test_sheet_leaves_the_padding_of_a_smaller_task_out():
+    episode = padded(with_mask(picture_episode()))
+    assert is_sheet_possible(episode)
+    (axes,) = episode_sheet(episode, torch.nn.functional.one_hot(episode.query.y, 3).float()).axes
+    assert len(axes.images) == 3 * (2 + 4)
+    assert "query: 12 of 12 recognised" in [text.get_text() for text in axes.texts]
 
 
 def test_sheet_shows_strokes_dark_and_leaves_colours():

@@ -134,6 +134,24 @@ def test_a_text_in_both_sets_is_reported(text_run, place, capsys):
     assert len(predictions(place)) == 24
 
 
+def test_cut_texts_and_blank_lines_are_counted(text_run, place, capsys):
+    long = " ".join(["card"] * 300)
+    write_csv(place / "support.csv", [*own_rows(0, 5), {"text": long, "label": OWN[0]}])
+    (place / "query.txt").write_text(f"renew card\n\n{long}\r\n \t\n{long} loan\n\n\nrenew loan\n")
+    predict(text_run, place, query="query.txt")
+    said = " ".join(capsys.readouterr().out.split())
+    assert "query.txt: 4 blank lines are left out: 2, 4, 6, ..." in said
+    limit = TrainedModel.of_run(text_run).form.max_length
+    assert f"query.txt: 2 of 4 texts are longer than {limit} tokens" in said
+    assert f"support.csv: 1 of 16 texts is longer than {limit} tokens; the rest is cut off" in said
+    assert len(predictions(place)) == 4
+    (place / "query.txt").write_text("renew card\n\nrenew loan")
+    predict(text_run, place, query="query.txt")
+    said = " ".join(capsys.readouterr().out.split())
+    assert "query.txt: line 2 is blank and left out" in said
+    assert "query.txt: 2 of" not in said
+
+
 def test_the_help_of_predict_is_about_own_files(capsys):
     with pytest.raises(SystemExit) as ended:
         main(["predict", "--help"])

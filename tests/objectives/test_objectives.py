@@ -8,16 +8,22 @@ from torch import nn
 from torch.func import grad
 from torch.utils._pytree import tree_map
 
+import padding
 from algorithms.test_identities import DIMENSIONS, TASKS, Linear, quadratic
 from cases import CASES, DOMAINS
 from metalit import MAML, Engine, Episode, Labelled, Outcome, PrototypicalNetwork
+from metalit.episode import labelled
+from metalit.networks import MLP
 from metalit.objectives import (
+    ChaserLoss,
     ConML,
     ContrastiveAdaptation,
     GradientPenalty,
     JointLoss,
     MaxMinEntropy,
+    MultiStepLoss,
     QueryLoss,
+    ReptileLoss,
     TaskInequality,
 )
 from metalit.objectives.contrastive import cosine_distances, mean_off_diagonal, random_subset
@@ -230,6 +236,48 @@ def test_random_subsets_have_every_class_as_often_as_the_support_set():
         assert subset.y.bincount().tolist() == [1, 1, 2]
         drawn |= set(subset.x.tolist())
     assert drawn == set(range(12))
+
+
+def test_random_subsets_of_padded_sets_have_no_padding():
+    support = labelled(torch.arange(6), torch.tensor([0, 1, 2, 2, 0, 0]), torch.arange(6) < 4)
+    everything = labelled(torch.arange(20), torch.arange(20) % 3 * (torch.arange(20) < 12), torch.arange(20) < 12)
+    drawn = set()
+    for key in range(50):
+        with TaskContext(torch.tensor(key), {}):
+            subset = random_subset(everything, support)
+        assert subset.mask.tolist() == [True] * 4 + [False] * 2
+        assert len(set(subset.x[:4].tolist())) == 4
+        assert subset.y[:4].bincount().tolist() == [1, 1, 2]
+        drawn |= set(subset.x[:4].tolist())
+    assert drawn == set(range(12))
+    numbers = everything._replace(y=everything.x.float())
+    with TaskContext(torch.tensor(0), {}):
+        subset = random_subset(numbers, support._replace(y=support.x.float()))
+    assert subset.x[subset.mask].max() < 12
+
+
+PADDED = {
+    "sinusoid": [GradientPenalty(), ContrastiveAdaptation(), TaskInequality(), JointLoss(), MultiStepLoss(3),
+                 ChaserLoss(), ReptileLoss()],
+    "glyphs": [MaxMinEntropy(0.5), ContrastiveAdaptation()],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("domain", "objective"),
+    [
+        pytest.param(domain, objective, id=f"{domain}-{type(objective).__name__}")
+        for domain, objectives in PADDED.items()
+        for objective in objectives
+    ],
+)
+def test_padding_changes_no_objective(domain, objective):
+    episode = padding.of_unequal_size(DOMAINS[domain].data(queries=4).episodes("train", 0, 4))
+    episode = tree_map(lambda leaf: leaf.double() if leaf.is_floating_point() else leaf, episode)
+    network = MLP(1, [8], 1) if domain == "sinusoid" else nn.Sequential(nn.Flatten(), nn.Linear(28 * 28, 3))
+    network = network.double()
+    expected, found = (meta_gradient(objective, each, network) for each in (episode, padding.padded(episode)))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("name", ["LEO", "ProtoMAML", "MAML"])

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from metalit.algorithms.optimizers import checked_optimizers
 from metalit.algorithms.pretrained import ALGORITHM, check_algorithm, load_network
-from metalit.algorithms.takes_over import TakesOver
+from metalit.algorithms.takes_over import HasUnits, NamesMetrics, TakesOver
 from metalit.algorithms.task_learner import TaskLearner
 from metalit.engine import Engine, with_gradient
 from metalit.engine.finite import Batch, has_finite_gradient, stop_if_not_finite
@@ -184,13 +184,12 @@ class MetaLearner(TaskLearner):
 
     def training_values(self, outcome: Outcome, episode: Episode) -> dict[str, Tensor]:
         """Return what is logged of a training batch besides the loss: one value per task ``[B]`` by name."""
-        return episode_metrics(outcome.predictions, episode.query.y, outcome.loss)
+        return self._metrics(outcome, episode)
 
     def evaluation_values(self, batch: Any) -> tuple[dict[str, Tensor], Tensor]:
         """Return the metrics of each task at each stage ``[B, T]`` by name, and what is predicted after the last."""
         outcome = self.evaluate(batch)
-        values = episode_metrics(outcome.predictions, batch.query.y, outcome.loss) | outcome.measured
-        return values, outcome.predictions[:, -1]
+        return self._metrics(outcome, batch) | outcome.measured, self._own_units(outcome.predictions[:, -1])
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Stop at a gradient that is not finite; otherwise update the running statistics over all tasks of the step."""
@@ -247,9 +246,13 @@ class MetaLearner(TaskLearner):
         self._log_evaluation("test")
 
     def predict_step(self, episode: Episode, batch_idx: int) -> dict[str, Tensor]:
-        """Return the episodes' index ``[B]``, final query predictions ``[B, Q, ...]`` and targets ``[B, Q, ...]``."""
-        predictions = self.evaluate(episode).predictions[:, -1]
-        return {"index": episode.index, "predictions": predictions, "targets": episode.query.y}
+        """Return the episodes' index ``[B]``, final query predictions ``[B, Q, ...]`` and targets ``[B, Q, ...]``.
+
+        For tasks of unequal size also the ``mask [B, Q]`` of the queries.
+        """
+        predictions, query = self._own_units(self.evaluate(episode).predictions[:, -1]), episode.query
+        mask = {} if query.mask is None else {"mask": query.mask}
+        return {"index": episode.index, "predictions": predictions, "targets": self._own_units(query.y), **mask}
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return the meta-optimiser over all trained parameters, with its schedule."""
@@ -280,11 +283,15 @@ class MetaLearner(TaskLearner):
     @torch.no_grad()
     def _log_training(self, loss: Tensor, outcome: Outcome, episode: Episode) -> None:
         values = self.training_values(outcome, episode)
-        numbers = {name: value for name, value in outcome.measured.items() if value.dim() == 1}
-        logged = {f"train/{name}": value.mean() for name, value in (values | numbers | outcome.penalties).items()}
-        logged["train/loss"] = loss
+        values |= {name: value for name, value in outcome.measured.items() if value.dim() == 1} | outcome.penalties
+        # of the tasks in which a metric is defined; all of them, of nearly all metrics
+        known = {name: ~value.isnan() for name, value in values.items()}
+        sums = {name: torch.where(known[name], value, 0).mean() for name, value in values.items()}
+        shares = {f"{name} share": part.to(values[name].dtype).mean() for name, part in known.items()}
         # callbacks on every rank read these values and must decide alike
-        self.log_dict(mean_over_ranks(logged), prog_bar=True, batch_size=len(episode.index))
+        means = mean_over_ranks(sums | shares | {"loss": loss})
+        logged = {f"train/{name}": means[name] / means[f"{name} share"] for name in values}
+        self.log_dict(logged | {"train/loss": means["loss"]}, prog_bar=True, batch_size=len(episode.index))
 
     def _start_evaluation(self) -> None:
         if torch.is_inference_mode_enabled():
@@ -298,6 +305,18 @@ class MetaLearner(TaskLearner):
         values, predictions = self.evaluation_values(batch)
         self.evaluation.update(batch.index, values)
         return {"index": batch.index, "predictions": predictions}
+
+    def _metrics(self, outcome: Outcome, episode: Episode) -> dict[str, Tensor]:
+        """Return the loss and the metrics that the data module names, of each task."""
+        data, query = getattr(self.trainer, "datamodule", None), episode.query
+        names = data.metrics if isinstance(data, NamesMetrics) else ()
+        predictions, targets = self._own_units(outcome.predictions), self._own_units(query.y)
+        return episode_metrics(predictions, targets, outcome.loss, query.mask, names)
+
+    def _own_units(self, values: Tensor) -> Tensor:
+        """Return targets or predictions in the units in which the data report errors."""
+        data = getattr(self.trainer, "datamodule", None) if has_trainer(self) else None
+        return data.own_units(values) if isinstance(data, HasUnits) else values
 
     def _log_evaluation(self, split: str) -> None:
         self.last_evaluation = evaluation = self.evaluation.compute()

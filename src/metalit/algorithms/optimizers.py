@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from lightning.pytorch import cli
@@ -87,15 +88,33 @@ def make_optimizer(make: OptimizerCallable, parameters: Sequence[nn.Parameter], 
 
     Raises:
         UserError: torch refuses the settings.
-        SettingError: the learning rate is not finite, which torch accepts.
+        SettingError: torch refuses one of them, or the learning rate is not finite, which torch accepts.
     """
     try:
         optimizer = make(parameters)
     except (TypeError, ValueError) as error:
-        raise UserError(f"model.{option}: {error}") from error
+        found = refused_setting(make, parameters)
+        if found is None:
+            raise UserError(f"model.{option}: {error}") from error
+        name, value = found
+        raise SettingError(f"model.{option}.{name}", value, f"one that the optimiser takes ({error})") from error
     rate = optimizer.defaults.get("lr", 0.0)
     check(f"model.{option}.lr", rate, math.isfinite(rate), "a finite number")
     return optimizer
+
+
+def refused_setting(make: OptimizerCallable, parameters: Sequence[nn.Parameter]) -> tuple[str, Any] | None:
+    """Return name and value of the setting without which the optimiser can be built; None if it is not one alone."""
+    if not isinstance(make, partial):
+        return None
+    for name, value in make.keywords.items():
+        others = {other: kept for other, kept in make.keywords.items() if other != name}
+        try:
+            make.func(*make.args, parameters, **others)
+        except (TypeError, ValueError):
+            continue
+        return name, value
+    return None
 
 
 def check_schedule(make: LRSchedulerCallable, optimizer: Optimizer) -> None:

@@ -1,7 +1,9 @@
-"""What a checkpoint brings from the data of its training to other data."""
+"""What a learner may ask of a data module, beside episodes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor
 
 
 @runtime_checkable
@@ -14,3 +16,23 @@ class TakesOver(Protocol):
     def take_over(self, checkpoint: Mapping[str, Any]) -> None:
         """Take over what belongs to the training, given the whole checkpoint."""
         ...
+
+
+@runtime_checkable
+class HasUnits(Protocol):
+    """A data module that scales its targets, and reports errors in their own units."""
+
+    def own_units(self, values: Tensor) -> Tensor:
+        """Return targets or predictions ``[..., outputs]`` in their own units; logits and labels as they are."""
+        ...
+
+
+@runtime_checkable
+class NamesMetrics(Protocol):
+    """A data module that names the metrics of its tasks.
+
+    Attributes:
+        metrics: names of ``metalit.metrics.task_metrics``; empty for accuracy in classification, mse in regression.
+    """
+
+    metrics: Sequence[str]

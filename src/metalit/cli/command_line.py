@@ -225,6 +225,10 @@ class MetalitCLI(OpenCLI):
         config.ckpt_path = resolve_checkpoint(config.ckpt_path, run_dir, fitting=self.subcommand == "fit")
         if config.weights_only is None:
             config.weights_only = True  # no code in a checkpoint is executed
+        # here, and not only when the classes are made from a copy: config.yaml tells the lengths
+        parser = self.parser_of(self.subcommand)
+        assert isinstance(parser, ArgumentParser)
+        parser.fill_sizes(config)
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Return the trainer with metalit's callbacks and, for ``fit``, CSV and TensorBoard loggers by default."""

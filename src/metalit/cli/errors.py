@@ -26,6 +26,9 @@ NONE = Namespace()  # type: ignore[no-untyped-call]
 # Classes whose options form a group of their own. Settings have no class_path there, so the key gives the class.
 GROUPS: dict[str, type] = {"trainer": L.Trainer, "checkpoint": RunCheckpoint, "engine": Engine}
 
+# Options that follow another, from which they have their value: a mistake in them is one in the other.
+FOLLOWING = {"model.network.ways": "data.ways", "model.ways": "data.ways"}
+
 
 def explain_error(error: BaseException, settings: Namespace | None, parser: argparse.ArgumentParser) -> str:
     """Return one sentence for an error raised by a command; ``settings`` are None if the command was not yet parsed."""
@@ -33,7 +36,7 @@ def explain_error(error: BaseException, settings: Namespace | None, parser: argp
     # An error of the operating system concerns no option, even if its text has the name of one by chance.
     if isinstance(error, OSError) and error.errno is not None:
         return explain_system(error, settings.get("run_dir"))
-    key = key_of(error, settings)
+    key = given_option(key_of(error, settings), settings)
     if isinstance(error, SettingError):
         message = f"{key or error.name} is {error.value}, expected {error.expected}"
     else:
@@ -67,6 +70,18 @@ def key_of(error: BaseException, settings: Namespace) -> str | None:
         if setting in (*vars(options), "class_path"):
             return f"{key}.{setting}"
     return None
+
+
+def given_option(key: str | None, settings: Namespace) -> str | None:
+    """Return the option that the user gave, where ``key`` names one that follows it."""
+    source = FOLLOWING.get(key or "")
+    # data without such an option leave the other to the user
+    return key if source is None or settings.get(in_file(source)) is None else source
+
+
+def in_file(key: str) -> str:
+    """Return the name that an option of a class has in a file, given that on the command line."""
+    return ".init_args.".join(key.split("."))
 
 
 def classes_of(settings: Namespace, key: str = "") -> Iterator[tuple[str, Any, Namespace]]:

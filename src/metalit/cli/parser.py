@@ -14,9 +14,10 @@ from torch import nn
 
 from metalit.algorithms import MetaLearner
 from metalit.cli.config_files import refusal
-from metalit.cli.errors import make
+from metalit.cli.errors import FOLLOWING, in_file, make, set_owner
 from metalit.cli.factories import accept_factory, check_made, paths, resolve
 from metalit.cli.mistakes import ParsingError, explain
+from metalit.cli.sizes import fill_in, unknown_sizes
 from metalit.cli.values import any_of, classes_in, describe_values, known_classes, nearest, subclasses
 from metalit.data import EpisodicDataModule
 from metalit.private import HookedParser, commands_of, options_of, type_of
@@ -40,9 +41,11 @@ class ArgumentParser(HookedParser):
 
     Attributes:
         help_of: the group whose options the help lists, such as ``trainer``; if None, all but the trainer's.
+        data: the data module, if it was made before the model, which takes lengths from it.
     """
 
     help_of: str | None = None
+    data: EpisodicDataModule | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         # argparse accepts any unambiguous prefix of an option's name, so a truncated name would pass.
@@ -103,8 +106,9 @@ class ArgumentParser(HookedParser):
 
         An option that is built later becomes a ``partial`` that holds no reference to the parser.
         """
+        self.fill_sizes(namespace)
         # For all classes: an error then carries the class that raised it, from which explain_error finds the key.
-        kwargs.setdefault("instantiators", [(make, object, True)])
+        kwargs.setdefault("instantiators", [*self.ready(), (make, object, True)])
         made: Namespace = super().instantiate(namespace, *args, **kwargs)
         for action in filter(takes_network, options_of(self)):
             if isinstance(settings := namespace.get(action.dest), Namespace):
@@ -112,6 +116,23 @@ class ArgumentParser(HookedParser):
         for key, value in vars(made).items():
             made[key] = without_parser(value)
         return made
+
+    def fill_sizes(self, settings: Namespace) -> None:
+        """Write lengths that networks take from the data into the settings; the data module is made for that."""
+        if self.data is None and unknown_sizes(settings):
+            alone = Namespace(data=settings.data.clone())  # type: ignore[no-untyped-call]
+            made: Namespace = super().instantiate(alone, False, instantiators=[(make, object, True)])
+            try:
+                fill_in(settings, made.data)
+            except Exception as error:
+                set_owner(error, type(made.data))
+                raise
+            self.data = made.data
+
+    def ready(self) -> list[tuple[Any, type, bool]]:
+        """Return how the data module is made, if it is there already: it has read its files."""
+        made = self.data
+        return [] if made is None else [(lambda *_, **__: made, type(made), False)]
 
     def check_value(self, option: argparse.Action, value: Any, key: str) -> Any:
         """Refuse import paths, numbers, null and values of whole groups that jsonargparse accepts unchecked.
@@ -185,9 +206,9 @@ def check_number(value: Any, least: int | None) -> None:
 
 def add_links(parser: LightningArgumentParser) -> None:
     """Make the ways of the model and of its network follow those of the data."""
-    parser.link_arguments("data.init_args.ways", "model.init_args.network.init_args.ways")
     # Memory-based learners have the argument too: they receive labels as a code of that length.
-    parser.link_arguments("data.init_args.ways", "model.init_args.ways")
+    for key, source in FOLLOWING.items():
+        parser.link_arguments(in_file(source), in_file(key))
 
 
 def parts_parser() -> ArgumentParser:

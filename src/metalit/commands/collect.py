@@ -154,7 +154,8 @@ def compare(group: Sequence[Run], first: Sequence[Run], metric: str) -> tuple[Su
     # A single pair shows no spread over seeds, so its interval is over episodes.
     if len(pairs) == 1:
         return differences[0], f"{pairs[0][0].results['episodes']} episodes"
-    return summarise_runs([difference.mean for difference in differences]), f"{len(pairs)} seeds"
+    means = [difference.mean for difference in differences if not math.isnan(difference.mean)]
+    return summarise_runs(means), f"{len(means)} seeds"
 
 
 def tabulate_runs(runs: Sequence[Run], metric: str) -> tuple[Table, list[list[Any]]]:

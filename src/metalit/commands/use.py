@@ -1,4 +1,4 @@
-"""``predict --support`` and ``export``: a run learns the classes of the user's files, and recognises others."""
+"""``predict --support`` and ``export``: a run learns the classes or tasks of the user's files, and predicts others."""
 
 from collections.abc import Iterable, Sequence
 from functools import partial
@@ -11,15 +11,18 @@ from tqdm import tqdm
 
 from metalit.cli.parser import ArgumentParser
 from metalit.cli.program import program_name
-from metalit.data import ClassificationDataModule
-from metalit.errors import UserError, at_least
+from metalit.commands.use_complexes import predict_affinities
+from metalit.data import ClassificationDataModule, MetaScore, TaskTable
+from metalit.errors import UserError, at_least, check
+from metalit.files import keep_old, write_csv
 from metalit.inference import Recogniser, TrainedModel
 from metalit.inference.calibration import calibration_key, remembered
 from metalit.inference.exported import beside, check_exportable, export
 from metalit.inference.given import Given
-from metalit.inference.predicting import learn_given, shots_of, source_of, write_recognised
+from metalit.inference.predicting import TABLE, learn_given, shots_of, source_of, write_recognised
 from metalit.inference.recognised import Recognised
 from metalit.inference.sources import Source
+from metalit.inference.table_rows import predict_rows
 from metalit.inference.threshold import EPISODES, Threshold, calibrated
 
 RUNS = Path("runs")  # where fit makes the folders of runs whose folder is not given
@@ -32,10 +35,16 @@ def predict_own(args: Sequence[str]) -> None:
         raise UserError(f"to is {options.to}, expected a folder: predictions.csv is written into it")
     run_dir = run_folder(options)
     model = trained(options, run_dir)
+    if isinstance(model.data, MetaScore):
+        say(*predict_affinities(options, model.learner, model.data, Path(options.to or run_dir)))
+        return
+    if isinstance(model.data, TaskTable):
+        predict_table(options, model, model.data, Path(options.to or run_dir))
+        return
     source = source_of(model, options.on_bad_file, bar("files"), options.columns)
     # first of all, so that a broken file is named before anything is computed
     query = source.unlabelled(Path(options.query))
-    say(*(f"Left out {each}" for each in query.left_out))
+    say(*(f"Left out {each}" for each in query.left_out), *query.remarks)
     recogniser, support = learned(options, model, source, run_dir)
     say(*source.remarks(support, query))
     recognised = Recognised(query, recogniser.logits(query.items), recogniser)
@@ -49,6 +58,28 @@ def predict_own(args: Sequence[str]) -> None:
         *caution(recogniser, source),
         *recognised.judged(source.noun),
         f"Predictions are in {table}{''.join(f', with pictures in {sheet}' for sheet in sheets)}",
+    )
+
+
+def predict_table(options: Namespace, model: TrainedModel, data: TaskTable, folder: Path) -> None:
+    """Learn the tasks of one table, predict the rows of another, and write them with their predictions."""
+    for name, why in (("threshold", "every row has a prediction"), ("columns", "they are those of the training")):
+        check(name, getattr(options, name), getattr(options, name) is None, f"none for a table: {why}")
+    found = predict_rows(model.learner, data, Path(options.support), Path(options.query))
+    table = folder / TABLE
+    keep_old(table)
+    write_csv(table, found.rows())
+    left = [f"Left out {found.left_out} rows of --support, as their target is empty"] if found.left_out else []
+    unknown = [
+        f"No prediction for {len(found.unknown)} tasks without a row in --support: {', '.join(found.unknown[:3])}"
+    ]
+    tasks = "1 task" if found.tasks == 1 else f"{found.tasks} tasks"
+    say(
+        *left,
+        *(unknown if found.unknown else []),
+        f"Learned {tasks}, predicted {int((~found.values[:, 0].isnan()).sum())} of {len(found.values)} rows",
+        *([found.judged] if found.judged else []),
+        f"Predictions are in {table}",
     )
 
 
@@ -76,14 +107,15 @@ def predict_parser() -> ArgumentParser:
     """Return the parser of ``predict --support``."""
     parser = use_parser(
         "predict",
-        "Learn classes from labelled photos or texts, and recognise others. Without --support and --query, predict is "
+        "Learn classes from labelled photos or texts and recognise others, or tasks from rows of a table. Without "
+        "--support and --query, predict is "
         "Lightning's, on the episodes of a config; its help: predict --config FILE --help.",
     )
     parser.add_argument(
         "--query",
         type=str,
         required=True,
-        help="A folder of photos, or one photo; a table of texts, or lines of a .txt.",
+        help="A folder of photos, or one photo; a table of texts, or lines of a .txt; a table of rows.",
     )
     parser.add_argument(
         "--to", type=str | None, default=None, help="Folder of predictions.csv and .png; if not given, the run's."
@@ -117,7 +149,8 @@ def use_parser(command: str, description: str) -> ArgumentParser:
         "--support",
         type=str,
         required=True,
-        help="Labelled photos: a folder, support/<class>/*. Texts: a table with labels, csv, tsv, jsonl or parquet.",
+        help="Labelled photos: a folder, support/<class>/*. Texts: a table with labels, csv, tsv, jsonl or parquet. "
+        "A run on a table: rows with a target, csv, tsv or parquet.",
     )
     parser.add_argument(
         "--run_dir", type=str | None, default=None, help="The run; if not given, the newest one below runs."
@@ -173,7 +206,7 @@ def trained(options: Namespace, run_dir: Path) -> TrainedModel:
 def learned(options: Namespace, model: TrainedModel, source: Source, run_dir: Path) -> tuple[Recogniser, Given]:
     """Return what a trained model learns from ``--support``, with temperature and threshold, and the examples."""
     recogniser, examples = learn_given(model, source, Path(options.support))
-    say(*(f"Left out {each}" for each in examples.left_out))
+    say(*(f"Left out {each}" for each in examples.left_out), *examples.remarks)
     ways, shots = len(recogniser.names), shots_of(examples.labels)
     return recogniser.with_threshold(decision(model, ways, shots, options, run_dir)), examples
 

@@ -79,14 +79,14 @@ def split_classes(listing: Divided, splits: Splits, shares: Shares, seed: int, b
     elif splits == "seed":
         groups = _groups(listing) if by_group else {name: name for name in names}
         found, rule = (
-            _drawn(groups, shares, seed),
+            drawn(groups, shares, seed),
             f"by seed {seed}, shares {' / '.join(f'{share:.3g}' for share in shares)}",
         )
         rule += ", groups stay together" if by_group else ""
     elif splits == "test":
         found, rule = {"test": names}, "all classes are test classes"
     else:
-        found, rule = _by_lists(_read_lists(splits), set(names)), "by lists"
+        found, rule = _by_lists(read_lists(splits), set(names)), "by lists"
     divided = ClassSplits({split: sorted(found.get(split, [])) for split in SPLITS})
     divided.rule = rule
     return divided
@@ -101,7 +101,7 @@ def check_shares(shares: Shares) -> None:
 def check_splits(splits: Splits) -> None:
     """Read the lists of classes, if ``splits`` gives some, so that a mistake in them is found before any decoding."""
     if not (isinstance(splits, str) and splits in RULES):
-        _read_lists(splits)
+        read_lists(splits)
 
 
 def large_enough(
@@ -179,7 +179,15 @@ def _groups(listing: Divided) -> dict[str, str]:
     return groups
 
 
-def _drawn(groups: Mapping[str, str], shares: Shares, seed: int) -> dict[Split, list[str]]:
+def drawn(groups: Mapping[str, str], shares: Shares, seed: int) -> dict[Split, list[str]]:
+    """Return the names of each split, drawn by a seed; the names of one group stay together.
+
+    Args:
+        groups: the group of each name.
+        shares: shares of training, validation and test groups.
+        seed: the seed.
+    """
+
     def order(group: str) -> str:
         # a hash and not a shuffle: a class keeps its place when others are added, and no library decides it
         return hashlib.sha256(f"{seed}/{group}".encode()).hexdigest()
@@ -189,15 +197,21 @@ def _drawn(groups: Mapping[str, str], shares: Shares, seed: int) -> dict[Split, 
         members.setdefault(group, []).append(name)
     ordered = sorted(members, key=order)
     tested, validated = (round(share * len(ordered)) for share in (shares[2], shares[1]))
-    drawn: dict[Split, list[str]] = {
+    names: dict[Split, list[str]] = {
         "test": ordered[:tested],
         "val": ordered[tested : tested + validated],
         "train": ordered[tested + validated :],
     }
-    return {split: [name for group in some for name in members[group]] for split, some in drawn.items()}
+    return {split: [name for group in some for name in members[group]] for split, some in names.items()}
 
 
-def _read_lists(splits: Splits) -> dict[Split, list[str]]:
+def read_lists(splits: Splits) -> dict[Split, list[str]]:
+    """Return the names of each split by lists, or by the folder that holds them.
+
+    Raises:
+        SettingError: there are no such lists.
+        UserError: a name is in two of them.
+    """
     lists = _lists_of_folder(splits) if isinstance(splits, str) else splits
     found: dict[Split, list[str]] = {}
     owner: dict[str, str] = {}
@@ -206,7 +220,7 @@ def _read_lists(splits: Splits) -> dict[Split, list[str]]:
             raise SettingError("splits", f"{name}: ...", f"lists of {', '.join(SPLITS)}")
         for each in map(str, classes):
             if owner.setdefault(each, name) != name:
-                raise UserError(f"data.splits: the class {each} is in two splits, {owner[each]} and {name}")
+                raise UserError(f"data.splits: {each} is in two splits, {owner[each]} and {name}")
             found.setdefault(SPLIT_NAMES[name], []).append(each)
     return found
 

@@ -4,6 +4,7 @@ import hashlib
 import urllib.request
 from http.client import HTTPException
 from pathlib import Path
+from urllib.error import HTTPError
 
 from tqdm import tqdm
 
@@ -45,6 +46,8 @@ def download(url: str, path: Path, md5: str, root: Path) -> None:
                     f"damaged or the file has changed; try again, or put a sound copy at {path}"
                 )
     except (OSError, HTTPException) as error:
+        if isinstance(error, HTTPError):
+            error.close()  # it holds the connection
         raise SettingError(
             "root",
             root,

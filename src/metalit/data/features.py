@@ -24,7 +24,7 @@ from metalit.functional.batches import by_batches
 from metalit.functional.examples import count, to_unit_interval
 from metalit.locks import lock_while_open
 from metalit.networks import PretrainedNetwork
-from metalit.networks.partly_trained import PartlyTrained
+from metalit.networks.partly_trained import PartlyTrained, settings_of_parts
 from metalit.networks.pretrained.weights import tensors_sha256
 
 FeaturesDtype = Literal["float32", "float16"]
@@ -122,11 +122,10 @@ class FrozenFeatures:
 
     def setting(self) -> dict[str, Any]:
         """Return the settings to state with a result."""
-        if isinstance(self.network, PartlyTrained):
-            own = self.network.setting()
-        else:
+        own = settings_of_parts(self.network.modules())
+        if not isinstance(self.network, PartlyTrained):
             kind = type(self.network)
-            own = {
+            own |= {
                 "backbone": f"{kind.__module__}.{kind.__qualname__}",
                 "backbone_weights": f"sha256 of the tensors {tensors_sha256(self.network)}",
             }

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import lightning as L
 import torch
 from lightning.pytorch.trainer.states import RunningStage, TrainerFn
-from torch import nn
+from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 from torch.utils.data import DataLoader
 
@@ -85,9 +85,18 @@ class EpisodicDataModule(L.LightningDataModule, ABC):
         seed: seed of the episode streams.
         num_workers: worker processes that prepare episodes; 0 prepares them in the main process.
 
+    Attributes:
+        sized: the names of ``sizes``.
+        metrics: names of the metrics of a task that are logged and tested, of ``metalit.metrics.task_metrics``: for
+            numbers ``mse``, ``rmse``, ``pearson``, ``spearman``; for classes ``accuracy``, ``average_precision``,
+            ``delta_auprc``. Empty for mse or accuracy.
+
     Raises:
         SettingError: a number is out of range.
     """
+
+    sized: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -138,6 +147,18 @@ class EpisodicDataModule(L.LightningDataModule, ABC):
     def finish(self, episode: Episode, split: Split) -> Episode:
         """Return the episode as the learner sees it, given one from the stream; runs on the learner's device."""
         return episode
+
+    def sizes(self) -> dict[str, int]:
+        """Return the lengths of inputs and outputs that a network takes from the data, by its names for them.
+
+        The command line and ``metalit.load`` give them to a network whose setting of that name is null. A subclass
+        lists the names in ``sized`` too, so that the data are read only for a network that needs them.
+        """
+        return {}
+
+    def own_units(self, values: Tensor) -> Tensor:
+        """Return targets or predictions ``[..., outputs]`` of regression in the units in which errors are reported."""
+        return values
 
     def setting(self) -> dict[str, Any]:
         """Return the settings of the episodes to state with a test result."""

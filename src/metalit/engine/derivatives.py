@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from metalit.objectives import Objective
 from metalit.outcome import Outcome
-from metalit.ranks import gather_tasks, own_tasks, world_size
+from metalit.ranks import gather_tasks, own_tasks, padded_to_longest, world_size
 from metalit.tasks.parameters import Params
 from metalit.tasks.precision import at_least_float32, without_autocast
 
@@ -60,7 +60,11 @@ def derivative(objective: Objective, outcome: Outcome, scale: Tensor | None = No
     """
     # a mean over tasks needs no exchange: DDP's average of the ranks' gradients is the gradient over all tasks
     everyone = world_size() > 1 and objective.over_all_tasks
-    seen: Outcome = gather_tasks(outcome._replace(buffers={})) if everyone else outcome
+    seen = outcome
+    if everyone:
+        # tasks of unequal size: on another rank the longest task may have more queries
+        alike = outcome._replace(buffers={}, predictions=padded_to_longest(outcome.predictions))
+        seen = gather_tasks(alike)
 
     def total(leaves: Leaves) -> Tensor:
         return objective.total(with_float_leaves(seen, leaves))
@@ -69,7 +73,8 @@ def derivative(objective: Objective, outcome: Outcome, scale: Tensor | None = No
     # Every rank differentiates the objective of all tasks and keeps the part of its own tasks. These parts have to be
     # summed over the ranks, but DDP averages them.
     if everyone:
-        cotangent = tuple(world_size() * leaf for leaf in own_tasks(cotangent))
+        parts = zip(own_tasks(cotangent), float_leaves(outcome), strict=True)
+        cotangent = tuple(world_size() * part[tuple(map(slice, own.shape))] for part, own in parts)
     return cotangent if scale is None else tuple(scaled(leaf, scale) for leaf in cotangent), value
 
 

@@ -30,6 +30,7 @@ from metalit.engine.derivatives import (
 from metalit.engine.explanations import explained
 from metalit.episode import Episode, Labelled
 from metalit.errors import at_least, check
+from metalit.functional.masks import filled
 from metalit.objectives import Objective
 from metalit.outcome import Outcome
 from metalit.tasks.parameters import Params
@@ -270,7 +271,7 @@ class Engine:
         context = TaskContext(key, tasks.buffers, rows_by_vmap=self.over_vmap)
         # fused attention kernels have no second derivative
         with sdpa_kernel(SDPBackend.MATH), context:
-            outcome = tasks.task({**parameters, **tasks.buffers}, episode.support, episode.query)
+            outcome = tasks.task({**parameters, **tasks.buffers}, filled(episode.support), filled(episode.query))
         return outcome._replace(buffers=context.statistics())
 
     def _map_at_once(self, tasks: Tasks, parameters: Params) -> Outcome:

@@ -128,7 +128,7 @@ class Figures(L.Callback):
 
 
 def _is_curve(episode: Episode) -> bool:
-    parts = (*episode.support, *episode.query)
+    parts = (episode.support.x, episode.support.y, episode.query.x, episode.query.y)
     return all(isinstance(part, Tensor) and part.ndim == 3 and part.shape[-1] == 1 for part in parts)
 
 

@@ -14,6 +14,10 @@ from metalit.algorithms.reinforcement.base import PolicyLearner
 from metalit.episode import Episode
 from metalit.errors import positive
 
+SHOWN = (
+    "train/loss", "train/accuracy", "train/mse", "train/rmse", "train/return",
+    "val/accuracy", "val/mse", "val/rmse", "val/pearson", "val/delta_auprc", "val/return",
+)  # fmt: skip
 BAR_FORMAT = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
 
 
@@ -148,8 +152,7 @@ class EpisodeProgressBar(ProgressBar):
         # a metric appears once it is logged; before the first logged loss, the step's own is shown
         logged = trainer.callback_metrics
         shown = {}
-        kinds = ("train/loss", "train/accuracy", "train/mse", "train/return", "val/accuracy", "val/mse", "val/return")
-        for name in kinds:
+        for name in SHOWN:
             value = logged.get(name, self._loss if name == "train/loss" else None)
             if value is not None:
                 form = ".4f" if name.endswith("accuracy") else ".4g"

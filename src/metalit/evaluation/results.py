@@ -12,8 +12,9 @@ from torch import Tensor
 
 from metalit.errors import UserError
 from metalit.files import keep_old, write_csv, write_text
+from metalit.metrics.draws import summarise_tasks
 from metalit.metrics.episode_values import Evaluation
-from metalit.metrics.intervals import Summary, summarise
+from metalit.metrics.intervals import Summary, count_undefined, summarise
 
 RESULTS_FILE = "results.json"
 EPISODES_FILE = "episodes.csv"
@@ -36,14 +37,20 @@ def build_results(
 
     Returns:
         ``{"split", "episodes", "metrics": {name: {"mean", "ci95", "std"}}, "setting", "checkpoint", "versions"}``.
+        Episodes for which a metric is undefined are left out of its numbers, which then have their number beside them,
+        ``"undefined"``.
         Each metric is taken after the last adaptation step. For algorithms that adapt in steps,
         ``<name>_before_adaptation`` is the metric before the first step, and
         ``"by_step": {name: [{"step", "mean", "ci95", "std"}]}`` holds all steps. Numbers that are not finite, such as
-        the interval of a single episode, become None.
+        the interval of a single episode or the mean of none, become None.
+        Of data whose tasks come in several divisions (``setting["tasks"]``), a metric is the mean over tasks, each the
+        mean of its divisions, with the interval over tasks, and ``ci95_draws`` is the interval over divisions: those of
+        one task are not independent.
     """
     metrics, by_step = {}, {}
+    tasks = _divided_tasks(split, evaluation, setting)
     for name, values in evaluation.values.items():
-        summaries = [_as_dict(summarise(column)) for column in values.unbind(dim=1)]
+        summaries = [_summarised(column, tasks) for column in values.unbind(dim=1)]
         metrics[name] = summaries[-1]
         if len(summaries) > 1:
             metrics[f"{name}_before_adaptation"] = summaries[0]
@@ -63,7 +70,8 @@ def write_results(folder: Path, results: Results, evaluation: Evaluation) -> Pat
     """Write ``results.json`` and ``episodes.csv``; existing results are renamed with a number (results-1.json).
 
     ``episodes.csv`` has the column ``episode``, one column per metric and, for algorithms that adapt in steps, the
-    columns ``<name>_step<k>`` from 0 (before adaptation) to the last step.
+    columns ``<name>_step<k>`` from 0 (before adaptation) to the last step. A cell is empty where the metric is
+    undefined.
 
     Args:
         folder: where to write; created if it does not exist.
@@ -101,14 +109,14 @@ def read_episodes(folder: Path) -> dict[str, Tensor]:
     """Read the ``episodes.csv`` of a run folder.
 
     Returns:
-        By column: ``episode`` as ``[n]`` int64, all others as ``[n]`` float64.
+        By column: ``episode`` as ``[n]`` int64, all others as ``[n]`` float64, NaN where the metric is undefined.
 
     Raises:
         FileNotFoundError: the folder has no such file.
     """
     with _existing(folder, EPISODES_FILE).open(newline="") as file:
         header, *rows = csv.reader(file)
-    table = torch.tensor([[float(cell) for cell in row] for row in rows], dtype=torch.float64)
+    table = torch.tensor([[float(cell or math.nan) for cell in row] for row in rows], dtype=torch.float64)
     columns = dict(zip(header, table.reshape(len(rows), len(header)).unbind(dim=1), strict=True))
     return columns | {"episode": columns["episode"].long()}
 
@@ -117,7 +125,7 @@ def paired_difference(folder_a: Path, folder_b: Path, metric: str) -> Summary:
     """Summarise the per-episode difference ``a - b`` of two runs evaluated on the same episodes.
 
     The interval is that of the difference, in which most of the variation between episodes cancels because it is common
-    to both runs.
+    to both runs. Episodes in which the metric is undefined for one of the runs are left out.
 
     Args:
         folder_a: run folder of one algorithm.
@@ -148,9 +156,23 @@ def paired_difference(folder_a: Path, folder_b: Path, metric: str) -> Summary:
     return summarise(episodes_a[metric] - episodes_b[metric])
 
 
-def _as_dict(summary: Summary) -> dict[str, float | None]:
+def _summarised(values: Tensor, tasks: int | None) -> dict[str, float | None]:
+    summary = summarise(values)._asdict() if tasks is None else summarise_tasks(values, tasks)._asdict()
+    summary.pop("undefined", None)
     # JSON has no nan, and a strict parser would reject the whole file
-    return {name: value if math.isfinite(value) else None for name, value in summary._asdict().items()}
+    numbers = {name: value if math.isfinite(value) else None for name, value in summary.items()}
+    undefined = count_undefined(values)
+    return {**numbers, "undefined": undefined} if undefined else numbers
+
+
+def _divided_tasks(split: str, evaluation: Evaluation, setting: Mapping[str, Any]) -> int | None:
+    """Return the number of tasks if all of them were evaluated in several divisions, episode i being task i mod it."""
+    tasks = setting.get("tasks")
+    number = tasks.get(split) if isinstance(tasks, Mapping) else None
+    episodes = len(evaluation.indices)
+    if not isinstance(number, int) or episodes <= number or episodes % number:
+        return None
+    return number if torch.equal(evaluation.indices, torch.arange(episodes)) else None
 
 
 def _episode_rows(evaluation: Evaluation) -> Iterable[list[Any]]:
@@ -161,7 +183,7 @@ def _episode_rows(evaluation: Evaluation) -> Iterable[list[Any]]:
     yield ["episode", *columns]
     table = torch.stack(list(columns.values()), dim=1).tolist()
     for index, row in zip(evaluation.indices.tolist(), table, strict=True):
-        yield [index, *row]
+        yield [index, *("" if math.isnan(value) else value for value in row)]
 
 
 def _existing(folder: Path, name: str) -> Path:

@@ -1,5 +1,7 @@
 """Results as a table in the terminal."""
 
+from collections.abc import Mapping
+
 from rich.table import Table
 from rich.text import Text
 
@@ -21,17 +23,28 @@ def results_table(results: Results) -> Table:
     table.add_column("mean ± 95 % interval", justify="right")
     for name, numbers in results["metrics"].items():
         if not name.endswith("_before_adaptation"):  # the section by step has these
-            table.add_row(name, mean_and_interval(numbers["mean"], numbers["ci95"]))
+            table.add_row(name, _cell(numbers))
     if "by_step" in results:
         table.add_section()
         name = primary_metric(results["by_step"])
         for numbers in results["by_step"][name]:
             stage = f"after step {numbers['step']}" if numbers["step"] else "before adaptation"
-            table.add_row(f"{name} {stage}", mean_and_interval(numbers["mean"], numbers["ci95"]))
+            table.add_row(f"{name} {stage}", _cell(numbers))
     table.add_section()
     for name, value in results["setting"].items():
         table.add_row(name, Text(str(value)), style="dim")
+    if any(numbers.get("undefined") for numbers in results["metrics"].values()):
+        table.caption = (
+            "A metric is undefined for an episode where it does not exist, such as the correlation with targets that "
+            "are all equal; such episodes are left out of its mean and interval."
+        )
     return table
+
+
+def _cell(numbers: Mapping[str, float | None]) -> str:
+    """Return mean and interval, and in how many episodes the metric is undefined."""
+    text, undefined = mean_and_interval(numbers["mean"], numbers["ci95"]), numbers.get("undefined")
+    return f"{text} ({undefined} undefined)" if undefined else text
 
 
 def mean_and_interval(mean: float | None, ci95: float | None, sign: str = "") -> str:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
 import lightning as L
+import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from rich.console import Console
 from rich.table import Table
@@ -86,11 +87,14 @@ class PredictionWriter(L.Callback):
     def on_predict_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Mapping[str, Tensor], *args: Any, **kwargs: Any
     ) -> None:
-        """Keep a batch of predictions: index ``[B]``, predictions and targets ``[B, Q, ...]``."""
+        """Keep a batch of predictions: index ``[B]``, predictions and targets ``[B, Q, ...]``, and a mask or none."""
         # in host memory, because they accumulate until the end
         index = outputs["index"].tolist()
         predictions, targets = (outputs[name].detach().cpu() for name in ("predictions", "targets"))
-        self._episodes |= dict(zip(index, zip(predictions, targets, strict=True), strict=True))
+        masks = outputs["mask"].cpu() if "mask" in outputs else torch.ones(predictions.shape[:2], dtype=torch.bool)
+        # the padding of tasks of unequal size is no query
+        queries = ((one[mask], other[mask]) for one, other, mask in zip(predictions, targets, masks, strict=True))
+        self._episodes |= dict(zip(index, queries, strict=True))
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the predictions of all ranks, ordered by episode."""

@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Any
 import matplotlib
 import numpy as np
 import numpy.typing as npt
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from metalit.episode import Episode
+from metalit.episode import Episode, Labelled
+from metalit.metrics.episode_metrics import PRIMARY
 from metalit.metrics.intervals import Summary
 
 if TYPE_CHECKING:
@@ -33,7 +35,7 @@ def learning_curves(log: "TrainingLog") -> Figure:
     The band is the 95 % interval of the validation metric. A training curve with more than 60 points is drawn with its
     running mean.
     """
-    names = [name for name in ("loss", "accuracy", "mse", "return") if log.has(name)]
+    names = [name for name in ("loss", *PRIMARY[:-1]) if log.has(name)]
     figure, axes_of = panels(len(names))
     for axes, name in zip(axes_of, names, strict=True):
         train, val, interval = (log.curve(each) for each in (f"train/{name}", f"val/{name}", f"val/{name}_ci95"))
@@ -81,9 +83,7 @@ def adaptation(episode: Episode, predictions: Tensor) -> Figure:
         episode: B tasks with one input and one output: support ``[B, S, 1]``, query ``[B, Q, 1]``.
         predictions: ``[B, T, Q, 1]`` at the query inputs, for each of T stages of adaptation.
     """
-    (support_x, support_y), (query_x, query_y) = (
-        (part.x.cpu()[..., 0], part.y.cpu()[..., 0]) for part in (episode.support, episode.query)
-    )
+    (support_x, support_y), (query_x, query_y) = (_points(part) for part in (episode.support, episode.query))
     curves = predictions.float().cpu()[..., 0]
     figure, axes_of = panels(len(curves))
     stages = curves.shape[1]
@@ -106,6 +106,15 @@ def adaptation(episode: Episode, predictions: Tensor) -> Figure:
     handles, labels = axes_of[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     return figure
+
+
+def _points(part: Labelled) -> tuple[Tensor, Tensor]:
+    """Return inputs and targets ``[B, n]``, NaN for padding, which is then not drawn and sorted to the end."""
+    x, y = part.x.float().cpu()[..., 0], part.y.float().cpu()[..., 0]
+    if part.mask is None:
+        return x, y
+    real = part.mask.cpu()
+    return x.where(real, torch.nan), y.where(real, torch.nan)
 
 
 def _stage_label(stage: int, stages: int) -> str:

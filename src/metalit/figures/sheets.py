@@ -22,7 +22,7 @@ LABEL = 0.22  # height of the text line below a query image, as the same fractio
 
 def is_sheet_possible(episode: Episode) -> bool:
     """Whether the episode is a classification of images, ``[B, n, channels, height, width]``, grey or coloured."""
-    x, y = episode.query
+    x, y = episode.query.x, episode.query.y
     return isinstance(x, Tensor) and x.ndim == 5 and x.shape[2] in (1, 3) and not y.is_floating_point()
 
 
@@ -47,10 +47,13 @@ def episode_sheet(
         support: ``S`` names of the first task's support images, shown above them; none if not given.
         query: ``Q`` names of its query images.
     """
+    # of a task smaller than others, without the padding
+    places = [slice(None) if part.mask is None else part.mask[0] for part in (episode.support, episode.query)]
     (support_x, support_y), (query_x, query_y) = (
-        (part.x[0].cpu(), part.y[0].cpu()) for part in (episode.support, episode.query)
+        (part.x[0][place].cpu(), part.y[0][place].cpu())
+        for part, place in zip((episode.support, episode.query), places, strict=True)
     )
-    predicted = logits[0].argmax(-1).cpu()
+    predicted = logits[0][places[1]].argmax(-1).cpu()
     ways = min(int(support_y.max()) + 1, MOST_WAYS)
     shots = min(int(support_y.bincount().max()), MOST_SHOTS)
     queries = min(int(query_y.bincount().max()), MOST_QUERIES)

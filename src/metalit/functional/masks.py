@@ -45,6 +45,22 @@ def together(support: Labelled, query: Labelled) -> Labelled:
     return labelled(x, y, torch.cat([mask_of(support), mask_of(query)]))
 
 
+def filled(examples: Labelled) -> Labelled:
+    """Return the examples of ONE task with copies of the first one in place of padding.
+
+    The zeros of padding may be no input of a network: a text without a token, a graph without a node, or a vector whose
+    length has no second derivative. Its outputs there have no effect, but NaN in them would reach the gradient.
+    """
+    mask = examples.mask
+    if mask is None:
+        return examples
+
+    def fill(leaf: Tensor) -> Tensor:
+        return torch.where(mask.reshape(-1, *[1] * (leaf.dim() - 1)), leaf, leaf[:1])
+
+    return examples._replace(x=tree_map(fill, examples.x))
+
+
 def real_examples(examples: Labelled) -> Labelled:
     """Return the examples of ONE task without padding, as ``Labelled``."""
     if examples.mask is None:

@@ -3,11 +3,12 @@
 import torch
 from torch import Tensor
 
+from metalit.functional.masks import without_padding
 from metalit.tasks.precision import full_precision
 
 
 @full_precision
-def ridge_regression(x: Tensor, y: Tensor, strength: Tensor | float) -> Tensor:
+def ridge_regression(x: Tensor, y: Tensor, strength: Tensor | float, mask: Tensor | None = None) -> Tensor:
     """Return the minimiser W of ||x W - y||^2 + strength ||W||^2.
 
     It solves the smaller of two systems: (x'x + strength I) W = x'y, or W = x'(xx' + strength I)^-1 y. Both are solved
@@ -17,10 +18,13 @@ def ridge_regression(x: Tensor, y: Tensor, strength: Tensor | float) -> Tensor:
         x: ``[n, D]``.
         y: ``[n, N]``.
         strength: lambda, > 0.
+        mask: ``[n]`` bool, True where there is an example; None if there is one at every place.
 
     Returns:
         W ``[D, N]`` in the dtype of ``x``.
     """
+    # a row of zeros adds nothing to x'x and x'y; in the dual its coefficient is multiplied by that row
+    x, y = without_padding(x, mask), without_padding(y, mask)
     # few-shot tasks have few examples of long embeddings, so the dual is usually much smaller
     n, features = x.shape[-2:]
     form = ridge_primal if features <= n else ridge_dual

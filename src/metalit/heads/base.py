@@ -1,4 +1,4 @@
-"""The base class of heads, which classify embedded queries by an embedded support set."""
+"""The base class of heads, which predict for embedded queries from an embedded support set."""
 
 from abc import ABC, abstractmethod
 from typing import Any
@@ -9,19 +9,25 @@ from metalit.episode import Labelled
 
 
 class Head(nn.Module, ABC):
-    """A classifier of embeddings that is fitted to a support set.
+    """A classifier of embeddings that is fitted to a support set; some heads fit regression targets too, or only these.
 
-    The logits are differentiable with respect to the embeddings. A head may have meta-parameters of its own.
+    The logits, or predicted values, are differentiable with respect to the embeddings. A head may have meta-parameters
+    of its own.
 
     ``fit`` does all the work on the support set; ``classify`` can then be called for any number of query sets.
 
     Attributes:
         transductive: whether the logits of a query depend on the other queries.
+        classifies: whether the head takes class labels, ``[S]`` int64.
+        regresses: whether the head takes regression targets, ``[S, outputs]`` float; ``ways`` is then 0, and what
+            ``classify`` returns are values ``[Q, outputs]``.
         honours_masks: whether ``fit`` leaves out the places where a padded support set has no example. Methods refuse
             tasks of unequal size with a head that does not.
     """
 
     transductive: bool = False
+    classifies: bool = True
+    regresses: bool = False
     honours_masks: bool = False
 
     @abstractmethod

@@ -10,25 +10,29 @@ from metalit.episode import Labelled
 from metalit.errors import at_least, positive
 from metalit.functional.crammer_singer import crammer_singer
 from metalit.functional.distances import membership
+from metalit.functional.masks import without_padding
 from metalit.functional.ridge import identity_like, ridge_regression
 from metalit.heads.base import Head
 from metalit.tasks.precision import full_precision
 
 
 class RidgeRegression(Head):
-    """Ridge regression on one-hot labels, in closed form; its predictions times a scale are the logits.
+    """Ridge regression in closed form. On one-hot labels, its predictions times a scale are the logits.
 
-        W = argmin ||X W - Y||^2 + strength ||W||^2,    logits = scale q W
+        W = argmin ||X W - Y||^2 + strength ||W||^2,    logits = scale q W,    values in regression = q W
 
     Args:
         strength: lambda before training, > 0; learned through its logarithm, which keeps it positive.
-        scale: factor of the predictions before training, > 0; learned.
+        scale: factor of the predictions before training, > 0; learned. Not used in regression.
         intercept: append a 1 to every embedding.
         learn_strength: whether lambda is meta-learned.
 
     Raises:
         SettingError: a number is not positive.
     """
+
+    regresses = True
+    honours_masks = True
 
     def __init__(
         self,
@@ -45,17 +49,20 @@ class RidgeRegression(Head):
 
     @full_precision
     def fit(self, support: Labelled, ways: int) -> Tensor:
-        """Return W, ``[D, N]``, or ``[D + 1, N]`` with an intercept."""
+        """Return W times the scale, ``[D, N]``, or ``[D + 1, N]`` with an intercept; in regression W itself."""
         # Lambda is that of the paper's equation 4. The authors' code divides X and Y by sqrt(S), which multiplies
         # lambda by S. Their learned number that is added to all logits is left out, as the softmax ignores it.
-        targets = membership(support.y, ways, support.x).mT
-        return ridge_regression(self.extended(support.x), targets, self.log_strength.exp())
+        regression = support.y.is_floating_point()
+        targets = support.y if regression else membership(support.y, ways, support.x).mT
+        weight = ridge_regression(self.extended(support.x), targets, self.log_strength.exp(), support.mask)
+        # W is fitted to targets of 0 and 1; the scale turns its predictions into logits. Values need no scale: a factor
+        # of 1 that gives it a gradient of zero, which the optimiser expects of every parameter.
+        return weight * (1 + 0 * self.scale if regression else self.scale)
 
     @full_precision
     def classify(self, fitted: Tensor, query: Tensor) -> Tensor:
-        """Return logits ``[Q, N]``."""
-        # W is fitted to targets of 0 and 1; the scale turns its predictions into logits
-        return self.scale * self.extended(query) @ fitted
+        """Return logits ``[Q, N]``; in regression, values ``[Q, outputs]``."""
+        return self.extended(query) @ fitted
 
     def extended(self, x: Tensor) -> Tensor:
         """Return embeddings ``[n, D]``, with a 1 appended to each if the head has an intercept."""
@@ -78,6 +85,8 @@ class SupportVectorMachine(Head):
         SettingError: a number is out of range.
     """
 
+    honours_masks = True
+
     def __init__(self, cost: float = 0.1, scale: float = 1.0, iterations: int = 15) -> None:
         super().__init__()
         # fixed, not until convergence, so that tasks can be solved side by side; 15 leave a duality gap of about 1e-11
@@ -88,7 +97,8 @@ class SupportVectorMachine(Head):
     @full_precision
     def fit(self, support: Labelled, ways: int) -> Tensor:
         """Return the weight vector of each class, ``[D, N]``."""
-        x, members = support.x, membership(support.y, ways, support.x).mT
+        # padding at the origin has coefficients of its own, which neither meet the others nor enter the weights
+        x, members = without_padding(support.x, support.mask), membership(support.y, ways, support.x).mT
         # X X' alone is singular if S > D; the authors' code adds I as well
         coefficients = crammer_singer(x @ x.mT + identity_like(x), members, self.cost, self.iterations)
         weights: Tensor = x.mT @ coefficients

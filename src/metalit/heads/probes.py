@@ -7,7 +7,7 @@ from metalit.errors import at_least, positive
 from metalit.functional.distances import membership
 from metalit.functional.logistic import logistic_regression
 from metalit.functional.logistic_of_many import logistic_regression_of_many
-from metalit.functional.masks import masked_mean, without_padding
+from metalit.functional.masks import masked_mean
 from metalit.functional.ridge import ridge_regression
 from metalit.heads.base import Head
 from metalit.tasks.precision import full_precision
@@ -18,21 +18,22 @@ MANY = 600  # equations, beyond which conjugate gradients take less time than so
 
 
 class RidgeClassifier(Head):
-    """Ridge regression on one-hot labels with an unpenalised bias; its predictions times a scale are the logits.
+    """Ridge regression with an unpenalised bias. On one-hot labels, its predictions times a scale are the logits.
 
-        W, b = argmin sum_i ||x_i W + b - y_i||^2 + strength ||W||^2,    logits = scale (q W + b)
+        W, b = argmin sum_i ||x_i W + b - y_i||^2 + strength ||W||^2,    logits = scale (q W + b),    values = q W + b
 
     Unlike ``RidgeRegression`` it has no parameters to train and does not shrink the bias. Its classes are those of
-    scikit-learn's ``RidgeClassifier(alpha=strength)``.
+    scikit-learn's ``RidgeClassifier(alpha=strength)``, its values in regression those of ``Ridge(alpha=strength)``.
 
     Args:
         strength: lambda, > 0.
-        scale: factor of the predictions, > 0; changes probabilities, not classes.
+        scale: factor of the predictions, > 0; changes probabilities, not classes. Not used in regression.
 
     Raises:
         SettingError: a number is not positive.
     """
 
+    regresses = True
     honours_masks = True
 
     def __init__(self, strength: float = 1.0, scale: float = 10.0) -> None:
@@ -41,20 +42,20 @@ class RidgeClassifier(Head):
 
     @full_precision
     def fit(self, support: Labelled, ways: int) -> Linear:
-        """Return W ``[D, N]`` and b ``[N]``."""
-        targets = membership(support.y, ways, support.x, support.mask).mT
+        """Return W ``[D, N]`` and b ``[N]``, both times the scale; in regression without it."""
+        regression = support.y.is_floating_point()
+        targets = support.y if regression else membership(support.y, ways, support.x).mT
         centre, mean = masked_mean(support.x, support.mask), masked_mean(targets, support.mask)
-        # the best bias makes the mean prediction the mean target, so both can be subtracted first; rows of zeros, as
-        # padding has, leave the solution as it is
-        x, y = (without_padding(part, support.mask) for part in (support.x - centre, targets - mean))
-        weight = ridge_regression(x, y, self.strength)
-        return weight, mean - centre @ weight
+        # the best bias makes the mean prediction the mean target, so both can be subtracted first
+        weight = ridge_regression(support.x - centre, targets - mean, self.strength, support.mask)
+        scale = 1.0 if regression else self.scale
+        return scale * weight, scale * (mean - centre @ weight)
 
     @full_precision
     def classify(self, fitted: Linear, query: Tensor) -> Tensor:
-        """Return logits ``[Q, N]``."""
+        """Return logits ``[Q, N]``; in regression, values ``[Q, outputs]``."""
         weight, bias = fitted
-        return self.scale * (query @ weight + bias)
+        return query @ weight + bias
 
 
 class LogisticRegression(Head):

@@ -87,6 +87,7 @@ class Transformed(Head):
         super().__init__()
         self.head, self.transform = head, transform
         self.transductive, self.honours_masks = head.transductive, head.honours_masks
+        self.classifies, self.regresses = head.classifies, head.regresses
 
     def fit(self, support: Labelled, ways: int) -> Any:
         """Return what the head makes of the transformed support set."""

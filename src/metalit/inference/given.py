@@ -16,6 +16,7 @@ class Given:
         names: ``n`` times what results call the example: the name of its file, or the text itself.
         labels: ``n`` class names, an empty one where the example has none; or none at all.
         left_out: one line for each that could not be used: what it is, and the reason.
+        remarks: what else the user should know of them, a line each.
         pictures: ``[n, 3, height, width]`` uint8, to be drawn; None for what has no picture.
     """
 
@@ -23,4 +24,5 @@ class Given:
     names: Sequence[str]
     labels: Sequence[str] = ()
     left_out: Sequence[str] = ()
+    remarks: Sequence[str] = ()
     pictures: Tensor | None = None

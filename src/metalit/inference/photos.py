@@ -46,4 +46,4 @@ class PhotoSource(Source):
 
     def _given(self, photos: Photos) -> Given:
         left_out = [f"{each.name}: {each.reason}" for each in photos.bad]
-        return Given(self.form.items(photos.images), photos.names, photos.labels, left_out, photos.images)
+        return Given(self.form.items(photos.images), photos.names, photos.labels, left_out, pictures=photos.images)

@@ -4,12 +4,17 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
+import torch
+
+from metalit.data.cache import Arrays
 from metalit.data.columns import Columns, check_columns, label_from
 from metalit.data.images.loading import OnBadFile
 from metalit.data.tables import decoded
 from metalit.data.texts.cells import text_from
 from metalit.data.texts.listing import BadRow, Row, list_of, listed
 from metalit.data.texts.marks import HEAD, TAIL
+from metalit.data.texts.ragged import from_arrays
 from metalit.data.texts.tables import OF_TEXTS, Tables
 from metalit.data.texts.text_form import TextForm
 from metalit.errors import SettingError, UserError
@@ -17,7 +22,7 @@ from metalit.inference.given import Given
 from metalit.inference.sources import Source
 
 LINE_END = re.compile(r"\r\n|\n|\r")  # and not what ``splitlines`` takes for one: a text may have it
-SHOWN = 3  # texts that a remark quotes
+SHOWN = 3  # texts or lines that a remark names
 
 
 class TextFiles(Source):
@@ -46,7 +51,8 @@ class TextFiles(Source):
 
     def unlabelled(self, path: Path) -> Given:
         """Return the texts of a table, in its order, with the labels that it has; or the lines of a .txt file."""
-        rows = lines_of(path) if path.suffix.lower() == ".txt" else self._rows(path, ("text",))
+        is_table = path.suffix.lower() != ".txt"
+        rows, blank = (self._rows(path, ("text",)), []) if is_table else lines_of(path)
         texts, labels, bad = list[str](), list[str](), list[BadRow]()
         for row in rows:
             try:
@@ -58,7 +64,8 @@ class TextFiles(Source):
                 continue
             texts.append(text)
             labels.append(label)
-        return self._given(path, texts, labels if any(labels) else [], bad)
+        remarks = [f"{path.name}: {blank_lines(blank)}"] if blank else []
+        return self._given(path, texts, labels if any(labels) else [], bad, remarks)
 
     def remarks(self, support: Given, query: Given) -> Sequence[str]:
         """Say which texts stand in both sets: a prediction for them says little about new texts."""
@@ -66,7 +73,7 @@ class TextFiles(Source):
         both = [text for text in query.names if text in learned]
         if not both:
             return []
-        shown = ", ".join(map(repr, both[:SHOWN])) + (", ..." if len(both) > SHOWN else "")
+        shown = first_of(map(repr, both))
         which = "1 text of --query stands" if len(both) == 1 else f"{len(both)} texts of --query stand"
         return [f"{which} in --support too, word for word: {shown}"]
 
@@ -81,7 +88,9 @@ class TextFiles(Source):
     def _has_marks(self, row: Row) -> bool:
         return not self.form.marked or all(mark in str(row.text) for mark in (HEAD, TAIL))
 
-    def _given(self, path: Path, texts: list[str], labels: list[str], bad: Sequence[BadRow]) -> Given:
+    def _given(
+        self, path: Path, texts: list[str], labels: list[str], bad: Sequence[BadRow], remarks: Sequence[str] = ()
+    ) -> Given:
         if bad and self.on_bad_file == "error":
             many = "1 row" if len(bad) == 1 else f"{len(bad)} rows"
             raise UserError(
@@ -90,14 +99,17 @@ class TextFiles(Source):
             )
         if not texts:
             raise UserError(f"there are no texts in {path}")
-        return Given(self.form.items(texts), texts, labels, [f"{where}: {reason}" for where, reason in bad])
+        arrays = self.form.arrays(texts)
+        items, left_out = from_arrays(arrays).take(torch.arange(len(texts))), [f"{where}: {why}" for where, why in bad]
+        remarks = [*remarks, *(f"{path.name}: {each}" for each in cut_texts(arrays))]
+        return Given(items, texts, labels, left_out, remarks)
 
 
 MARKS = f"it has no {HEAD} and {TAIL}, which mark two entities, as in [E1] Rome [/E1] lies in [E2] Italy [/E2]"
 
 
-def lines_of(path: Path) -> Iterable[Row]:
-    """Yield the lines of a text file that are not blank; they end as on any system.
+def lines_of(path: Path) -> tuple[list[Row], list[int]]:
+    """Return (the lines of a text file, the numbers of blank ones, which are left out); they end as on any system.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -105,6 +117,33 @@ def lines_of(path: Path) -> Iterable[Row]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
-    for number, line in enumerate(LINE_END.split(decoded(path.read_bytes(), path.name)), start=1):
-        if line.strip():
-            yield Row(f"{path.name}:{number}", line, None)
+    lines = LINE_END.split(decoded(path.read_bytes(), path.name))
+    if not lines[-1]:  # behind the end of the last line there is none
+        lines.pop()
+    numbered = list(enumerate(lines, start=1))
+    rows = [Row(f"{path.name}:{number}", line, None) for number, line in numbered if line.strip()]
+    return rows, [number for number, line in numbered if not line.strip()]
+
+
+def cut_texts(arrays: Arrays) -> list[str]:
+    """Return how many texts are cut, and at which length, in words; nothing if none is."""
+    count, total = int(arrays["cut"].sum()), len(arrays["cut"])
+    if not count:
+        return []
+    # not data.max_length: a tokenizer may have a limit of its own below it
+    limit = int(np.diff(arrays["offsets"]).max())
+    which = f"1 of {total} texts is" if count == 1 else f"{count} of {total} texts are"
+    return [f"{which} longer than {limit} tokens; the rest is cut off, as in training"]
+
+
+def blank_lines(numbers: Sequence[int]) -> str:
+    """Return that lines with these numbers, at least one, are blank, in words."""
+    if len(numbers) == 1:
+        return f"line {numbers[0]} is blank and left out"
+    return f"{len(numbers)} blank lines are left out: {first_of(map(str, numbers))}"
+
+
+def first_of(words: Iterable[str]) -> str:
+    """Return the first few of some words."""
+    words = list(words)
+    return ", ".join(words[:SHOWN]) + (", ..." if len(words) > SHOWN else "")

@@ -30,18 +30,26 @@ def summarise(values: Tensor) -> Summary:
     """Return mean, interval and standard deviation of one value per episode, computed in float64.
 
     Args:
-        values: ``[n]``, n >= 1.
+        values: ``[n]``, n >= 1. NaN stands for undefined and is left out; if all are, so are the results.
 
     Raises:
         UserError: there are no values.
     """
-    n = len(values)
-    if n == 0:
+    if len(values) == 0:
         raise UserError("there is no episode to summarise: evaluate at least one")
     exact = values.detach().cpu().double()
+    exact = exact[~exact.isnan()]
+    n = len(exact)
+    if n == 0:
+        return Summary(math.nan, math.nan, math.nan)
     # torch.std would return nan for a single value too, but with a warning
     std = exact.std().item() if n > 1 else math.nan
     return Summary(exact.mean().item(), NORMAL_QUANTILE * std / math.sqrt(n), std)
+
+
+def count_undefined(values: Tensor) -> int:
+    """Return for how many episodes a metric is undefined, of one value ``[n]`` per episode."""
+    return int(values.isnan().sum())
 
 
 def summarise_runs(values: Sequence[float]) -> Summary:

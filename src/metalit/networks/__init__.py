@@ -7,14 +7,17 @@ from metalit.networks.adapters import Bottleneck, Frozen, LoRA, Peft, SoftPrompt
 from metalit.networks.attentive_process import AttentiveProcess
 from metalit.networks.augmented_conv_net import AugmentedConvNet
 from metalit.networks.classifier import Classifier
+from metalit.networks.complexes import AffinityHead, DensityHead, ProteinLigandNetwork
 from metalit.networks.conditional_process import ConditionalProcess
 from metalit.networks.context_mlp import ContextMLP
 from metalit.networks.conv4 import Conv4
 from metalit.networks.conv_maps import ConvMaps
 from metalit.networks.drop_block import DropBlock
 from metalit.networks.film_conv4 import FiLMConv4
+from metalit.networks.graphs import GIN, GatedGCN, PyGNetwork
 from metalit.networks.image_generator import ImageGenerator
 from metalit.networks.joined import Joined
+from metalit.networks.linear_head import LinearHead
 from metalit.networks.mlp import MLP
 from metalit.networks.normalisation import BatchNormMode, batch_norm_2d, batch_norm_mode
 from metalit.networks.pixels import Pixels
@@ -28,8 +31,10 @@ from metalit.networks.vectors import Vectors
 from metalit.networks.wide_resnet import WRN2810
 
 __all__ = [
+    "GIN",
     "MLP",
     "WRN2810",
+    "AffinityHead",
     "AttentiveProcess",
     "AugmentedConvNet",
     "Backbone",
@@ -42,12 +47,15 @@ __all__ = [
     "ContextMLP",
     "Conv4",
     "ConvMaps",
+    "DensityHead",
     "DropBlock",
     "FiLMConv4",
     "Frozen",
+    "GatedGCN",
     "GaussianPolicy",
     "ImageGenerator",
     "Joined",
+    "LinearHead",
     "LoRA",
     "Peft",
     "Pixels",
@@ -55,6 +63,8 @@ __all__ = [
     "Pretrained",
     "PretrainedNetwork",
     "PretrainedText",
+    "ProteinLigandNetwork",
+    "PyGNetwork",
     "RecurrentPolicy",
     "RelationEncoder",
     "RelationModule",

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from metalit.errors import at_least, check
 from metalit.networks.conditional_process import bounded_gaussian, masked_mean
+from metalit.networks.expected_inputs import known
 from metalit.networks.mlp import MLP
 
 
@@ -14,8 +15,9 @@ class AttentiveProcess(nn.Module):
     """A latent encoder of a whole set and a predictor with cross-attention to the context (Kim et al. 2019).
 
     Args:
-        inputs: length of an input, e.g. 2 for the coordinates of a pixel.
-        outputs: length of a target, e.g. 1 for a grey value.
+        inputs: length of an input, e.g. 2 for the coordinates of a pixel. If not given: on the command line and in
+            ``metalit.load`` that of the data, else 1.
+        outputs: length of a target, e.g. 1 for a grey value; if not given, as ``inputs``.
         hidden: width of all layers and length of the latent variable; a multiple of ``heads``.
         heads: attention heads, which divide ``hidden`` among them.
         encoder_layers: linear layers of each of the two encoders, >= 1.
@@ -32,14 +34,16 @@ class AttentiveProcess(nn.Module):
 
     def __init__(
         self,
-        inputs: int = 1,
-        outputs: int = 1,
+        inputs: int | None = None,
+        outputs: int | None = None,
         hidden: int = 128,
         heads: int = 8,
         encoder_layers: int = 4,
         decoder_layers: int = 3,
     ) -> None:
         super().__init__()
+        inputs, outputs = known(inputs), known(outputs)
+        inputs, outputs = known(inputs), known(outputs)
         at_least(1, heads=heads, encoder_layers=encoder_layers, decoder_layers=decoder_layers)
         check("hidden", hidden, hidden % heads == 0, f"a multiple of heads, which is {heads}")
         self.latents = hidden

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from metalit.errors import at_least
+from metalit.networks.expected_inputs import known
 from metalit.networks.mlp import MLP
 
 
@@ -12,8 +13,9 @@ class ConditionalProcess(nn.Module):
     """An encoder of labelled points, whose mean code conditions a decoder (Garnelo et al. 2018).
 
     Args:
-        inputs: length of an input, e.g. 2 for the coordinates of a pixel.
-        outputs: length of a target, e.g. 1 for a grey value.
+        inputs: length of an input, e.g. 2 for the coordinates of a pixel. If not given: on the command line and in
+            ``metalit.load`` that of the data, else 1.
+        outputs: length of a target, e.g. 1 for a grey value; if not given, as ``inputs``.
         hidden: width of all layers and length of a code.
         encoder_layers: linear layers of the encoder, >= 1.
         decoder_layers: linear layers of the decoder, >= 1.
@@ -28,13 +30,14 @@ class ConditionalProcess(nn.Module):
 
     def __init__(
         self,
-        inputs: int = 1,
-        outputs: int = 1,
+        inputs: int | None = None,
+        outputs: int | None = None,
         hidden: int = 128,
         encoder_layers: int = 4,
         decoder_layers: int = 3,
     ) -> None:
         super().__init__()
+        inputs, outputs = known(inputs), known(outputs)
         at_least(1, encoder_layers=encoder_layers, decoder_layers=decoder_layers)
         self.encoder = MLP(inputs + outputs, [hidden] * (encoder_layers - 1), hidden)
         self.decoder = MLP(inputs + hidden, [hidden] * (decoder_layers - 1), 2 * outputs)

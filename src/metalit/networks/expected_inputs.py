@@ -2,7 +2,13 @@
 
 from torch import Tensor, nn
 
+from metalit.episode import Graphs
 from metalit.errors import SettingError
+
+
+def known(length: int | None) -> int:
+    """Return a length of inputs or outputs: 1 if neither a setting nor the data module said it."""
+    return 1 if length is None else length
 
 
 def check_images(network: nn.Module, x: Tensor, in_channels: int, image_size: int) -> None:
@@ -30,3 +36,20 @@ def check_vectors(network: nn.Module, x: Tensor, inputs: int) -> None:
     """
     if x.shape[-1] != inputs:
         raise SettingError("inputs", inputs, f"{x.shape[-1]}, the length of an input", owner=type(network))
+
+
+def check_graphs(network: nn.Module, x: object, inputs: int, edge_inputs: int) -> None:
+    """Check that the inputs are graphs whose features match the network's ``inputs`` and ``edge_inputs``.
+
+    Raises:
+        SettingError: they do not; names both lengths.
+    """
+    if not isinstance(x, Graphs):
+        expected = f"an encoder of a {type(x).__name__}: graphs are Graphs"
+        raise SettingError("network", type(network).__name__, expected)
+    if x.nodes.shape[-1] != inputs:
+        expected = f"{x.nodes.shape[-1]}, the length of a node's features"
+        raise SettingError("inputs", inputs, expected, owner=type(network))
+    if x.edge_features.shape[-1] != edge_inputs:
+        expected = f"{x.edge_features.shape[-1]}, the length of an edge's features"
+        raise SettingError("edge_inputs", edge_inputs, expected, owner=type(network))

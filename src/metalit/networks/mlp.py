@@ -6,17 +6,17 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from metalit.errors import at_least, check
-from metalit.networks.expected_inputs import check_vectors
+from metalit.networks.expected_inputs import check_vectors, known
 
 
 class MLP(nn.Module):
     """Linear layers with ReLU between them.
 
     Args:
-        inputs: length of an input.
+        inputs: length of an input. If not given: on the command line and in ``metalit.load`` that of the data, else 1.
         hidden: width of each hidden layer; 40, 40 for sinusoids (Finn et al. 2017, section 5.1). Empty for a linear
             network.
-        outputs: length of an output.
+        outputs: length of an output; if not given, as ``inputs``.
 
     Attributes:
         features: equal to ``outputs``, so that an MLP can be the body of a ``Classifier``.
@@ -28,8 +28,9 @@ class MLP(nn.Module):
         SettingError: a width is below 1, or the data do not match ``inputs``.
     """
 
-    def __init__(self, inputs: int = 1, hidden: Sequence[int] = (40, 40), outputs: int = 1) -> None:
+    def __init__(self, inputs: int | None = None, hidden: Sequence[int] = (40, 40), outputs: int | None = None) -> None:
         super().__init__()
+        inputs, outputs = known(inputs), known(outputs)
         at_least(1, inputs=inputs, outputs=outputs)
         check("hidden", list(hidden), min(hidden, default=1) >= 1, "widths of at least 1")
         self.inputs = inputs

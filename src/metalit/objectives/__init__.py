@@ -6,6 +6,7 @@ The rule of this room: an objective sees the outcomes of any method and, if it u
 from metalit.objectives.base import LearnedTask, Measure, Objective, measure_nothing
 from metalit.objectives.chaser_loss import ChaserLoss
 from metalit.objectives.contrastive import ConML, ContrastiveAdaptation
+from metalit.objectives.distance_likelihood import DistanceLikelihood
 from metalit.objectives.gradient_penalty import GradientPenalty
 from metalit.objectives.joint_loss import JointLoss
 from metalit.objectives.multi_step_loss import MultiStepLoss
@@ -17,6 +18,7 @@ __all__ = [
     "ChaserLoss",
     "ConML",
     "ContrastiveAdaptation",
+    "DistanceLikelihood",
     "GradientPenalty",
     "JointLoss",
     "LearnedTask",

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor
 
@@ -31,7 +31,7 @@ class LearnedTask(NamedTuple):
     support: Labelled
     query: Labelled
     loss: Callable[[Params, Labelled], Tensor]
-    predict: Callable[[Params, Tensor], Tensor]
+    predict: Callable[[Params, Any], Tensor]
     learn: Callable[[Labelled], list[Params]]
     resume: Callable[[Params, Labelled, int], list[Params]]
 

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from metalit.errors import UserError
+from metalit.tasks.precision import full_precision
 
 ALPHA = 1.7580993408473766  # SELU's alpha times its scale: SELU saturates at -ALPHA
 
@@ -130,6 +131,11 @@ def native_dropout(task: Source, input: Tensor, p: float, train: bool | None) ->
     return (input * kept / (1 - p) if p < 1 else torch.zeros_like(input)), kept
 
 
+# The mathematical kernel computes in float32. Inside torch.func autocast rounds its products once more, beneath the
+# level that records them, and the backward pass fails on a product of two types.
+whole_attention = full_precision(F.scaled_dot_product_attention)
+
+
 def attention(
     task: Source,
     query: Tensor,
@@ -144,9 +150,7 @@ def attention(
     """Replace ``F.scaled_dot_product_attention``: with dropout, by its definition in PyTorch's documentation."""
     # torch draws the mask of attention's dropout inside the kernel, where no key can reach it
     if dropout_p == 0:
-        return F.scaled_dot_product_attention(
-            query, key, value, attn_mask, 0.0, is_causal, scale=scale, enable_gqa=enable_gqa
-        )
+        return whole_attention(query, key, value, attn_mask, 0.0, is_causal, scale=scale, enable_gqa=enable_gqa)
     if enable_gqa:
         groups = query.size(-3) // key.size(-3)
         key, value = key.repeat_interleave(groups, -3), value.repeat_interleave(groups, -3)

@@ -29,7 +29,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from metalit.errors import UserError
 from metalit.tasks.draws import DRAWS, normal, uniform
 from metalit.tasks.parameters import detached
-from metalit.tasks.precision import at_least_float32
+from metalit.tasks.precision import at_least_float32, under_autocast
 from metalit.tasks.random_bits import random_bits
 from metalit.tasks.same_numbers import (
     channel_affine,
@@ -200,12 +200,13 @@ class Within(TorchFunctionMode):
 
 
 def multi_head_attention(task: TaskContext, *args: Any, **kwargs: Any) -> Any:
-    """Replace ``F.multi_head_attention_forward`` by a copy whose dropout the task intercepts."""
+    """Replace ``F.multi_head_attention_forward`` by a copy whose dropout and attention the task intercepts."""
     # 10 and 13 are the places of dropout_p and training in torch's signature
     dropout = kwargs["dropout_p"] if "dropout_p" in kwargs else args[10]
     training = args[13] if len(args) > 13 else kwargs.get("training", True)
-    if not (dropout and training):
-        return F.multi_head_attention_forward(*args, **kwargs)  # no dropout; the compiler can trace this form only
+    # the compiler can trace torch's own form only
+    if not (dropout and training) and (torch.compiler.is_compiling() or not under_autocast(args[0].device)):
+        return F.multi_head_attention_forward(*args, **kwargs)
     with Within(task):
         return MULTI_HEAD_ATTENTION(*args, **kwargs)
 

@@ -109,7 +109,7 @@ def test_all_classes_can_be_test_classes(flat):
 def test_lists_are_checked_before_anything_is_decoded(tmp_path):
     for splits, why in (
         ("nowhere", "train.txt"),
-        ({"training": ["a"], "test": ["a"]}, "the class a is in two splits"),
+        ({"training": ["a"], "test": ["a"]}, "a is in two splits"),
         ({"trial": ["a"]}, "lists of train, val, test"),
     ):
         with pytest.raises(UserError, match=why):

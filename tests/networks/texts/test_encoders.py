@@ -1,5 +1,6 @@
 """metalit's own encoders of texts: padding, idf, pooling, and what is refused."""
 
+import json
 import math
 
 import pytest
@@ -7,9 +8,11 @@ import torch
 
 from algorithms.test_battery import assert_same_gradient, meta_gradient
 from metalit import Engine, PrototypicalNetwork
+from metalit.algorithms import MAML
+from metalit.data.features import FrozenFeatures
 from metalit.episode import Tokens
 from metalit.errors import SettingError, UserError
-from metalit.networks import BagOfWords, Joined, StaticVectors, TextTransformer
+from metalit.networks import BagOfWords, Classifier, Frozen, Joined, StaticVectors, TextTransformer
 from metalit.networks.texts.text_transformer import turned, turns
 from metalit.networks.texts.word_weights import WordWeights
 from random_texts import WORDS, longer, random_tokens, shaken, text_episode
@@ -202,3 +205,30 @@ def test_the_compiler_takes_its_attention_inside_vmap():
 
     compiled = found(Engine(compile=True, compile_backend="aot_eager"))
     assert_same_gradient(compiled, found(Engine()))
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_results_state_the_encoder(name, tmp_path):
+    network = ENCODERS[name](tmp_path)
+    expected = {
+        "BagOfWords": {"weighting", "log_counts", "normalise"},
+        "StaticVectors": {"path", "features", "weighting", "normalise", "trained"},
+        "TextTransformer": {"width", "layers", "heads", "pool", "weighting"},
+    }
+    settings = [
+        PrototypicalNetwork(network).setting(),
+        MAML(Classifier(network, ways=2)).setting() if name != "bag" else network.setting(),
+        FrozenFeatures(Frozen(network)).setting(),
+    ]
+    for setting in settings:
+        assert setting["encoder"] == type(network).__name__
+        assert setting["encoder_settings"].keys() >= expected[setting["encoder"]]
+        json.dumps(setting)
+    assert settings[0]["encoder_settings"] == settings[2]["encoder_settings"]
+
+
+def test_the_settings_of_a_transformer_are_its_own():
+    found = TextTransformer(WORDS, width=8, heads=2, layers=1, pool="last").setting()["encoder_settings"]
+    numbers = {"width": 8, "layers": 1, "heads": 2, "feedforward": 16, "dropout": 0.0, "word_dropout": 0.0}
+    assert found == {**numbers, "pool": "last", "weighting": "none", "word_length": 1.0}
+    assert TextTransformer(WORDS, 8, heads=2, feedforward=5).setting()["encoder_settings"]["feedforward"] == 5

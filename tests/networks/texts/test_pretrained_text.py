@@ -122,6 +122,7 @@ def test_frozen_it_serves_a_prototypical_network(folders):
     torch.testing.assert_close(learner.evaluate(episode).predictions[0, 0], logits, rtol=1e-4, atol=1e-5)
     setting = learner.setting()
     assert (setting["backbone_output"], setting["backbone_trained"]) == ("mean, length 1", "none")
+    assert setting["encoder"] == "PretrainedText"
 
 
 def test_what_is_trained(folders):
@@ -203,6 +204,23 @@ def test_damaged_files_of_sentence_transformers_are_refused(content, tmp_path):
     write(tmp_path, "bert")
     (tmp_path / "modules.json").write_text(content)
     refused(tmp_path, "modules.json")
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [*(("tokenizer.json", content) for content in ("", "{}", "[]", None)), ("tokenizer_config.json", None)],
+)
+def test_a_damaged_tokenizer_beside_the_weights_is_refused(file, content, tmp_path):
+    write(tmp_path, "bert")
+    whole = (tmp_path / file).read_text()
+    (tmp_path / file).write_text(whole[: len(whole) // 2] if content is None else content)
+    refused(tmp_path, "name_or_path is .*sound files of a tokenizer.*fetch them again")
+
+
+def test_weights_without_a_tokenizer_take_that_of_the_data(tmp_path):
+    write(tmp_path, "bert")
+    (tmp_path / "tokenizer.json").unlink()
+    assert PretrainedText(str(tmp_path)).tokenizer_digest is None
 
 
 @pytest.mark.parametrize("kind", ["ViT", "CLIP"])

@@ -1,4 +1,4 @@
-"""Metric-based methods: classify queries by comparing embeddings."""
+"""Metric-based methods: predict for queries by comparing embeddings."""
 
 from metalit.algorithms.metric.alpha_tim import AlphaTIM
 from metalit.algorithms.metric.base import EmbeddingLearner, MetricMetaLearner
@@ -6,8 +6,10 @@ from metalit.algorithms.metric.baseline import Baseline
 from metalit.algorithms.metric.baseline_plus_plus import BaselinePlusPlus
 from metalit.algorithms.metric.contrastive_probe import ContrastiveProbe
 from metalit.algorithms.metric.feat import FEAT
+from metalit.algorithms.metric.kernel_regression import KernelRegression
 from metalit.algorithms.metric.laplacian_shot import LaplacianShot
 from metalit.algorithms.metric.logistic_probe import LogisticProbe
+from metalit.algorithms.metric.mahalanobis_prototypes import MahalanobisPrototypes
 from metalit.algorithms.metric.matching_network import MatchingNetwork
 from metalit.algorithms.metric.meta_baseline import MetaBaseline
 from metalit.algorithms.metric.metaoptnet import MetaOptNet
@@ -35,8 +37,10 @@ __all__ = [
     "BaselinePlusPlus",
     "ContrastiveProbe",
     "EmbeddingLearner",
+    "KernelRegression",
     "LaplacianShot",
     "LogisticProbe",
+    "MahalanobisPrototypes",
     "MatchingNetwork",
     "MetaBaseline",
     "MetaOptNet",

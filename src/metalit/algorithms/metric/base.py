@@ -147,9 +147,17 @@ class EmbeddingLearner(MetaLearner, ABC):
         return Outcome(self.loss(meta, support, query, scores).unsqueeze(0), scores.unsqueeze(0))
 
     def check(self, meta: Params, support: Labelled, ways: int) -> None:
-        """Refuse regression tasks."""
-        if support.y.is_floating_point():
-            raise UserError("metric-based methods classify, but the labels are floats: use a gradient-based method")
+        """Refuse regression or classification if the head does not learn it."""
+        if support.y.is_floating_point() and not self.head.regresses:
+            raise UserError(
+                f"{type(self).__name__} classifies, but the labels are floats: use R2D2, KernelRegression, "
+                "DeepKernelTransfer or a gradient-based method"
+            )
+        if not support.y.is_floating_point() and not self.head.classifies:
+            raise UserError(
+                f"{type(self).__name__} predicts numbers, but the labels are integers: use a method that classifies, "
+                "or give the targets as floats"
+            )
 
     def learn(self, meta: Params, support: Labelled, ways: int) -> Any:
         """Return the fitted head, or for a transductive network what it is fitted to: support set and ways.

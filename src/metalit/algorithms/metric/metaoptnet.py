@@ -8,7 +8,8 @@
     4  logits = gamma q X' A
     5  minimise the cross-entropy over network and gamma; line 3 is differentiated by the implicit function theorem
 
-with K = X X' (svm: + I). In training, the labels of line 5 are smoothed.
+with K = X X' (svm: + I). In training, the labels of line 5 are smoothed. On regression tasks, which ``ridge`` takes,
+the predictions are q X' A / 2 and the loss is the squared error.
 """
 
 from collections.abc import Sequence
@@ -67,7 +68,9 @@ class MetaOptNet(MetricMetaLearner):
         self.label_smoothing = label_smoothing
 
     def loss(self, meta: Params, support: Labelled, query: Labelled, scores: Tensor) -> Tensor:
-        """Return the cross-entropy of line 5, with smoothed labels in training only."""
+        """Return the cross-entropy of line 5, in training with smoothed labels; in regression the squared error."""
+        if query.y.is_floating_point():
+            return super().loss(meta, support, query, scores)
         return smoothed_cross_entropy(scores, query.y, self.label_smoothing if self.training else 0.0, query.mask)
 
 

@@ -4,6 +4,7 @@ from metalit.algorithms.probabilistic.attentive_neural_process import AttentiveN
 from metalit.algorithms.probabilistic.base import ParticleMetaLearner
 from metalit.algorithms.probabilistic.bayesian_maml import BayesianMAML
 from metalit.algorithms.probabilistic.conditional_neural_process import ConditionalNeuralProcess
+from metalit.algorithms.probabilistic.deep_kernel_transfer import DeepKernelTransfer
 from metalit.algorithms.probabilistic.neural_process import NeuralProcess
 from metalit.algorithms.probabilistic.platipus import PLATIPUS
 
@@ -12,6 +13,7 @@ __all__ = [
     "AttentiveNeuralProcess",
     "BayesianMAML",
     "ConditionalNeuralProcess",
+    "DeepKernelTransfer",
     "NeuralProcess",
     "ParticleMetaLearner",
 ]

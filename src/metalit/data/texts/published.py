@@ -23,17 +23,19 @@ def fetched(root: Path, folders: Iterable[str], files: Mapping[str, Remote]) -> 
 
     Args:
         root: the folder that the user gave.
-        folders: names of folders in it in which people keep the data set; downloads go to the first.
+        folders: names of folders in it in which people keep the data set; downloads go to where some of the files are,
+            else to the first of these.
         files: where each file comes from.
 
     Raises:
         SettingError: a file is missing and cannot be downloaded; the message says where to put it.
     """
     places = [root, *(root / folder for folder in folders)]
-    found = next((place for place in places if all((place / name).is_file() for name in files)), places[1])
-    for name, remote in files.items():
-        if not (found / name).is_file():
-            download(remote.url, found / name, remote.md5, root)
+    missing = {place: [name for name in files if not (place / name).is_file()] for place in places}
+    fullest = min(places, key=lambda place: len(missing[place]))
+    found = fullest if len(missing[fullest]) < len(files) else places[1]
+    for name in missing[found]:
+        download(files[name].url, found / name, files[name].md5, root)
     return found
 
 

@@ -6,6 +6,7 @@ from typing import Any, Self
 
 import torch
 
+from metalit.data.cache import Arrays
 from metalit.data.texts.cells import text_from
 from metalit.data.texts.marks import marked_arrays
 from metalit.data.texts.ragged import from_arrays, ragged_arrays
@@ -32,7 +33,11 @@ class TextForm:
         at_least(1, max_length=self.max_length)
 
     def items(self, texts: Sequence[str]) -> Tokens | MarkedTokens:
-        """Return texts as examples, ids and mask ``[n, T]`` with T a multiple of 8.
+        """Return texts as examples, ids and mask ``[n, T]`` with T a multiple of 8; errors are those of ``arrays``."""
+        return from_arrays(self.arrays(texts)).take(torch.arange(len(texts)))
+
+    def arrays(self, texts: Sequence[str]) -> Arrays:
+        """Return texts as the arrays of ``ragged_arrays``, which say too which texts are cut.
 
         Raises:
             UserError: a text is empty, or it lacks its marks; the message has its number, from 1.
@@ -45,8 +50,7 @@ class TextForm:
                 raise UserError(f"text {number}: {error}") from None
         encoded = self.tokenizer.located(cleaned, self.max_length)
         names = [f"text {number}" for number in range(1, len(cleaned) + 1)]
-        arrays = marked_arrays(cleaned, encoded, names) if self.marked else ragged_arrays(encoded)
-        return from_arrays(arrays).take(torch.arange(len(cleaned)))
+        return marked_arrays(cleaned, encoded, names) if self.marked else ragged_arrays(encoded)
 
     def state(self) -> dict[str, Any]:
         """Return what the training has fitted, as JSON can hold it."""

@@ -16,7 +16,8 @@ class AdaptedNetwork(PartlyTrained, ABC):
     """A network that is frozen except for parameters chosen by name and for what an adapter adds to it.
 
     Modules without a trained parameter of their own, and all batch norms, stay in evaluation mode: dropout in the
-    frozen network drops nothing, and running statistics do not change.
+    frozen network drops nothing, and running statistics do not change. In the state dict the names of the network's own
+    tensors gain ``network.`` in front.
 
     Args:
         network: any network; it is changed in place.
@@ -24,7 +25,11 @@ class AdaptedNetwork(PartlyTrained, ABC):
         add: adds trained parts to the frozen network, in place.
 
     Attributes:
+        features: D, length of an embedding; None if the network does not say it.
         added: dotted names, in the network, of the modules that were added.
+
+    Shape:
+        that of the network.
 
     Raises:
         SettingError: the network has quantised weights.

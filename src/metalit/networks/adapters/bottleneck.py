@@ -51,26 +51,17 @@ class Bottleneck(AdaptedNetwork):
     connection, and trains the layer norms too: for BERT ``layers: ["*.output.dense"]`` with
     ``trained: ["*LayerNorm*"]``. As an adaptable set: ``adapted: ["*adapter_*", "head.*"]``.
 
-    In the state dict the names of the network's own tensors gain ``network.`` in front; the added ones are
-    ``network.<layer>.adapter_down.weight`` and so on.
+    The state dict gains ``network.<layer>.adapter_down.weight`` and so on; see ``AdaptedNetwork``.
 
     Args:
         network: any network; it is changed in place.
-        layers: shell-style patterns of the dotted names of its ``nn.Linear`` layers.
+        layers: patterns of its linear layers, as for ``LoRA``.
         width: of the bottleneck, >= 1.
-        trained: shell-style patterns of further parameters that stay trained.
+        trained: patterns of further parameters that stay trained, as for ``LoRA``.
         init: standard deviation of the bottlenecks' weights at the beginning, > 0.
 
-    Attributes:
-        features: D, length of an embedding; None if the network does not say it.
-
-    Shape:
-        that of the network.
-
     Raises:
-        SettingError: a number is out of range, the weights are quantised, or a pattern matches no linear layer that can
-            be replaced; see ``LoRA``.
-        UserError: a pattern of ``trained`` matches no parameter.
+        UserError: as ``LoRA``.
     """
 
     def __init__(

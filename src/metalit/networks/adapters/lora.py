@@ -67,8 +67,7 @@ class LoRA(AdaptedNetwork):
     A and B are both meta-learned, so from the first meta-step on B is no longer 0 and both adapt. With ``init`` B
     begins small instead, and the network slightly changed; ``adapted: ["*lora_B"]`` adapts B alone.
 
-    In the state dict the names of the network's own tensors gain ``network.`` in front; the added ones are
-    ``network.<layer>.lora_A`` and ``network.<layer>.lora_B``.
+    The state dict gains ``network.<layer>.lora_A`` and ``network.<layer>.lora_B``; see ``AdaptedNetwork``.
 
     Args:
         network: any network; it is changed in place.
@@ -79,12 +78,6 @@ class LoRA(AdaptedNetwork):
         dropout: probability that an input of the update is dropped in training, in [0, 1).
         trained: shell-style patterns of further parameters that stay trained, such as ``["*LayerNorm*"]``.
         init: standard deviation of B's entries at the beginning, >= 0.
-
-    Attributes:
-        features: D, length of an embedding; None if the network does not say it.
-
-    Shape:
-        that of the network.
 
     Raises:
         SettingError: a number is out of range, the weights are quantised, or a pattern matches no linear layer that can

@@ -48,9 +48,8 @@ class SoftPrompt(AdaptedNetwork):
     The first token stays the first, so a class token keeps its place. The mean over tokens counts the prompt too. As
     an adaptable set: ``adapted: ["*soft_prompt*"]`` learns a task by its prompt alone, as CAVIA does by its context.
 
-    In the state dict the names of the network's own tensors gain ``network.`` in front; the prompt is
-    ``soft_prompt.tokens``. A hook puts it behind the output of ``embedding``, so meta-gradients are taken inside
-    ``vmap``.
+    The state dict gains ``soft_prompt.tokens``; see ``AdaptedNetwork``. A hook puts the prompt behind the output of
+    ``embedding``, so meta-gradients are taken inside ``vmap``.
 
     Args:
         network: an encoder of texts (``Tokens``), or of images with tokens ``[n, T, D]`` inside.
@@ -59,12 +58,6 @@ class SoftPrompt(AdaptedNetwork):
             as the network's ``vocabulary``, or else the outermost module called ``embeddings``, as in ViT and DINOv2.
         width: D, length of a token; that of the ``nn.Embedding``, or else ``network.features``, if not given.
         trained: shell-style patterns of further parameters that stay trained.
-
-    Attributes:
-        features: D of the embeddings; None if the network does not say it.
-
-    Shape:
-        that of the network.
 
     Raises:
         SettingError: a number is out of range, there is no such module, the weights are quantised, or, in a forward

@@ -27,12 +27,6 @@ class Peft(AdaptedNetwork):
         trained: shell-style patterns of further parameters of the network that stay trained, by the names that they
             have without adapters.
 
-    Attributes:
-        features: D, length of an embedding; None if the network does not say it.
-
-    Shape:
-        that of the network.
-
     Raises:
         ImportError: peft is not installed.
         SettingError: there is no such configuration, it does not take the options or does not fit the network, or the

@@ -14,17 +14,9 @@ class Tuned(AdaptedNetwork):
     ``trained: ["*.bias"]`` trains the biases alone (BitFit, Ben Zaken et al. 2022, https://arxiv.org/abs/2106.10199);
     ``["*LayerNorm*"]`` the norms of a model that calls them so. With ``adapted: ["*"]`` these are what adapts.
 
-    In the state dict the names of the network's tensors gain ``network.`` in front.
-
     Args:
         network: any network.
         trained: shell-style patterns of the parameters that are trained; ``!`` before a pattern excludes.
-
-    Attributes:
-        features: D, length of an embedding; None if the network does not say it.
-
-    Shape:
-        that of the network.
 
     Raises:
         SettingError: the weights are quantised.

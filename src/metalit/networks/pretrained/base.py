@@ -75,6 +75,7 @@ class PretrainedNetwork(PartlyTrained, ABC):
         """Return the settings to state with a result."""
         trained = f"last {self.trained} blocks" if isinstance(self.trained, int) else self.trained
         return {
+            "encoder": type(self).__name__,
             **self.source(),
             **self.input_setting(),
             "backbone_trained": trained,

@@ -1,5 +1,7 @@
 """The bag of words: a text as the weighted counts of its words."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -51,6 +53,11 @@ class BagOfWords(nn.Module, TextEncoder):
             counts = torch.where(counts > 0, 1 + counts.clamp(min=1).log(), 0.0)
         weighted = counts * idf
         return F.normalize(weighted, dim=-1) if self.normalise else weighted
+
+    def setting(self) -> dict[str, Any]:
+        """Return the class, and how words count."""
+        counts = {"log_counts": self.log_counts, "normalise": self.normalise}
+        return {"encoder": type(self).__name__, "encoder_settings": {"weighting": self.words.weighting, **counts}}
 
     def extra_repr(self) -> str:
         """Return the settings."""

@@ -5,10 +5,11 @@ from typing import Any, Protocol, runtime_checkable
 from torch import nn
 
 from metalit.errors import SettingError
+from metalit.networks.partly_trained import StatesSetting
 from metalit.networks.texts.pooling import TextPool
 
 
-class TextEncoder:
+class TextEncoder(StatesSetting):
     """An encoder from tokens ``[n, T]`` to embeddings ``[n, features]``, which padding does not change.
 
     Attributes:

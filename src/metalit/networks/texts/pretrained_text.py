@@ -11,11 +11,13 @@ from torch import Tensor
 from metalit.episode import MarkedTokens, Tokens
 from metalit.errors import SettingError, check
 from metalit.networks.pretrained import PretrainedNetwork
+from metalit.networks.pretrained.from_transformers import existing
 from metalit.networks.pretrained.weights import tensors_sha256
 from metalit.networks.texts.base import TextEncoder
 from metalit.networks.texts.pooling import pooled_length, pooled_text
+from metalit.networks.texts.sentence_folder import found_file
 from metalit.networks.texts.text_models import hidden_states, load_text_model, made_text_model
-from metalit.networks.texts.tokenizer_files import load_tokenizer, tokenizer_digest
+from metalit.networks.texts.tokenizer_files import FILES, UnreadableTokenizerError, load_tokenizer, tokenizer_digest
 
 PretrainedTextPool = Literal["model", "mean", "first", "last", "marks"]
 
@@ -53,7 +55,7 @@ class PretrainedText(PretrainedNetwork, TextEncoder):
     Raises:
         ImportError: transformers is not installed.
         SettingError: there is no such model, it wants code of its own, its file lacks weights or is no safetensors
-            file, or its hidden states depend on padding.
+            file, its tokenizer is damaged, or its hidden states depend on padding.
     """
 
     def __init__(
@@ -121,8 +123,16 @@ class PretrainedText(PretrainedNetwork, TextEncoder):
 
 
 def digest_beside(name: str, revision: str | None) -> str | None:
-    """Return the digest of the tokenizer beside a model's weights; None if there is none."""
+    """Return the digest of the tokenizer beside a model's weights; None if there is none that could be used.
+
+    Raises:
+        SettingError: its files are damaged.
+    """
     try:
         return tokenizer_digest(load_tokenizer(name, revision))
+    except UnreadableTokenizerError:
+        if found_file(existing(name), FILES[0], revision) is not None:
+            raise  # without its digest, nothing would tell that the data have another tokenizer
+        return None
     except SettingError:  # the data name their tokenizer themselves
         return None

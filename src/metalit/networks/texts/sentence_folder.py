@@ -63,12 +63,8 @@ def pooling(config: Any) -> tuple[Literal["mean", "first", "last"] | None, str |
     return None, f"the pooling {', '.join(chosen) or 'of another form'}"
 
 
-def read_json(where: str, file: str, revision: str | None) -> Any:
-    """Return a JSON file of a folder, or of a model of the Hub or its cache; None if there is none.
-
-    Raises:
-        UserError: it is damaged.
-    """
+def found_file(where: str, file: str, revision: str | None) -> Path | None:
+    """Return a file of a folder, or of a model of the Hub or its cache; None if there is none."""
     if Path(where).is_dir():
         found: str | None = str(Path(where) / file)
     else:
@@ -76,9 +72,19 @@ def read_json(where: str, file: str, revision: str | None) -> Any:
             found = import_module("transformers.utils").cached_file(where, file, revision=revision or "main")
         except OSError:  # the model has no such file, or there is no network
             found = None
-    if found is None or not Path(found).is_file():
+    return None if found is None or not Path(found).is_file() else Path(found)
+
+
+def read_json(where: str, file: str, revision: str | None) -> Any:
+    """Return the content of a JSON file of a folder, or of a model of the Hub or its cache; None if there is none.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    found = found_file(where, file, revision)
+    if found is None:
         return None
     try:
-        return json.loads(Path(found).read_text(encoding="utf-8"))
+        return json.loads(found.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{found} is not JSON ({error})") from error

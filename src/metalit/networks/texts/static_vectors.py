@@ -81,6 +81,17 @@ class StaticVectors(nn.Module, TextEncoder):
         """Return all that the network is made of but its vectors, as JSON can hold it."""
         return {"shape": list(self.vectors.shape), "unknown": self.unknown, "digest": self.tokenizer_digest}
 
+    def setting(self) -> dict[str, Any]:
+        """Return the class, the file, and what becomes of its vectors."""
+        settings = {
+            "path": self.name,
+            "features": self.features,
+            "weighting": self.weights.weighting,
+            "normalise": self.normalise,
+            "trained": self.vectors.requires_grad,
+        }
+        return {"encoder": type(self).__name__, "encoder_settings": settings}
+
     def extra_repr(self) -> str:
         """Return the settings."""
         return f"{self.vocabulary}, {self.features}, normalise={self.normalise}, trained={self.vectors.requires_grad}"

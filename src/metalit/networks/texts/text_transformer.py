@@ -1,6 +1,7 @@
 """A small transformer encoder of texts, trained from scratch, whose untrained form is already a useful embedding."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -65,6 +66,17 @@ class TextTransformer(nn.Module, TextEncoder):
             check(name, value, 0 <= value < 1, "a number in [0, 1)")
         check("weighting", weighting, weighting == "none" or pool == "mean", f"none, with pool: {pool}")
         self.vocabulary, self.heads, self.pool = vocabulary, heads, pool
+        self.settings = {
+            "width": width,
+            "layers": layers,
+            "heads": heads,
+            "feedforward": feedforward or 2 * width,
+            "dropout": dropout,
+            "word_dropout": word_dropout,
+            "pool": pool,
+            "weighting": weighting,
+            "word_length": word_length,
+        }
         self.features = pooled_length(width, pool)
         self.words = nn.Embedding(vocabulary, width)
         nn.init.normal_(self.words.weight, std=positive("word_length", word_length) * width**-0.5)
@@ -73,6 +85,10 @@ class TextTransformer(nn.Module, TextEncoder):
         )
         self.weights = WordWeights(vocabulary, weighting)
         self.drop_word = nn.Dropout(word_dropout)
+
+    def setting(self) -> dict[str, Any]:
+        """Return the class, and its arguments."""
+        return {"encoder": type(self).__name__, "encoder_settings": self.settings}
 
     def forward(self, x: Tokens | MarkedTokens) -> Tensor:
         """Return embeddings ``[n, features]``."""

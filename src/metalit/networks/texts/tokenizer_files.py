@@ -21,6 +21,10 @@ PROBES = (
 INSTALL = "pip install 'metalit[text]'"
 
 
+class UnreadableTokenizerError(SettingError):
+    """There is no tokenizer, or transformers cannot read its files."""
+
+
 def load_tokenizer(name_or_path: str, revision: str | None = None) -> Any:
     """Return the fast tokenizer of a folder, or of a model of the Hugging Face Hub or its cache on this machine.
 
@@ -32,7 +36,8 @@ def load_tokenizer(name_or_path: str, revision: str | None = None) -> Any:
 
     Raises:
         ImportError: transformers is not installed.
-        SettingError: there is no such tokenizer, it has no fast form, or it wants code of its own to be executed.
+        SettingError: there is no such tokenizer, it has no fast form, it wants code of its own to be executed, or its
+            files are damaged.
     """
     try:
         transformers = import_module("transformers")
@@ -47,13 +52,7 @@ def load_tokenizer(name_or_path: str, revision: str | None = None) -> Any:
         reason = " ".join(str(error).split())
         if "trust_remote_code" in reason or "custom code" in reason:
             raise SettingError("name_or_path", name_or_path, NO_CODE) from error
-        raise SettingError(
-            "name_or_path",
-            name_or_path,
-            f"a folder with tokenizer.json, or a model of the Hugging Face Hub; transformers says: {reason:.300} - "
-            f"without a network, fetch it elsewhere by `hf download {name_or_path} --local-dir FOLDER` and give that "
-            "folder",
-        ) from error
+        raise UnreadableTokenizerError("name_or_path", name_or_path, _sound(where, reason)) from error
     if not tokenizer.is_fast:
         raise SettingError("name_or_path", name_or_path, "a tokenizer with a fast form (tokenizer.json); it has none")
     return tokenizer
@@ -88,6 +87,18 @@ def states_in(checkpoint: Mapping[str, Any]) -> list[dict[str, Any]]:
 def words_digest(words: Sequence[str]) -> str:
     """Return the SHA-256 of a list of words in their order, by which a file of word vectors is known."""
     return hashlib.sha256(json.dumps(list(words)).encode()).hexdigest()
+
+
+def _sound(where: str, reason: str) -> str:
+    if Path(where).is_dir():
+        return (
+            f"a folder with the sound files of a tokenizer ({FILES[0]} and those beside it); transformers cannot read "
+            f"these: {reason:.300} - fetch them again"
+        )
+    return (
+        f"a folder with tokenizer.json, or a model of the Hugging Face Hub; transformers says: {reason:.300} - without "
+        f"a network, fetch it elsewhere by `hf download {where} --local-dir FOLDER` and give that folder"
+    )
 
 
 def _existing(name: str) -> str:
