@@ -167,7 +167,7 @@ def test_runs_started_by_hand_are_in_the_order_of_their_numbers(tmp_path):
 
 
 def test_a_value_that_is_no_number_is_no_result(tmp_path):
-    write_run(tmp_path / "seed_everything=0", [math.nan, 0.7])
+    write_run(tmp_path / "seed_everything=0", [math.nan, math.nan])
     write_run(tmp_path / "seed_everything=1", [0.5, 0.7])
     (row,) = over_seeds(collect(tmp_path), "accuracy")
     assert (row.runs, row.finished, row.mean.mean) == (2, 1, pytest.approx(0.6))

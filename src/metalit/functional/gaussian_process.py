@@ -54,8 +54,8 @@ def negative_log_marginal_likelihood(factor: Tensor, targets: Tensor, examples: 
         examples: number of examples without padding.
     """
     outputs = targets.shape[-1]
-    # a tensor, since a Python number times the integer of a mask would be in torch's default precision
-    constant = examples * factor.new_tensor(LOG_2PI)
+    # a Python number times the integers that count a mask would be in torch's default precision
+    constant = (examples.to(factor.dtype) if isinstance(examples, Tensor) else examples) * LOG_2PI
     whitened: Tensor = torch.linalg.solve_triangular(factor, targets, upper=False)
     log_determinant = 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum()
     total: Tensor = (whitened.square().sum() + outputs * (log_determinant + constant)) / 2
