@@ -5,6 +5,8 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
+from metalit.environments import Environment
+
 
 @runtime_checkable
 class TakesOver(Protocol):
@@ -36,3 +38,22 @@ class NamesMetrics(Protocol):
     """
 
     metrics: Sequence[str]
+
+
+@runtime_checkable
+class HasEnvironment(Protocol):
+    """A data module whose tasks are settings of an environment.
+
+    Attributes:
+        environment: where the learner acts.
+        shots: trajectories before each inner step, in validation and test.
+        queries: trajectories after the last inner step, in validation and test.
+        train_shots: as ``shots``, in training.
+        train_queries: as ``queries``, in training.
+    """
+
+    environment: Environment
+    shots: int
+    queries: int
+    train_shots: int
+    train_queries: int

@@ -14,6 +14,7 @@ from metalit.algorithms import MetaLearner
 from metalit.algorithms.generative.base import GenerativeMetaLearner
 from metalit.algorithms.reinforcement.base import PolicyLearner, steps_of
 from metalit.algorithms.reinforcement.policy_gradient import PolicyGradientMetaLearner
+from metalit.data.environment_tasks import EnvironmentTasks
 from metalit.data.module import EpisodicDataModule
 from metalit.environments import Navigation
 from metalit.episode import Episode
@@ -111,9 +112,12 @@ class Figures(L.Callback):
             self._save(folder / "adaptation.png", figure)
 
     def _draw_paths(self, folder: Path, learner: PolicyLearner) -> None:
-        if not (isinstance(learner, PolicyGradientMetaLearner) and isinstance(learner.data.environment, Navigation)):
+        data = learner.data
+        if not (isinstance(learner, PolicyGradientMetaLearner) and isinstance(data, EnvironmentTasks)):
+            return
+        if not isinstance(data.environment, Navigation):
             return  # only there do observations begin with the position
-        tasks = learner.data.make_stream("test")(0, self.tasks)
+        tasks = data.make_stream("test")(0, self.tasks)
         support, query, _ = learner.experience(move_data_to_device(tasks, learner.device), training=False).episode
         steps = learner.steps_in_evaluation()
         if steps:

@@ -17,7 +17,7 @@ from metalit.algorithms.reinforcement.outer_problem import OuterProblem
 from metalit.algorithms.reinforcement.repeated_steps import repeated
 from metalit.algorithms.reinforcement.rollouts import Trajectories
 from metalit.algorithms.reinforcement.trust_region import TrustRegion
-from metalit.data.environment_tasks import EnvironmentTasks
+from metalit.algorithms.takes_over import HasEnvironment
 from metalit.engine.certified import uncertified
 from metalit.episode import Episode, Labelled, Steps, TaskBatch
 from metalit.errors import UserError, at_least, check, not_negative
@@ -96,7 +96,7 @@ class PolicyLearner(MetaLearner, ABC):
         self.clip, self.epochs = clip, epochs
         self._gathered: tuple[TaskBatch, Experience] | None = None
         self._problem: OuterProblem | None = None
-        self._data: EnvironmentTasks | None = None
+        self._data: HasEnvironment | None = None
         self.steps_taken = torch.zeros(())
 
     @abstractmethod
@@ -110,7 +110,7 @@ class PolicyLearner(MetaLearner, ABC):
         return self.network
 
     @property
-    def data(self) -> EnvironmentTasks:
+    def data(self) -> HasEnvironment:
         """The data module, whose environment the policy acts in."""
         if self._data is None:
             raise UserError(f"{type(self).__name__} does not know its environment yet: call prepare(data)")
@@ -123,10 +123,10 @@ class PolicyLearner(MetaLearner, ABC):
             UserError: the data have no environment, or one whose actions the policy cannot take.
         """
         super().prepare(data)
-        if not isinstance(data, EnvironmentTasks):
+        if not isinstance(data, HasEnvironment):
             raise UserError(
                 f"{type(self).__name__} learns in environments, but the data are {type(data).__name__}: use "
-                "metalit.data.EnvironmentTasks"
+                "EnvironmentTasks"
             )
         space = data.environment.action_space
         if space.discrete != self.policy.discrete:
