@@ -128,10 +128,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="batches and meta-steps of maml_quick.yaml")
     parser.add_argument("--no-page", action="store_true", help="print the table only")
     options = parser.parse_args(arguments)
+    rows: dict[str, Row] = yaml.safe_load(ROWS.read_text())
+    if unknown := set(options.only) - rows.keys():
+        parser.error(f"--only has {', '.join(sorted(unknown))}, but the rows are {', '.join(rows)}")
     options.out = options.out.resolve() / ("quick" if options.quick else "full")
     options.out.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    rows: dict[str, Row] = yaml.safe_load(ROWS.read_text())
     chosen = {name: rows[name] for name in options.only or rows}
     with ThreadPoolExecutor(options.jobs) as pool:
         jobs = [
