@@ -70,6 +70,8 @@ def logged(words: Sequence[str], log: Path) -> None:
     with log.open("a") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
+    # whoever called may have put other streams in their place
+    sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", buffering=1, closefd=False)
     print("$ python train.py", *words, flush=True)
     code = 1
     try:

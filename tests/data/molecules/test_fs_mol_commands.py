@@ -71,7 +71,16 @@ def test_published_figures_are_no_measured_ones(comparison, tmp_path):
 @pytest.mark.slow
 def test_the_whole_comparison_runs(comparison, root, tmp_path, capsys):
     pytest.importorskip("sklearn")
-    fit = ["--trainer.max_steps", "2", "--data.train_shots", "16", "--data.tasks_per_batch", "2"]
+    fit = [
+        "--trainer.max_steps",
+        "2",
+        "--trainer.log_every_n_steps",
+        "1",
+        "--data.train_shots",
+        "16",
+        "--data.tasks_per_batch",
+        "2",
+    ]
     options = ["--root", str(root), "--out", str(tmp_path), "--sizes", "16", "--draws", "1"]
     comparison.main([*options, *fit, "--data.episodes_per_epoch", "4"])
     lines = [line for line in capsys.readouterr().out.splitlines() if "| 3 × 1 |" in line]
