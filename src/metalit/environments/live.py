@@ -47,7 +47,7 @@ class LiveEnvironment(Environment, ABC):
     A state is no value here but a moment of the one set of running environments: ``step`` takes the newest state only,
     and ``begin`` ends all trajectories before it. Trajectories are values all the same: each environment is reset with
     a seed that its task's random numbers determine, so the same policy and seeds give the same trajectories, with any
-    number of workers and whatever tasks are computed together.
+    number of workers and beside any other tasks.
 
     Args:
         family: makes single environments.

@@ -68,7 +68,7 @@ def roll_out(
     for _ in range(environment.horizon):
         observations = environment.observe(parameters, state)
         alive = torch.ones_like(observations[..., 0], dtype=torch.bool) if alive is None else alive
-        observations = observations.where(alive[..., None], 0)  # whatever becomes of an ended trajectory
+        observations = observations.where(alive[..., None], 0)  # an ended trajectory may go anywhere
         distribution = act(observations)
         actions = policy.sample(distribution, draws)
         state, rewards, done = environment.step(parameters, state, actions, draws)

@@ -53,7 +53,7 @@ class Table:
         if not lines:
             raise UserError(f"{file.name}: it has no rows")
         names = list(lines[0][1])
-        # in the tables of nodes and edges nothing can be renamed: their other columns are features, whatever their name
+        # in the tables of nodes and edges nothing can be renamed: all their other columns are features
         self.columns = find_columns(names, file.name, {}, needed, known, option="its header")
         self.features = [name for name in names if name not in self.columns.values()]
         self.of_graph: dict[str, Lines] = {}
