@@ -4,15 +4,11 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from metalit.allocator import keep_freed_memory
-from metalit.cli import DEBUG_VARIABLE, MISTAKES, MetalitCLI
-from metalit.cli.errors import explain_system
+from metalit.cli.failures import DEBUG_VARIABLE, explain_system, fail, mistakes
 from metalit.cli.noise import without_noise
-from metalit.cli.parser import fail
+from metalit.cli.plain import ends_at_the_outline, outline
 from metalit.cli.program import import_from_working_directory
 from metalit.commands import find_command
-from metalit.runs import end_with_parent
-from metalit.runs.preemption import ignore_late_signals
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -28,24 +24,37 @@ def main(args: Sequence[str] | None = None) -> None:
         # These commands have parsers of their own; Lightning's parser would reject them as unknown subcommands.
         if (command := find_command(words)) is not None:
             run_command(command, words[1:])
-            return
-        # Only processes that train or evaluate need these two: a faster allocator on CPUs, and ranks that end when
-        # their launcher is killed.
-        keep_freed_memory()
-        end_with_parent()
-        MetalitCLI(args)
-        if args is None:  # the process is the program's own, and about to end
-            ignore_late_signals()
+        elif ends_at_the_outline(words):
+            outline().parse_args(words)  # ends the program: with a help text, the version or a mistake
+        else:
+            run_lightning(args)
 
 
 def run_command(command: Callable[[Sequence[str]], None], args: Sequence[str]) -> None:
     """Run a command that is not Lightning's, and report a mistake in one line."""
     try:
         command(args)
-    except MISTAKES as error:
+    except mistakes() as error:
         # As for Lightning's commands, METALIT_DEBUG=1 shows the traceback.
         if DEBUG_VARIABLE in os.environ:
             raise
         if isinstance(error, OSError) and error.errno is not None:
             fail(explain_system(error, None))
         fail(str(error))
+
+
+def run_lightning(args: Sequence[str] | None) -> None:
+    """Run a command of Lightning's."""
+    # Here, because these load torch and Lightning, which takes seconds.
+    from metalit.allocator import keep_freed_memory
+    from metalit.cli.command_line import MetalitCLI
+    from metalit.runs import end_with_parent
+    from metalit.runs.preemption import ignore_late_signals
+
+    # Only processes that train or evaluate need these two: a faster allocator on CPUs, and ranks that end when
+    # their launcher is killed.
+    keep_freed_memory()
+    end_with_parent()
+    MetalitCLI(args)
+    if args is None:  # the process is the program's own, and about to end
+        ignore_late_signals()
