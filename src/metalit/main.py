@@ -11,8 +11,9 @@ from metalit.cli.noise import without_noise
 from metalit.cli.parser import fail
 from metalit.cli.program import import_from_working_directory
 from metalit.commands import find_command
+from metalit.ranks import leave_ranks
 from metalit.runs import end_with_parent
-from metalit.runs.preemption import ignore_late_signals
+from metalit.runs.preemption import Preempted, ignore_late_signals
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -33,9 +34,19 @@ def main(args: Sequence[str] | None = None) -> None:
         # their launcher is killed.
         keep_freed_memory()
         end_with_parent()
-        MetalitCLI(args)
-        if args is None:  # the process is the program's own, and about to end
-            ignore_late_signals()
+        try:
+            MetalitCLI(args)
+        except Preempted:  # by all ranks together, unlike any other error
+            end_of_process(args)
+            raise
+        end_of_process(args)
+
+
+def end_of_process(args: Sequence[str] | None) -> None:
+    """Let nothing fail a process whose work is done and saved, if it is the program's own and about to end."""
+    if args is None:
+        leave_ranks()
+        ignore_late_signals()
 
 
 def run_command(command: Callable[[Sequence[str]], None], args: Sequence[str]) -> None:
