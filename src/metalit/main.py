@@ -27,6 +27,8 @@ def main(args: Sequence[str] | None = None) -> None:
         elif ends_at_the_outline(words):
             outline().parse_args(words)  # ends the program: with a help text, the version or a mistake
         else:
+            from metalit.lightning_commands import run_lightning  # here, since it takes seconds
+
             run_lightning(args)
 
 
@@ -41,20 +43,3 @@ def run_command(command: Callable[[Sequence[str]], None], args: Sequence[str]) -
         if isinstance(error, OSError) and error.errno is not None:
             fail(explain_system(error, None))
         fail(str(error))
-
-
-def run_lightning(args: Sequence[str] | None) -> None:
-    """Run a command of Lightning's."""
-    # Here, because these load torch and Lightning, which takes seconds.
-    from metalit.allocator import keep_freed_memory
-    from metalit.cli.command_line import MetalitCLI
-    from metalit.runs import end_with_parent
-    from metalit.runs.preemption import ignore_late_signals
-
-    # Only processes that train or evaluate need these two: a faster allocator on CPUs, and ranks that end when
-    # their launcher is killed.
-    keep_freed_memory()
-    end_with_parent()
-    MetalitCLI(args)
-    if args is None:  # the process is the program's own, and about to end
-        ignore_late_signals()
