@@ -202,6 +202,13 @@ class PolicyLearner(MetaLearner, ABC):
         trained = {name: value for name, value in self.named_parameters() if value.requires_grad}
         return TrustRegion(trained, self.problem, self.max_divergence, damping=self.damping)
 
+    def on_train_batch_end(self, *arguments: Any) -> None:
+        """Log what a trust region step did: the same on all ranks, which decide on it together."""
+        super().on_train_batch_end(*arguments)
+        optimizer = self.optimizers(use_pl_optimizer=False)
+        if isinstance(optimizer, TrustRegion):
+            self.log_dict({f"train/{name}": value for name, value in optimizer.last.items()})
+
     def problem(self) -> OuterProblem:
         """Return loss and divergence on the trajectories of the current batch."""
         assert self._problem is not None
