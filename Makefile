@@ -45,7 +45,7 @@ check: $(STAMPS)/dev  ## lint, format, types and the Dockerfile
 docs: $(STAMPS)/test  ## check the pages: links, commands and the code in them
 	$(BIN)/python -m pytest -q -m "slow or not slow" tests/test_docs.py
 
-bench: $(STAMPS)/core  ## speed and memory of training steps against other libraries, 25 minutes; BENCH=--smoke: a trial
+bench: $(STAMPS)/core  ## speed and memory of training steps against other libraries, 30 minutes; BENCH=--smoke: a trial
 	$(BIN)/python -m benchmarks.speed $(BENCH)
 
 gpu-check: $(STAMPS)/core  ## compare a GPU with the CPU and with learn2learn, 8 minutes; DEVICE=cpu: dry run

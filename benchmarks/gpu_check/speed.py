@@ -9,7 +9,7 @@ from benchmarks.speed import own
 from benchmarks.speed.cases import COMPILED, LIMIT, METALIT, cases
 from benchmarks.speed.memory import mib_of_step
 from benchmarks.speed.problems import PROBLEMS
-from benchmarks.speed.race import Case, Contender, Setting, race, stepping
+from benchmarks.speed.race import ORDINARY, Case, Contender, Setting, race, stepping
 from benchmarks.speed.results import Result
 
 from .plan import Check, Found, NotRunError
@@ -36,7 +36,7 @@ ON_GPU = Case(
 )
 
 
-def setting_of(place: Place, left: float = 30.0) -> Setting:
+def setting_of(place: Place, left: float = ORDINARY) -> Setting:
     """Return how a race is run: as it is measured on a GPU, a little of it in a dry run."""
     dry = place.device.type != "cuda"
     return Setting(place.device, rounds=1 if dry else 7, seconds=left / 8, threads=torch.get_num_threads(), smoke=dry)

@@ -11,7 +11,7 @@ import torch
 from . import __doc__ as about
 from . import machine, processes, results, tables
 from .cases import select
-from .race import CLOCKS, Case, Setting
+from .race import CLOCKS, ORDINARY, Case, Setting
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
 PAGE, FIGURE = machine.ROOT / "docs" / "speed.md", machine.ROOT / "docs" / "figures" / "speed.png"
@@ -24,7 +24,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--only", nargs="+", default=[], metavar="CASE",
                          help="beginnings or parts of cases' names: sine, step/mini, order-1, methods")  # fmt: skip
     options.add_argument("--rounds", type=int, default=7, help="turns of each contender, at most")
-    options.add_argument("--seconds", type=float, default=30.0,
+    options.add_argument("--seconds", type=float, default=ORDINARY,
                          help="for the rounds of an ordinary case, large ones have up to four times as many; three "
                          "rounds are run in any case")  # fmt: skip
     options.add_argument("--threads", type=int, default=2, help="threads, and cores that any contender may use")

@@ -11,7 +11,7 @@ from .convolutions import limit
 from .own import bare_step, fewer_tasks
 from .peers import higher, jax, learn2learn, torchopt
 from .problems import EMBEDDED, PROBLEMS, Problem
-from .race import Case, Contender, Setting, Step, stepping
+from .race import ORDINARY, Case, Contender, Setting, Step, stepping
 
 METALIT, COMPILED, LEARN2LEARN, LIMIT = "metalit", "metalit, compiled", "learn2learn", "convolutions alone"
 SECTIONS = {  # in the order of the page
@@ -25,7 +25,7 @@ SECTIONS = {  # in the order of the page
 }
 
 
-def maml(name: str, order: int, steps: int, seconds: float = 30.0, memory: bool = False) -> Case:
+def maml(name: str, order: int, steps: int, seconds: float = ORDINARY, memory: bool = False) -> Case:
     """Return MAML against learn2learn and, where there are convolutions, the limit."""
     problem = PROBLEMS[name]
     contenders = [
@@ -52,7 +52,7 @@ def everybody(name: str, tasks: int, steps: int) -> Case:
     makers |= {"TorchOpt": torchopt.maml, "JAX": jax.maml}
     contenders = [Contender(METALIT, stepping(own.maml(problem, 2, steps)))]
     contenders += [Contender(each, stepping(make(problem, 2, steps)), optional=True) for each, make in makers.items()]
-    return Case(f"peers/{name}/steps-{steps}", "peers", contenders, seconds=45, memory=True)
+    return Case(f"peers/{name}/steps-{steps}", "peers", contenders, seconds=30, memory=True)
 
 
 def protonet(ways: int, tasks: int) -> Case:
@@ -91,7 +91,7 @@ def inner_loop(tasks: int, steps: int) -> Case:
         Contender(name, stepping(make), "iMAML" not in name, optional=name == LEARN2LEARN)
         for name, make in makers.items()
     ]
-    return Case(f"inner-loop/omniglot-stride/steps-{steps}", "inner-loop", contenders, seconds=60, memory=True)
+    return Case(f"inner-loop/omniglot-stride/steps-{steps}", "inner-loop", contenders, seconds=40, memory=True)
 
 
 @cache
@@ -99,16 +99,16 @@ def cases() -> dict[str, Case]:
     """Return every case by name, in the order in which they run."""
     found = [
         *(maml("sine", order, steps) for order, steps in ((2, 1), (1, 1), (2, 5))),
-        maml("omniglot-pool", 2, 5, 120, memory=True),
-        maml("omniglot-pool", 1, 5, 60),
-        *(maml("omniglot-pool", 2, steps, 60) for steps in (1,)),
-        maml("omniglot-stride", 2, 5, 60, memory=True),
-        maml("omniglot-stride", 1, 5, 45),
+        maml("omniglot-pool", 2, 5, 90, memory=True),
+        maml("omniglot-pool", 1, 5, 45),
+        maml("omniglot-pool", 2, 1, 30),
+        maml("omniglot-stride", 2, 5, 45, memory=True),
+        maml("omniglot-stride", 1, 5, 30),
         maml("omniglot-stride", 2, 1),
-        maml("mini", 2, 5, 90, memory=True),
-        maml("mini", 1, 5, 60),
-        maml("resnet12", 2, 1, 60, memory=True),
-        maml("resnet12", 1, 1, 45),
+        maml("mini", 2, 5, 60, memory=True),
+        maml("mini", 1, 5, 40),
+        maml("resnet12", 2, 1, 40, memory=True),
+        maml("resnet12", 1, 1, 30),
         *(everybody(name, 8, 5) for name in ("omniglot-pool", "omniglot-stride")),
         *(protonet(ways, tasks) for ways, tasks in ((5, 16), (20, 4))),
         inner_loop(4, 20),

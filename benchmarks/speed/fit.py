@@ -179,4 +179,4 @@ def cases() -> list[Case]:
         Contender(VALIDATED, partial(fitted, validated=True)),
     ]
     compared = [(name, BARE) for name in (BAREBONES, FIT)] + [(name, BAREBONES) for name in (FIT, VALIDATED)]
-    return [Case("fit/sine", "fit", contenders, compared, seconds=90)]
+    return [Case("fit/sine", "fit", contenders, compared, seconds=60)]

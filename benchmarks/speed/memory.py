@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from .race import Contender, LeftOutError, Setting
+from .race import Contender, LeftOutError, Setting, Step
 
 PROCESS = Path("/proc/self")
 
@@ -30,9 +30,8 @@ def mib_of_step(contender: Contender, setting: Setting) -> float:
         return on_gpu(step, setting) if setting.device.type == "cuda" else on_cpu(step)
 
 
-def on_gpu(step: object, setting: Setting) -> float:
+def on_gpu(step: Step, setting: Setting) -> float:
     """Return the MiB that torch allocates for a step."""
-    assert callable(step)
     setting.wait()
     torch.cuda.reset_peak_memory_stats(setting.device)
     before = torch.cuda.memory_allocated(setting.device)
@@ -41,9 +40,8 @@ def on_gpu(step: object, setting: Setting) -> float:
     return (torch.cuda.max_memory_allocated(setting.device) - before) / 2**20
 
 
-def on_cpu(step: object) -> float:
+def on_cpu(step: Step) -> float:
     """Return the MiB by which the peak of this process exceeds its size before the step."""
-    assert callable(step)
     gc.collect()
     forget_peak()
     before = status("VmRSS")
@@ -57,14 +55,13 @@ def forget_peak() -> None:
     Raises:
         LeftOutError: the system has no such means.
     """
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
+    if trim is not None:
+        trim(0)
     try:
         (PROCESS / "clear_refs").write_text("5")
     except OSError as error:
         raise LeftOutError(f"memory is measured on Linux alone ({error})") from error
-    if trim is not None:
-        trim(0)
-        (PROCESS / "clear_refs").write_text("5")
 
 
 def status(name: str) -> int:

@@ -66,6 +66,11 @@ def on_images(name: str) -> bool:
     return "glyphs" in ROWS[name].learning
 
 
+def called(name: str) -> str:
+    """Return the name of a method in the table."""
+    return name if on_images(name) else f"{name}, sinusoids"
+
+
 def make_learner(name: str, setting: Setting) -> MetaLearner:
     """Return a method with a network of Omniglot's size, or of the sinusoids'."""
     torch.manual_seed(0)
@@ -102,6 +107,7 @@ def cases() -> list[Case]:
     found = []
     for each in dict.fromkeys(map(family, ROWS)):
         names = ["MAML", *(name for name in ROWS if family(name) == each and name != "MAML")]
-        contenders = [Contender(name, stepping(partial(step_of, name)), same_loss=False) for name in names]
-        found.append(Case(f"methods/{each}", "methods", contenders, memory=True))
+        contenders = [Contender(called(name), stepping(partial(step_of, name)), same_loss=False) for name in names]
+        compared = [(name, "MAML") for name in names[1:] if on_images(name)]  # points would be compared with images
+        found.append(Case(f"methods/{each}", "methods", contenders, compared, memory=True))
     return found

@@ -65,4 +65,6 @@ def of_case(name: str, setting: Setting) -> Found:
             mib = alone(measure, name, contender, setting)
             if isinstance(mib, float):
                 found.mib[contender] = mib
+            else:
+                found.left_out[f"{contender}, memory"] = mib
     return found

@@ -14,6 +14,7 @@ Step = Callable[[], Any]  # one training step; returns its loss, if it has one
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 LEAST_ROUNDS = 3
 TURN, SHORT_TURN = 0.25, 0.0  # seconds that a turn lasts at least
+ORDINARY = 20.0  # seconds for the rounds of a case
 
 
 class LeftOutError(Exception):
@@ -30,7 +31,7 @@ class Setting:
         clock: time that passes (``wall``), or processor time of the process (``cpu``), where other programs compete
             for the same cores. On a GPU events are timed.
         rounds: turns of each contender, at most.
-        seconds: a case takes no further round after so many seconds, once it has three.
+        seconds: an ordinary case takes no further round after so many seconds, once it has three.
         threads: threads of torch.
         smoke: a little work instead of the whole.
     """
@@ -39,7 +40,7 @@ class Setting:
     dtype: torch.dtype = torch.float32
     clock: str = "wall"
     rounds: int = 7
-    seconds: float = 30.0
+    seconds: float = ORDINARY
     threads: int = 1
     smoke: bool = False
 
@@ -91,7 +92,7 @@ class Case:
         section: the table in which it stands.
         contenders: at least one; the first is the reference, whose loss the others' must equal.
         compared: (one, other) by name: the ratios that are taken; by default, everybody's to the reference.
-        seconds: as in ``Setting``, times what is set there over 30.
+        seconds: as in ``Setting``, for a case that needs more than an ordinary one; scaled by what is set there.
         memory: whether the memory of a step is measured as well.
         unit: what a turn counts.
     """
@@ -100,7 +101,7 @@ class Case:
     section: str
     contenders: Sequence[Contender]
     compared: Sequence[tuple[str, str]] = ()
-    seconds: float = 30.0
+    seconds: float = ORDINARY
     memory: bool = False
     unit: str = "step"
 
@@ -154,7 +155,7 @@ def stepping(make: Callable[[Setting], Step]) -> Callable[[Setting], Prepared]:
         step, counts = make(setting), list[int]()
 
         def turn() -> float:
-            if not counts:  # by a second step, for the first one loads and compiles
+            if not counts:  # from a second step, for the first one loads and compiles
                 once = max(seconds_of(step, 1, setting), 1e-6)
                 counts.append(max(1, round((SHORT_TURN if setting.smoke else TURN) / once)))
             return seconds_of(step, counts[0], setting)
@@ -197,7 +198,7 @@ def race(case: Case, setting: Setting) -> Found:
         check_losses(case, setting, found)
         turns = {name: each.turn for name, each in ready.items() if each is not None}
         found.seconds = {name: [] for name in turns}
-        take_turns(turns, found.seconds, setting.rounds, case.seconds * setting.seconds / 30)
+        take_turns(turns, found.seconds, setting.rounds, case.seconds * setting.seconds / ORDINARY)
     return found
 
 
