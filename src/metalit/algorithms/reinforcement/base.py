@@ -5,6 +5,8 @@ distribution over actions, T stages of learning a task.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple, NoReturn, cast
 
 import torch
@@ -137,6 +139,15 @@ class PolicyLearner(MetaLearner, ABC):
                 f"{type(self.network).__name__} {kinds[self.policy.discrete][0]}: use {fitting}"
             )
         self._data = data
+
+    @contextmanager
+    def acting_in(self, data: HasEnvironment) -> Iterator[None]:
+        """Act in the environment of other data, such as a copy that is filmed, until the context ends."""
+        usual, self._data = self._data, data
+        try:
+            yield
+        finally:
+            self._data = usual
 
     def gathered(self, batch: TaskBatch) -> Episode:
         """Return what the policy experiences in the tasks; once per batch, however often it steps on it."""
