@@ -107,6 +107,22 @@ def test_a_step_lowers_the_loss_within_the_trust_region(most):
     assert optimizer.last["divergence"] == pytest.approx(found)
 
 
+def test_the_gain_is_the_fall_of_the_whole_meta_loss():
+    learner, data = learner_and_data(exploration=5.0)
+    optimizer, tasks = learner.configure_optimizers(), batch(data)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = learner.meta_loss(learner.gathered(tasks))
+        loss.backward()
+        return loss
+
+    start = optimizer.step(closure).item()
+    after = learner.meta_loss(learner.gathered(tasks)).item()
+    assert optimizer.last["gain"] == pytest.approx(start - after, rel=1e-9)
+    assert optimizer.last["gain"] > 0
+
+
 def test_a_step_that_would_not_help_is_refused():
     learner, data = learner_and_data()
     optimizer = learner.configure_optimizers()

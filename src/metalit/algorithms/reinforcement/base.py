@@ -156,9 +156,10 @@ class PolicyLearner(MetaLearner, ABC):
             self.steps_taken = count_steps(self._gathered[1].episode)
         episode = self._gathered[1].episode
         if self.max_divergence is not None:
-            task = self.training_task(episode.support, self.objective, self.current_epoch)
+            objective = self.objective.at_epoch(self.current_epoch)
+            task = self.training_task(episode.support, objective, self.current_epoch)
             engine, keys = self.settled_engine(), self.keys(episode)
-            self._problem = OuterProblem(engine, task, self.policy, *self.meta(), keys, episode)
+            self._problem = OuterProblem(engine, task, objective, self.policy, *self.meta(), keys, episode)
         return episode
 
     def training_values(self, outcome: Outcome, episode: Episode) -> dict[str, Tensor]:
