@@ -29,6 +29,11 @@ def test_what_needs_options_is_left_to_lightning(words):
     assert not plain.ends_at_the_outline(words)
 
 
+def test_the_shell_completes_options_by_lightnings_parser(monkeypatch):
+    monkeypatch.setenv("_ARGCOMPLETE", "1")
+    assert not plain.ends_at_the_outline([])
+
+
 def test_the_outline_knows_every_command_of_lightnings():
     assert set(plain.COMMANDS) == set(MetalitCLI.subcommands(type("Words", (), {"_first_word": ""})()))
 

@@ -4,6 +4,7 @@ A word such as ``--help`` or ``status`` must not wait for seconds until torch is
 """
 
 import argparse
+import os
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -61,6 +62,9 @@ def add_version(parser: argparse.ArgumentParser) -> None:
 
 def ends_at_the_outline(words: Sequence[str]) -> bool:
     """Whether a command line names none of Lightning's commands, and needs none of their options to be answered."""
+    # argcomplete runs a program without words, to ask its parser for the options of every command
+    if "_ARGCOMPLETE" in os.environ:
+        return False
     if len(words) == 0 or list(words) in (["--help"], ["-h"], ["--version"]):
         return True
     return not words[0].startswith("-") and words[0] not in COMMANDS
