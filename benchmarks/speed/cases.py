@@ -6,7 +6,7 @@ from functools import cache
 from metalit import Engine
 from metalit.algorithms import IMAML
 
-from . import fit, methods, own, stream
+from . import fit, methods, own, start_up, stream
 from .convolutions import limit
 from .own import bare_step, fewer_tasks
 from .peers import higher, jax, learn2learn, torchopt
@@ -22,6 +22,7 @@ SECTIONS = {  # in the order of the page
     "methods": "Every method",
     "fit": "A step of `metalit fit`",
     "stream": "Episodes",
+    "start-up": "Start, in processor seconds",
 }
 
 
@@ -115,6 +116,7 @@ def cases() -> dict[str, Case]:
         *methods.cases(),
         *fit.cases(),
         *stream.cases(),
+        *start_up.cases(),
     ]
     return {case.name: case for case in found}
 
