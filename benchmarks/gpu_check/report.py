@@ -11,7 +11,7 @@ from benchmarks.speed.machine import machine as describe
 
 from .plan import Result
 
-WIDTHS = {"section": 9, "check": 48, "result": 8, "s": 6}
+WIDTHS = {"section": 9, "check": 66, "result": 8, "s": 6}
 
 
 def machine(device: torch.device) -> dict[str, str]:

@@ -6,7 +6,7 @@ from functools import cache
 from metalit import Engine
 from metalit.algorithms import IMAML
 
-from . import fit, methods, own, stream
+from . import fit, methods, own, start_up, stream
 from .convolutions import limit
 from .own import bare_step, fewer_tasks
 from .peers import higher, jax, learn2learn, torchopt
@@ -22,6 +22,7 @@ SECTIONS = {  # in the order of the page
     "methods": "Every method",
     "fit": "A step of `metalit fit`",
     "stream": "Episodes",
+    "start-up": "Start, in processor seconds",
 }
 
 
@@ -45,14 +46,14 @@ def maml(name: str, order: int, steps: int, seconds: float = ORDINARY, memory: b
     return Case(f"step/{name}/order-{order}/steps-{steps}", "step", contenders, compared, seconds, memory)
 
 
-def everybody(name: str, tasks: int, steps: int) -> Case:
+def everybody(name: str, tasks: int, steps: int, memory: bool = False) -> Case:
     """Return second-order MAML by everybody, on fewer tasks."""
     problem = fewer_tasks(PROBLEMS[name], tasks)
     makers = {"a plain loop": own.looped_maml, LEARN2LEARN: learn2learn.maml, "higher": higher.maml}
     makers |= {"TorchOpt": torchopt.maml, "JAX": jax.maml}
     contenders = [Contender(METALIT, stepping(own.maml(problem, 2, steps)))]
     contenders += [Contender(each, stepping(make(problem, 2, steps)), optional=True) for each, make in makers.items()]
-    return Case(f"peers/{name}/steps-{steps}", "peers", contenders, seconds=30, memory=True)
+    return Case(f"peers/{name}/steps-{steps}", "peers", contenders, seconds=30, memory=memory)
 
 
 def protonet(ways: int, tasks: int) -> Case:
@@ -109,12 +110,14 @@ def cases() -> dict[str, Case]:
         maml("mini", 1, 5, 40),
         maml("resnet12", 2, 1, 40, memory=True),
         maml("resnet12", 1, 1, 30),
-        *(everybody(name, 8, 5) for name in ("omniglot-pool", "omniglot-stride")),
+        everybody("omniglot-pool", 8, 5),
+        everybody("omniglot-stride", 8, 5, memory=True),
         *(protonet(ways, tasks) for ways, tasks in ((5, 16), (20, 4))),
         inner_loop(4, 20),
         *methods.cases(),
         *fit.cases(),
         *stream.cases(),
+        *start_up.cases(),
     ]
     return {case.name: case for case in found}
 

@@ -8,7 +8,7 @@ from .results import Result
 from .statistics import Spread, short
 
 HEAD = ("", "median and quartiles", "times as long", "first step", "memory")
-UNITS = {"step": ("ms", 1e3), "episode": ("µs", 1e6)}
+UNITS = {"step": ("ms", 1e3), "episode": ("µs", 1e6), "start": ("s", 1.0)}
 
 
 def page(told: dict[str, str], results: Sequence[Result]) -> str:
@@ -73,6 +73,7 @@ def draw(results: Sequence[Result], path: Path) -> None:
     """Draw every ratio with its quartiles, one line each, on a logarithmic axis."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     drawn = [(result, ratio) for result in results if result.section != "methods" for ratio in result.ratios]
     figure = Figure(figsize=(9, 1 + 0.24 * len(drawn)), layout="constrained")
@@ -87,9 +88,11 @@ def draw(results: Sequence[Result], path: Path) -> None:
     ]
     axes.errorbar(medians, places, xerr=reach, fmt="o", markersize=4, capsize=3)
     axes.axvline(1.0, linewidth=0.8, color="grey")
-    axes.set(
-        xscale="log", xlabel="times as long (median and quartiles of the rounds)", yticks=[*places], yticklabels=labels
-    )
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set(xlabel="times as long (median and quartiles of the rounds)", yticks=[*places], yticklabels=labels)
     axes.tick_params(axis="y", labelsize=7)
     axes.grid(axis="x", which="both", linewidth=0.3)
     path.parent.mkdir(parents=True, exist_ok=True)
