@@ -5,7 +5,7 @@ import signal
 import pytest
 import torch.distributed as dist
 
-import metalit.main
+from metalit.main import main
 from metalit.runs.preemption import SIGNALS, STOPPED_EARLY, Preempted
 
 
@@ -28,18 +28,18 @@ def test_a_process_leaves_its_ranks_before_the_interpreter_ends(end, tmp_path, m
         if end is not None:
             raise end
 
-    monkeypatch.setattr(metalit.main, "MetalitCLI", command)
+    monkeypatch.setattr("metalit.lightning_commands.MetalitCLI", command)
     monkeypatch.setattr("sys.argv", ["train.py", "fit"])
     if end is None:
-        metalit.main.main()
+        main()
     else:
         with pytest.raises(Preempted):
-            metalit.main.main()
+            main()
     assert not dist.is_initialized()
 
 
 def test_a_caller_keeps_the_ranks_it_may_need_again(tmp_path, monkeypatch):
-    monkeypatch.setattr(metalit.main, "MetalitCLI", lambda _: group(tmp_path))
-    metalit.main.main(["fit"])
+    monkeypatch.setattr("metalit.lightning_commands.MetalitCLI", lambda _: group(tmp_path))
+    main(["fit"])
     assert dist.is_initialized()
     dist.destroy_process_group()

@@ -156,9 +156,10 @@ class PolicyLearner(MetaLearner, ABC):
             self.steps_taken = count_steps(self._gathered[1].episode)
         episode = self._gathered[1].episode
         if self.max_divergence is not None:
-            task = self.training_task(episode.support, self.objective, self.current_epoch)
+            objective = self.objective.at_epoch(self.current_epoch)
+            task = self.training_task(episode.support, objective, self.current_epoch)
             engine, keys = self.settled_engine(), self.keys(episode)
-            self._problem = OuterProblem(engine, task, self.policy, *self.meta(), keys, episode)
+            self._problem = OuterProblem(engine, task, objective, self.policy, *self.meta(), keys, episode)
         return episode
 
     def training_values(self, outcome: Outcome, episode: Episode) -> dict[str, Tensor]:
@@ -212,6 +213,13 @@ class PolicyLearner(MetaLearner, ABC):
             )
         trained = {name: value for name, value in self.named_parameters() if value.requires_grad}
         return TrustRegion(trained, self.problem, self.max_divergence, damping=self.damping)
+
+    def on_train_batch_end(self, *arguments: Any) -> None:
+        """Log what a trust region step did: the same on all ranks, which decide on it together."""
+        super().on_train_batch_end(*arguments)
+        optimizer = self.optimizers(use_pl_optimizer=False)
+        if isinstance(optimizer, TrustRegion):
+            self.log_dict({f"train/{name}": value for name, value in optimizer.last.items()})
 
     def problem(self) -> OuterProblem:
         """Return loss and divergence on the trajectories of the current batch."""
