@@ -17,6 +17,7 @@ partial derivatives of one trilinear form. Derivatives of third order are left t
 """
 
 from collections.abc import Callable, Sequence
+from inspect import signature
 from typing import Any, NamedTuple
 
 import torch
@@ -30,7 +31,12 @@ from metalit.kernels.threads import for_tasks
 
 CONVOLUTION, CONVOLUTION_BACKWARD = torch.ops.aten.convolution.default, torch.ops.aten.convolution_backward.default
 Tensors = tuple[Tensor, ...]
-Wanted = tuple[int, ...]  # the number of tasks of each possible result, T or 1; 0 leaves it out
+
+
+class Wanted(tuple[int, ...]):
+    """The number of tasks of each possible result, T or 1; 0 leaves the result out."""
+
+    # a class of its own, since torch takes plain tuples of an autograd function's arguments apart, at each call
 
 
 class Maps(NamedTuple):
@@ -118,7 +124,7 @@ class _Forward(torch.autograd.Function):
         _, _, _, y, *_, code = ctx.saved_tensors
         if g is None:
             g = y.new_zeros(code.shape)
-        wanted = (ctx.wanted[0] * ctx.needs_input_grad[0], *ctx.wanted[1:])
+        wanted = Wanted((ctx.wanted[0] * ctx.needs_input_grad[0], *ctx.wanted[1:]))
         gradients = _Backward.apply(g, of_y, *ctx.saved_tensors, ctx.form, wanted)  # type: ignore[no-untyped-call]
         return (*with_gaps(gradients, wanted), None)
 
@@ -161,7 +167,7 @@ class _Backward(torch.autograd.Function):
         vx, *others = with_gaps(cotangents, ctx.wanted)
         g, of_y, x, weight, gamma, y, *_ = ctx.saved_tensors
         asked = (True, ctx.needs_input_grad[2], vx is not None, True, True, ctx.needs_input_grad[1])
-        wanted = tuple(of.size(0) if ask else 0 for of, ask in zip((g, x, weight, gamma, y, of_y), asked, strict=True))
+        wanted = Wanted(of.size(0) if ask else 0 for of, ask in zip((g, x, weight, gamma, y, of_y), asked, strict=True))
         gradients = _DoubleBackward.apply(vx, *others, *ctx.saved_tensors, ctx.form, wanted)  # type: ignore[no-untyped-call]
         og, ox, oweight, ogamma, oy, of_of_y = with_gaps(gradients, wanted)
         return (og, of_of_y, ox, oweight, ogamma, oy, None, None, None, None, None)
@@ -221,7 +227,7 @@ def mapped(function: Any, size: int, dims: tuple[Any, ...], inputs: tuple[Any, .
     """Return what ``vmap`` of an autograd function returns, whose last argument is the tasks of each result."""
     *tensors, form, wanted = inputs
     given, tasks = folded(size, dims[: len(tensors)], tensors)
-    out = function.apply(*given, form, tuple(size * tasks if n else 0 for n in wanted))
+    out = function.apply(*given, form, Wanted(size * tasks if n else 0 for n in wanted))
     found = tuple(unfolded(each, size, tasks, n) for each, n in zip(out, filter(None, wanted), strict=True))
     return found, (0,) * len(found)
 
@@ -278,3 +284,8 @@ def through_norm(
         return gradient
 
     return one_thread
+
+
+_functions: tuple[Any, ...] = (_Forward, _Backward, _DoubleBackward)
+for _function in _functions:
+    _function.forward.__signature__ = signature(_function.forward)  # which torch asks for at each call

@@ -30,7 +30,7 @@ def _folded(tensor: Tensor | None, dim: int | None, size: int, tasks: int) -> Te
 
 def unfolded(tensor: Tensor, size: int, tasks: int, wanted: int) -> Tensor:
     """Return a result of folded tensors with the axis of ``vmap`` first, and ``wanted`` tasks after it (T or 1)."""
-    tensor = tensor.unflatten(0, (size, tasks))
+    tensor = tensor.reshape(size, tasks, *tensor.shape[1:])
     return tensor if wanted == tasks else tensor.sum(1, keepdim=True)
 
 

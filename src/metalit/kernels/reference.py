@@ -80,9 +80,10 @@ def unpooled(g: Tensor, code: Tensor, sides: tuple[int, ...], form: Form) -> Ten
     """Return ``[T, n, channels, *sides]`` with each value where its window's maximum was, else zero."""
     if form.pool == 1:
         return g
-    windows = torch.stack([torch.where(code % 4 == i, g, 0) for i in range(4)], dim=-1).unflatten(-1, (2, 2))
     rows, columns = g.shape[3:]
-    full = windows.permute(0, 1, 2, 3, 5, 4, 6).reshape(*g.shape[:3], 2 * rows, 2 * columns)
+    windows = torch.stack([torch.where(code % 4 == i, g, 0) for i in range(4)], dim=-1)
+    pixels = windows.reshape(*g.shape, 2, 2).permute(0, 1, 2, 3, 5, 4, 6)
+    full = pixels.reshape(*g.shape[:3], 2 * rows, 2 * columns)
     return F.pad(full, (0, sides[1] - 2 * columns, 0, sides[0] - 2 * rows))
 
 

@@ -2,6 +2,7 @@
 
 import math
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,13 +27,17 @@ class ConvBlock(nn.Sequential):
     def forward(self, x: Tensor) -> Tensor:
         """Return the maps after pooling."""
         if torch.compiler.is_compiling():
-            return super().forward(x)
+            return self.by_torch(x)
         task = task_of_kernels()
         if task is None:
-            return super().forward(x)
+            return self.by_torch(x)
         reason = unfit(self, x) or missing()
         announce(reason)
-        return super().forward(x) if reason else by_kernels(self, x, task)
+        return self.by_torch(x) if reason else by_kernels(self, x, task)
+
+    def by_torch(self, x: Tensor) -> Tensor:
+        """Return the maps after pooling, layer by layer."""
+        return super().forward(x)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def unfit(block: nn.Sequential, x: Tensor) -> str | None:
@@ -42,12 +47,13 @@ def unfit(block: nn.Sequential, x: Tensor) -> str | None:
         return "a layer has a hook or a replaced forward"
     if type(conv) is not nn.Conv2d or conv.groups != 1 or conv.padding_mode != "zeros" or isinstance(conv.padding, str):
         return f"the convolution is {conv}"
-    if type(norm) not in (nn.BatchNorm2d, BatchNormOfMethod2d) or not norm.affine:
+    # other classes compute something else, and a norm without affine parameters has no weight
+    if not isinstance(norm, nn.BatchNorm2d) or type(norm) not in (nn.BatchNorm2d, BatchNormOfMethod2d):
+        return f"the norm is {norm}"
+    if not norm.affine or norm.momentum is None:
         return f"the norm is {norm}"
     if not norm.training and norm.running_mean is not None:
         return "the norm normalises by running statistics"
-    if norm.momentum is None:
-        return "the running statistics are an average over all batches"
     if slope(activation) is None:
         return f"the activation is {activation}"
     if type(pool) is not nn.Identity and not halves(pool):
@@ -63,6 +69,7 @@ def unfit_images(x: Tensor, conv: nn.Conv2d) -> str | None:
         return f"the images are {x.dtype}"
     if x.dim() != 4 or type(x) not in (Tensor, nn.Parameter):
         return "the images are not an ordinary tensor [n, inputs, height, width]"
+    assert not isinstance(conv.padding, str)
     sides = Form(conv.stride, conv.padding, conv.dilation).convolved(x.shape[2:], conv.weight.shape[2:])
     if x.size(0) * math.prod(sides) < 2 or min(sides) < 2:
         return "the maps are of a single pixel"
@@ -87,16 +94,18 @@ def halves(pool: nn.Module) -> bool:
     return sides == [(2, 2), (2, 2)] and plain and not pool.ceil_mode and not pool.return_indices
 
 
-def by_kernels(block: nn.Sequential, x: Tensor, task: TaskContext) -> Tensor:
+def by_kernels(block: Any, x: Tensor, task: TaskContext) -> Tensor:
     """Return a block's maps ``[n, outputs, height, width]``, and record the running statistics of its norm."""
     conv, norm, activation, pool = block
     sides = 1 if type(pool) is nn.Identity else 2
     form = Form(conv.stride, conv.padding, conv.dilation, norm.eps, slope(activation) or 0.0, sides)
     # a convolution's bias shifts the mean that the norm subtracts: it moves the running mean only, its gradient is 0
     shift = norm.bias if conv.bias is None else norm.bias.add(conv.bias, alpha=0)
-    maps, mean, variance = conv_block(x[None], conv.weight[None], norm.weight[None], shift[None], form)
+    # channels last here, and not again in each derivative
+    weight = conv.weight.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+    maps, mean, variance = conv_block(x[None], weight[None], norm.weight[None], shift[None], form)
     if norm.running_mean is not None:
-        count = x.size(0) * math.prod(form.convolved(x.shape[2:], conv.weight.shape[2:]))
+        count = x.size(0) * math.prod(form.convolved(x.shape[2:], weight.shape[2:]))
         bias = 0 if conv.bias is None else conv.bias.detach()
         task.record(norm.running_mean, mean[0] + bias, norm.momentum)
         task.record(norm.running_var, variance[0] * (count / (count - 1)), norm.momentum)
