@@ -18,7 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_leaves, tree_map
 
 from metalit.engine.certified import announce, uncertified
-from metalit.engine.compiling import keyed, missing_for_inductor
+from metalit.engine.compiling import guards_to_keep, keyed, missing_for_inductor
 from metalit.engine.derivatives import (
     Leaves,
     derivative,
@@ -190,7 +190,11 @@ class Engine:
             warnings.warn(f"engine.compile: {missing} is missing, so nothing is compiled: slower", stacklevel=2)
             return self.meta_gradient
         compiled = torch.compile(
-            self._meta_gradient, fullgraph=True, dynamic=False, backend=keyed(self.compile_backend)
+            self._meta_gradient,
+            fullgraph=True,
+            dynamic=False,
+            backend=keyed(self.compile_backend),
+            options={"guard_filter_fn": guards_to_keep},
         )
 
         def meta_gradient(
