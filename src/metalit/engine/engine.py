@@ -71,6 +71,8 @@ class Engine:
         compile_backend: backend of ``torch.compile``.
         differentiate: take gradients ``inside`` vmap, which is correct for every network, or ``over`` it, which is
             faster but wrong for some layers; ``auto`` chooses ``over`` if every layer is on the tested list.
+        kernels: ``auto`` runs blocks of convolution, batch norm and ReLU on a CPU by metalit's own kernels where they
+            apply (docs/guide/speed.md); ``torch`` runs all layers by torch's functions.
     """
 
     mapping: Literal["vmap", "loop"] = "vmap"
@@ -78,6 +80,7 @@ class Engine:
     compile: bool = False
     compile_backend: str = "inductor"
     differentiate: Literal["auto", "inside", "over"] = "auto"
+    kernels: Literal["auto", "torch"] = "auto"
 
     def __post_init__(self) -> None:
         at_least(1, chunk_size=self.chunk_size)
@@ -118,6 +121,15 @@ class Engine:
         """
         if self.chooses:
             announce(learner)
+
+    def context(self, key: Tensor, buffers: Params) -> TaskContext:
+        """Return the context in which one task runs.
+
+        Args:
+            key: 0-d int64, the seed of the task's random numbers.
+            buffers: the networks' buffers by name.
+        """
+        return TaskContext(key, buffers, rows_by_vmap=self.over_vmap, kernels=self.kernels == "auto")
 
     def map(self, task: Task, parameters: Params, buffers: Params, keys: Tensor, episode: Episode) -> Outcome:
         """Run every task of an episode; the outcomes are differentiable if the parameters require a gradient.
@@ -274,7 +286,7 @@ class Engine:
 
     def _run(self, tasks: Tasks, parameters: Params, key: Tensor, episode: Episode) -> Outcome:
         """Run one task."""
-        context = TaskContext(key, tasks.buffers, rows_by_vmap=self.over_vmap)
+        context = self.context(key, tasks.buffers)
         # fused attention kernels have no second derivative
         with sdpa_kernel(SDPBackend.MATH), context:
             outcome = tasks.task({**parameters, **tasks.buffers}, filled(episode.support), filled(episode.query))
