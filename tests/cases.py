@@ -79,6 +79,7 @@ from metalit.networks import (
     ImageGenerator,
     Pixels,
 )
+from metalit.networks.conv_block import ConvBlock
 
 SMALL = {
     "tasks_per_batch": 4,
@@ -188,6 +189,14 @@ class Case:
     def data(self, domain: str, **settings: Any) -> EpisodicDataModule:
         """Return the data module of one of the row's domains."""
         return DOMAINS[domain].data(**(self.data_settings | settings))
+
+
+def cancelled(module: nn.Module) -> set[str]:
+    """Parameters without effect, by name: biases that a batch norm subtracts again, and the inner rates of those."""
+    blocks = [(name, block) for name, block in module.named_modules() if isinstance(block, ConvBlock)]
+    biases = [f"{name}.0.bias" for name, block in blocks if isinstance(block[1], nn.BatchNorm2d)]
+    ends = tuple(name.removeprefix("network.") for name in biases)
+    return {name for name, _ in module.named_parameters() if name.replace("/", ".").endswith(ends)} if ends else set()
 
 
 def replace_batch_norms(network: nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""What metalit uses of other libraries' private names is there, and stands in one file."""
+"""What metalit uses of other libraries' private names is there, and stands in two files: one needs no Lightning."""
 
 import ast
 import re
@@ -11,8 +11,9 @@ from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.loggers import WandbLogger
 
 import metalit
-from metalit import private
+from metalit import options, private
 
+FILES = [Path(module.__file__) for module in (private, options)]
 # of whom, the name, and what would go wrong without it
 NAMES = [
     ("fit_loop", "_should_accumulate", "a checkpoint would be saved between two steps"),
@@ -60,8 +61,9 @@ def test_the_name_is_there(owner, name, without, owners):
     assert hasattr(owners[owner], name), without
 
 
-def test_every_private_name_in_the_file_is_in_the_table():
-    used = re.findall(r"(?:\.|def |\"|import )(_[a-z]\w+)", Path(private.__file__).read_text(encoding="utf-8"))
+def test_every_private_name_in_the_files_is_in_the_table():
+    text = "".join(file.read_text(encoding="utf-8") for file in FILES)
+    used = re.findall(r"(?:\.|def |\"|import )(_[a-z]\w+)", text)
     assert set(used) == {name for _, name, _ in NAMES}
 
 
@@ -70,7 +72,7 @@ def test_no_other_file_uses_one():
     found = [
         (path.name, match[0])
         for path in Path(metalit.__file__).parent.rglob("*.py")
-        if path != Path(private.__file__)
+        if path not in FILES
         for match in re.finditer(rf"(?:\.|def |\")(?:{names})\b", path.read_text(encoding="utf-8"))
     ]
     assert found == []
@@ -86,7 +88,7 @@ ELSEWHERE = {
 
 
 def test_no_private_attribute_is_unaccounted_for():
-    files = [path for path in Path(metalit.__file__).parent.rglob("*.py") if path != Path(private.__file__)]
+    files = [path for path in Path(metalit.__file__).parent.rglob("*.py") if path not in FILES]
     nodes = [node for path in files for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
     attributes = [node for node in nodes if isinstance(node, ast.Attribute) and re.match("_[a-z]", node.attr)]
     own = {node.attr for node in attributes if isinstance(node.ctx, ast.Store)}
@@ -100,4 +102,4 @@ def test_argparse_knows_its_commands():
     commands = parser.add_subcommands()
     inner = ArgumentParser()
     commands.add_subcommand("fit", inner)
-    assert list(private.commands_of(parser)) == [inner]
+    assert list(options.commands_of(parser)) == [inner]

@@ -4,15 +4,12 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from metalit.allocator import keep_freed_memory
-from metalit.cli import DEBUG_VARIABLE, MISTAKES, MetalitCLI
-from metalit.cli.errors import explain_system
+from metalit.cli.failures import DEBUG_VARIABLE, explain_system, fail, mistakes
 from metalit.cli.noise import without_noise
-from metalit.cli.parser import fail
+from metalit.cli.plain import ends_at_the_outline, outline
 from metalit.cli.program import import_from_working_directory
+from metalit.collector import importing
 from metalit.commands import find_command
-from metalit.runs import end_with_parent
-from metalit.runs.preemption import ignore_late_signals
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -22,27 +19,28 @@ def main(args: Sequence[str] | None = None) -> None:
         SystemExit: with code 2 after a mistake in options, files or data.
     """
     words = list(sys.argv[1:] if args is None else args)
+    is_program = args is None  # not called from Python, where others may need the collector
     # Before any option is parsed: a class_path may name a module of the user's working directory.
     import_from_working_directory()
     with without_noise():
         # These commands have parsers of their own; Lightning's parser would reject them as unknown subcommands.
-        if (command := find_command(words)) is not None:
+        with importing(for_good=is_program):
+            command = find_command(words)
+        if command is not None:
             run_command(command, words[1:])
-            return
-        # Only processes that train or evaluate need these two: a faster allocator on CPUs, and ranks that end when
-        # their launcher is killed.
-        keep_freed_memory()
-        end_with_parent()
-        MetalitCLI(args)
-        if args is None:  # the process is the program's own, and about to end
-            ignore_late_signals()
+        elif ends_at_the_outline(words):
+            outline().parse_args(words)  # ends the program: with a help text, the version or a mistake
+        else:
+            with importing(for_good=is_program):
+                from metalit.lightning_commands import run_lightning  # here, since it takes seconds
+            run_lightning(args)
 
 
 def run_command(command: Callable[[Sequence[str]], None], args: Sequence[str]) -> None:
     """Run a command that is not Lightning's, and report a mistake in one line."""
     try:
         command(args)
-    except MISTAKES as error:
+    except mistakes() as error:
         # As for Lightning's commands, METALIT_DEBUG=1 shows the traceback.
         if DEBUG_VARIABLE in os.environ:
             raise

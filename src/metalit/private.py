@@ -1,5 +1,7 @@
 """Every private name of Python, Lightning, jsonargparse and argparse that metalit uses, and its purpose.
 
+But three of the parsers are in ``options.py``, which loads no Lightning.
+
 A private name may disappear with the library's next release. ``tests/test_private.py`` then says which one is gone,
 and only this file has to change.
 """
@@ -7,7 +9,7 @@ and only this file has to change.
 import argparse
 import pickle
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import lightning as L
@@ -16,6 +18,8 @@ from lightning.fabric.loggers.logger import _DummyExperiment
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
+
+from metalit.options import type_of
 
 # the unpickler written in Python, whose table of operations can be changed
 PythonUnpickler: Any = pickle._Unpickler
@@ -112,23 +116,6 @@ class OpenWandbLogger(WandbLogger):
 
 
 # argparse and jsonargparse
-
-
-def options_of(parser: argparse.ArgumentParser) -> list[argparse.Action]:
-    """Return all options of a parser."""
-    return parser._actions
-
-
-def commands_of(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
-    """Yield the parsers of a parser's commands."""
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            yield from action.choices.values()
-
-
-def type_of(option: argparse.Action | None) -> Any:
-    """Return the type of an option, or None if it stands for a group of options."""
-    return getattr(option, "_typehint", None)
 
 
 class HookedParser(LightningArgumentParser):

@@ -21,6 +21,16 @@ def rank() -> int:
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
 
+def leave_ranks() -> None:
+    """End the communication with the other ranks, which must have no more to say either.
+
+    Left to the end of the interpreter, a thread of gloo that still holds a tensor may abort a process whose work is
+    done.
+    """
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
+
+
 def refuse_shared_tasks(index: Tensor) -> None:
     """Refuse ranks that train on the same tasks, where additional ranks would add no information.
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from algorithms.test_battery import assert_same_gradient, double, meta_gradient
-from cases import DOMAINS
+from cases import DOMAINS, cancelled
 from metalit import Engine, Episode, Labelled
 from metalit.algorithms import MatchingNetwork, PrototypicalNetwork
 from metalit.heads import Cosine, FullContext, SquaredEuclidean, SupportAttention
@@ -65,7 +65,8 @@ def full_context(engine, **settings):
 def test_full_context_in_every_engine(engine):
     expected = meta_gradient(full_context(Engine("loop")), double("glyphs"))
     assert_same_gradient(meta_gradient(full_context(engine), double("glyphs")), expected)
-    assert all(gradient.any() for gradient in expected[1].values())
+    idle = cancelled(full_context(engine))
+    assert all(gradient.any() for name, gradient in expected[1].items() if name not in idle)
 
 
 def test_full_context_by_torch(task):

@@ -271,10 +271,10 @@ class TaskLearner(L.LightningModule, ABC):
         Args:
             buffers: the second part of ``meta``; computed if not given.
         """
-        key, by_vmap = torch.zeros((), dtype=torch.int64, device=self.device), self.settled_engine().over_vmap
+        key, engine = torch.zeros((), dtype=torch.int64, device=self.device), self.settled_engine()
         buffers = self.meta()[1] if buffers is None else buffers
         # fused attention kernels have no second derivative (docs/guide/gradients.md)
-        with sdpa_kernel(SDPBackend.MATH), TaskContext(key, buffers, rows_by_vmap=by_vmap) as task:
+        with sdpa_kernel(SDPBackend.MATH), engine.context(key, buffers) as task:
             yield task
 
     def settled_engine(self) -> Engine:

@@ -22,12 +22,12 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from rich.console import Console
 
-import metalit
 from metalit.algorithms import MetaLearner
-from metalit.cli.config_files import ConfigFile
 from metalit.cli.errors import explain_error, innermost, set_owner
+from metalit.cli.failures import DEBUG_VARIABLE, fail, mistakes
 from metalit.cli.lost_ranks import end_with_other_rank, is_lost_rank
-from metalit.cli.parser import ArgumentParser, add_links, fail
+from metalit.cli.parser import ArgumentParser, add_links
+from metalit.cli.plain import add_config, add_version, texts
 from metalit.cli.program import program_name
 from metalit.data import EpisodicDataModule
 from metalit.errors import SettingError, UserError
@@ -49,9 +49,6 @@ from metalit.runs import (
     resolve_checkpoint,
 )
 
-DEBUG_VARIABLE = "METALIT_DEBUG"
-# Errors that report a mistake of the user in one line. All others are bugs and keep their traceback.
-MISTAKES = (ValueError, OSError, FloatingPointError, ImportError, MisconfigurationException)
 TRAINER_DEFAULTS = {
     "inference_mode": False,  # evaluation adapts to each task, and the inner steps need gradients
     "use_distributed_sampler": False,  # the episode loaders shard the episodes over ranks themselves
@@ -106,6 +103,8 @@ class MetalitCLI(OpenCLI):
     def __init__(self, args: Sequence[str] | None = None) -> None:
         words = list(sys.argv[1:] if args is None else args)
         self._first_word = words[0] if words else ""
+        # RuntimeError is what torch raises when a collective fails because another rank is gone.
+        reported: tuple[type[Exception], ...] = (*mistakes(), RuntimeError)
         self.help_of = next((word.partition("=")[2] for word in words if word.startswith("--help=")), None)
         try:
             super().__init__(
@@ -123,8 +122,7 @@ class MetalitCLI(OpenCLI):
                 auto_configure_optimizers=False,
                 args=["--help" if word.startswith("--help=") else word for word in words],
             )
-        # RuntimeError is what torch raises when a collective fails because another rank is gone.
-        except (*MISTAKES, RuntimeError) as error:
+        except reported as error:
             self._report(error)
         finally:
             # The run folder is free again once the file is closed, even if the process lives on.
@@ -137,12 +135,12 @@ class MetalitCLI(OpenCLI):
             raise error
         if is_lost_rank(error):  # not the cause: the rank that failed reports that itself
             end_with_other_rank(getattr(self, "trainer", None))
-        if not isinstance(error, MISTAKES):
+        if not isinstance(error, mistakes()):
             raise error
         # jsonargparse wraps what a constructor raises in errors of its own. What counts is the constructor's own
         # exception: if that is a bug, its traceback must show.
         cause = innermost(error)
-        if not isinstance(cause, MISTAKES):
+        if not isinstance(cause, mistakes()):
             raise cause from None
         config = getattr(self, "config", {})
         message = explain_error(cause, config.get(str(config.get("subcommand"))), self.parser)
@@ -159,25 +157,15 @@ class MetalitCLI(OpenCLI):
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         """Return a parser that reports mistakes in one sentence, with the option ``--config``."""
-        defaults = {
-            "dump_header": ["metalit run, all settings resolved"],
-            "prog": program_name(),
-            "description": "Meta-learning in PyTorch Lightning.",
-            "epilog": "Lightning's trainer: fit --help=trainer. Photos of your own: predict --support --help, export "
-            "--help. On a cluster: submit, status, logs, cancel, collect; each has its own --help.",
-        }
-        parser = ArgumentParser(**defaults | kwargs)
+        parser = ArgumentParser(**{"dump_header": ["metalit run, all settings resolved"], **texts(), **kwargs})
         parser.help_of = self.help_of
-        parser.add_argument(
-            "-c", "--config", action=ConfigFile, help="Settings in YAML; given several times, the later wins."
-        )
+        add_config(parser)
         return parser
 
     def setup_parser(self, *args: Any, **kwargs: Any) -> None:
         """Add ``--version`` to the options before the command."""
         super().setup_parser(*args, **kwargs)
-        version = f"metalit {metalit.__version__}"
-        self.parser.add_argument("--version", action="version", version=version, help="Print the version.")
+        add_version(self.parser)
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add ``--seed_everything``, which leaves the seed of the episodes to ``data.seed``."""
@@ -237,7 +225,9 @@ class MetalitCLI(OpenCLI):
             # Two trainings in one folder would mix the rows of metrics.csv and overwrite each other's checkpoints.
             self._claim = rank_zero_only(claim)(Path(settings.default_root_dir))
         # Only the callbacks that this command needs: each one costs a little time at every training step.
-        own: list[Callback] = [make() for make in OWN_CALLBACKS[str(self.subcommand)]]
+        given = as_list(self.made("trainer.callbacks"))
+        kinds = {type(callback) for callback in given}  # the user's Figures, say, takes the place of ours
+        own: list[Callback] = [make() for make in OWN_CALLBACKS[str(self.subcommand)] if make not in kinds]
         if not settings.barebones:
             if settings.logger is not False:
                 kwargs["logger"] = self._loggers()
@@ -248,7 +238,7 @@ class MetalitCLI(OpenCLI):
         # GivenSettings records the settings of the user's callbacks before those can change them; metalit's other
         # callbacks come after the user's.
         first = [GivenSettings()] if self.subcommand == "fit" else []
-        kwargs["callbacks"] = [*first, *as_list(self.made("trainer.callbacks")), *own]
+        kwargs["callbacks"] = [*first, *given, *own]
         try:
             return super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, ValueError, TypeError) as error:

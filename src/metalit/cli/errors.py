@@ -5,8 +5,6 @@ option: no message is searched for values.
 """
 
 import argparse
-import errno
-import os
 import re
 from collections.abc import Callable, Iterator
 from pkgutil import resolve_name
@@ -15,13 +13,12 @@ from typing import Any
 import lightning as L
 from jsonargparse import Namespace
 
+from metalit.cli.failures import explain_system
 from metalit.cli.mistakes import causes, location
 from metalit.engine import Engine
 from metalit.errors import SettingError
 from metalit.runs import RunCheckpoint
 
-# For these errors the message names the run folder and what to do, not the file that was being written.
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 NONE = Namespace()  # type: ignore[no-untyped-call]
 # Classes whose options form a group of their own. Settings have no class_path there, so the key gives the class.
 GROUPS: dict[str, type] = {"trainer": L.Trainer, "checkpoint": RunCheckpoint, "engine": Engine}
@@ -42,16 +39,6 @@ def explain_error(error: BaseException, settings: Namespace | None, parser: argp
     else:
         message = str(error) if key is None else f"{key}: {error}"
     return message if key is None else message + location(parser, key)
-
-
-def explain_system(error: OSError, run_dir: str | None) -> str:
-    """Return one sentence for an error of the operating system."""
-    reason = os.strerror(error.errno or 0)
-    if error.errno not in NO_ROOM:
-        return reason if error.filename is None else f"{error.filename}: {reason}"
-    where = error.filename if run_dir is None else f"run_dir: {run_dir}"
-    remedy = "free space, or give another --run_dir"
-    return f"{where} cannot be written ({reason}); existing checkpoints are unchanged; {remedy}"
 
 
 def key_of(error: BaseException, settings: Namespace) -> str | None:

@@ -5,14 +5,15 @@ import time
 from subprocess import Popen
 from typing import Any, NoReturn
 
-import torch.distributed as dist
-
 PATIENCE = 10.0  # seconds in which the failed rank may report its error and end
 LOST_RANK = "error: another rank of this run has failed, and says why itself; this one ends too"
 
 
 def is_lost_rank(error: BaseException) -> bool:
     """Whether an error says no more than that a collective with another rank has failed."""
+    # Here, because status, which knows the line above, must not load torch.
+    import torch.distributed as dist
+
     # NCCL's errors are DistErrors. gloo raises plain RuntimeErrors, recognisable by the source file in their text.
     is_of_backend = dist.is_available() and isinstance(error, dist.DistError)
     return is_of_backend or (isinstance(error, RuntimeError) and "gloo/transport" in str(error))

@@ -17,7 +17,7 @@ from typing import Any
 
 from metalit.cli.config_files import PARTS_OF_A_CLASS, ConfigFile, beside_class, full_name, place
 from metalit.cli.values import any_of, describe_values, known_classes, nearest
-from metalit.private import commands_of, options_of
+from metalit.options import commands_of, options_of
 
 MOST_OPTIONS = 15  # a longer list is replaced by a pointer to --help
 KEY = r"Parser key \"([^\"]+)\"|--(\S+)\.help: "

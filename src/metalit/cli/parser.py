@@ -2,7 +2,6 @@
 
 import argparse
 import math
-import sys
 from collections.abc import Collection
 from functools import partial
 from inspect import Parameter
@@ -16,11 +15,13 @@ from metalit.algorithms import MetaLearner
 from metalit.cli.config_files import refusal
 from metalit.cli.errors import FOLLOWING, in_file, make, set_owner
 from metalit.cli.factories import accept_factory, check_made, paths, resolve
+from metalit.cli.failures import fail
 from metalit.cli.mistakes import ParsingError, explain
 from metalit.cli.sizes import fill_in, unknown_sizes
 from metalit.cli.values import any_of, classes_in, describe_values, known_classes, nearest, subclasses
 from metalit.data import EpisodicDataModule
-from metalit.private import HookedParser, commands_of, options_of, type_of
+from metalit.options import commands_of, options_of, type_of
+from metalit.private import HookedParser
 
 CKPT_PATH_HELP = (
     "A checkpoint file; or best or last, the run folder's own. A training goes on from it, and from the beginning if "
@@ -236,9 +237,3 @@ def takes_network(action: argparse.Action) -> bool:
 def name_networks(action: argparse.Action) -> str:
     """Return the part of an option's help that lists the networks it takes."""
     return f", any network: {any_of([*known_classes(action), 'your own'])}"
-
-
-def fail(message: str) -> NoReturn:
-    """Print a message on one line and exit with code 2."""
-    sys.stderr.write(f"error: {' '.join(message.split())}\n")
-    raise SystemExit(2)

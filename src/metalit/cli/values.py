@@ -8,10 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, Union, get_args, get_origin
 
 from jsonargparse.typing import PositiveInt
-from torch import nn
 
-from metalit import networks
-from metalit.private import type_of
+from metalit.options import type_of
 
 MOST_CLASSES = 15  # a longer list of classes of other libraries is not shown
 SHOWN_CLASSES = 8  # of a list that does not fit on one line
@@ -34,7 +32,7 @@ def describe_values(action: argparse.Action | None) -> str:
         return any_of([str(choice) for choice in getattr(action, "choices", None) or ["its settings"]])
     known = known_classes(action)
     # of torch's Module, the networks that metalit exports are listed
-    ours = all(base is nn.Module or base.__module__.startswith("metalit.") for base in classes_in(hint))
+    ours = all(is_module(base) or base.__module__.startswith("metalit.") for base in classes_in(hint))
     # metalit's own classes are always listed, those of other libraries only if they are few.
     if not known or (len(known) > MOST_CLASSES and not ours):
         return describe(hint)
@@ -79,13 +77,20 @@ def known_classes(action: argparse.Action | None) -> list[str]:
     """Return the names of the concrete classes that an option takes, of all that are loaded or of metalit's alone."""
     found: set[type] = set()
     for base in set(classes_in(type_of(action))):
-        if base is nn.Module:  # whole networks, which metalit exports, not their parts
+        if is_module(base):  # whole networks, which metalit exports, not their parts
+            from metalit import networks  # here, because the parsers that have no networks must not load torch
+
             exported = [getattr(networks, name) for name in networks.__all__]
-            found |= {cls for cls in exported if inspect.isclass(cls) and issubclass(cls, nn.Module)}
+            found |= {cls for cls in exported if inspect.isclass(cls) and issubclass(cls, base)}
         else:
             home = "metalit." if base.__module__.startswith("metalit.") else ""
             found |= {cls for cls in subclasses(base) if cls.__module__.startswith(home)}
     return sorted({cls.__name__ for cls in found if not inspect.isabstract(cls) and not cls.__name__.startswith("_")})
+
+
+def is_module(base: type) -> bool:
+    """Whether a class is torch's ``nn.Module`` itself, by its name: asking must not load torch."""
+    return (base.__module__, base.__name__) == ("torch.nn.modules.module", "Module")
 
 
 def classes_in(hint: Any) -> Iterator[type]:

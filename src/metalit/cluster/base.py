@@ -9,8 +9,8 @@ from pkgutil import resolve_name
 from typing import Any, ClassVar, NamedTuple
 
 from metalit.errors import UserError
+from metalit.exit_codes import STOPPED_EARLY
 from metalit.files import write_text
-from metalit.runs.preemption import STOPPED_EARLY
 
 RECORD = "job.json"
 SCRIPT = "job.sh"

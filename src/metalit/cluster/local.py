@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 
 from metalit.cluster.base import LOGS, SCRIPT, Cluster, Job, State, exit_code
 from metalit.errors import UserError, at_least
+from metalit.exit_codes import STOPPED_EARLY
 from metalit.locks import lock_while_open
-from metalit.runs.preemption import STOPPED_EARLY
 
 LOCK = "job.alive"  # locked as long as any process of the job lives
 PATIENCE = 30.0  # seconds that a run has to save before it is killed

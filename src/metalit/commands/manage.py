@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from metalit.cli.lost_ranks import LOST_RANK
-from metalit.cli.parser import ArgumentParser
+from metalit.cli.plain import PlainParser
 from metalit.cli.program import program_name
 from metalit.cluster.base import Job, State, Task, cluster_of, exit_code, read_job
 
@@ -84,9 +84,9 @@ def has_ended(job: Job) -> bool:
     return all(state.ended for state in states(job))
 
 
-def folder_parser(command: str, description: str) -> ArgumentParser:
+def folder_parser(command: str, description: str) -> PlainParser:
     """Return a parser for a command that takes a folder."""
-    parser = ArgumentParser(prog=f"{program_name()} {command}", description=description)
+    parser = PlainParser(prog=f"{program_name()} {command}", description=description)
     folder = "The folder that submit printed, or that of one run of a sweep."
     parser.add_argument("folder", type=str | None, nargs="?", help=folder)
     return parser

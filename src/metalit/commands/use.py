@@ -1,6 +1,6 @@
 """``predict --support`` and ``export``: a run learns the classes or tasks of the user's files, and predicts others."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -251,14 +251,3 @@ def say(*lines: str) -> None:
     console = Console()
     for line in lines:
         console.print(line, soft_wrap=True, highlight=False, markup=False)
-
-
-def is_about_own(words: Sequence[str]) -> bool:
-    """Whether a command line is ``predict --support``, on the user's own examples, or asks for its help."""
-    if list(words) in (["predict", "--help"], ["predict", "-h"]):
-        return True
-    return words[:1] == ["predict"] and any(_names(words, option) for option in ("--support", "--query"))
-
-
-def _names(words: Iterable[str], option: str) -> bool:
-    return any(word == option or word.startswith(f"{option}=") for word in words)

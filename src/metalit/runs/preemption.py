@@ -12,11 +12,11 @@ import torch.distributed as dist
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 
+from metalit.exit_codes import STOPPED_EARLY
 from metalit.private import HookedSignals, accumulates, set_signals
 from metalit.ranks import gather_objects, world_size
 from metalit.runs.checkpoints import RunCheckpoint, is_quick_check, is_resumable
 
-STOPPED_EARLY = 75  # exit code: a temporary failure, try again
 REQUEUE_VARIABLE = "METALIT_REQUEUE"  # 1 if a job that stops before its time limit must requeue itself
 # SIGTERM comes from schedulers that have requeued the job already, from those that end it for good, and from users;
 # SIGUSR2 from launchers that requeue the job themselves, such as submitit. If ranks received different signals, the
