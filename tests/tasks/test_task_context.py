@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.func import grad, vmap
 
 from metalit.tasks import TaskContext
 from metalit.tasks.random_bits import MASK32, hash32
@@ -137,3 +138,35 @@ def test_hash_bits_are_fair():
     hashed = hash32(torch.arange(100_000))
     for bit in range(32):
         assert ((hashed >> bit) & 1).double().mean().item() == pytest.approx(0.5, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("run", "inside"),
+    [
+        (lambda call: call(torch.ones(4)), True),
+        (lambda call: grad(lambda w: call(w).sum())(torch.ones(4)), True),
+        (
+            lambda call: grad(lambda v: grad(lambda w: call(w).sum())(v).sum())(torch.ones(4)),
+            False,
+        ),
+        (lambda call: vmap(call)(torch.ones(2, 4)), False),
+        (lambda call: vmap(grad(lambda w: call(w).sum()))(torch.ones(2, 4)), False),
+        (lambda call: call(torch.ones(4, dtype=torch.float64)), False),
+    ],
+    ids=["plain", "gradient", "inner gradient", "vmap", "gradient in vmap", "another type"],
+)
+def test_batch_norm_keeps_its_affine_part_where_the_kernel_is_right(run, inside, monkeypatch):
+    x, seen = torch.randn(6, 4, 3, 3), []
+    kernel = torch.nn.functional.batch_norm
+
+    def call(weight):
+        task = TaskContext(torch.zeros((), dtype=torch.int64), {})
+        return task.batch_norm(x, None, None, weight, None, training=True)
+
+    def watched(input, mean, variance, weight=None, bias=None, **options):
+        seen.append(weight is not None)
+        return kernel(input, mean, variance, weight, bias, **options)
+
+    monkeypatch.setattr("torch.nn.functional.batch_norm", watched)
+    run(call)
+    assert seen == [inside]

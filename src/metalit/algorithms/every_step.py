@@ -18,5 +18,5 @@ class NoProfiler(PassThroughProfiler):
 
 def profile_nothing_fast(trainer: L.Trainer) -> None:
     """Replace the default profiler of a trainer; one that was asked for stays."""
-    if type(trainer.profiler) is PassThroughProfiler:
-        trainer.profiler = NoProfiler()
+    if type(trainer.profiler) is PassThroughProfiler:  # type: ignore[attr-defined]  # Lightning sets it late
+        trainer.profiler = NoProfiler()  # type: ignore[attr-defined]

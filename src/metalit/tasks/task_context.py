@@ -5,7 +5,8 @@ Inside a ``TaskContext`` any network, including a user's own, behaves as follows
 * **Fused norms** are called without their affine part, which is applied outside the kernel. In torch 2.13 reverse mode
   over ``vmap(func.grad(...))`` is silently wrong when the inner gradient includes the affine weight of a fused batch,
   instance or layer norm: the vmapped backward treats the saved statistics as constants. With the affine part outside
-  the gradient is correct. See docs/guide/gradients.md.
+  the gradient is correct. See docs/guide/gradients.md. A batch norm that no ``vmap`` and no inner gradient sees keeps
+  its affine part in the kernel, which saves two passes over memory.
 * **Running statistics** are not written in place. A batch norm in training mode normalises by the statistics of its own
   task and returns the updated buffers through ``updates``. Any other write into a buffer raises an error.
 * **Random numbers** (every variant of dropout, including attention's, ``torch.rand`` and the like) are a hash of (the
@@ -21,6 +22,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch._C._functorch import TransformType, get_interpreter_stack
 from torch.func import vmap
 from torch.nn.modules.module import register_module_buffer_registration_hook
 from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
@@ -111,19 +113,22 @@ class TaskContext(TorchFunctionMode):
         momentum: float = 0.1,
         eps: float = 1e-5,
     ) -> Tensor:
-        """Replace ``F.batch_norm``: running statistics are recorded, not written, and the affine part is outside."""
+        """Replace ``F.batch_norm``: running statistics are recorded, not written; the affine part may be outside."""
+        # the kernel takes an affine part of the input's own type only without changing that of the output
+        fused = weight is not None and weight.dtype == input.dtype and differentiated_once_at_most()
+        inside = (weight, bias) if fused else (None, None)
         if not training or running_mean is None or running_var is None:
-            out = F.batch_norm(input, running_mean, running_var, training=training, eps=eps)
+            out = F.batch_norm(input, running_mean, running_var, *inside, training=training, eps=eps)
         else:
             # With momentum 1 the kernel stores the task's own statistics in two new tensors. input.new_zeros gives each
             # task tensors of its own under vmap, which the kernel needs to write into them.
             mean, variance = (
                 input.new_zeros(running.shape, dtype=running.dtype) for running in (running_mean, running_var)
             )
-            out = F.batch_norm(input, mean, variance, training=True, momentum=1.0, eps=eps)
+            out = F.batch_norm(input, mean, variance, *inside, training=True, momentum=1.0, eps=eps)
             self.record(running_mean, mean, momentum)
             self.record(running_var, variance, momentum)
-        return channel_affine(out, weight, bias)
+        return out if fused else channel_affine(out, weight, bias)
 
     def instance_norm(
         self,
@@ -223,6 +228,14 @@ MULTI_HEAD_ATTENTION = FunctionType(
     F.multi_head_attention_forward.__name__,
     F.multi_head_attention_forward.__defaults__,
 )
+
+
+def differentiated_once_at_most() -> bool:
+    """Whether code runs outside ``vmap`` and outside an inner gradient, where the fused kernels are right and fast."""
+    if torch.compiler.is_compiling():
+        return False
+    stack = get_interpreter_stack() or []
+    return len(stack) <= 1 and all(level.key() == TransformType.Grad for level in stack)
 
 
 def current_task() -> TaskContext | None:
