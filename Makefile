@@ -2,6 +2,7 @@
 #   make train                      # MAML on sinusoids: install, train, test, pictures; no download of data
 #   make train VENV=/path/to/venv   # use an environment of your own
 #   make gpu-check GPU_CHECK="--only MAML --minutes 2"
+#   make bench BENCH="--only sine --threads 1"
 .DEFAULT_GOAL := help
 .PHONY: help install train test test-fast test-slow check docs bench gpu-check clean
 .DELETE_ON_ERROR:
@@ -44,8 +45,8 @@ check: $(STAMPS)/dev  ## lint, format, types and the Dockerfile
 docs: $(STAMPS)/test  ## check the pages: links, commands and the code in them
 	$(BIN)/python -m pytest -q -m "slow or not slow" tests/test_docs.py
 
-bench: $(STAMPS)/core  ## run every benchmark
-	for script in benchmarks/*.py; do $(BIN)/python "$$script" || exit 1; done
+bench: $(STAMPS)/core  ## speed and memory of training steps against other libraries, 30 minutes; BENCH=--smoke: a trial
+	$(BIN)/python -m benchmarks.speed $(BENCH)
 
 gpu-check: $(STAMPS)/core  ## compare a GPU with the CPU and with learn2learn, 8 minutes; DEVICE=cpu: dry run
 	$(BIN)/python -m benchmarks.gpu_check --device $(DEVICE) $(GPU_CHECK)

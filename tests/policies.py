@@ -10,7 +10,14 @@ from typing import Any
 
 from torch import nn
 
-from metalit.algorithms import RL2, CAVIAPolicyGradient, MAMLPolicyGradient, ProMP
+from metalit.algorithms import (
+    RL2,
+    CAVIAPolicyGradient,
+    MAMLPolicyGradient,
+    MetaSGDPolicyGradient,
+    ProMP,
+    ReptilePolicyGradient,
+)
 from metalit.algorithms.reinforcement.base import PolicyLearner
 from metalit.data import EnvironmentTasks
 from metalit.environments import Bandit, Environment, Navigation
@@ -37,6 +44,9 @@ class PolicyCase:
         environment: makes the environment that it acts in.
         settings: constructor arguments.
         stages: of evaluation, the number of returns of a task.
+        trust_region: whether its outer step may be a trust region step.
+        second_order: whether derivatives through the inner steps are a choice.
+        parts: whether some parameters of its network may adapt while the others are trained.
     """
 
     algorithm: type[PolicyLearner]
@@ -44,6 +54,9 @@ class PolicyCase:
     environment: Callable[[], Environment]
     settings: dict[str, Any] = field(default_factory=dict)
     stages: int = 4
+    trust_region: bool = True
+    second_order: bool = True
+    parts: bool = True
 
     def make(self, **settings: Any) -> PolicyLearner:
         """Return a learner."""
@@ -77,7 +90,19 @@ def navigation() -> Environment:
 STEPS = {"inner_lr": 0.5, "inner_steps": 2, "eval_inner_steps": 3}
 POLICIES = {
     "MAMLPolicyGradient": PolicyCase(MAMLPolicyGradient, gaussian, navigation, STEPS),
-    "ProMP": PolicyCase(ProMP, gaussian, navigation, STEPS | {"divergence": 0.1, "epochs": 3}),
-    "CAVIAPolicyGradient": PolicyCase(CAVIAPolicyGradient, contextual, navigation, STEPS),
-    "RL2": PolicyCase(RL2, recurrent, lambda: Bandit(arms=3, horizon=5), {"episodes": 2}, stages=2),
+    "MetaSGDPolicyGradient": PolicyCase(MetaSGDPolicyGradient, gaussian, navigation, STEPS),
+    "ReptilePolicyGradient": PolicyCase(
+        ReptilePolicyGradient, gaussian, navigation, STEPS, trust_region=False, second_order=False, parts=False
+    ),
+    "ProMP": PolicyCase(ProMP, gaussian, navigation, STEPS | {"divergence": 0.1, "epochs": 3}, trust_region=False),
+    "CAVIAPolicyGradient": PolicyCase(CAVIAPolicyGradient, contextual, navigation, STEPS, parts=False),
+    "RL2": PolicyCase(
+        RL2,
+        recurrent,
+        lambda: Bandit(arms=3, horizon=5),
+        {"episodes": 2},
+        stages=2,
+        second_order=False,
+        parts=False,
+    ),
 }

@@ -19,6 +19,7 @@ CONFIGS, PAGES = TESTS.parent / "configs", TESTS.parent / "docs" / "algorithms"
 SERVICE = {"cli", "cluster", "distributed", "evaluation", "figures", "inference", "runs"}  # folders
 SERVICE |= {
     "test_benchmarks", "test_configs", "test_docker", "test_docs", "test_gpu_check", "test_loading", "test_selection",
+    "test_speed_benchmark",
 }  # fmt: skip
 # a name alone, with its module before it, or with something after it: metalit.algorithms.MAML, MAML-glyphs
 NAMED = re.compile(r"(?:[\w.]+\.)?(\w+)(?:[-/ ].*)?")

@@ -7,21 +7,18 @@ import runpy
 import subprocess
 import sys
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
 
-from metalit.learn2learn_compat import INSTALL
 from metalit.main import main
 from metalit.metrics import summarise
 
 ROOT = Path(__file__).parent.parent
 SCRIPTS = sorted((ROOT / "benchmarks").glob("*.py"))
 OF_ACCURACY = ("methods.py",)  # measures no speed, so it ends with no ratio
-NEED_LEARN2LEARN = ("stream_throughput.py",)
 
 
 def run(script, folder):
@@ -43,8 +40,6 @@ def run(script, folder):
     "script", [each for each in SCRIPTS if each.name not in OF_ACCURACY], ids=lambda script: script.name
 )
 def test_a_benchmark_runs(script, tmp_path):
-    if script.name in NEED_LEARN2LEARN and find_spec("learn2learn") is None:
-        pytest.skip(INSTALL)
     *_, ratio = run(script, tmp_path).strip().splitlines()
     median, low, high = map(float, re.findall(r"[\d.]+", ratio.replace(",", ""))[-3:])
     assert 0 < low <= median <= high

@@ -171,22 +171,38 @@ def test_a_mistake_is_one_message(options, message, tmp_path, capsys):
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["MAML", "PrototypicalNetwork"])
-def test_both_sides_of_the_race_compute_the_same(name, monkeypatch):
+@pytest.mark.parametrize("name", ["step/omniglot-stride/order-2/steps-5", "metric/protonet/20-way"])
+def test_both_sides_of_a_race_compute_the_same(name):
     if find_spec("learn2learn") is None:
         pytest.skip(INSTALL)
     speed, place = part("speed"), part("training").Place(CPU)
-    monkeypatch.setattr(speed, "TURN", 0.0)
-    found = speed.check_speed(name, speed.Size(2, 4, 2), place, 0.0)
+    found = speed.check_race(speed.cases()[name], place, 1.0)
     assert found.passed
-    assert found.figures["first losses differ by"] < 1e-5
-    assert found.figures["metalit steps/s"] > 0
+    assert found.figures["metalit, ms"] > 0
+    assert "learn2learn / metalit" in found.figures
 
 
 def test_a_missing_peer_is_said(monkeypatch):
     speed, place = part("speed"), part("training").Place(CPU)
-    monkeypatch.setattr(speed, "TURN", 0.0)
-    monkeypatch.setattr(speed, "peer_is_missing", lambda: INSTALL)
-    found = speed.check_speed("PrototypicalNetwork", speed.Size(2, 4, 1), place, 0.0)
+    learn2learn = importlib.import_module("benchmarks.speed.peers.learn2learn")
+
+    def missing(name):
+        raise ImportError(INSTALL)
+
+    monkeypatch.setattr(learn2learn, "import_learn2learn", missing)
+    found = speed.check_race(speed.cases()["step/omniglot-stride/order-2/steps-1"], place, 1.0)
     assert found.passed is None
-    assert found.figures["ratio"] == "not run, learn2learn is not installed"
+    assert found.figures["learn2learn left out"] == INSTALL
+
+
+def test_a_race_between_different_steps_fails():
+    plan, speed, place = part("plan"), part("speed"), part("training").Place(CPU)
+    race = importlib.import_module("benchmarks.speed.race")
+
+    def constant(loss):
+        return race.stepping(lambda setting: lambda: loss)
+
+    case = race.Case("x", "x", [race.Contender("one", constant(1.0)), race.Contender("other", constant(2.0))])
+    (result,) = plan.run([plan.Check("speed", "x", "", lambda left: speed.check_race(case, place, left))], 10)
+    assert result.result == "FAIL"
+    assert "the first loss of other is 2" in result.note

@@ -25,6 +25,7 @@ NAMES = [
     ("signals", "_original_handlers", "handlers would not be restored"),
     ("signals", "_register_signal", "signals would be handled in the midst of a step"),
     ("module", "_trainer", "training_step outside a Trainer would fail without a hint"),
+    ("module", "_current_fx_name", "every step would set 44 attributes the slow way again"),
     ("trainer", "_signal_connector", "Lightning's handlers would stay, and ranks would wait for one another"),
     ("cli", "_get", "callbacks and loggers of the user's would be lost"),
     ("cli", "_parser", "submit could not write the settings of a run"),

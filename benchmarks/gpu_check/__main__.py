@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from benchmarks.speed.machine import ROOT, checked_device
 
 from metalit import Engine
 
@@ -34,18 +35,9 @@ def place_of(name: str) -> Place:
     Raises:
         ValueError: there is no such device.
     """
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ValueError(f"{name} is no device: give cuda, cuda:1, ..., or cpu for a dry run") from None
+    device = checked_device(name)
     if device.type == "cpu":
         return Place(device, Engine("loop"))
-    if device.type != "cuda" or not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(
-            f"there is no {name} here (torch {torch.__version__}, {torch.cuda.device_count()} GPUs): "
-            "run this on a machine that has it, or --device cpu for a dry run"
-        )
-    device = torch.device("cuda", device.index or 0)
     torch.cuda.set_device(device)  # events and peaks are those of the current device
     return Place(device)
 
@@ -60,7 +52,7 @@ def main(args: Sequence[str] | None = None, say: Callable[[str], None] = print) 
         checks = plan.select(speed.checks(place) + agreement.checks(rows(), place), options.only)
     except ValueError as error:
         parser().error(str(error))
-    path = options.json or report.ROOT / "benchmarks" / f"gpu_check_{place.device.type}.json"
+    path = options.json or ROOT / "benchmarks" / f"gpu_check_{place.device.type}.json"
     written = report.Report(path, report.machine(place.device), say)
     with quiet():
         for result in plan.run(checks, 60 * options.minutes):

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import lightning as L
 import torch
+from benchmarks.speed.machine import ROOT
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from torch import Tensor
 from torch.nn.utils import parameters_to_vector
@@ -17,8 +18,6 @@ from torch.utils._pytree import tree_map
 from metalit import Engine, Episode
 from metalit.algorithms import MetaLearner
 from metalit.data import EpisodicDataModule
-
-from .report import ROOT
 
 sys.path.append(str(ROOT / "tests"))
 from cases import CASES  # the table that the tests run over

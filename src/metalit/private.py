@@ -28,6 +28,8 @@ NoExperiment = _DummyExperiment  # accepts any call; stands in for ``logger.expe
 
 # Lightning: the training loop
 
+CURRENT_HOOK = "_current_fx_name"  # the attribute in which Lightning notes which hook of a module is running
+
 
 def has_trainer(module: L.LightningModule) -> bool:
     """Whether a trainer has taken charge of a module; its public ``trainer`` raises an error without one."""

@@ -168,7 +168,7 @@ def test_losses_gradient_norms_and_samples_are_logged(name, tmp_path):
     total = [log.curve(f"train/{loss}").values for loss in ("discriminator_loss", "generator_loss", "loss")]
     assert (total[0] + total[1]).tolist() == pytest.approx(total[2].tolist(), rel=1e-5)
     assert matplotlib.image.imread(tmp_path / "samples.png").std() > 0.05
-    assert any(b"val/samples" in path.read_bytes() for path in (tmp_path / "events").glob("events*"))
+    assert any(b"figures/samples" in path.read_bytes() for path in (tmp_path / "events").glob("events*"))
 
 
 class NormsAfterClipping(L.Callback):

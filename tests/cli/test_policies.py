@@ -4,6 +4,7 @@ import json
 
 import lightning as L
 import pytest
+from PIL import Image
 
 from commands import complaint, write_yaml
 from metalit import load
@@ -57,6 +58,14 @@ def test_a_run_has_curves_returns_by_step_and_trajectories(run, capsys):
     assert (folder / "trajectories.png").exists()
     assert (folder / "adaptation_curve.png").exists()
     assert "return before adaptation" in capsys.readouterr().out
+
+
+def test_figures_of_the_users_take_the_place_of_the_usual_ones(run):
+    folder, config = run
+    coarse = ["--trainer.callbacks=metalit.evaluation.Figures", "--trainer.callbacks.dpi=20"]
+    main(["test", "--config", config, "--run_dir", str(folder), "--ckpt_path", "best", *coarse])
+    with Image.open(folder / "trajectories.png") as picture:
+        assert picture.width < 300
 
 
 def test_the_bar_shows_returns_and_steps_of_the_environment(capsys, tmp_path):

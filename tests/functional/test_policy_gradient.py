@@ -6,8 +6,6 @@ import pytest
 import torch
 from torch.func import grad
 
-from metalit.environments import TabularMDP
-from metalit.environments.tabular import expected_return
 from metalit.functional.policy_gradient import (
     discounted_sums,
     generalised_advantages,
@@ -16,55 +14,19 @@ from metalit.functional.policy_gradient import (
     score_function_loss,
     standardised,
 )
+from small_process import ACTIONS, F64, HORIZON, STATES, random_tables, value, weighted_trajectories
 
-F64 = torch.float64
-STATES, ACTIONS, HORIZON, RATE = 2, 2, 3, 0.7
+RATE = 0.7
 
 
 @pytest.fixture
 def tables():
-    torch.manual_seed(0)
-    environment = TabularMDP(STATES, ACTIONS, HORIZON)
-    return environment.parameters(torch.rand(1, environment.numbers_per_task, dtype=F64))
-
-
-def value(tables, theta, horizon=HORIZON):
-    return expected_return(tables, theta.softmax(dim=-1)[None], horizon)[0]
-
-
-def everything(tables, theta, horizon=HORIZON):
-    """All trajectories from state 0: states and actions ``[n, H]``, rewards and log-probabilities of whole paths."""
-    steps = list(product(range(ACTIONS), range(STATES)))
-    states, actions, rewards, probabilities = [], [], [], []
-    policy = theta.softmax(dim=-1)
-    for path in product(steps, repeat=horizon):
-        at, seen, taken, paid, p = 0, [], [], [], torch.ones((), dtype=F64)
-        for action, following in path:
-            seen.append(at), taken.append(action), paid.append(tables.rewards[0, at, action])
-            p = p * policy[at, action] * tables.transitions[0, at, action, following]
-            at = following
-        states.append(seen), actions.append(taken), rewards.append(torch.stack(paid)), probabilities.append(p)
-    return torch.tensor(states), torch.tensor(actions), torch.stack(rewards), torch.stack(probabilities).detach()
-
-
-def exact_advantages(tables, theta, states, actions, horizon=HORIZON):
-    """Q - V at each time step, for the policy theta held constant."""
-    policy, v = theta.detach().softmax(dim=-1), torch.zeros(STATES, dtype=F64)
-    by_time = []
-    for _ in range(horizon):
-        q = tables.rewards[0] + torch.einsum("sat,t->sa", tables.transitions[0], v)
-        v = (policy * q).sum(dim=-1)
-        by_time.append(q - v[:, None])
-    table = torch.stack(by_time[::-1])  # [H, S, A]
-    return table[torch.arange(horizon), states, actions]
+    return random_tables()
 
 
 def inner_loss(tables, theta, weights_at, surrogate, horizon=HORIZON):
     """The surrogate as a function of theta, on all trajectories of the policy ``weights_at``, per trajectory."""
-    states, actions, _, probabilities = everything(tables, weights_at.detach(), horizon)
-    advantages = exact_advantages(tables, weights_at, states, actions, horizon)
-    # the surrogate is a mean over n H steps and linear in the advantages: weights of trajectories go there
-    weighted = advantages * probabilities[:, None] * len(states) * horizon
+    states, actions, weighted = weighted_trajectories(tables, weights_at, horizon)
     log_probs = theta.log_softmax(dim=-1)[states, actions]
     return score_function_loss(log_probs, weighted, torch.ones_like(states, dtype=torch.bool), surrogate)
 
@@ -89,10 +51,7 @@ def meta_gradients(tables, theta, surrogate, horizon=HORIZON):
 
     def outer(t):
         now = adapted(t)
-        states, actions, _, probabilities = everything(tables, now.detach(), horizon)
-        advantages = (
-            exact_advantages(tables, now, states, actions, horizon) * probabilities[:, None] * len(states) * horizon
-        )
+        states, actions, advantages = weighted_trajectories(tables, now, horizon)
         new = now.log_softmax(dim=-1)[states, actions]
         return -likelihood_ratio_loss(new, new.detach(), advantages, torch.ones_like(states, dtype=torch.bool))
 

@@ -5,8 +5,8 @@
 
 ``--help`` lists the kinds: MAML, prototypical networks and MetaGAN with its two optimisers, with 0 and 2
 workers, all with dropout and a schedule of the learning rate; then prototypical networks with callbacks and schedules
-that look at metrics, with averaged weights, and with loaders that are made more than once; and policies by trust region
-steps and by ProMP, which act before each step. A run is killed (SIGKILL,
+that look at metrics, with averaged weights, and with loaders that are made more than once; and policies, which
+act before each step: by trust region steps, of learned rates too, by ProMP and by Reptile. A run is killed (SIGKILL,
 with its workers) at a moment drawn uniformly from the time that the undisturbed run took, then started again with the
 same command; of the kind ``changed``, with other settings, against a run that was given those at the same step and not
 killed again. Everything in
@@ -37,6 +37,7 @@ from metalit.algorithms import PrototypicalNetwork
 
 ROOT = Path(__file__).parents[2]
 ALGORITHMS = ("MAML", "PrototypicalNetwork", "MetaGANMAML")
+POLICIES = ("MAMLPolicyGradient", "MetaSGDPolicyGradient", "ReptilePolicyGradient", "ProMP")
 WORKERS = (0, 2)
 STEPS_PER_SECOND = {
     "MAML": 25,
@@ -44,6 +45,8 @@ STEPS_PER_SECOND = {
     "MetaGANMAML": 12,
     "MAMLPolicyGradient": 3,
     "ProMP": 5,
+    "MetaSGDPolicyGradient": 3,
+    "ReptilePolicyGradient": 5,
 }  # roughly, on one core: two minutes need not be exact
 
 GENERATORS = {
@@ -111,6 +114,8 @@ KINDS = {f"{name.lower()}-{workers}": Kind(name, workers) for name, workers in p
     "planned": Kind("Planned"),
     "policy": Kind("MAMLPolicyGradient"),
     "promp": Kind("ProMP"),
+    "meta-sgd-policy": Kind("MetaSGDPolicyGradient"),
+    "reptile-policy": Kind("ReptilePolicyGradient"),
 }
 
 
@@ -178,7 +183,7 @@ def settings(kind: Kind, steps: int, every_n_steps: int) -> dict[str, Any]:
             **kind.trainer,
         },
         "checkpoint": {"every_n_steps": every_n_steps},
-        **(of_policies(kind, steps, every_n_steps) if kind.algorithm in ("MAMLPolicyGradient", "ProMP") else {}),
+        **(of_policies(kind, steps, every_n_steps) if kind.algorithm in POLICIES else {}),
     }  # fmt: skip
 
 

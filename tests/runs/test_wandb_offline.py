@@ -12,11 +12,12 @@ import lightning as L
 import pytest
 
 from commands import changed, maml, protonet, write_yaml
-from metalit.algorithms import PrototypicalNetwork
-from metalit.data import Glyphs
-from metalit.evaluation import read_results
+from metalit.algorithms import MAMLPolicyGradient, PrototypicalNetwork
+from metalit.data import EnvironmentTasks, Glyphs
+from metalit.environments import GymnasiumEnvironment
+from metalit.evaluation import Figures, read_results
 from metalit.main import main
-from metalit.networks import Conv4
+from metalit.networks import MLP, Conv4, GaussianPolicy
 from metalit.runs import WandbLogger
 from metalit.runs.training_log import TrainingLog
 from runs.wandb_files import STEP, read_parts
@@ -129,6 +130,25 @@ def test_fit_and_test_of_one_trainer(tmp_path):
     fit, test = read_parts(tmp_path)
     assert fit.run.run_id == test.run.run_id
     assert test.summary["test/accuracy"] == pytest.approx(tested["test/accuracy"])
+
+
+def test_a_film_is_sent_as_it_is(tmp_path):
+    pytest.importorskip("gymnasium", reason="needs metalit[rl], which is not installed")
+    from evaluation.sliding_dot import SlidingDot
+
+    environment = GymnasiumEnvironment(SlidingDot, {"goal": (-1.0, 1.0)}, horizon=5)
+    data = EnvironmentTasks(environment, shots=2, queries=2, test_episodes=2, eval_tasks_per_batch=2)
+    trainer = L.Trainer(
+        default_root_dir=tmp_path, logger=WandbLogger(save_dir=str(tmp_path)), callbacks=[Figures(dpi=40)],
+        inference_mode=False, accelerator="cpu", enable_progress_bar=False,
+    )  # fmt: skip
+    trainer.test(MAMLPolicyGradient(GaussianPolicy(MLP(1, [4], 1), actions=1)), data, verbose=False)
+    (part,) = read_parts(tmp_path)
+    sent = {name: value for _, row in part.rows for name, value in row.items()}
+    assert sent["figures/film._type"] == "video-file"
+    for name, kind in (("film", "gif"), ("frames", "png"), ("adaptation_curve", "png")):
+        path = part.folder / "files" / sent[f"figures/{name}.path"]
+        assert path.read_bytes() == (tmp_path / f"{name}.{kind}").read_bytes()
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
+from metalit.algorithms.every_step import profile_nothing_fast
 from metalit.algorithms.optimizers import checked_optimizers
 from metalit.algorithms.pretrained import ALGORITHM, check_algorithm, load_network
 from metalit.algorithms.takes_over import HasUnits, NamesMetrics, TakesOver
@@ -132,7 +133,8 @@ class MetaLearner(TaskLearner):
         self.prepare(getattr(self.trainer, "datamodule", None))
 
     def on_train_start(self) -> None:
-        """Put the frozen parts back into evaluation mode."""
+        """Put the frozen parts back into evaluation mode, and have nothing measured at no cost."""
+        profile_nothing_fast(self.trainer)
         for network in partly_trained(self.modules()):
             network.train()
         for module in batch_norms(self.network, self.frozen_batch_norm).values():

@@ -52,6 +52,7 @@ def checked_optimizers(
             at every step.
     """
     made = make_optimizer(optimizer, parameters, "optimizer")
+    use_fused_kernel(made)
     if lr_scheduler is None:
         return made
     # the trial step would change the learning rate, so it is taken with an optimiser of its own
@@ -101,6 +102,18 @@ def make_optimizer(make: OptimizerCallable, parameters: Sequence[nn.Parameter], 
     rate = optimizer.defaults.get("lr", 0.0)
     check(f"model.{option}.lr", rate, math.isfinite(rate), "a finite number")
     return optimizer
+
+
+def use_fused_kernel(optimizer: Optimizer) -> None:
+    """Have an optimiser update all parameters on a CPU in one kernel, if its settings leave that open.
+
+    The weights are equal to rounding, in a third of the time for a small network. Elsewhere torch chooses.
+    """
+    for group in optimizer.param_groups:
+        # ``False`` and ``True`` are choices of the user's, and optimisers without the setting have no such kernel
+        is_open = group.get("fused", False) is None and not group.get("foreach") and not group.get("differentiable")
+        if is_open and all(each.device.type == "cpu" and each.is_floating_point() for each in group["params"]):
+            group["fused"] = True
 
 
 def refused_setting(make: OptimizerCallable, parameters: Sequence[nn.Parameter]) -> tuple[str, Any] | None:

@@ -25,6 +25,7 @@ from metalit.networks.normalisation import batch_norm_mode, batch_norms
 from metalit.networks.partly_trained import settings_of_parts
 from metalit.objectives import Measure, Objective, measure_nothing
 from metalit.outcome import Outcome
+from metalit.private import CURRENT_HOOK
 from metalit.tasks.parameters import Params
 from metalit.tasks.task_context import TaskContext
 
@@ -59,6 +60,13 @@ class TaskLearner(L.LightningModule, ABC):
         # the seed of all randomness within tasks; a buffer, so that a resumed run draws the same dropout masks
         self.task_seed: Tensor
         self.register_buffer("task_seed", torch.randint(2**31, ()))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; the one that Lightning sets 44 times a step without looking whether it is a parameter."""
+        if name == CURRENT_HOOK:
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
 
     @abstractmethod
     def task(
@@ -263,10 +271,10 @@ class TaskLearner(L.LightningModule, ABC):
         Args:
             buffers: the second part of ``meta``; computed if not given.
         """
-        key, by_vmap = torch.zeros((), dtype=torch.int64, device=self.device), self.settled_engine().over_vmap
+        key, engine = torch.zeros((), dtype=torch.int64, device=self.device), self.settled_engine()
         buffers = self.meta()[1] if buffers is None else buffers
         # fused attention kernels have no second derivative (docs/guide/gradients.md)
-        with sdpa_kernel(SDPBackend.MATH), TaskContext(key, buffers, rows_by_vmap=by_vmap) as task:
+        with sdpa_kernel(SDPBackend.MATH), engine.context(key, buffers) as task:
             yield task
 
     def settled_engine(self) -> Engine:

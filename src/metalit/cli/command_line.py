@@ -225,7 +225,9 @@ class MetalitCLI(OpenCLI):
             # Two trainings in one folder would mix the rows of metrics.csv and overwrite each other's checkpoints.
             self._claim = rank_zero_only(claim)(Path(settings.default_root_dir))
         # Only the callbacks that this command needs: each one costs a little time at every training step.
-        own: list[Callback] = [make() for make in OWN_CALLBACKS[str(self.subcommand)]]
+        given = as_list(self.made("trainer.callbacks"))
+        kinds = {type(callback) for callback in given}  # the user's Figures, say, takes the place of ours
+        own: list[Callback] = [make() for make in OWN_CALLBACKS[str(self.subcommand)] if make not in kinds]
         if not settings.barebones:
             if settings.logger is not False:
                 kwargs["logger"] = self._loggers()
@@ -236,7 +238,7 @@ class MetalitCLI(OpenCLI):
         # GivenSettings records the settings of the user's callbacks before those can change them; metalit's other
         # callbacks come after the user's.
         first = [GivenSettings()] if self.subcommand == "fit" else []
-        kwargs["callbacks"] = [*first, *as_list(self.made("trainer.callbacks")), *own]
+        kwargs["callbacks"] = [*first, *given, *own]
         try:
             return super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, ValueError, TypeError) as error:

@@ -11,7 +11,8 @@ from weakref import WeakSet
 
 from torch import nn
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
-from torch.nn.modules.module import _has_any_global_hook
+
+from metalit.tasks.hooks import all_are_changed, is_changed
 
 Accepts = Callable[[Any], bool]
 
@@ -56,7 +57,7 @@ def uncertified(learner: nn.Module) -> str | None:
     Args:
         learner: a module with all modules that a task runs, and with the ``objective`` if there is one.
     """
-    if _has_any_global_hook():  # type: ignore[no-untyped-call]
+    if all_are_changed():
         return "a hook on all modules is not on the list of what is tested over vmap"
     for module in learner.modules():
         # The learner itself is exempt from is_changed: no task calls its forward, and Lightning replaces it under DDP.
@@ -76,17 +77,6 @@ def is_tested(module: nn.Module) -> bool:
         return is_own(kind.__module__) and not is_changed(module)
     accepts = TESTED[kind]
     return (accepts is None or accepts(module)) and not is_changed(module)
-
-
-def is_changed(module: nn.Module) -> bool:
-    """Return whether a hook or a ``forward`` set on the instance may change what the module computes."""
-    return bool(
-        module._forward_hooks
-        or module._forward_pre_hooks
-        or module._backward_hooks
-        or module._backward_pre_hooks
-        or "forward" in module.__dict__
-    )
 
 
 def is_own(module: str) -> bool:

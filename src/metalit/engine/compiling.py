@@ -1,9 +1,11 @@
 """``torch.compile`` for tasks: a check of what inductor needs, and a backend that refuses unkeyed random numbers."""
 
 import os
+import re
 import shutil
+import sys
 import sysconfig
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,37 @@ DRAWING = {
     for function in DRAWS
     if function not in (torch.empty, torch.empty_like, Tensor.new_empty, F.scaled_dot_product_attention)
 }
+
+# Packages whose functions, classes and tables stay what they are while a program runs.
+CONSTANT = {"torch", "metalit", *sys.stdlib_module_names}
+# How the compiler names a global: of a module by its name with _dot_ for dots, of the engine's own file without it.
+GLOBAL = re.compile(r"G\['(?:__import_(?P<module>\w+)|[a-zA-Z]\w*|__builtins_dict__\w+)'\]")
+
+
+def guards_to_keep(guards: Sequence[Any]) -> list[bool]:
+    """Return which conditions a compiled function checks at every call: all but those on globals of libraries.
+
+    Tensors, and everything that a learner, its network and the objective are made of, stay checked, as do the globals
+    of the user's own modules. Functions of torch and tables of metalit are half of all conditions, and of a small
+    network's step their check would be a fifth.
+
+    Args:
+        guards: the compiler's ``GuardFilterEntry`` objects.
+    """
+    return [not (guard.is_global and is_constant(guard.name)) for guard in guards]
+
+
+def is_constant(name: str) -> bool:
+    """Return whether a global, by the compiler's name for it, belongs to a library; False if the name says nothing.
+
+    Args:
+        name: such as ``G['__import_torch_dot_nn'].Linear``.
+    """
+    root = GLOBAL.search(name)
+    # hooks on all modules are kept in a table of torch's that its users change
+    if root is None or "._global_" in name:
+        return False
+    return root["module"] is None or root["module"].split("_dot_")[0] in CONSTANT
 
 
 def missing_for_inductor() -> str | None:

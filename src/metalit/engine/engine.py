@@ -18,7 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_leaves, tree_map
 
 from metalit.engine.certified import announce, uncertified
-from metalit.engine.compiling import keyed, missing_for_inductor
+from metalit.engine.compiling import guards_to_keep, keyed, missing_for_inductor
 from metalit.engine.derivatives import (
     Leaves,
     derivative,
@@ -70,6 +70,8 @@ class Engine:
         compile_backend: backend of ``torch.compile``.
         differentiate: take gradients ``inside`` vmap, which is correct for every network, or ``over`` it, which is
             faster but wrong for some layers; ``auto`` chooses ``over`` if every layer is on the tested list.
+        kernels: ``auto`` runs blocks of convolution, batch norm and ReLU on a CPU by metalit's own kernels where they
+            apply (docs/guide/speed.md); ``torch`` runs all layers by torch's functions.
     """
 
     mapping: Literal["vmap", "loop"] = "vmap"
@@ -77,6 +79,7 @@ class Engine:
     compile: bool = False
     compile_backend: str = "inductor"
     differentiate: Literal["auto", "inside", "over"] = "auto"
+    kernels: Literal["auto", "torch"] = "auto"
 
     def __post_init__(self) -> None:
         at_least(1, chunk_size=self.chunk_size)
@@ -117,6 +120,15 @@ class Engine:
         """
         if self.chooses:
             announce(learner)
+
+    def context(self, key: Tensor, buffers: Params) -> TaskContext:
+        """Return the context in which one task runs.
+
+        Args:
+            key: 0-d int64, the seed of the task's random numbers.
+            buffers: the networks' buffers by name.
+        """
+        return TaskContext(key, buffers, rows_by_vmap=self.over_vmap, kernels=self.kernels == "auto")
 
     def map(self, task: Task, parameters: Params, buffers: Params, keys: Tensor, episode: Episode) -> Outcome:
         """Run every task of an episode; the outcomes are differentiable if the parameters require a gradient.
@@ -178,7 +190,11 @@ class Engine:
             warnings.warn(f"engine.compile: {missing} is missing, so nothing is compiled: slower", stacklevel=2)
             return self.meta_gradient
         compiled = torch.compile(
-            self._meta_gradient, fullgraph=True, dynamic=False, backend=keyed(self.compile_backend)
+            self._meta_gradient,
+            fullgraph=True,
+            dynamic=False,
+            backend=keyed(self.compile_backend),
+            options={"guard_filter_fn": guards_to_keep},
         )
 
         def meta_gradient(
@@ -268,7 +284,7 @@ class Engine:
 
     def _run(self, tasks: Tasks, parameters: Params, key: Tensor, episode: Episode) -> Outcome:
         """Run one task."""
-        context = TaskContext(key, tasks.buffers, rows_by_vmap=self.over_vmap)
+        context = self.context(key, tasks.buffers)
         # fused attention kernels have no second derivative
         with sdpa_kernel(SDPBackend.MATH), context:
             outcome = tasks.task({**parameters, **tasks.buffers}, filled(episode.support), filled(episode.query))

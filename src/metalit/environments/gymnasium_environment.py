@@ -112,7 +112,7 @@ class Parametrised(Family):
 
     def make(self, task: Task) -> Any:
         """Return a new environment."""
-        settings = {**self.settings, **(self.of(task) if self.set_by == "keyword" else {})}
+        settings = {**self.settings, **(self.of(task) if self.set_by == "keyword" else {}), **self.rendering}
         if isinstance(self.environment, str):
             return make_registered(self.environment, **settings)
         return self.environment(**settings)

@@ -3,12 +3,13 @@
 Legend: B tasks, n trajectories of each, S the length of an observation, P parameters of a task.
 """
 
+import copy
 import math
 import os
 import weakref
 from abc import ABC, abstractmethod
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -114,6 +115,16 @@ class LiveEnvironment(Environment, ABC):
         self._check_truncation(values[:, -1])
         after = Live(self._tensor(values[:, :-2]), self._run, self._time, not np.isfinite(values).all())
         return Transition(after, self._tensor(values[:, -2]), self._tensor(values[:, -1]) > 0)
+
+    def that_renders(self) -> Self:
+        """Return a copy that can ``render``; it runs in this process."""
+        other = copy.copy(self)
+        other.family, other.workers = self.family.that_renders(), 0
+        return other
+
+    def render(self) -> Any:
+        """Return a picture of the first trajectory of the first task, as its environment renders it."""
+        return self._vector.envs[0].environments[0].render()
 
     def close(self) -> None:
         """Close all environments and end their processes; the next ``begin`` makes new ones."""

@@ -5,14 +5,14 @@ time, along x.
 """
 
 from abc import ABC
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from metalit.environments.family import Family, Task
+from metalit.environments.family import SIZE, Family, Task
 from metalit.environments.live import LiveEnvironment
 from metalit.environments.ranges import Range, checked_ranges, within
 from metalit.environments.registered import make_registered
@@ -30,13 +30,15 @@ class Runner(Family):
         contacts: whether forces of contact are a cost, as the robot's own environment counts them.
     """
 
+    picture: Mapping[str, Any] = {**SIZE, "camera_name": "track"}  # a camera that follows the robot
+
     def __init__(self, name: str, robot: str, directed: bool, effort: float, bonus: float, contacts: bool) -> None:
         self.name, self.robot, self.directed = name, robot, directed
         self.effort, self.bonus, self.contacts = effort, bonus, contacts
 
     def make(self, task: Task) -> Any:
         """Return a new robot."""
-        return make_registered(self.robot)
+        return make_registered(self.robot, **self.rendering)
 
     def key(self, task: Task) -> Hashable:
         """Return None: every robot can take every task."""

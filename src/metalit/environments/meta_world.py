@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from metalit.environments.family import Family, Task
+from metalit.environments.family import SIZE, Family, Task
 from metalit.environments.live import LiveEnvironment
 from metalit.environments.optional import needs_extra
 from metalit.environments.registered import close_names
@@ -84,12 +84,14 @@ class Activities(Family):
         tasks: Meta-World's descriptions of tasks.
     """
 
+    picture: Mapping[str, Any] = SIZE
+
     def __init__(self, name: str, classes: Mapping[str, type], tasks: list[Any]) -> None:
         self.name, self.classes, self.tasks = name, dict(classes), tasks
 
     def make(self, task: Task) -> Any:
         """Return a new environment of the task's activity."""
-        return self.classes[self.key(task)]()
+        return self.classes[self.key(task)](**self.rendering)
 
     def key(self, task: Task) -> str:
         """Return the activity."""

@@ -11,20 +11,19 @@ MOST_ROWS = 10_000  # the limit of a W&B table
 
 
 def files_to_send(folder: Path) -> list[Path]:
-    """Return the files of a run folder that W&B gets: figures, results and the confusion table."""
-    return [
-        path
-        for path in (*sorted(folder.glob("*.png")), folder / RESULTS_FILE, folder / CONFUSION_FILE)
-        if path.is_file()
-    ]
+    """Return the files of a run folder that W&B gets: figures, films, results and the confusion table."""
+    pictures = sorted([*folder.glob("*.png"), *folder.glob("*.gif")])
+    return [path for path in (*pictures, folder / RESULTS_FILE, folder / CONFUSION_FILE) if path.is_file()]
 
 
 def media_and_summary(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return what W&B shows for one of these files, by name: images and tables, and entries of the run's summary."""
+    """Return what W&B shows for one of these files, by name: pictures and tables, and entries of its summary."""
     import wandb  # an optional logger, and slow to import
 
     if path.suffix == ".png":
         return {f"figures/{path.stem}": wandb.Image(str(path))}, {}
+    if path.suffix == ".gif":
+        return {f"figures/{path.stem}": wandb.Video(str(path))}, {}
     if path.name == CONFUSION_FILE:
         with path.open(newline="", encoding="utf-8") as file:
             header, *pairs = csv.reader(file)

@@ -49,6 +49,7 @@ def checkpointed(function: Callable[..., Any]) -> Callable[..., Any]:
                 key,
                 context.buffers if context else {},
                 rows_by_vmap=context is not None and context.rows_by_vmap,
+                kernels=context is not None and context.kernels,
             )
             # the same key and the same count of draws: the recomputation sees the dropout masks of the forward pass
             inner.draws = draws

@@ -50,6 +50,7 @@ class TaskContext(TorchFunctionMode):
         key: 0-d int64 tensor, >= 0, the seed of the task's random numbers.
         buffers: the network's buffers by name; running statistics are identified among them.
         rows_by_vmap: whether ``map_rows`` vectorises. Safe only if a gradient over ``vmap`` is correct for the network.
+        kernels: whether layers may run by the kernels of ``metalit.kernels`` in place of torch's functions.
 
     Attributes:
         updates: after the task, the new value of every running mean and variance, by buffer name.
@@ -58,9 +59,12 @@ class TaskContext(TorchFunctionMode):
         UserError: the network writes into one of its buffers, or calls a random function without a keyed version.
     """
 
-    def __init__(self, key: Tensor, buffers: Mapping[str, Tensor], *, rows_by_vmap: bool = False) -> None:
+    def __init__(
+        self, key: Tensor, buffers: Mapping[str, Tensor], *, rows_by_vmap: bool = False, kernels: bool = False
+    ) -> None:
         super().__init__()
         self.key, self.buffers, self.rows_by_vmap = key, buffers, rows_by_vmap
+        self.kernels = kernels
         self.updates: dict[str, Tensor] = {}
         self.draws = 0
         # The compiler cannot trace properties of tensors, such as data, and tracing itself writes into no buffer.
@@ -225,6 +229,15 @@ def current_task() -> TaskContext | None:
     """Return the innermost active context, or None outside of a task."""
     modes = [mode for mode in _get_current_function_mode_stack() if isinstance(mode, TaskContext)]  # type: ignore[no-untyped-call]
     return modes[-1] if modes else None
+
+
+def task_of_kernels() -> TaskContext | None:
+    """Return the innermost task if it allows kernels of metalit and no other mode has to see torch's functions."""
+    modes = _get_current_function_mode_stack()  # type: ignore[no-untyped-call]
+    if not modes or not all(isinstance(mode, TaskContext) for mode in modes):
+        return None
+    task: TaskContext = modes[-1]
+    return task if task.kernels else None
 
 
 def map_rows(function: Callable[..., Any], *trees: Any) -> Any:

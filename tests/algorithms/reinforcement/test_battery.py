@@ -12,15 +12,13 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 import metalit.algorithms
 from metalit import Engine
-from metalit.algorithms import GradientBasedMetaLearner
 from metalit.algorithms.reinforcement.base import PolicyLearner
 from policies import POLICIES
 
 ADAM = {"max_divergence": None, "optimizer": partial(torch.optim.Adam, lr=0.01)}
-GRADIENT = [name for name, case in POLICIES.items() if issubclass(case.algorithm, GradientBasedMetaLearner)]
 over_rows = pytest.mark.parametrize("name", POLICIES)
-# every way to take an outer step that a learner has; ProMP has one
-OUTER = [(name, kind) for name in POLICIES for kind in ("trust region", "adam") if (name, kind) != ("ProMP", "adam")]
+# every way to take an outer step: by default a trust region step, of learners that have it
+OUTER = [(name, kind) for name, case in POLICIES.items() for kind in ("default", *["adam"] * case.trust_region)]
 over_outer = pytest.mark.parametrize(("name", "kind"), OUTER, ids=map("-".join, OUTER))
 
 
@@ -38,7 +36,7 @@ def quiet_trainer(folder, **settings):
     return L.Trainer(**(options | settings))
 
 
-def made(name, kind="trust region", **settings):
+def made(name, kind="default", **settings):
     torch.manual_seed(3)
     return POLICIES[name].make(**((ADAM if kind == "adam" else {}) | settings))
 
@@ -61,7 +59,7 @@ def meta_gradient(learner, batch):
     return loss.detach(), {name: value.grad for name, value in learner.named_parameters()}
 
 
-def after(name, folder, steps=2, kind="trust region", **settings):
+def after(name, folder, steps=2, kind="default", **settings):
     """The parameters after some steps of training, damped: else conjugate gradients amplify rounding errors."""
     learner = made(name, kind, damping=1.0, **settings)
     before = parameters_to_vector(learner.parameters()).detach().clone()
@@ -86,6 +84,8 @@ def test_fits_validates_and_tests(name, kind, tmp_path):
     assert trainer.global_step == 2
     names = {f"{split}/return{end}" for split in ("train", "val") for end in ("", "_before_adaptation")}
     assert {"train/loss", "train/entropy", "val/return_ci95", *names} <= set(trainer.logged_metrics)
+    stepped = {f"train/{name}" for name in ("divergence", "gain", "step_length")} <= set(trainer.logged_metrics)
+    assert stepped == (POLICIES[name].trust_region and kind == "default")
     trainer.test(learner, POLICIES[name].data(), verbose=False)
     assert trainer.logged_metrics["test/return"].isfinite()
     assert learner.last_evaluation.values["return"].shape == (5, POLICIES[name].stages)
@@ -174,7 +174,7 @@ def test_resume_gives_the_same_next_steps(name, kind, tmp_path):
     assert all(torch.equal(value, resumed[key]) for key, value in straight.items())
 
 
-@pytest.mark.parametrize("name", GRADIENT)
+@pytest.mark.parametrize("name", [name for name, case in POLICIES.items() if case.second_order])
 def test_first_order_is_another_gradient_of_the_same_loss(name, float64):
     second = meta_gradient(prepared(name), tasks(name))
     first = meta_gradient(prepared(name, first_order=True), tasks(name))
@@ -183,7 +183,7 @@ def test_first_order_is_another_gradient_of_the_same_loss(name, float64):
     assert (one - other).norm() > 1e-3 * other.norm()
 
 
-@pytest.mark.parametrize("name", [name for name in GRADIENT if name != "CAVIAPolicyGradient"])
+@pytest.mark.parametrize("name", [name for name, case in POLICIES.items() if case.parts])
 def test_only_what_is_chosen_adapts_and_the_rest_is_trained(name, float64):
     learner = prepared(name, adapted=["network.layers.4.*"])  # the last layer: ANIL
     episode, meta = learner.gathered(tasks(name)), learner.tensors()

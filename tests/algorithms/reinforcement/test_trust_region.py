@@ -2,23 +2,25 @@
 
 from functools import partial
 
+import lightning as L
 import pytest
 import torch
 from torch import nn
 from torch.func import grad, jacrev
 
-from metalit.algorithms import MAMLPolicyGradient
+from metalit.algorithms import MAMLPolicyGradient, MetaSGDPolicyGradient
 from metalit.algorithms.reinforcement.trust_region import TrustRegion
 from metalit.data import EnvironmentTasks
 from metalit.environments import Navigation, TabularMDP
+from metalit.errors import SettingError
 from metalit.networks import CategoricalPolicy, GaussianPolicy
 
 F64 = torch.float64
 
 
-def learner_and_data(**settings):
+def learner_and_data(algorithm=MAMLPolicyGradient, **settings):
     torch.manual_seed(0)
-    learner = MAMLPolicyGradient(GaussianPolicy(nn.Linear(2, 2)), inner_lr=0.05, **settings).double()
+    learner = algorithm(GaussianPolicy(nn.Linear(2, 2)), inner_lr=0.05, **settings).double()
     data = EnvironmentTasks(Navigation(horizon=8), shots=4, queries=5, tasks_per_batch=3)
     learner.prepare(data)
     return learner, data
@@ -38,9 +40,9 @@ def unflat(vector, like):
     return {name: part.reshape(value.shape) for (name, value), part in zip(like.items(), parts, strict=True)}
 
 
-@pytest.fixture
-def problem():
-    learner, data = learner_and_data()
+@pytest.fixture(params=[MAMLPolicyGradient, MetaSGDPolicyGradient])
+def problem(request):
+    learner, data = learner_and_data(request.param)
     learner.gathered(batch(data))
     parameters = {name: value.detach() for name, value in learner.named_parameters()}
     return learner.problem(), parameters
@@ -105,6 +107,22 @@ def test_a_step_lowers_the_loss_within_the_trust_region(most):
     assert optimizer.last["divergence"] == pytest.approx(found)
 
 
+def test_the_gain_is_the_fall_of_the_whole_meta_loss():
+    learner, data = learner_and_data(exploration=5.0)
+    optimizer, tasks = learner.configure_optimizers(), batch(data)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = learner.meta_loss(learner.gathered(tasks))
+        loss.backward()
+        return loss
+
+    start = optimizer.step(closure).item()
+    after = learner.meta_loss(learner.gathered(tasks)).item()
+    assert optimizer.last["gain"] == pytest.approx(start - after, rel=1e-9)
+    assert optimizer.last["gain"] > 0
+
+
 def test_a_step_that_would_not_help_is_refused():
     learner, data = learner_and_data()
     optimizer = learner.configure_optimizers()
@@ -121,6 +139,39 @@ def test_a_step_that_would_not_help_is_refused():
     assert optimizer.last["step_length"] == 0
     for name, value in learner.named_parameters():
         assert torch.equal(value, before[name])
+
+
+class Notes(L.Callback):
+    """Notes what each step did, and what is logged of it when the next one begins."""
+
+    def __init__(self):
+        self.last, self.logged = [], []
+
+    def on_train_batch_start(self, trainer, *_):
+        names = ("divergence", "gain", "step_length")
+        if trainer.global_step:
+            self.last.append(trainer.optimizers[0].last)
+            self.logged.append({name: trainer.callback_metrics[f"train/{name}"].item() for name in names})
+
+
+def test_the_log_says_what_each_step_did(tmp_path):
+    learner, data = learner_and_data(damping=1.0)
+    notes = Notes()
+    trainer = L.Trainer(
+        logger=False, enable_progress_bar=False, enable_model_summary=False, accelerator="cpu", max_steps=3,
+        limit_val_batches=0, enable_checkpointing=False, callbacks=[notes], default_root_dir=tmp_path,
+    )  # fmt: skip
+    trainer.fit(learner.float(), data)
+    assert len(notes.last) == 2
+    assert notes.logged == [pytest.approx(last) for last in notes.last]
+    assert notes.logged[0] != notes.logged[1]
+    assert all(0 < last["divergence"] <= 0.01 and last["step_length"] > 0 for last in notes.last)
+
+
+def test_a_penalty_on_the_divergence_is_not_for_trust_region_steps():
+    with pytest.raises(SettingError, match=r"divergence is 0\.1, expected 0 with trust region steps"):
+        learner_and_data(divergence=0.1)
+    learner_and_data(divergence=0.1, max_divergence=None)
 
 
 def test_what_is_experienced_depends_on_the_task_alone():

@@ -5,6 +5,8 @@ distribution over actions, T stages of learning a task.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple, NoReturn, cast
 
 import torch
@@ -138,6 +140,15 @@ class PolicyLearner(MetaLearner, ABC):
             )
         self._data = data
 
+    @contextmanager
+    def acting_in(self, data: HasEnvironment) -> Iterator[None]:
+        """Act in the environment of other data, such as a copy that is filmed, until the context ends."""
+        usual, self._data = self._data, data
+        try:
+            yield
+        finally:
+            self._data = usual
+
     def gathered(self, batch: TaskBatch) -> Episode:
         """Return what the policy experiences in the tasks; once per batch, however often it steps on it."""
         if self._gathered is None or self._gathered[0] is not batch:
@@ -145,9 +156,10 @@ class PolicyLearner(MetaLearner, ABC):
             self.steps_taken = count_steps(self._gathered[1].episode)
         episode = self._gathered[1].episode
         if self.max_divergence is not None:
-            task = self.training_task(episode.support, self.objective, self.current_epoch)
+            objective = self.objective.at_epoch(self.current_epoch)
+            task = self.training_task(episode.support, objective, self.current_epoch)
             engine, keys = self.settled_engine(), self.keys(episode)
-            self._problem = OuterProblem(engine, task, self.policy, *self.meta(), keys, episode)
+            self._problem = OuterProblem(engine, task, objective, self.policy, *self.meta(), keys, episode)
         return episode
 
     def training_values(self, outcome: Outcome, episode: Episode) -> dict[str, Tensor]:
@@ -201,6 +213,13 @@ class PolicyLearner(MetaLearner, ABC):
             )
         trained = {name: value for name, value in self.named_parameters() if value.requires_grad}
         return TrustRegion(trained, self.problem, self.max_divergence, damping=self.damping)
+
+    def on_train_batch_end(self, *arguments: Any) -> None:
+        """Log what a trust region step did: the same on all ranks, which decide on it together."""
+        super().on_train_batch_end(*arguments)
+        optimizer = self.optimizers(use_pl_optimizer=False)
+        if isinstance(optimizer, TrustRegion):
+            self.log_dict({f"train/{name}": value for name, value in optimizer.last.items()})
 
     def problem(self) -> OuterProblem:
         """Return loss and divergence on the trajectories of the current batch."""

@@ -12,6 +12,7 @@ from metalit.engine import Engine, Task
 from metalit.episode import Episode, Steps
 from metalit.functional.policy_gradient import mean_over_steps
 from metalit.networks.policies import Policy
+from metalit.objectives import Objective
 from metalit.outcome import Outcome
 from metalit.ranks import mean_over_ranks
 from metalit.tasks.parameters import Params
@@ -23,6 +24,7 @@ class OuterProblem:
     Args:
         engine: runs the tasks.
         task: the function of one task: adapt on its support trajectories, then judge on its query trajectories.
+        objective: turns the outcomes of this rank's tasks into the loss.
         policy: compares distributions.
         parameters: the meta-parameters before the step, by name.
         buffers: by name.
@@ -34,6 +36,7 @@ class OuterProblem:
         self,
         engine: Engine,
         task: Task,
+        objective: Objective,
         policy: Policy,
         parameters: Params,
         buffers: Params,
@@ -43,7 +46,7 @@ class OuterProblem:
         # derivatives are taken over vmap here, which the learner has found to be right for its layers
         self._outcome = partial(replace(engine, differentiate="over").map, task)
         self._rest = buffers, keys, episode
-        self._policy, self._steps = policy, episode.query.y
+        self._objective, self._policy, self._steps = objective, policy, episode.query.y
         with torch.no_grad():
             self._before = self.outcome({name: value.detach() for name, value in parameters.items()}).predictions
 
@@ -59,9 +62,9 @@ class OuterProblem:
 
     @torch.no_grad()
     def evaluate(self, parameters: Params) -> tuple[float, float]:
-        """Return loss and divergence."""
+        """Return the loss that the gradient is of, with the method's own terms, and the divergence."""
         outcome = self.outcome(parameters)
-        both = mean_over_ranks({"loss": outcome.loss.mean(), "divergence": self.divergence(outcome)})
+        both = mean_over_ranks({"loss": self._objective.total(outcome), "divergence": self.divergence(outcome)})
         return both["loss"].item(), both["divergence"].item()
 
     def divergence_product(self, parameters: Params) -> Callable[[Params], Params]:

@@ -16,7 +16,7 @@ from metalit.algorithms.gradient.base import GradientBasedMetaLearner
 from metalit.algorithms.reinforcement.base import Experience, PolicyLearner, steps_of
 from metalit.algorithms.reinforcement.rollouts import Trajectories, roll_out
 from metalit.episode import Episode, Labelled, TaskBatch
-from metalit.errors import not_negative, positive
+from metalit.errors import check, not_negative, positive
 from metalit.functional.policy_gradient import Surrogate, mean_over_steps, score_function_loss
 from metalit.outcome import Outcome
 from metalit.ranks import mean_over_ranks
@@ -37,7 +37,8 @@ class PolicyGradientMetaLearner(PolicyLearner, GradientBasedMetaLearner, ABC):
         later_steps: factor of the inner gradient from the second inner step on; 0.5 in the authors' code of MAML.
         exploration: weight of E-MAML's term, >= 0: credit of the trajectories before adaptation for the return after it
             (Stadie et al. 2018, https://arxiv.org/abs/1803.01118, equation 7).
-        divergence: weight of ProMP's penalty, >= 0: KL from the policies that drew the trajectories before adaptation.
+        divergence: weight of ProMP's penalty, >= 0: KL from the policies that drew the trajectories before adaptation;
+            0 with trust region steps.
         **learner: the settings of ``PolicyLearner`` and ``GradientBasedMetaLearner``.
 
     Raises:
@@ -59,6 +60,9 @@ class PolicyGradientMetaLearner(PolicyLearner, GradientBasedMetaLearner, ABC):
         self.surrogate, self.later_steps = surrogate, positive("later_steps", later_steps)
         self.exploration = not_negative("exploration", exploration)
         self.divergence = not_negative("divergence", divergence)
+        # at the parameters before a step the penalty and its gradient are 0
+        alone = divergence == 0 or self.max_divergence is None
+        check("divergence", divergence, alone, "0 with trust region steps (max_divergence), which it cannot change")
 
     def start(self, meta: Params, support: Labelled) -> tuple[Params, Any]:
         """Return the parameters before the first inner step; the state counts the steps, as each has its own data."""

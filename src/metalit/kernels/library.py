@@ -1,0 +1,72 @@
+"""The kernels in C++: compiled once on each machine, and kept in the user's cache folder."""
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+FLAGS = (
+    "-O3", "-march=native", "-mprefer-vector-width=512", "-fopenmp-simd", "-shared", "-fPIC", "-std=c++17",
+    "-fno-math-errno", "-fno-trapping-math",
+)  # fmt: skip
+
+
+def compiler() -> str | None:
+    """Return the C++ compiler that torch's inductor would use, or None."""
+    return next(filter(None, map(shutil.which, (os.environ.get("CXX", "g++"), "clang++", "c++"))), None)
+
+
+@cache
+def library() -> ctypes.CDLL | str:
+    """Return the compiled kernels, or why there are none."""
+    path = compiler()
+    if path is None:
+        return "there is no C++ compiler"
+    source = files("metalit.kernels").joinpath("norm_pool.cpp").read_bytes()
+    try:
+        return ctypes.CDLL(str(compiled(path, source)))
+    except (OSError, subprocess.SubprocessError) as error:
+        return f"{path} cannot compile them: {error}"
+
+
+def missing() -> str | None:
+    """Return why the kernels cannot be used on this machine, or None."""
+    found = library()
+    return found if isinstance(found, str) else None
+
+
+def compiled(path: str, source: bytes) -> Path:
+    """Return the library of a source, compiled if the cache folder does not have it."""
+    # code for one processor may not run on another that shares the home folder
+    machine = f"{platform.machine()} {processor()} {path}"
+    name = hashlib.sha256(source + " ".join((machine, *FLAGS)).encode()).hexdigest()[:20]
+    target = cache_folder() / f"{name}.so"
+    if target.exists():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        code, made = Path(folder, "norm_pool.cpp"), Path(folder, "made.so")
+        code.write_bytes(source)
+        subprocess.run([path, *FLAGS, str(code), "-o", str(made)], check=True, capture_output=True, timeout=120)
+        made.replace(target)  # at once, for several processes may start together
+    return target
+
+
+def cache_folder() -> Path:
+    """Return the folder of the compiled kernels."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "metalit" / "kernels"
+
+
+def processor() -> str:
+    """Return the features of this machine's processor, as Linux lists them."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line for line in lines if line.startswith(("flags", "Features"))), platform.processor())
