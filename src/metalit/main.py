@@ -10,6 +10,7 @@ from metalit.cli.plain import ends_at_the_outline, outline
 from metalit.cli.program import import_from_working_directory
 from metalit.collector import importing
 from metalit.commands import find_command
+from metalit.compile_cache import keep_compiled_code
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -31,6 +32,7 @@ def main(args: Sequence[str] | None = None) -> None:
         elif ends_at_the_outline(words):
             outline().parse_args(words)  # ends the program: with a help text, the version or a mistake
         else:
+            keep_compiled_code()  # before anything imports torch's compiler
             with importing(for_good=is_program):
                 from metalit.lightning_commands import run_lightning  # here, since it takes seconds
             run_lightning(args)

@@ -18,7 +18,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_leaves, tree_map
 
 from metalit.engine.certified import announce, uncertified
-from metalit.engine.compile_cache import keep_compiled_code
 from metalit.engine.compiling import guards_to_keep, keyed, missing_for_inductor
 from metalit.engine.derivatives import (
     Leaves,
@@ -186,11 +185,10 @@ class Engine:
         """Return ``meta_gradient``, compiled if ``compile`` is set."""
         if not self.compile:
             return self.meta_gradient
-        if self.compile_backend == "inductor":
-            if missing := missing_for_inductor():
-                warnings.warn(f"engine.compile: {missing} is missing, so nothing is compiled: slower", stacklevel=2)
-                return self.meta_gradient
-            keep_compiled_code()
+        missing = missing_for_inductor() if self.compile_backend == "inductor" else None
+        if missing:
+            warnings.warn(f"engine.compile: {missing} is missing, so nothing is compiled: slower", stacklevel=2)
+            return self.meta_gradient
         compiled = torch.compile(
             self._meta_gradient,
             fullgraph=True,

@@ -16,7 +16,8 @@ CPU_INFO = Path("/proc/cpuinfo")
 def keep_compiled_code() -> None:
     """Let torch's compiler keep its code in the user's cache folder, unless the user has chosen another folder.
 
-    A folder that cannot be written leaves the choice to torch. Processes that start later inherit the choice.
+    To be called before torch's compiler is imported, which Lightning does: from then on torch's own place counts as
+    chosen. A folder that cannot be written leaves the choice to torch. Processes that start later inherit the choice.
     """
     if FOLDER_VARIABLE in os.environ:
         return

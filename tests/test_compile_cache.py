@@ -6,9 +6,8 @@ import sys
 
 import pytest
 
-from metalit import Engine
-from metalit.engine import compile_cache
-from metalit.engine.compile_cache import FOLDER_VARIABLE, keep_compiled_code, this_cpu
+from metalit import compile_cache
+from metalit.compile_cache import FOLDER_VARIABLE, keep_compiled_code, this_cpu
 
 OLD, NEW = "model name : one\nflags : fpu avx2\n", "model name : one\nflags : fpu avx2 avx512f\n"
 
@@ -63,16 +62,17 @@ def test_processors_with_other_instructions_have_other_folders(tmp_path, monkeyp
     assert len(this_cpu()) == len(names[0])  # elsewhere than on Linux
 
 
-@pytest.mark.parametrize("settings", [{}, {"compile": True, "compile_backend": "aot_eager"}])
-def test_an_engine_that_does_not_compile_by_inductor_chooses_nothing(settings, tmp_path):
-    Engine(**settings).compiled_meta_gradient()
-    assert not os.environ.get(FOLDER_VARIABLE, "").startswith(str(tmp_path))  # torch may choose its own
-
-
-def test_an_engine_that_compiles_chooses(tmp_path, monkeypatch):
-    monkeypatch.setattr("metalit.engine.engine.missing_for_inductor", lambda: None)
-    Engine(compile=True).compiled_meta_gradient()
-    assert os.environ[FOLDER_VARIABLE].startswith(str(tmp_path))
+def test_the_command_line_chooses_before_torch_does(tmp_path):
+    program = """
+import os
+from metalit.main import main
+try:
+    main(["fit", "--help"])
+finally:
+    print("chosen", os.environ["TORCHINDUCTOR_CACHE_DIR"])
+"""
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1].startswith(f"chosen {tmp_path}")
 
 
 @pytest.mark.slow
