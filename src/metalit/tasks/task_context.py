@@ -5,8 +5,7 @@ Inside a ``TaskContext`` any network, including a user's own, behaves as follows
 * **Fused norms** are called without their affine part, which is applied outside the kernel. In torch 2.13 reverse mode
   over ``vmap(func.grad(...))`` is silently wrong when the inner gradient includes the affine weight of a fused batch,
   instance or layer norm: the vmapped backward treats the saved statistics as constants. With the affine part outside
-  the gradient is correct. See docs/guide/gradients.md. A batch norm that no ``vmap`` and no inner gradient sees keeps
-  its affine part in the kernel, which saves two passes over memory.
+  the gradient is correct (docs/guide/gradients.md). Outside ``vmap`` and inner gradients, batch norms stay whole: fast.
 * **Running statistics** are not written in place. A batch norm in training mode normalises by the statistics of its own
   task and returns the updated buffers through ``updates``. Any other write into a buffer raises an error.
 * **Random numbers** (every variant of dropout, including attention's, ``torch.rand`` and the like) are a hash of (the
@@ -232,10 +231,8 @@ MULTI_HEAD_ATTENTION = FunctionType(
 
 def differentiated_once_at_most() -> bool:
     """Whether code runs outside ``vmap`` and outside an inner gradient, where the fused kernels are right and fast."""
-    if torch.compiler.is_compiling():
-        return False
-    stack = get_interpreter_stack() or []
-    return len(stack) <= 1 and all(level.key() == TransformType.Grad for level in stack)
+    levels = None if torch.compiler.is_compiling() else [level.key() for level in get_interpreter_stack() or []]
+    return levels in ([], [TransformType.Grad])
 
 
 def current_task() -> TaskContext | None:
