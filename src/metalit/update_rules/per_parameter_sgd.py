@@ -33,17 +33,17 @@ class PerParameterSGD(UpdateRule):
         return {name: value - rates[name] * gradient[name] for name, value in parameters.items()}, state
 
 
-def uniform_rates(parameters: Mapping[str, Tensor], low: float, high: float) -> Params:
-    """Return an initial rate per scalar parameter, drawn uniformly from [low, high], or constant if these are equal.
+def uniform_rates(parameters: Mapping[str, Tensor], inner_lr: float | tuple[float, float]) -> Params:
+    """Return an initial rate per scalar parameter: the same for all, or drawn uniformly between bounds.
 
     Args:
         parameters: the parameters that adapt, by name; only shapes and dtypes are used.
-        low: lower bound of the rates; > 0.
-        high: upper bound of the rates; >= ``low``.
+        inner_lr: the rate, or its bounds [low, high]; > 0.
 
     Raises:
         SettingError: a rate is not positive, or ``low`` exceeds ``high``.
     """
+    low, high = (inner_lr, inner_lr) if isinstance(inner_lr, int | float) else inner_lr
     positive("inner_lr", low), positive("inner_lr", high)
     check("inner_lr", [low, high], low <= high, "the lower bound first")
     return {

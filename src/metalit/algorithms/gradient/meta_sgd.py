@@ -45,9 +45,8 @@ class MetaSGD(GradientBasedMetaLearner):
         adapted: Sequence[str] = ("*",),
         **learner: Any,
     ) -> None:
-        low, high = (inner_lr, inner_lr) if isinstance(inner_lr, int | float) else inner_lr
         # the paper draws the initial rates from an interval; a single number starts as MAML
-        rule = PerParameterSGD(uniform_rates(select(network, adapted), low, high))  # line 1
+        rule = PerParameterSGD(uniform_rates(select(network, adapted), inner_lr))  # line 1
         super().__init__(network, update_rule=rule, adapted=adapted, **learner)
 
     def inner_step(self, meta: Params, support: Labelled, adapted: Params, state: Any) -> tuple[Params, Any]:

@@ -48,8 +48,7 @@ class MetaSGDPolicyGradient(PolicyGradientMetaLearner):
         adapted: Sequence[str] = ("*",),
         **learner: Any,
     ) -> None:
-        low, high = (inner_lr, inner_lr) if isinstance(inner_lr, int | float) else inner_lr
-        rule = PerParameterSGD(uniform_rates(select(network, adapted), low, high))  # line 1
+        rule = PerParameterSGD(uniform_rates(select(network, adapted), inner_lr))  # line 1
         super().__init__(network, update_rule=rule, adapted=adapted, **learner)
 
     def inner_step(self, meta: Params, support: Labelled, adapted: Params, state: Any) -> tuple[Params, Any]:
