@@ -14,6 +14,7 @@ from .problems import EMBEDDED, PROBLEMS, Problem
 from .race import ORDINARY, Case, Contender, Setting, Step, stepping
 
 METALIT, COMPILED, LEARN2LEARN, LIMIT = "metalit", "metalit, compiled", "learn2learn", "convolutions alone"
+WITHOUT_KERNELS = "metalit, kernels: torch"
 SECTIONS = {  # in the order of the page
     "step": "A training step of MAML",
     "peers": "Every library on the same step",
@@ -43,6 +44,10 @@ def maml(name: str, order: int, steps: int, seconds: float = ORDINARY, memory: b
     else:
         contenders.append(Contender(LIMIT, limit(problem, order, steps), same_loss=False))
         compared.append((METALIT, LIMIT))
+    if name.startswith(("omniglot", "mini")):  # networks whose blocks metalit's kernels compute
+        without = own.maml(problem, order, steps, Engine(kernels="torch"))
+        contenders.append(Contender(WITHOUT_KERNELS, stepping(without)))
+        compared += [(WITHOUT_KERNELS, METALIT), (LEARN2LEARN, WITHOUT_KERNELS)]
     return Case(f"step/{name}/order-{order}/steps-{steps}", "step", contenders, compared, seconds, memory)
 
 

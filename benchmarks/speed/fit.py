@@ -26,7 +26,7 @@ from metalit.cli import MetalitCLI
 from metalit.engine import with_gradient
 
 from .own import bare_step
-from .race import CLOCKS, Case, Contender, Prepared, Setting, Step, stepping
+from .race import CLOCKS, Case, Contender, Prepared, Setting, seconds_of
 
 CONFIG = Path(__file__).parents[2] / "configs" / "sinusoid" / "maml.yaml"
 WARM_UP, STEPS = 200, 2000  # steps before the clock starts, which compile, and timed steps
@@ -165,15 +165,24 @@ def barebones(setting: Setting) -> Prepared:
     return Prepared(turn)
 
 
-def alone(setting: Setting) -> Step:
-    """Return the compiled step, without Lightning and the optimiser."""
-    return bare_step(*made(setting))
+def alone(setting: Setting) -> Prepared:
+    """Return a contender whose turn is the compiled step, without Lightning and the optimiser."""
+    learner, episode = made(setting)
+
+    def turn() -> float:
+        torch.compiler.reset()  # as all turns do, so that each compiles in its warm-up
+        first, steps = lengths(setting)
+        step = bare_step(learner, episode)
+        seconds_of(step, first, setting)
+        return seconds_of(step, steps, setting)
+
+    return Prepared(turn)
 
 
 def cases() -> list[Case]:
     """Return the one race."""
     contenders = [
-        Contender(BARE, stepping(alone), same_loss=False),
+        Contender(BARE, alone),
         Contender(BAREBONES, barebones),
         Contender(FIT, partial(fitted, validated=False)),
         Contender(VALIDATED, partial(fitted, validated=True)),
