@@ -62,16 +62,14 @@ class Engine:
     """Settings of how the tasks of a meta-batch are computed; they change speed and memory, not the results.
 
     Args:
-        mapping: ``vmap`` runs all tasks as one vectorised program, ``loop`` one by one, for networks that vmap does not
-            support, such as LSTM and GRU.
+        mapping: ``vmap`` runs all tasks as one vectorised program, ``loop`` one by one, for LSTM and GRU.
         chunk_size: largest number of tasks computed at once; saves memory, costs one more forward pass in training.
-        compile: compile meta-loss and meta-gradient together with ``torch.compile``. The first step takes longer.
-            Without a C++ compiler it warns and does not compile.
+        compile: compile meta-loss and meta-gradient together with ``torch.compile``, which takes a while at the first
+            step; without a C++ compiler it warns and does not.
         compile_backend: backend of ``torch.compile``.
-        differentiate: take gradients ``inside`` vmap, which is correct for every network, or ``over`` it, which is
-            faster but wrong for some layers; ``auto`` chooses ``over`` if every layer is on the tested list.
-        kernels: ``auto`` runs blocks of convolution, batch norm and ReLU on a CPU by metalit's own kernels where they
-            apply (docs/guide/speed.md); ``torch`` runs all layers by torch's functions.
+        differentiate: ``inside`` vmap is right for every network, ``over`` it faster but wrong for some layers;
+            ``auto``: ``over`` if all layers are tested.
+        kernels: ``auto`` computes convolutional blocks on a CPU by metalit's kernels, ``torch`` by torch's functions.
     """
 
     mapping: Literal["vmap", "loop"] = "vmap"
