@@ -45,8 +45,7 @@ def maml(name: str, order: int, steps: int, seconds: float = ORDINARY, memory: b
         contenders.append(Contender(LIMIT, limit(problem, order, steps), same_loss=False))
         compared.append((METALIT, LIMIT))
     if name.startswith(("omniglot", "mini")):  # networks whose blocks metalit's kernels compute
-        without = own.maml(problem, order, steps, Engine(kernels="torch"))
-        contenders.append(Contender(WITHOUT_KERNELS, stepping(without)))
+        contenders.append(Contender(WITHOUT_KERNELS, stepping(own.without_kernels(problem, order, steps))))
         compared += [(WITHOUT_KERNELS, METALIT), (LEARN2LEARN, WITHOUT_KERNELS)]
     return Case(f"step/{name}/order-{order}/steps-{steps}", "step", contenders, compared, seconds, memory)
 

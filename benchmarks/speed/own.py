@@ -44,6 +44,18 @@ def maml(
     return make
 
 
+def without_kernels(problem: Problem, order: int, steps: int) -> Callable[..., Step]:
+    """Return what makes a step of MAML by torch's functions alone; on a CPU, for elsewhere there is nothing else."""
+    make = maml(problem, order, steps, Engine(kernels="torch"))
+
+    def checked(setting: Setting) -> Step:
+        if setting.device.type != "cpu":
+            raise LeftOutError("the kernels are for CPUs")
+        return make(setting)
+
+    return checked
+
+
 def compiled(problem: Problem, order: int, steps: int) -> Callable[..., Step]:
     """Return what makes a compiled step of MAML; not in the smoke run, which has no minute for the compiler."""
     make = maml(problem, order, steps, Engine(compile=True))
