@@ -150,6 +150,7 @@ class Case:
         order_matters: whether the order of the support set may change predictions.
         data_settings: of the data module, where the algorithm needs others than the domain has.
         without_gradient: patterns of parameters whose gradient may be zero up to rounding, as before a batch norm.
+        compares_weights: whether its loss sees distances between weights: then biases before a batch norm count too.
         honours_masks: whether it learns tasks of unequal size; otherwise it refuses them.
         without_draws: settings with which it draws no random numbers for examples in evaluation.
     """
@@ -164,6 +165,7 @@ class Case:
     order_matters: bool = False
     data_settings: dict[str, Any] = field(default_factory=dict)
     without_gradient: tuple[str, ...] = ()
+    compares_weights: bool = False
     honours_masks: bool = True
     without_draws: dict[str, Any] = field(default_factory=dict)
 
@@ -355,6 +357,7 @@ CASES = {
         },
         learning={"sinusoid": Learning(200, 0.01, 3.0), "glyphs": Learning(60, 0.01, 0.98)},
         without_gradient=("log_noise",),  # in classification
+        compares_weights=True,  # the kernel between particles
     ),
     "MetaGANMAML": Case(
         MetaGANMAML,
