@@ -1,77 +1,101 @@
-"""Where the time of a step goes: the shares of its operations, by torch's functions and by metalit's kernels."""
+"""Where the time of a step of ``metalit fit`` goes: the shares of its parts in a small network's step.
+
+    OMP_NUM_THREADS=1 python -m benchmarks.speed.shares
+
+The command line trains ``configs/sinusoid/maml.yaml``. After the step is compiled, the stack is looked at every half
+millisecond of processor time, and each look belongs to one part. Looks are cheap, so that the shares are those of a
+training without them; a profiler that follows every call would make many short calls look dear.
+"""
 
 import argparse
-import sys
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from fnmatch import fnmatchcase
+import signal
+from collections import Counter
+from collections.abc import Sequence
+from types import FrameType
+from typing import Any
 
+import lightning as L
 import torch
-from torch.profiler import ProfilerActivity, profile
 
-from metalit import Engine
+from .fit import Clock, command_line
+from .race import CLOCKS, Setting
 
-from . import own, tables
-from .problems import PROBLEMS
-from .race import Setting, Step
-
-KERNELS = "metalit's kernels"
-GROUPS = {  # an operation belongs to the first group that has a pattern for it
-    KERNELS: ("_Forward*", "_Backward*", "_DoubleBackward*"),
-    "convolutions": ("*convolution*",),
-    "batch norm": ("*batch_norm*",),
-    "max-pooling": ("*max_pool2d*",),
-    "products, sums, ReLU": ("aten::mul*", "aten::add*", "aten::su[bm]*", "aten::clamp_min*", "aten::threshold*"),
-    "copies and fills": ("aten::copy_", "aten::fill_", "aten::zero*", "aten::clone", "aten::contiguous", "aten::cat"),
-    "all else": ("*",),
+Stack = tuple[tuple[str, str], ...]  # (file, function), the innermost first
+INTERVAL = 0.0005  # seconds of processor time from one look to the next
+OTHERS = "Lightning's loops and hooks, and what torch puts around an optimiser"
+# A look belongs to the first part one of whose (file, function) is on the stack; no function: any of the file.
+PARTS: dict[str, tuple[tuple[str, str], ...]] = {
+    "evaluation": (("lightning/pytorch/loops/evaluation_loop.py", ""),),
+    "compiled kernels": (("torch/_inductor/output_code.py", ""),),
+    "around the kernels: the compiler's guards and wrappers": (("metalit/engine/engine.py", "meta_gradient"),),
+    "logging": (("metalit/algorithms/meta_learner.py", "_log_training"), ("/logger_connector.py", "")),
+    "`training_step` around the compiled step": (("metalit/algorithms/meta_learner.py", "training_step"),),
+    "handing over and checking the gradient": (("metalit/algorithms/meta_learner.py", ""), ("torch/_tensor.py", "")),
+    "the optimiser's kernel": (("torch/optim/adam.py", "adam"),),
+    "episodes": (("metalit/data/", ""),),
+    "callbacks": (("metalit/runs/", ""), ("metalit/evaluation/", "")),
 }
 
 
-def shares(step: Step) -> dict[str, float]:
-    """Return the seconds of each group of operations in a step, after a first one; an operation's own time alone."""
-    step()
-    with profile(activities=[ProfilerActivity.CPU]) as found:
-        step()
-    seconds = dict.fromkeys(GROUPS, 0.0)
-    for each in found.key_averages():
-        group = next(name for name, patterns in GROUPS.items() if any(fnmatchcase(each.key, p) for p in patterns))
-        seconds[group] += each.self_cpu_time_total / 1e6
-    return seconds
+def part_of(frames: Stack) -> str:
+    """Return the part to which a stack of (file, function) belongs."""
+    for part, places in PARTS.items():
+        if any(file in there and name in ("", function) for there, function in frames for file, name in places):
+            return part
+    return OTHERS
 
 
-def table(before: dict[str, float], after: dict[str, float]) -> str:
-    """Return both as a Markdown table, in milliseconds and shares of the step before."""
-    whole = sum(before.values())
-    lines = [("", "kernels: torch", "kernels: auto"), ("---",) * 3]
-    lines += [(name, *(cell(each[name], whole) for each in (before, after))) for name in GROUPS]
-    lines.append(("together", *(cell(sum(each.values()), whole) for each in (before, after))))
-    return "\n".join(map(tables.row, lines))
+class Looks(Clock):
+    """Looks at the stack from step ``first`` to the end of training."""
+
+    def __init__(self, first: int) -> None:
+        super().__init__(CLOCKS["cpu"], first)
+        self.stacks: Counter[Stack] = Counter()
+
+    def on_train_batch_start(self, trainer: L.Trainer, *args: Any) -> None:
+        """Start after the warm-up."""
+        super().on_train_batch_start(trainer, *args)
+        if trainer.global_step == self.first:
+            signal.signal(signal.SIGPROF, self.look)
+            signal.setitimer(signal.ITIMER_PROF, INTERVAL, INTERVAL)
+
+    def look(self, number: int, frame: FrameType | None) -> None:
+        """Note what is running."""
+        # without comprehensions: torch's compiler is on for a moment of each step, and would refuse a generator
+        frames = []
+        while frame is not None:
+            frames.append((frame.f_code.co_filename, frame.f_code.co_name))
+            frame = frame.f_back
+        self.stacks[tuple(frames)] += 1
 
 
-def cell(seconds: float, whole: float) -> str:
-    """Return a time and its share."""
-    return f"{1e3 * seconds:,.0f} ms, {seconds / whole:.0%}" if seconds else ""
+def table(stacks: Counter[Stack]) -> str:
+    """Return the shares of training, the largest first."""
+    looks: Counter[str] = Counter()
+    for stack, count in stacks.items():
+        looks[part_of(stack)] += count
+    training = {part: count for part, count in looks.most_common() if part != "evaluation"}
+    total = sum(training.values())
+    rows = [f"| {part} | {count / total:.1%} |" for part, count in training.items()]
+    return "\n".join(["| part of a step | share |", "| --- | --- |", *rows, "", f"{total} looks"])
 
 
-def main(args: Sequence[str] | None = None, say: Callable[[str], None] = print) -> int:
-    """Print the table of a step on a CPU; return the exit code."""
-    options = argparse.ArgumentParser("python -m benchmarks.speed.shares", description=(__doc__ or "").strip())
-    images = [name for name in PROBLEMS if name != "sine"]
-    options.add_argument("problem", choices=images, nargs="?", default="omniglot-pool", help="network and tasks")
-    options.add_argument("--tasks", type=int, default=8, help="in a batch")
-    options.add_argument("--order", type=int, choices=(1, 2), default=2, help="of the meta-gradient")
-    options.add_argument("--steps", type=int, default=5, help="inner steps")
-    options.add_argument("--smoke", action="store_true", help="a little of it: does it run?")
-    chosen = options.parse_args(args)
-    torch.set_num_threads(1)  # an operation's own time is that of the thread which called it
-    setting, problem = Setting(smoke=chosen.smoke), replace(PROBLEMS[chosen.problem], tasks=chosen.tasks)
-    found = [
-        shares(own.maml(problem, chosen.order, chosen.steps, Engine(kernels=kernels))(setting))
-        for kernels in ("torch", "auto")
-    ]
-    say(table(*found))
-    return 0
+def main(args: Sequence[str] | None = None) -> None:
+    """Train, and print the table."""
+    options = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    options.add_argument("--steps", type=int, default=4000, help="steps that are looked at")
+    options.add_argument("--smoke", action="store_true", help="a few steps, uncompiled: does it run?")
+    given = options.parse_args(args)
+    torch.set_num_threads(1)
+    setting = Setting(clock="cpu", threads=1, smoke=given.smoke)
+    first, steps = (10, 40) if given.smoke else (200, given.steps)
+    looks = Looks(first)
+    try:
+        command_line(setting, first + steps, looks)
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+    print(table(looks.stacks))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
