@@ -13,7 +13,8 @@ The backward pass sends a derivative g of z to the pixels that were the maxima, 
     gx = conv_x(gy, w),    gw = conv_w(gy, x).
 
 The derivative of this backward pass is written out in ``norm_pool.h``; the convolutions in it are again the three
-partial derivatives of one trilinear form (``convolution.h``). Derivatives of third order are left to torch (``reference.py``).
+partial derivatives of one trilinear form (``convolution.h``). Derivatives of third order are left to torch
+(``reference.py``).
 """
 
 from collections.abc import Sequence

@@ -83,5 +83,5 @@ def maps_in_order(tensor: Tensor) -> Tensor:
 
 
 def weights_in_order(tensor: Tensor) -> Tensor:
-    """Return weights ``[T, outputs, inputs, rows, columns]`` as the source has them: outputs last, before them inputs."""
+    """Return weights ``[T, outputs, inputs, rows, columns]`` as the source has them: outputs last, after inputs."""
     return tensor.permute(0, 3, 4, 2, 1).contiguous()
