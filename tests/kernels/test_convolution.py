@@ -96,18 +96,17 @@ def test_maps_and_derivatives_are_torchs(case):
 
 def test_sums_over_many_pixels_are_exact():
     case = Case(1, 3, images=(75, 28, 28))
-    given = tensors(case, 1, torch.float64)
-    given[0] = given[0] + 100  # products of one sign, whose float sum loses digits as it grows
+    given, upper = tensors(case, 1, torch.float64), torch.arange(28)[:, None] < 14
 
     def gradient(dtype):
         x, weight, gamma, beta = (tensor.to(dtype) for tensor in given)
         weight.requires_grad_()
-        # without ReLU and norm the derivative by the weights is a sum of images over pixels
         y = conv_block(x, weight, gamma, beta, Form(*case.settings, pool=1, slope=1.0))
-        return torch.autograd.grad((y.maps * torch.linspace(0, 1, 28, dtype=dtype)).sum(), weight)[0]
+        return torch.autograd.grad((y.maps * upper).sum(), weight)[0]
 
     exact = gradient(torch.float64)
-    assert (gradient(torch.float32) - exact).abs().max() < 1e-5 * exact.abs().max()
+    # 8.6e-6 if all pixels are added one after the other
+    assert (gradient(torch.float32) - exact).abs().max() < 6e-6 * exact.abs().max()
 
 
 @pytest.mark.parametrize("tasks", [1, 4])  # a single task is shared out by its images and channels
