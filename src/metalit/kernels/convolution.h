@@ -178,15 +178,17 @@ void outer(const Plan& plan, int64_t images, const T* in, int64_t inputs, const 
 // [filter][inputs][outputs] as [filter][outputs][inputs in whole vectors]
 template <typename T>
 Weights<T> transposed(const T* w, int64_t filter, int64_t inputs, int64_t outputs, Space<T>& space) {
-    const int64_t line = vectors<T>(inputs) * LANES<T>, block = 16;
-    T* __restrict to = space.of(filter * outputs * line);
+    const int64_t line = vectors<T>(inputs) * LANES<T>, whole_i = inputs / 4 * 4, whole_j = outputs / 4 * 4;
+    T* to = space.of(filter * outputs * line);
+    const Weights<T> result{to, line};
     if (line != inputs) std::fill(to, to + filter * outputs * line, T(0));
-    for (int64_t f = 0; f < filter; f++, w += inputs * outputs, to += outputs * line)
-        for (int64_t j = 0; j < outputs; j += block)
-            for (int64_t i = 0; i < inputs; i += block)
-                for (int64_t b = j; b < std::min(j + block, outputs); b++)
-                    for (int64_t a = i; a < std::min(i + block, inputs); a++) to[b * line + a] = w[a * outputs + b];
-    return {space.of(0), line};
+    for (int64_t f = 0; f < filter; f++, w += inputs * outputs, to += outputs * line) {
+        for (int64_t j = 0; j < whole_j; j += 4)
+            for (int64_t i = 0; i < whole_i; i += 4) transpose(w + i * outputs + j, outputs, to + j * line + i, line);
+        for (int64_t j = 0; j < outputs; j++)
+            for (int64_t i = j < whole_j ? whole_i : 0; i < inputs; i++) to[j * line + i] = w[i * outputs + j];
+    }
+    return result;
 }
 
 // [rows][outputs] as [rows][outputs in whole vectors]

@@ -22,10 +22,12 @@ struct Vector;
 template <>
 struct Vector<float> {
     typedef float type __attribute__((vector_size(BYTES)));
+    typedef float four __attribute__((vector_size(4 * sizeof(float))));
 };
 template <>
 struct Vector<double> {
     typedef double type __attribute__((vector_size(BYTES)));
+    typedef double four __attribute__((vector_size(4 * sizeof(double))));
 };
 
 template <typename T>
@@ -51,6 +53,27 @@ inline void store(T* to, const V& v, int count = LANES<T>) {
     if (count == LANES<T>) std::memcpy(to, &v, sizeof v);
     else
         for (int i = 0; i < count; i++) to[i] = v[i];
+}
+
+// Writes a square of four by four values transposed; the lines begin so many values apart.
+template <typename T>
+inline void transpose(const T* from, int64_t from_line, T* to, int64_t to_line) {
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector)
+    typename Vector<T>::four v[4];
+    for (int i = 0; i < 4; i++) std::memcpy(&v[i], from + i * from_line, sizeof v[i]);
+    const auto a = __builtin_shufflevector(v[0], v[1], 0, 4, 1, 5), b = __builtin_shufflevector(v[2], v[3], 0, 4, 1, 5),
+               c = __builtin_shufflevector(v[0], v[1], 2, 6, 3, 7), d = __builtin_shufflevector(v[2], v[3], 2, 6, 3, 7);
+    v[0] = __builtin_shufflevector(a, b, 0, 1, 4, 5);
+    v[1] = __builtin_shufflevector(a, b, 2, 3, 6, 7);
+    v[2] = __builtin_shufflevector(c, d, 0, 1, 4, 5);
+    v[3] = __builtin_shufflevector(c, d, 2, 3, 6, 7);
+    for (int i = 0; i < 4; i++) std::memcpy(to + i * to_line, &v[i], sizeof v[i]);
+    return;
+#endif
+#endif
+    for (int i = 0; i < 4; i++)
+        for (int j = 0; j < 4; j++) to[i * to_line + j] = from[j * from_line + i];
 }
 
 // Memory that is kept for the next task. It begins where vectors do, for others lie in two lines of the cache, and a
