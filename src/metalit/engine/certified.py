@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from metalit.tasks.hooks import all_are_changed, is_changed
+from metalit.tasks.parameters import walk
 
 Accepts = Callable[[Any], bool]
 
@@ -59,7 +60,7 @@ def uncertified(learner: nn.Module) -> str | None:
     """
     if all_are_changed():
         return "a hook on all modules is not on the list of what is tested over vmap"
-    for module in learner.modules():
+    for _, module in walk(learner):
         # The learner itself is exempt from is_changed: no task calls its forward, and Lightning replaces it under DDP.
         tested = is_own(type(module).__module__) if module is learner else is_tested(module)
         if not tested:
