@@ -64,15 +64,15 @@ class Engine:
     """Settings of how the tasks of a meta-batch are computed; they change speed and memory, not the results.
 
     Args:
-        mapping: ``vmap`` runs all tasks as one vectorised program, ``loop`` one by one, for LSTM and GRU; ``auto``:
-            ``loop`` for wide convolutions on a CPU, where it is faster.
+        mapping: ``vmap`` runs all tasks as one program, ``loop`` one by one; ``auto``: ``loop`` where it is faster,
+            for wide convolutions on a CPU.
         chunk_size: largest number of tasks computed at once; saves memory, costs one more forward pass in training.
-        compile: compile meta-loss and meta-gradient together with ``torch.compile``, which takes a while at the first
-            step; without a C++ compiler it warns and does not.
+        compile: compile meta-loss and meta-gradient with ``torch.compile``; the first step takes longer. It warns
+            and does not without a C++ compiler.
         compile_backend: backend of ``torch.compile``.
         differentiate: ``inside`` vmap is right for every network, ``over`` it faster but wrong for some layers;
             ``auto``: ``over`` if all layers are tested.
-        kernels: ``auto`` computes convolutional blocks on a CPU by metalit's kernels, ``torch`` by torch's functions.
+        kernels: of blocks of convolutions on a CPU: ``auto`` for metalit's, ``torch`` for torch's.
     """
 
     mapping: Mapping = "auto"
