@@ -237,6 +237,34 @@ def measured(folder, *options):
     return done.stdout, json.loads((folder / "speed.json").read_text())
 
 
+@pytest.mark.parametrize(
+    ("stack", "expected"),
+    [
+        (
+            [("torch/_inductor/output_code.py", "__call__"), ("metalit/engine/engine.py", "meta_gradient")],
+            "compiled kern",
+        ),
+        ([("torch/_dynamo/guards.py", "fn"), ("metalit/engine/engine.py", "meta_gradient")], "around the kernels"),
+        ([("torch/optim/adam.py", "_fused_adam"), ("torch/optim/adam.py", "adam")], "the optimiser's kernel"),
+        ([("torch/optim/adam.py", "step")], "Lightning's loops"),
+        ([("numpy/random.py", "raw"), ("metalit/data/stream.py", "uniform")], "episodes"),
+        ([("metalit/data/stream.py", "uniform"), ("lightning/pytorch/loops/evaluation_loop.py", "run")], "evaluation"),
+        ([("metalit/algorithms/meta_learner.py", "backward")], "handing over"),
+    ],
+)
+def test_a_look_belongs_to_the_part_that_is_running(stack, expected):
+    assert part("shares").part_of(tuple((f"/usr/lib/{file}", name) for file, name in stack)).startswith(expected)
+
+
+def test_shares_leave_evaluation_out_and_come_to_a_whole():
+    stacks = {(("metalit/data/a.py", "f"),): 3, (("b.py", "g"),): 1}
+    stacks[(("lightning/pytorch/loops/evaluation_loop.py", "run"),)] = 50
+    assert part("shares").table(stacks).splitlines()[2:4] == [
+        "| episodes | 75.0% |",
+        f"| {part('shares').OTHERS} | 25.0% |",
+    ]
+
+
 @pytest.mark.slow  # imports everything twice
 def test_it_runs_and_leaves_json_tables_and_a_picture(tmp_path):
     said, stored = measured(tmp_path, "--only", "metric/protonet/5-way")

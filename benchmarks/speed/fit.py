@@ -185,9 +185,11 @@ def seconds_in_lightning(module: L.LightningModule, batch: Any, setting: Setting
     """Return the seconds of a step of a module in the least of Lightning."""
     first, steps = lengths(setting)
     clock = Clock(CLOCKS[setting.clock], first)
-    options = {"barebones": True, "accelerator": accelerator(setting), "devices": 1, "callbacks": [clock]}
     with quiet():
-        L.Trainer(max_steps=first + steps, **options).fit(module, repeat(batch))
+        trainer = L.Trainer(
+            barebones=True, max_steps=first + steps, accelerator=accelerator(setting), devices=1, callbacks=[clock]
+        )
+        trainer.fit(module, repeat(batch))
     return (clock.end - clock.start) / steps
 
 

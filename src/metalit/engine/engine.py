@@ -67,12 +67,12 @@ class Engine:
         mapping: ``vmap`` runs all tasks as one program, ``loop`` one by one; ``auto``: ``loop`` where it is faster,
             for wide convolutions on a CPU.
         chunk_size: largest number of tasks computed at once; saves memory, costs one more forward pass in training.
-        compile: compile meta-loss and meta-gradient with ``torch.compile``; the first step takes longer. It warns
-            and does not without a C++ compiler.
+        compile: compile meta-loss and meta-gradient with ``torch.compile``; the first step takes longer. Without a
+            C++ compiler it warns and does not.
         compile_backend: backend of ``torch.compile``.
         differentiate: ``inside`` vmap is right for every network, ``over`` it faster but wrong for some layers;
             ``auto``: ``over`` if all layers are tested.
-        kernels: of blocks of convolutions on a CPU: ``auto`` for metalit's, ``torch`` for torch's.
+        kernels: for blocks of convolutions on a CPU: metalit's (``auto``) or torch's.
     """
 
     mapping: Mapping = "auto"
