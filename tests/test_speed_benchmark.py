@@ -223,10 +223,25 @@ def test_operations_of_a_step_by_torch_and_by_the_kernels(monkeypatch):
     assert "ms" not in lines["batch norm"][1]
 
 
-def measured(folder, *options):
-    """Run the program in a process of its own; return what it says and stores."""
+def test_a_look_at_the_stack_belongs_to_the_first_part_that_is_on_it():
+    shares = part("shares")
+    step = ("site-packages/metalit/algorithms/meta_learner.py", "training_step")
+    loop = ("site-packages/lightning/pytorch/loops/training_epoch_loop.py", "run")
+    kernels = ("site-packages/torch/_inductor/output_code.py", "__call__")
+    assert shares.part_of((kernels, step, loop)) == "compiled kernels"
+    assert shares.part_of((step, loop)) == "`training_step` around the compiled step"
+    assert shares.part_of((loop,)) == shares.OTHERS
+
+
+@pytest.mark.slow  # a training
+def test_shares_of_a_step_of_fit():
+    assert "| part of a step | share |" in said("benchmarks.speed.shares", "--smoke")
+
+
+def said(*words):
+    """Run a module in a process of its own; return what it says."""
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.speed", "--smoke", "--threads", "1", "--out", str(folder), *options],
+        [sys.executable, "-m", *words],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
         capture_output=True,
@@ -234,7 +249,13 @@ def measured(folder, *options):
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout, json.loads((folder / "speed.json").read_text())
+    return done.stdout
+
+
+def measured(folder, *options):
+    """Run the program in a process of its own; return what it says and stores."""
+    text = said("benchmarks.speed", "--smoke", "--threads", "1", "--out", str(folder), *options)
+    return text, json.loads((folder / "speed.json").read_text())
 
 
 @pytest.mark.parametrize(
@@ -267,7 +288,7 @@ def test_shares_leave_evaluation_out_and_come_to_a_whole():
 
 @pytest.mark.slow  # imports everything twice
 def test_it_runs_and_leaves_json_tables_and_a_picture(tmp_path):
-    said, stored = measured(tmp_path, "--only", "metric/protonet/5-way")
+    text, stored = measured(tmp_path, "--only", "metric/protonet/5-way")
     assert {path.name for path in tmp_path.iterdir()} == {"speed.json", "speed.md", "speed.png"}
     assert stored["complete"]
     assert {"date", "command", "cpu", "torch", "learn2learn", "jax", "clock", "commit"} <= set(stored["machine"])
@@ -276,7 +297,7 @@ def test_it_runs_and_leaves_json_tables_and_a_picture(tmp_path):
     assert case["found"]["mib"]["metalit"] > 0
     assert {len(seconds) for seconds in case["found"]["seconds"].values()} == {1}
     assert ("a plain loop", "metalit") in [(ratio["one"], ratio["other"]) for ratio in case["ratios"]]
-    assert "| metalit |" in said
+    assert "| metalit |" in text
     assert "| metalit |" in (tmp_path / "speed.md").read_text()
 
 

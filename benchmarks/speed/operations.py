@@ -42,7 +42,7 @@ def shares(step: Step) -> dict[str, float]:
 def table(before: dict[str, float], after: dict[str, float]) -> str:
     """Return both as a Markdown table, in milliseconds and shares of the step before."""
     whole = sum(before.values())
-    lines = [("", "kernels: torch", "kernels: auto"), ("---",) * 3]
+    lines: list[Sequence[str]] = [("", "kernels: torch", "kernels: auto"), ("---",) * 3]
     lines += [(name, *(cell(each[name], whole) for each in (before, after))) for name in GROUPS]
     lines.append(("together", *(cell(sum(each.values()), whole) for each in (before, after))))
     return "\n".join(map(tables.row, lines))
