@@ -13,9 +13,10 @@ from lightning.pytorch.profilers import PassThroughProfiler, SimpleProfiler
 from torch import nn
 
 from metalit import MAML, Episode, Labelled
+from metalit.algorithms import PrototypicalNetwork
 from metalit.algorithms.every_step import NoProfiler, add_gradient
 from metalit.algorithms.optimizers import checked_optimizers, use_fused_kernel
-from metalit.networks import MLP
+from metalit.networks import MLP, Conv4
 
 
 @pytest.fixture
@@ -90,6 +91,27 @@ def test_hooks_of_parameters_are_called(register, episodes):
     heard = []
     trained(episodes, prepare=lambda it: getattr(next(it.parameters()), register)(lambda tensor: heard.append(tensor)))
     assert len(heard) == 8
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.Adam])
+def test_weights_of_convolutions_too(optimizer, monkeypatch):
+    # metalit's kernels have gradients in another order of memory, which fused optimisers do not look at
+    def steps():
+        torch.manual_seed(0)
+        images, labels = torch.randn(2, 4, 1, 16, 16), torch.arange(2).repeat(2, 2)
+        episode = Episode(Labelled(images, labels), Labelled(images, labels), torch.arange(2))
+        learner = PrototypicalNetwork(
+            Conv4(4, downsample="stride", image_size=16), optimizer=partial(optimizer, lr=0.01)
+        )
+        quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+        trainer = L.Trainer(max_steps=3, accelerator="cpu", enable_model_summary=False, **quiet)
+        loader = torch.utils.data.DataLoader([episode] * 3, batch_size=None)
+        trainer.fit(learner, loader, loader)
+        return learner.state_dict()
+
+    found = steps()
+    monkeypatch.setattr("metalit.algorithms.meta_learner.takes_gradients", lambda *_: False)
+    torch.testing.assert_close(found, steps(), rtol=0, atol=0)
 
 
 def test_gradients_of_several_parameters_share_no_memory():

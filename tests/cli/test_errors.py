@@ -52,7 +52,7 @@ IN_FILES = {
     "word for float": ({MODEL + "inner_lr": "fast"}, "model.inner_lr", "found fast, expected a number"),
     "word for bool": ({DATA + "store_on_accelerator": "maybe"}, "data.store_on_accelerator", "expected true or false"),
     "list for int": ({DATA + "ways": [1, 2]}, "data.ways", "found .1, 2., expected a whole number"),
-    "choice": ({MODEL + "engine": {"mapping": "map"}}, "model.engine.mapping", "found map, expected vmap or loop"),
+    "choice": ({MODEL + "engine": {"mapping": "map"}}, "model.engine.mapping", "found map, expected auto, vmap or "),
     "choice in network": (
         {BODY + ".init_args.batch_norm": "layer"},
         "model.network.body.batch_norm",

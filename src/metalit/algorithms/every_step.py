@@ -81,8 +81,10 @@ def add_gradient(gradient: Params, parameters: Params, factor: float) -> None:
     """
     # new tensors: those of different parameters may share memory, and clipping changes gradients in place
     for name, scaled in zip(gradient, torch._foreach_mul(list(gradient.values()), factor), strict=True):
-        before = parameters[name].grad
-        parameters[name].grad = scaled if before is None else before + scaled
+        parameter = parameters[name]
+        if scaled.stride() != parameter.stride():  # a fused optimiser goes through both in the order of memory
+            scaled = torch.empty_like(parameter).copy_(scaled)
+        parameter.grad = scaled if parameter.grad is None else parameter.grad + scaled
 
 
 def forget_gradient(optimizer: Optimizer) -> None:

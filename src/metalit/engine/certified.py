@@ -100,16 +100,24 @@ def place(learner: nn.Module, module: nn.Module) -> str:
     return f"{type(module).__name__} ({name})" if name else type(module).__name__
 
 
-def announce(learner: nn.Module) -> None:
-    """Log whether a learner's meta-gradients are taken inside or over vmap, and why, once per learner."""
+def announce(learner: nn.Module, reason_to_loop: str | None) -> None:
+    """Log once per learner how its meta-gradients are taken, and why.
+
+    Args:
+        learner: as in ``uncertified``.
+        reason_to_loop: why its tasks run one after the other; None if they run over ``vmap``.
+    """
     if learner in _announced:
         return
     _announced.add(learner)
-    reason = uncertified(learner)
     from lightning.pytorch.utilities import (
         rank_zero_info,  # imported here, since importing Lightning takes seconds and plain networks do not need it
     )
 
+    if reason_to_loop is not None:
+        rank_zero_info(f"meta-gradients are taken one task after the other (mapping: auto): {reason_to_loop}")
+        return
+    reason = uncertified(learner)
     if reason is None:
         rank_zero_info("meta-gradients are taken over vmap: all layers are on the list of those tested with it")
     else:

@@ -35,7 +35,10 @@ def with_float_leaves(outcome: Outcome, leaves: Leaves) -> Outcome:
 
 
 def differentiated(run: Callable[[Params], Outcome], parameters: Params) -> tuple[Outcome, Pullback]:
-    """Return (the outcome, its pullback from a derivative of the float leaves to one of the parameters)."""
+    """Return (the outcome, its pullback from a derivative of the float leaves to one of the parameters).
+
+    The pullback may be called once, and its result is a constant: it frees the graph while it goes through it.
+    """
 
     def leaves_and_outcome(parameters: Params) -> LeavesAndOutcome:
         outcome = run(parameters)
@@ -45,7 +48,7 @@ def differentiated(run: Callable[[Params], Outcome], parameters: Params) -> tupl
 
     def pull_back(cotangent: Leaves) -> Params:
         with without_autocast(leaves[0].device):  # the forward pass has already chosen the precision of each operation
-            return pullback(cotangent)[0]  # type: ignore[no-any-return]
+            return pullback(cotangent, retain_graph=False, create_graph=False)[0]  # type: ignore[no-any-return]
 
     return outcome, pull_back
 

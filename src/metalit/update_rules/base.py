@@ -52,4 +52,5 @@ class SGD(UpdateRule):
 
     def forward(self, gradient: Params, state: tuple[()], parameters: Params, loss: Tensor) -> tuple[Params, tuple[()]]:
         """Return theta - lr * gradient, and the empty state."""
-        return {name: value - self.lr * gradient[name] for name, value in parameters.items()}, state
+        # a sum lies in memory as its first term does; the kernels of convolutions want weights as their gradients lie
+        return {name: -self.lr * gradient[name] + value for name, value in parameters.items()}, state
