@@ -109,7 +109,7 @@ def by_kernels(block: Any, x: Tensor, task: TaskContext) -> Tensor:
         bias = 0 if conv.bias is None else conv.bias.detach()
         task.record(norm.running_mean, mean[0] + bias, norm.momentum)
         task.record(norm.running_var, variance[0] * (count / (count - 1)), norm.momentum)
-    return maps[0]
+    return maps.squeeze(0)
 
 
 @cache
