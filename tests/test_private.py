@@ -82,7 +82,7 @@ def test_no_other_file_uses_one():
 ELSEWHERE = {
     "_amp_foreach_non_finite_check_and_unscale_", "_backward_hooks", "_backward_pre_hooks", "_forward_hooks",
     "_forward_pre_hooks", "_nested_tensor_from_mask_left_aligned", "_dynamo", "_pytree", "_schedulers", "_version",
-    "_is_synced",
+    "_foreach_mul", "_inductor", "_modules", "_parameters", "_post_accumulate_grad_hooks", "_is_synced",
     "_asdict", "_exit", "_replace",
 }  # fmt: skip
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from cases import CASES
+from metalit.kernels import missing
 from metalit.learn2learn_compat import INSTALL
 
 ROOT = Path(__file__).parent.parent
@@ -199,6 +200,27 @@ def test_cases_are_chosen_by_the_beginning_or_a_part_of_their_names():
     assert {case.name for case in select(["order-1"])} == {case.name for case in select([]) if "/order-1/" in case.name}
     assert [case.name for case in select(["step/mini/order-2"])] == ["step/mini/order-2/steps-5"]
     assert len(select([])) > len(select(["step"])) > len(select(["sine"])) > 0
+
+
+def test_operations_are_counted_in_one_group_each():
+    x = torch.randn(2, 3, 8, 8)
+    filters = torch.randn(4, 3, 3, 3)
+    found = part("operations").shares(lambda: torch.nn.functional.conv2d(x, filters).clone())
+    assert found["convolutions"] > 0
+    assert found["copies and fills"] > 0
+    assert found["batch norm"] == found["max-pooling"] == 0
+
+
+@pytest.mark.skipif(missing() is not None, reason=f"no kernels: {missing()}")
+def test_operations_of_a_step_by_torch_and_by_the_kernels(monkeypatch):
+    monkeypatch.setattr(torch, "set_num_threads", lambda threads: None)
+    said = []
+    assert part("operations").main(["omniglot-pool", "--tasks", "2", "--smoke"], said.append) == 0
+    lines = {cells[1].strip(): cells[2:4] for cells in (line.split("|") for line in said[0].splitlines())}
+    assert "ms" not in lines["metalit's kernels"][0]
+    assert "ms" in lines["metalit's kernels"][1]
+    assert "ms" in lines["batch norm"][0]
+    assert "ms" not in lines["batch norm"][1]
 
 
 def measured(folder, *options):

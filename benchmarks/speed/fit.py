@@ -2,8 +2,9 @@
 
 metalit is the command line as a user runs it: ``fit --config configs/sinusoid/maml.yaml`` with its episode stream,
 progress lines, loggers, figures and checkpoints. The least of Lightning is ``Trainer(barebones=True)`` around the same
-compiled meta-gradient and the same optimiser, on one meta-batch made beforehand. A step here is 25 tasks on a 40-40
-MLP, about the smallest there is: whatever is around it shows most.
+compiled meta-gradient and the same optimiser, on one meta-batch made beforehand. Around a module that adds up one
+number it shows what Lightning itself takes: no training with it can take less than that and the bare step. A step here
+is 25 tasks on a 40-40 MLP, about the smallest there is: whatever is around it shows most.
 """
 
 import contextlib
@@ -30,7 +31,8 @@ from .race import CLOCKS, Case, Contender, Prepared, Setting, seconds_of
 
 CONFIG = Path(__file__).parents[2] / "configs" / "sinusoid" / "maml.yaml"
 WARM_UP, STEPS = 200, 2000  # steps before the clock starts, which compile, and timed steps
-BARE, BAREBONES, FIT, VALIDATED = "bare step", "barebones Trainer", "metalit fit", "metalit fit with validation"
+BARE, NOTHING, BAREBONES = "bare step", "Lightning around nothing", "barebones Trainer"
+FIT, VALIDATED = "metalit fit", "metalit fit with validation"
 
 
 class Clock(L.Callback):
@@ -96,6 +98,22 @@ class Bare(L.LightningModule):
         return self.learner.optimizer(self.learner.parameters())
 
 
+class Nothing(L.LightningModule):
+    """The least that can be trained: one number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.number = torch.nn.Parameter(torch.zeros(1))
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        """Return the number."""
+        return self.number.sum()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Return the plainest optimiser."""
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
 def lengths(setting: Setting) -> tuple[int, int]:
     """Return how many steps come before the clock starts, and how many are timed."""
     return (10, 40) if setting.smoke else (WARM_UP, STEPS)
@@ -148,21 +166,29 @@ def made(setting: Setting) -> tuple[MetaLearner, Episode]:
 
 
 def barebones(setting: Setting) -> Prepared:
-    """Return a contender whose turn is a run of the least of Lightning."""
+    """Return a contender whose turn is a run of the least of Lightning around the compiled step."""
     learner, episode = made(setting)
 
     def turn() -> float:
         torch.compiler.reset()
-        first, steps = lengths(setting)
-        clock = Clock(CLOCKS[setting.clock], first)
-        with quiet():
-            trainer = L.Trainer(
-                barebones=True, max_steps=first + steps, accelerator=accelerator(setting), devices=1, callbacks=[clock]
-            )
-            trainer.fit(Bare(learner, episode), repeat(episode))
-        return (clock.end - clock.start) / steps
+        return seconds_in_lightning(Bare(learner, episode), episode, setting)
 
     return Prepared(turn)
+
+
+def around_nothing(setting: Setting) -> Prepared:
+    """Return a contender whose turn is a run of the least of Lightning around the least of a module."""
+    return Prepared(lambda: seconds_in_lightning(Nothing(), torch.zeros(1), setting))
+
+
+def seconds_in_lightning(module: L.LightningModule, batch: Any, setting: Setting) -> float:
+    """Return the seconds of a step of a module in the least of Lightning."""
+    first, steps = lengths(setting)
+    clock = Clock(CLOCKS[setting.clock], first)
+    options = {"barebones": True, "accelerator": accelerator(setting), "devices": 1, "callbacks": [clock]}
+    with quiet():
+        L.Trainer(max_steps=first + steps, **options).fit(module, repeat(batch))
+    return (clock.end - clock.start) / steps
 
 
 def alone(setting: Setting) -> Prepared:
@@ -183,9 +209,10 @@ def cases() -> list[Case]:
     """Return the one race."""
     contenders = [
         Contender(BARE, alone),
+        Contender(NOTHING, around_nothing),
         Contender(BAREBONES, barebones),
         Contender(FIT, partial(fitted, validated=False)),
         Contender(VALIDATED, partial(fitted, validated=True)),
     ]
-    compared = [(name, BARE) for name in (BAREBONES, FIT)] + [(name, BAREBONES) for name in (FIT, VALIDATED)]
+    compared = [(name, BARE) for name in (NOTHING, BAREBONES, FIT)] + [(name, BAREBONES) for name in (FIT, VALIDATED)]
     return [Case("fit/sine", "fit", contenders, compared, seconds=60)]

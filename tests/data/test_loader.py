@@ -59,6 +59,40 @@ def test_workers_change_nothing(persistent):
             assert torch.equal(one[part].y, other[part].y)
 
 
+@pytest.mark.parametrize("done", [0, 1, 127, 128, 130])
+def test_reading_ahead_changes_neither_episodes_nor_the_position(done):
+    calls = []
+
+    def counted(first, count):
+        calls.append(count)
+        return numbered(first, count)
+
+    plain = train_loader(episodes_per_epoch=600)
+    ahead = TrainLoader(counted, TrainSpans(600, 4), reads_ahead=True)
+    running, expected = iter(ahead), iter(plain)
+    for _ in range(done):
+        assert torch.equal(next(running).support.x, next(expected).support.x)
+        assert ahead.state_dict() == plain.state_dict()
+    resumed = TrainLoader(numbered, TrainSpans(600, 4), reads_ahead=True)
+    resumed.load_state_dict(ahead.state_dict())
+    assert epochs(resumed) == [numbers(batch) for batch in expected]
+    assert epochs(resumed) == epochs(plain)  # the next epoch, of 150 meta-batches in two blocks
+    assert calls == [[], [512], [512], [512], [512, 88]][[0, 1, 127, 128, 130].index(done)]
+
+
+@pytest.mark.parametrize("settings", [{"rank": 1, "world_size": 2}, {"num_workers": 1}], ids=str)
+def test_what_follows_is_not_read_ahead_where_others_share_the_stream(settings):
+    counts = []
+
+    def counted(first, count):
+        counts.append(count)
+        return numbered(first, count)
+
+    loader = train_loader(stream=counted, reads_ahead=True, **settings)
+    assert epochs(loader) == epochs(train_loader(**settings))
+    assert set(counts) <= {4}  # empty where a worker has made them
+
+
 def test_an_epoch_goes_on_where_the_last_one_ended():
     loader = train_loader()
     assert joined(epochs(loader, 3)) == list(range(72))

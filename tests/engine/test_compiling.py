@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from metalit import MAML, Engine, Episode, Labelled
-from metalit.engine.compiling import guards_to_keep, is_constant
+from metalit.engine.compiling import called_from_cpp, guards_to_keep, is_constant
 
 FACTOR = 1.0
 
@@ -77,3 +77,12 @@ def test_a_local_is_checked_whatever_its_name():
     names = ("G['__import_torch'].nn", "L['tasks'].episode")
     guards = [SimpleNamespace(name=name, is_global=is_global) for name in names for is_global in (True, False)]
     assert guards_to_keep(guards) == [False, True, True, True]
+
+
+@pytest.mark.parametrize(("device", "expected"), [("cpu", True), ("meta", False)])
+def test_kernels_on_a_cpu_are_called_from_cpp(device, expected):
+    config = torch._inductor.config
+    before = config.cpp_wrapper
+    with called_from_cpp([torch.zeros(1), torch.zeros(1, device=device), 3]):
+        assert config.cpp_wrapper == (expected or before)
+    assert config.cpp_wrapper == before

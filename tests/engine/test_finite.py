@@ -28,6 +28,14 @@ def test_one_bad_element_of_any_type_is_found(where, value):
     assert not has_finite_gradient(optimizer(*gradients))
 
 
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_a_bad_loss_of_a_finite_gradient_is_found(value, dtype):
+    made = optimizer(torch.ones(3), torch.ones(2))
+    assert has_finite_gradient(made, [torch.tensor(1.0, dtype=dtype)])
+    assert not has_finite_gradient(made, [torch.tensor(1.0), torch.tensor(value, dtype=dtype)])
+
+
 def test_no_gradient_at_all_is_finite():
     assert has_finite_gradient(torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1))
 

@@ -153,13 +153,13 @@ def test_numbers_that_are_not_finite_stay_so():
 
 def test_compiled_once(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    source = b'extern "C" int seven() { return 7; }'
+    source = {"seven.cpp": b'#include "number.h"', "number.h": b'extern "C" int number() { return 7; }'}
     made = compiled(compiler(), source)
     assert made.is_relative_to(tmp_path)
     before = made.stat().st_mtime_ns
     assert compiled(compiler(), source) == made
     assert made.stat().st_mtime_ns == before
-    assert compiled(compiler(), source + b"\n") != made
+    assert compiled(compiler(), source | {"number.h": b""}) != made
 
 
 def test_without_a_compiler_the_reason_is_known(tmp_path, monkeypatch):

@@ -8,7 +8,14 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
-from metalit.algorithms.every_step import profile_nothing_fast
+from metalit.algorithms.every_step import (
+    add_gradient,
+    forget_gradient,
+    profile_nothing_fast,
+    skip_idle_hooks,
+    takes_gradients,
+    with_known_signature,
+)
 from metalit.algorithms.optimizers import checked_optimizers
 from metalit.algorithms.pretrained import ALGORITHM, check_algorithm, load_network
 from metalit.algorithms.takes_over import HasUnits, NamesMetrics, TakesOver
@@ -50,6 +57,7 @@ class MetaLearner(TaskLearner):
         "evaluation",
         "last_evaluation",
         "_batches",
+        "_finished",
         "_compiled",
     )
 
@@ -72,6 +80,7 @@ class MetaLearner(TaskLearner):
         self.last_evaluation: Evaluation | None = None
         self._batches_are_divided = False  # whether the ranks are known to train on different tasks
         self._batches: list[Batch] = []  # batches accumulated for the next optimiser step
+        self._finished: list[tuple[Params, Params]] = []  # gradient and parameters of a batch, for ``backward``
         # by settled engine, which changes when the network gains a hook or layer
         self._compiled: dict[Engine, Callable[..., tuple[Params, Tensor, Outcome]]] = {}
 
@@ -133,8 +142,9 @@ class MetaLearner(TaskLearner):
         self.prepare(getattr(self.trainer, "datamodule", None))
 
     def on_train_start(self) -> None:
-        """Put the frozen parts back into evaluation mode, and have nothing measured at no cost."""
+        """Put the frozen parts back into evaluation mode, and make the steps cheap."""
         profile_nothing_fast(self.trainer)
+        skip_idle_hooks(self.trainer)
         for network in partly_trained(self.modules()):
             network.train()
         for module in batch_norms(self.network, self.frozen_batch_norm).values():
@@ -144,6 +154,7 @@ class MetaLearner(TaskLearner):
         """Return the episode to train on: the batch itself, unless a learner gathers its own examples."""
         return batch  # type: ignore[no-any-return]
 
+    @with_known_signature
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the meta-loss, with the meta-gradient attached.
 
@@ -155,6 +166,7 @@ class MetaLearner(TaskLearner):
                 f"training_step belongs to Lightning, and {type(self).__name__} has no Trainer: fit it by "
                 "Trainer.fit(learner, data), or take loss = learner.meta_loss(episode) in a loop of your own"
             )
+        self._finished.clear()  # of a batch whose backward pass was skipped
         episode = self.gathered(batch)
         parameters, buffers = self.meta()
         scaler = self.trainer.scaler
@@ -182,7 +194,21 @@ class MetaLearner(TaskLearner):
             self._log_training(loss, outcome, episode)
         # the gradient is already computed: ``backward`` only hands it to the parameters, so that loss scaling,
         # clipping, accumulation and DDP treat it as any other gradient
+        if takes_gradients(self.trainer, parameters):
+            self._finished.append((gradient, parameters))
+            return loss
         return with_gradient(loss, gradient, parameters, scale)
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """Hand the gradient of the batch to the parameters; through autograd unless that would only cost time."""
+        if self._finished:
+            add_gradient(*self._finished.pop(), 1 / self.trainer.accumulate_grad_batches)
+        else:
+            super().backward(loss, *args, **kwargs)
+
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: torch.optim.Optimizer) -> None:
+        """Forget the gradient of the last step."""
+        forget_gradient(optimizer)
 
     def training_values(self, outcome: Outcome, episode: Episode) -> dict[str, Tensor]:
         """Return what is logged of a training batch besides the loss: one value per task ``[B]`` by name."""
@@ -199,8 +225,8 @@ class MetaLearner(TaskLearner):
         if skips_backward(self.trainer):
             optimizer.zero_grad()
             return
-        batches, self._batches = self._batches, []
-        if has_finite_gradient(optimizer):
+        batches = self._taken_batches()
+        if has_finite_gradient(optimizer, [batch.value for batch in batches]):
             self._write_buffers([batch.statistics for batch in batches])
         else:
             stop_if_not_finite(batches, self.global_step, self.trainer.scaler)
@@ -208,8 +234,7 @@ class MetaLearner(TaskLearner):
     def on_train_batch_end(self, *_: Any) -> None:
         """Update the running statistics in the last epoch of stochastic weight averaging, which takes no steps."""
         if skips_backward(self.trainer):
-            batches, self._batches = self._batches, []
-            self._write_buffers([batch.statistics for batch in batches])
+            self._write_buffers([batch.statistics for batch in self._taken_batches()])
 
     def on_validation_start(self) -> None:
         """Prepare for the data, if no training has."""
@@ -265,16 +290,23 @@ class MetaLearner(TaskLearner):
         )
 
     def _meta_gradient(self) -> Callable[..., tuple[Params, Tensor, Outcome]]:
-        self.engine.announce(self)
         engine = self.settled_engine()
         if engine not in self._compiled:
+            self.engine.announce(self)
             self._compiled[engine] = engine.compiled_meta_gradient()
         return self._compiled[engine]
 
-    @torch.no_grad()
+    def _taken_batches(self) -> list[Batch]:
+        batches = self._batches.copy()
+        self._batches.clear()
+        return batches
+
     def _write_buffers(self, statistics: Sequence[Params]) -> None:
-        if not statistics or not statistics[0]:
-            return
+        if statistics and statistics[0]:
+            self._write_mean(statistics)
+
+    @torch.no_grad()
+    def _write_mean(self, statistics: Sequence[Params]) -> None:
         mean = {name: torch.stack([part[name] for part in statistics]).mean(dim=0) for name in statistics[0]}
         for name, value in mean_over_ranks(mean).items():
             self.get_buffer(name).copy_(value)

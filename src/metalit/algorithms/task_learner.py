@@ -26,7 +26,7 @@ from metalit.networks.partly_trained import settings_of_parts
 from metalit.objectives import Measure, Objective, measure_nothing
 from metalit.outcome import Outcome
 from metalit.private import CURRENT_HOOK
-from metalit.tasks.parameters import Params
+from metalit.tasks.parameters import Params, trained_and_fixed
 from metalit.tasks.task_context import TaskContext
 
 
@@ -231,11 +231,7 @@ class TaskLearner(L.LightningModule, ABC):
 
     def meta(self) -> tuple[Params, Params]:
         """Return (trained meta-parameters, frozen parameters and buffers), by name."""
-        trained: Params = {}
-        fixed: Params = dict(self.named_buffers())
-        for name, parameter in self.named_parameters():
-            (trained if parameter.requires_grad else fixed)[name] = parameter
-        return trained, fixed
+        return trained_and_fixed(self)
 
     def has_trained_parameters(self) -> bool:
         """Whether training changes anything: a frozen network with a method that has no parameters needs none."""

@@ -5,8 +5,10 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any
 
+from torch.utils._pytree import tree_flatten, tree_unflatten
 from torch.utils.data import DataLoader, Dataset, SequentialSampler
 
 from metalit.data.position import Position
@@ -15,6 +17,7 @@ from metalit.episode import Episode
 from metalit.errors import UserError
 
 Span = tuple[int, int]  # (first episode, how many)
+BLOCK = 512  # episodes that are computed at once at most, if a meta-batch is smaller
 
 
 class EpisodeDataset(Dataset[Episode]):
@@ -110,17 +113,33 @@ class EvaluationSpans(SequentialSampler):
 
 
 class TrainLoader(DataLoader[Episode]):
-    """A DataLoader whose ``state_dict`` is the exact position: a resumed run trains on the very next episode."""
+    """A DataLoader whose ``state_dict`` is the exact position: a resumed run trains on the very next episode.
 
-    def __init__(self, stream: EpisodeStream, spans: TrainSpans, **options: Any) -> None:
+    Args:
+        stream: the stream of episodes.
+        spans: which of its episodes make a meta-batch.
+        reads_ahead: whether meta-batches are computed many at once in this process, which takes small ones less time;
+            for streams whose episodes are small and all of one size.
+        **options: options of ``DataLoader``.
+    """
+
+    def __init__(self, stream: EpisodeStream, spans: TrainSpans, reads_ahead: bool = False, **options: Any) -> None:
         super().__init__(EpisodeDataset(stream), batch_size=None, sampler=spans, **options)
         self.spans = spans
+        # where several ranks or workers share the stream, what follows a span is for another one
+        self.reads_ahead = reads_ahead and spans.world_size == 1 and not self.num_workers and not self.pin_memory
 
     def __iter__(self) -> Iterator[Episode]:  # type: ignore[override]  # a generator serves as the iterator
         # Counted here and not in the sampler, which runs ahead of training when workers prefetch.
-        for episode in super().__iter__():
+        for episode in self._from_blocks() if self.reads_ahead else super().__iter__():
             self.spans.position.episodes += self.spans.step
             yield episode
+
+    def _from_blocks(self) -> Iterator[Episode]:
+        spans, dataset = iter(self.sampler), self.dataset
+        while following := list(islice(spans, max(1, BLOCK // self.spans.tasks_per_batch))):
+            first, count = following[0]
+            yield from divided(dataset[first, count * len(following)], count)
 
     def state_dict(self) -> dict[str, int | None]:
         """Return the position in the stream."""
@@ -129,6 +148,13 @@ class TrainLoader(DataLoader[Episode]):
     def load_state_dict(self, state: Mapping[str, int | None]) -> None:
         """Resume from the position in ``state``, which may come from another world size."""
         self.spans.position.load_state_dict(state)
+
+
+def divided(episodes: Episode, count: int) -> Iterator[Episode]:
+    """Yield a batch of tasks as meta-batches of ``count`` tasks, which share its memory."""
+    leaves, form = tree_flatten(episodes)
+    for parts in zip(*(leaf.split(count) for leaf in leaves), strict=True):
+        yield tree_unflatten(list(parts), form)
 
 
 PATIENCE = 2.0  # seconds between two looks at whether the main process is still there

@@ -87,6 +87,7 @@ class EpisodicDataModule(L.LightningDataModule, ABC):
 
     Attributes:
         sized: the names of ``sizes``.
+        reads_ahead: whether training episodes are small and all of one size, so that many may be computed at once.
         metrics: names of the metrics of a task that are logged and tested, of ``metalit.metrics.task_metrics``: for
             numbers ``mse``, ``rmse``, ``pearson``, ``spearman``; for classes ``accuracy``, ``average_precision``,
             ``delta_auprc``. Empty for mse or accuracy.
@@ -96,6 +97,7 @@ class EpisodicDataModule(L.LightningDataModule, ABC):
     """
 
     sized: tuple[str, ...] = ()
+    reads_ahead: bool = False
     metrics: tuple[str, ...] = ()
 
     def __init__(
@@ -190,7 +192,7 @@ class EpisodicDataModule(L.LightningDataModule, ABC):
         sizes = self.episodes_per_epoch, self.tasks_per_batch
         repeats = self.trainer is not None and self.trainer.overfit_batches > 0  # type: ignore[attr-defined]  # a connector's
         spans = TrainSpans(*sizes, *self._rank_and_world_size(), self.position, repeats)
-        return TrainLoader(self.streams["train"], spans, **self._loader_options())
+        return TrainLoader(self.streams["train"], spans, self.reads_ahead, **self._loader_options())
 
     def val_dataloader(self) -> DataLoader[Episode]:
         """Return a loader of the fixed validation episodes."""
@@ -219,6 +221,10 @@ class EpisodicDataModule(L.LightningDataModule, ABC):
 
         ``load_state_dict`` is called only if the checkpoint comes from the same class of data.
         """
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Return a batch on a device; on a CPU as it is, for there the streams make it."""
+        return batch if device.type == "cpu" else super().transfer_batch_to_device(batch, device, dataloader_idx)
 
     def on_after_batch_transfer(self, batch: Episode, dataloader_idx: int) -> Episode:
         """Finish the episode on the learner's device, which it has just reached."""
@@ -265,6 +271,8 @@ class ClassificationDataModule(EpisodicDataModule, ABC):
             has random numbers of its own, which depend on the seed and the number of its episode alone.
         **episodes: the settings of ``EpisodicDataModule``.
     """
+
+    reads_ahead = True
 
     def __init__(
         self,

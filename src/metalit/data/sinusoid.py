@@ -40,6 +40,8 @@ class Sinusoid(EpisodicDataModule):
         **episodes: the settings of ``EpisodicDataModule``.
     """
 
+    reads_ahead = True
+
     def __init__(self, shots: int = 10, queries: int = 100, **episodes: Any) -> None:
         super().__init__(shots=shots, queries=queries, **episodes)
 

@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from metalit.tasks.hooks import all_are_changed, is_changed
+from metalit.tasks.parameters import walk
 
 Accepts = Callable[[Any], bool]
 
@@ -59,7 +60,7 @@ def uncertified(learner: nn.Module) -> str | None:
     """
     if all_are_changed():
         return "a hook on all modules is not on the list of what is tested over vmap"
-    for module in learner.modules():
+    for _, module in walk(learner):
         # The learner itself is exempt from is_changed: no task calls its forward, and Lightning replaces it under DDP.
         tested = is_own(type(module).__module__) if module is learner else is_tested(module)
         if not tested:
@@ -99,16 +100,24 @@ def place(learner: nn.Module, module: nn.Module) -> str:
     return f"{type(module).__name__} ({name})" if name else type(module).__name__
 
 
-def announce(learner: nn.Module) -> None:
-    """Log whether a learner's meta-gradients are taken inside or over vmap, and why, once per learner."""
+def announce(learner: nn.Module, reason_to_loop: str | None) -> None:
+    """Log once per learner how its meta-gradients are taken, and why.
+
+    Args:
+        learner: as in ``uncertified``.
+        reason_to_loop: why its tasks run one after the other; None if they run over ``vmap``.
+    """
     if learner in _announced:
         return
     _announced.add(learner)
-    reason = uncertified(learner)
     from lightning.pytorch.utilities import (
         rank_zero_info,  # imported here, since importing Lightning takes seconds and plain networks do not need it
     )
 
+    if reason_to_loop is not None:
+        rank_zero_info(f"meta-gradients are taken one task after the other (mapping: auto): {reason_to_loop}")
+        return
+    reason = uncertified(learner)
     if reason is None:
         rank_zero_info("meta-gradients are taken over vmap: all layers are on the list of those tested with it")
     else:

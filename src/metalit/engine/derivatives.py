@@ -39,7 +39,7 @@ def with_float_leaves(outcome: Outcome, leaves: Leaves) -> Outcome:
 def differentiated(run: Callable[[Params], Outcome], parameters: Params) -> tuple[Outcome, Pullback]:
     """Return (the outcome, its pullback from a derivative of the float leaves to one of the parameters).
 
-    The pullback may be called once.
+    The pullback may be called once, and its result is a constant: it frees the graph while it goes through it.
     """
     if not can_use_autograd():
         return differentiated_by_func(run, parameters)
@@ -66,7 +66,7 @@ def differentiated_by_func(run: Callable[[Params], Outcome], parameters: Params)
 
     def pull_back(cotangent: Leaves) -> Params:
         with without_autocast(leaves[0].device):
-            return pullback(cotangent)[0]  # type: ignore[no-any-return]
+            return pullback(cotangent, retain_graph=False, create_graph=False)[0]  # type: ignore[no-any-return]
 
     return outcome, pull_back
 

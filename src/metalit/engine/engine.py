@@ -29,6 +29,7 @@ from metalit.engine.derivatives import (
     mapped_with_gradient,
 )
 from metalit.engine.explanations import explained
+from metalit.engine.mapping import reason_to_loop
 from metalit.episode import Episode, Labelled
 from metalit.errors import at_least, check
 from metalit.functional.masks import filled
@@ -40,6 +41,7 @@ from metalit.tasks.task_context import TaskContext, without_writes
 ALWAYS_THERE = ("inductor", "aot_eager", "eager")  # backends that need no look-up; listing torch's takes seconds
 Task = Callable[[Params, Labelled, Labelled], Outcome]
 MetaGradient = tuple[Params, Tensor, Outcome]
+Mapping = Literal["auto", "vmap", "loop"]
 
 
 class Tasks(NamedTuple):
@@ -63,7 +65,8 @@ class Engine:
     """Settings of how the tasks of a meta-batch are computed; they change speed and memory, not the results.
 
     Args:
-        mapping: ``vmap`` runs all tasks as one vectorised program, ``loop`` one by one, for LSTM and GRU.
+        mapping: ``vmap`` runs all tasks as one vectorised program, ``loop`` one by one, for LSTM and GRU; ``auto``:
+            ``loop`` for wide convolutions on a CPU, where it is faster.
         chunk_size: largest number of tasks computed at once; saves memory. Costs one more forward pass in training if
             the objective compares tasks.
         compile: compile meta-loss and meta-gradient together with ``torch.compile``, which takes a while at the first
@@ -74,7 +77,7 @@ class Engine:
         kernels: ``auto`` computes convolutional blocks on a CPU by metalit's kernels, ``torch`` by torch's functions.
     """
 
-    mapping: Literal["vmap", "loop"] = "vmap"
+    mapping: Mapping = "auto"
     chunk_size: int | None = None
     compile: bool = False
     compile_backend: str = "inductor"
@@ -91,35 +94,51 @@ class Engine:
     @property
     def chooses(self) -> bool:
         """Whether the learner decides where gradients are taken."""
-        return self.mapping == "vmap" and self.differentiate == "auto"
+        return self.by_vmap and self.differentiate == "auto"
+
+    @property
+    def by_vmap(self) -> bool:
+        """Whether tasks run as one vectorised program; an unsettled ``auto`` does."""
+        return self.mapping != "loop"
 
     @property
     def over_vmap(self) -> bool:
         """Whether gradients are taken over vmap; an unsettled ``auto`` counts as inside."""
-        return self.mapping == "vmap" and self.differentiate == "over"
+        return self.by_vmap and self.differentiate == "over"
 
     @property
     def inside_vmap(self) -> bool:
         """Whether gradients are taken inside vmap."""
-        return self.mapping == "vmap" and self.differentiate != "over"
+        return self.by_vmap and self.differentiate != "over"
 
     def settled(self, learner: nn.Module) -> "Engine":
-        """Return the engine with ``differentiate: auto`` resolved for a learner.
+        """Return the engine with each ``auto`` resolved for a learner.
 
         Args:
             learner: a module with all modules that a task runs, and with the ``objective`` if there is one.
         """
+        if self.reason_to_loop(learner):
+            return resolved(self, "loop", self.differentiate)
+        mapping: Mapping = "vmap" if self.mapping == "auto" else self.mapping
         if not self.chooses:
-            return self
-        return differentiating(self, "over" if uncertified(learner) is None else "inside")
+            return resolved(self, mapping, self.differentiate)
+        return resolved(self, mapping, "over" if uncertified(learner) is None else "inside")
 
     def announce(self, learner: nn.Module) -> None:
-        """Log once, before a meta-gradient of a learner is taken, what ``differentiate: auto`` chose for it, and why.
+        """Log once, before a meta-gradient of a learner is taken, what ``auto`` chose for it, and why.
 
         Tests and predictions take no meta-gradient, so they log nothing.
         """
-        if self.chooses:
-            announce(learner)
+        reason = self.reason_to_loop(learner)
+        if reason or self.chooses:
+            announce(learner, reason)
+
+    def reason_to_loop(self, learner: nn.Module) -> str | None:
+        """Return why ``mapping: auto`` chooses the loop for a learner, or None if it does not."""
+        # compiled, each task of a loop would be a program of its own
+        if self.mapping != "auto" or self.compile:
+            return None
+        return reason_to_loop(learner, self.kernels == "auto")
 
     def context(self, key: Tensor, buffers: Params) -> TaskContext:
         """Return the context in which one task runs.
@@ -234,7 +253,7 @@ class Engine:
     def _explained(self, tasks: Tasks, parameters: Params, *, gradient: bool = False) -> AbstractContextManager[None]:
         """Return a context that turns errors of torch into errors that name the remedy; see ``explained``."""
 
-        def attempt(mapping: Literal["vmap", "loop"], chunk_size: int | None) -> None:
+        def attempt(mapping: Mapping, chunk_size: int | None) -> None:
             engine = replace(self, mapping=mapping, chunk_size=chunk_size, compile=False)
             few = engine._chunks(tasks)[0][0]  # one chunk is enough to reproduce the error
             with torch.no_grad():
@@ -304,7 +323,7 @@ class Engine:
     def _map_at_once(self, tasks: Tasks, parameters: Params) -> Outcome:
         one = partial(self._run, tasks, parameters)
         # randomness is about torch's own generator, which no task reads: its numbers come from the key
-        if self.mapping == "vmap" and not alone(tasks):
+        if self.by_vmap and not alone(tasks):
             return vmap(one, randomness="different")(tasks.keys, tasks.episode)
         count = len(tasks.keys)
         outcomes = [one(*tree_map(lambda leaf, b=b: leaf[b], (tasks.keys, tasks.episode))) for b in range(count)]
@@ -342,9 +361,9 @@ def alone(tasks: Tasks) -> bool:
 
 
 @cache
-def differentiating(engine: Engine, differentiate: Literal["inside", "over"]) -> Engine:
-    """Return the engine with ``differentiate`` replaced; repeated calls return the same object."""
-    return replace(engine, differentiate=differentiate)
+def resolved(engine: Engine, mapping: Mapping, differentiate: Literal["auto", "inside", "over"]) -> Engine:
+    """Return the engine with two settings replaced; repeated calls return the same object."""
+    return replace(engine, mapping=mapping, differentiate=differentiate)
 
 
 def summed(gradients: Params) -> Params:
@@ -358,42 +377,3 @@ def split_tasks(tree: Any, size: int) -> list[Any]:
     return [
         tree_map(lambda leaf, start=start: leaf[start : start + size], tree) for start in range(0, len(leaves[0]), size)
     ]
-
-
-class FinishedGradient(torch.autograd.Function):
-    """A scalar whose backward pass returns a gradient that has already been computed.
-
-    A meta-gradient computed by ``torch.func`` thus enters Lightning's automatic optimisation like any other gradient:
-    loss scaling, clipping, accumulation and the hooks of DDP all apply to it.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, value: Tensor, scale: Tensor | None, count: int, *tensors: Tensor) -> Tensor:
-        """Return ``value``; ``tensors`` are ``count`` gradients followed by their ``count`` parameters."""
-        ctx.scale = scale
-        ctx.save_for_backward(value, *tensors[:count])
-        return value.clone()
-
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the stored gradients, divided by their own scale and multiplied by the incoming gradient."""
-        value, *gradients = ctx.saved_tensors
-        factor = grad_outputs[0] if ctx.scale is None else grad_outputs[0] / ctx.scale
-        # A non-finite value makes the gradient non-finite too. DDP's average then carries it to every rank, so that all
-        # ranks stop at the same step without a message of their own.
-        factor = factor + 0 * value
-        return (None, None, None, *[None] * len(gradients), *[factor * g for g in gradients])
-
-
-def with_gradient(value: Tensor, gradient: Params, parameters: Params, scale: Tensor | None = None) -> Tensor:
-    """Return ``value`` with a backward pass that adds ``gradient`` to the gradients of ``parameters``.
-
-    Args:
-        value: the meta-loss, 0-d.
-        gradient: its gradient by name, multiplied by ``scale``.
-        parameters: the parameters by name.
-        scale: the factor already contained in ``gradient``; 1 if not given.
-    """
-    order = list(parameters)
-    tensors = [gradient[name] for name in order] + [parameters[name] for name in order]
-    return FinishedGradient.apply(value, scale, len(order), *tensors)  # type: ignore[no-any-return, no-untyped-call]

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -32,23 +33,36 @@ class Batch(NamedTuple):
     statistics: Params
 
 
-def has_finite_gradient(optimizer: torch.optim.Optimizer) -> bool:
-    """Return whether all gradients that an optimiser is about to use are finite."""
+def has_finite_gradient(optimizer: torch.optim.Optimizer, values: Sequence[Tensor] = ()) -> bool:
+    """Return whether all gradients that an optimiser is about to use are finite.
+
+    Args:
+        optimizer: the optimiser.
+        values: the losses that the gradients come from, which must be finite as well.
+    """
     # the kernel below takes tensors of one dtype at a time
     by_type: dict[torch.dtype, list[Tensor]] = {}
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             if parameter.grad is not None:
                 by_type.setdefault(parameter.grad.dtype, []).append(parameter.grad)
+    for value in values:
+        by_type.setdefault(value.dtype, []).append(value)
     if not by_type:
         return True
     device = next(iter(by_type.values()))[0].device
-    found, unchanged = (make(1, dtype=torch.float32, device=device) for make in (torch.zeros, torch.ones))
+    found, unchanged = torch.zeros(1, dtype=torch.float32, device=device), one(device)
     for gradients in by_type.values():
         # GradScaler's own kernel checks all gradients in one pass, in a tenth of the time of any alternative. It also
         # multiplies them by the inverse scale, which is 1 here.
         torch._amp_foreach_non_finite_check_and_unscale_(gradients, found, unchanged)
     return not found.item()
+
+
+@cache
+def one(device: torch.device) -> Tensor:
+    """Return 1.0 on a device, ``[1]`` float32, always the same tensor."""
+    return torch.ones(1, dtype=torch.float32, device=device)
 
 
 def stop_if_not_finite(batches: Sequence[Batch], step: int, scaler: Any | None) -> None:

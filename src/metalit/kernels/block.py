@@ -2,7 +2,7 @@
 
 Under ``vmap`` torch makes one grouped convolution of all tasks, of permuted copies of the maps, and every function
 after it passes over the maps of all tasks. Here a task goes through the whole block while its maps are in the cache,
-with the channels last in memory, where the machine's own convolutions are fastest. With y = conv(x, w), M its values
+with the channels last in memory, and one call computes the tasks of a thread. With y = conv(x, w), M its values
 per channel and task, r = 1 / sqrt(var(y) + eps) and h = (y - mean(y)) r,
 
     z = pool(relu(gamma h + beta)).
@@ -12,24 +12,32 @@ The backward pass sends a derivative g of z to the pixels that were the maxima, 
     gy = gamma r (g - S1 / M - h S2 / M),    ggamma = S2,    gbeta = S1,
     gx = conv_x(gy, w),    gw = conv_w(gy, x).
 
-The derivative of this backward pass is written out in ``norm_pool.cpp``; the convolutions in it are again the three
-partial derivatives of one trilinear form. Derivatives of third order are left to torch (``reference.py``).
+The derivative of this backward pass is written out in ``norm_pool.h``; the convolutions in it are again the three
+partial derivatives of one trilinear form (``convolution.h``). Derivatives of third order are left to torch
+(``reference.py``).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from inspect import signature
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from metalit.kernels.calls import (
+    BACKWARD,
+    DOUBLE_BACKWARD,
+    FORWARD,
+    empty_maps,
+    empty_weights,
+    maps_in_order,
+    run,
+    weights_in_order,
+)
 from metalit.kernels.folding import folded, reduced, unfolded
 from metalit.kernels.form import Form
-from metalit.kernels.norm_pool import BACKWARD, DOUBLE_BACKWARD, FORWARD, Kernel
 from metalit.kernels.reference import third_derivatives
-from metalit.kernels.threads import for_tasks
 
-CONVOLUTION, CONVOLUTION_BACKWARD = torch.ops.aten.convolution.default, torch.ops.aten.convolution_backward.default
 Tensors = tuple[Tensor, ...]
 
 
@@ -65,27 +73,6 @@ def conv_block(x: Tensor, weight: Tensor, gamma: Tensor, beta: Tensor, form: For
     return Maps(maps, mean, variance)
 
 
-def empty(tasks: int, like: tuple[int, ...], tensor: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-    """Return an uninitialised ``[tasks, a, b, height, width]``, b last in memory; the last four sizes as given."""
-    a, b, height, width = like
-    return tensor.new_empty(tasks, a, height, width, b, dtype=dtype or tensor.dtype).permute(0, 1, 4, 2, 3)
-
-
-def last(tensor: Tensor) -> Tensor:
-    """Return ``[T, a, b, height, width]`` with b last in memory."""
-    tensor = tensor.permute(0, 1, 3, 4, 2).contiguous()
-    tasks, a, height, width, b = tensor.shape
-    line = width * b
-    # a size of one leaves strides undetermined, by which torch recognises the format
-    return tensor.as_strided((tasks, a, b, height, width), (a * height * line, height * line, 1, line, b))
-
-
-def parts(tensor: Tensor, tasks: int) -> list[Tensor]:
-    """Return each task's part of ``[T, a, b, height, width]``, b last in memory."""
-    one = last(tensor).unbind()
-    return list(one) if len(one) == tasks else [one[0]] * tasks
-
-
 def tasks_of(*tensors: Tensor | None) -> int:
     """Return the number of tasks of tensors with a task axis of T or 1."""
     return max(tensor.size(0) for tensor in tensors if tensor is not None)
@@ -95,19 +82,14 @@ class _Forward(torch.autograd.Function):
     @staticmethod
     def forward(x: Tensor, weight: Tensor, gamma: Tensor, beta: Tensor, form: Form) -> Tensors:
         tasks, channels = tasks_of(x, weight, gamma, beta), weight.size(1)
-        full = (x.size(1), channels, *form.convolved(x.shape[3:], weight.shape[3:]))
-        small = (*full[:2], full[2] // form.pool, full[3] // form.pool)
-        y, maps, code = empty(tasks, full, x), empty(tasks, small, x), empty(tasks, small, x, torch.uint8)
+        sides = form.convolved(x.shape[3:], weight.shape[3:])
+        y, maps = (
+            empty_maps(tasks, (x.size(1), channels, *(side // pool for side in sides)), x) for pool in (1, form.pool)
+        )
         mean, variance, rate = (x.new_empty(tasks, channels) for _ in range(3))
-        kernel = Kernel(FORWARD, y, form, gamma, beta, maps, code, mean, variance, rate)
-        xs, weights, ys = parts(x, tasks), parts(weight, tasks), y.unbind()
-
-        def some(start: int, stop: int) -> None:
-            for t in range(start, stop):
-                ys[t].copy_(CONVOLUTION(xs[t], weights[t], None, *form.convolution))
-                kernel(t, ys[t])
-
-        for_tasks(tasks, some)
+        code = torch.empty_like(maps, dtype=torch.uint8)
+        given = (maps_in_order(x), weights_in_order(weight), gamma.contiguous(), beta.contiguous())
+        run(FORWARD, tasks, x, weight, form, (*given, y, maps, code, mean, variance, rate))
         return maps, y, mean, variance, rate, code
 
     @staticmethod
@@ -143,18 +125,11 @@ class _Backward(torch.autograd.Function):
         g: Tensor, of_y: Tensor | None, x: Tensor, weight: Tensor, gamma: Tensor, y: Tensor, mean: Tensor, rate: Tensor,
         code: Tensor, form: Form, wanted: Wanted,
     ) -> Tensors:  # fmt: skip
-        tasks, with_x = tasks_of(g, of_y, x, weight, gamma, y), wanted[0] > 0
-        gx, gw = (empty(tasks, each.shape[1:], x) for each in (x, weight))
+        tasks = tasks_of(g, of_y, x, weight, gamma, y)
+        gx, gw = empty_maps(tasks, x.shape[1:], x) if wanted[0] else None, empty_weights(tasks, weight.shape[1:], x)
         ggamma, gbeta = (x.new_empty(tasks, y.size(2)) for _ in range(2))
-        gradient_of_y = through_norm(tasks, g, of_y, gamma, y, mean, rate, code, form, ggamma, gbeta)
-        xs, weights = parts(x, tasks), parts(weight, tasks)
-
-        def some(start: int, stop: int) -> None:
-            gradient = gradient_of_y()
-            for t in range(start, stop):
-                adjoint(gradient(t), xs[t], weights[t], form, gx[t] if with_x else None, gw[t])
-
-        for_tasks(tasks, some)
+        given = saved_in_order(g, of_y, x, weight, gamma, y, mean, rate, code)
+        run(BACKWARD, tasks, x, weight, form, (*given, gx, gw, ggamma, gbeta))
         return results((gx, gw, ggamma, gbeta), wanted)
 
     @staticmethod
@@ -185,28 +160,13 @@ class _DoubleBackward(torch.autograd.Function):
         gamma: Tensor, y: Tensor, mean: Tensor, rate: Tensor, code: Tensor, form: Form, wanted: Wanted,
     ) -> Tensors:  # fmt: skip
         tasks = tasks_of(vx, vw, a, b, g, of_y, x, weight, gamma, y)
-        og, ox, oweight, oy = (empty(tasks, each.shape[1:], x) for each in (g, x, weight, y))
-        ogamma, of_of_y = x.new_empty(tasks, y.size(2)), torch.empty_like(oy)
-        gradient_of_y = through_norm(tasks, g, of_y, gamma, y, mean, rate, code, form)
-        kernel = Kernel(DOUBLE_BACKWARD, y, form, a, b, g, y, gamma, code, mean, rate, og, oy, ogamma)
-        xs, weights, vws = (parts(each, tasks) for each in (x, weight, vw))
-        vxs = None if vx is None else parts(vx, tasks)
-
-        def some(start: int, stop: int) -> None:
-            gradient = gradient_of_y()
-            for t in range(start, stop):
-                v = CONVOLUTION(xs[t], vws[t], None, *form.convolution)
-                if vxs is not None:
-                    v += CONVOLUTION(vxs[t], weights[t], None, *form.convolution)
-                if wanted[1] or wanted[2]:
-                    images = xs[t] if vxs is None else vxs[t]
-                    to = (ox[t] if wanted[1] else None, oweight[t] if wanted[2] else None)
-                    adjoint(gradient(t), images, vws[t], form, *to)
-                kernel(t, v)
-                if wanted[5]:
-                    of_of_y[t].copy_(v)
-
-        for_tasks(tasks, some)
+        og, oy = (empty_maps(tasks, each.shape[1:], x) for each in (g, y))
+        ox = empty_maps(tasks, x.shape[1:], x) if wanted[1] else None
+        oweight = empty_weights(tasks, weight.shape[1:], x) if wanted[2] else None
+        ogamma, of_of_y = x.new_empty(tasks, y.size(2)), torch.empty_like(oy) if wanted[5] else None
+        given = saved_in_order(g, of_y, x, weight, gamma, y, mean, rate, code)
+        cotangents = (vx if vx is None else maps_in_order(vx), weights_in_order(vw), a.contiguous(), b.contiguous())
+        run(DOUBLE_BACKWARD, tasks, x, weight, form, (*given, *cotangents, og, ox, oweight, ogamma, oy, of_of_y))
         return results((og, ox, oweight, ogamma, oy, of_of_y), wanted)
 
     @staticmethod
@@ -232,9 +192,10 @@ def mapped(function: Any, size: int, dims: tuple[Any, ...], inputs: tuple[Any, .
     return found, (0,) * len(found)
 
 
-def results(tensors: Tensors, wanted: Wanted) -> Tensors:
+def results(tensors: Sequence[Tensor | None], wanted: Wanted) -> Tensors:
     """Return the wanted tensors, each of T or of 1 task, which sums what all tasks share."""
-    return tuple(reduced(tensor, n) for tensor, n in zip(tensors, wanted, strict=True) if n)
+    given = zip(tensors, wanted, strict=True)
+    return tuple(reduced(tensor, n) for tensor, n in given if n and tensor is not None)
 
 
 def with_gaps(tensors: Sequence[Tensor], wanted: Wanted) -> list[Tensor | None]:
@@ -243,47 +204,29 @@ def with_gaps(tensors: Sequence[Tensor], wanted: Wanted) -> list[Tensor | None]:
     return [next(given) if n else None for n in wanted]
 
 
-def adjoint(gy: Tensor, x: Tensor, weight: Tensor, form: Form, of_x: Tensor | None, of_weight: Tensor | None) -> None:
-    """Write the derivatives of a convolution with respect to its images and its weights where they are asked for."""
-    asked = [of_x is not None, of_weight is not None, False]
-    found = CONVOLUTION_BACKWARD(gy, x, weight, None, *form.convolution, asked)
-    for target, value in zip((of_x, of_weight), found[:2], strict=True):
-        if target is not None:
-            target.copy_(value)
-
-
-def through_norm(
-    tasks: int, g: Tensor, of_y: Tensor | None, gamma: Tensor, y: Tensor, mean: Tensor, rate: Tensor, code: Tensor,
-    form: Form, *sums: Tensor,
-) -> Callable[[], Callable[[int], Tensor]]:  # fmt: skip
-    """Return a function that makes one, for one thread, from a task to its derivative of y.
-
-    Args:
-        tasks: T.
-        g: derivative of the maps.
-        of_y: derivative of y on other ways.
-        gamma: the scale.
-        y: outputs of the convolution.
-        mean: their mean.
-        rate: one over their standard deviation.
-        code: the pixels that were maxima.
-        form: the settings of the layers.
-        sums: two tensors ``[T, outputs]`` for the derivatives of gamma and beta; not kept if not given.
-    """
-    more = None if of_y is None else parts(of_y, tasks)
-    sums = sums or tuple(y.new_empty(tasks, y.size(2)) for _ in range(2))
-    kernel = Kernel(BACKWARD, y, form, g, y, gamma, code, mean, rate, *sums)
-
-    def one_thread() -> Callable[[int], Tensor]:
-        space = empty(1, y.shape[1:], y)[0]
-
-        def gradient(t: int) -> Tensor:
-            kernel(t, space)
-            return space if more is None else space.add_(more[t])
-
-        return gradient
-
-    return one_thread
+def saved_in_order(
+    g: Tensor,
+    of_y: Tensor | None,
+    x: Tensor,
+    weight: Tensor,
+    gamma: Tensor,
+    y: Tensor,
+    mean: Tensor,
+    rate: Tensor,
+    code: Tensor,
+) -> list[Tensor | None]:
+    """Return the tensors that the derivatives share in their order of memory."""
+    return [
+        maps_in_order(g),
+        None if of_y is None else maps_in_order(of_y),
+        maps_in_order(x),
+        weights_in_order(weight),
+        gamma.contiguous(),
+        maps_in_order(y),
+        mean.contiguous(),
+        rate.contiguous(),
+        maps_in_order(code),
+    ]
 
 
 _functions: tuple[Any, ...] = (_Forward, _Backward, _DoubleBackward)

@@ -13,8 +13,9 @@ from pathlib import Path
 
 FLAGS = (
     "-O3", "-march=native", "-mprefer-vector-width=512", "-fopenmp-simd", "-shared", "-fPIC", "-std=c++17",
-    "-fno-math-errno", "-fno-trapping-math",
+    "-fno-math-errno", "-fno-trapping-math", "-pthread",
 )  # fmt: skip
+SOURCES = ("block.cpp", "convolution.h", "norm_pool.h", "plan.h", "vectors.h")
 
 
 def compiler() -> str | None:
@@ -28,9 +29,10 @@ def library() -> ctypes.CDLL | str:
     path = compiler()
     if path is None:
         return "there is no C++ compiler"
-    source = files("metalit.kernels").joinpath("norm_pool.cpp").read_bytes()
+    folder = files("metalit.kernels")
+    sources = {name: folder.joinpath(name).read_bytes() for name in SOURCES}
     try:
-        return ctypes.CDLL(str(compiled(path, source)))
+        return ctypes.CDLL(str(compiled(path, sources)))
     except (OSError, subprocess.SubprocessError) as error:
         return f"{path} cannot compile them: {error}"
 
@@ -41,19 +43,26 @@ def missing() -> str | None:
     return found if isinstance(found, str) else None
 
 
-def compiled(path: str, source: bytes) -> Path:
-    """Return the library of a source, compiled if the cache folder does not have it."""
+def compiled(path: str, sources: dict[str, bytes]) -> Path:
+    """Return the library of sources by name, compiled if the cache folder does not have it; the first is compiled."""
     # code for one processor may not run on another that shares the home folder
     machine = f"{platform.machine()} {processor()} {path}"
-    name = hashlib.sha256(source + " ".join((machine, *FLAGS)).encode()).hexdigest()[:20]
+    parts = (*sources.values(), " ".join((machine, *FLAGS)).encode())
+    name = hashlib.sha256(b"".join(parts)).hexdigest()[:20]
     target = cache_folder() / f"{name}.so"
     if target.exists():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        code, made = Path(folder, "norm_pool.cpp"), Path(folder, "made.so")
-        code.write_bytes(source)
-        subprocess.run([path, *FLAGS, str(code), "-o", str(made)], check=True, capture_output=True, timeout=120)
+        made = Path(folder, "made.so")
+        for file, source in sources.items():
+            Path(folder, file).write_bytes(source)
+        subprocess.run(
+            [path, *FLAGS, str(Path(folder, next(iter(sources)))), "-o", str(made)],
+            check=True,
+            capture_output=True,
+            timeout=120,
+        )
         made.replace(target)  # at once, for several processes may start together
     return target
 

@@ -101,15 +101,15 @@ def by_kernels(block: Any, x: Tensor, task: TaskContext) -> Tensor:
     form = Form(conv.stride, conv.padding, conv.dilation, norm.eps, slope(activation) or 0.0, sides)
     # a convolution's bias shifts the mean that the norm subtracts: it moves the running mean only, its gradient is 0
     shift = norm.bias if conv.bias is None else norm.bias.add(conv.bias, alpha=0)
-    # channels last here, and not again in each derivative
-    weight = conv.weight.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+    # in the kernels' order of memory here, and not again in each derivative
+    weight = conv.weight.permute(2, 3, 1, 0).contiguous().permute(3, 2, 0, 1)
     maps, mean, variance = conv_block(x[None], weight[None], norm.weight[None], shift[None], form)
     if norm.running_mean is not None:
         count = x.size(0) * math.prod(form.convolved(x.shape[2:], weight.shape[2:]))
         bias = 0 if conv.bias is None else conv.bias.detach()
         task.record(norm.running_mean, mean[0] + bias, norm.momentum)
         task.record(norm.running_var, variance[0] * (count / (count - 1)), norm.momentum)
-    return maps.squeeze(0)
+    return maps.squeeze(0)  # whose derivative is a view; that of an index is a copy
 
 
 @cache

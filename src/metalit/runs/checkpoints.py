@@ -119,7 +119,7 @@ class RunCheckpoint(ModelCheckpoint):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save right after an optimiser step, if a save is due, the epoch ends or training stops."""
-        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        # in place of Lightning's method, which saves by steps and time of its own and is given neither
         if skips_backward(trainer):
             return  # see is_resumable
         if 0 <= trainer.max_steps <= trainer.global_step:

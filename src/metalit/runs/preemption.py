@@ -84,7 +84,9 @@ class Preemption(L.Callback):
 
     def on_train_batch_end(self, trainer: L.Trainer, *args: Any, **kwargs: Any) -> None:
         """Save if any rank has received a signal, once an optimiser step is complete."""
-        if not is_resumable(trainer):
+        assert self._signals is not None
+        is_quiet = self._signals.noted is None and world_size() == 1  # at every step, so it is asked first
+        if is_quiet or not is_resumable(trainer):
             return
         self._agree(trainer)
         checkpoint = checkpoint_of(trainer)

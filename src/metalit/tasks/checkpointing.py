@@ -3,7 +3,8 @@
 ``torch.utils.checkpoint`` does not work with ``torch.func``; this version does, ``vmap`` included.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -57,7 +58,7 @@ def checkpointed(function: Callable[..., Any]) -> Callable[..., Any]:
             # the same key and the same count of draws: the recomputation sees the dropout masks of the forward pass
             inner.draws = draws
             # fused attention kernels have no second derivative; the backward pass runs outside the engine's setting
-            with sdpa_kernel(SDPBackend.MATH), inner:
+            with sdpa_kernel(SDPBackend.MATH), aside(context), inner:
                 result = function(*tree_unflatten(full, spec))
             # tensors may leave an autograd function only as its outputs, so running statistics are returned too
             results, found["spec"] = tree_flatten((result, inner.statistics()))
@@ -76,6 +77,19 @@ def checkpointed(function: Callable[..., Any]) -> Callable[..., Any]:
         return result
 
     return wrapped
+
+
+@contextmanager
+def aside(context: TaskContext | None) -> Iterator[None]:
+    """Let a context replace nothing, so that it does not replace what the replacements of an inner one call."""
+    if context is None:
+        yield
+        return
+    before, context.replaces = context.replaces, False
+    try:
+        yield
+    finally:
+        context.replaces = before
 
 
 def as_new(results: list[Tensor], given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch._C._functorch import get_interpreter_stack
+
+from metalit.tasks.levels import levels
 
 
 def can_use_autograd() -> bool:
     """Whether neither the compiler nor a transform of ``torch.func`` is at work, which autograd knows nothing of."""
-    return not torch.compiler.is_compiling() and not get_interpreter_stack()
+    return not torch.compiler.is_compiling() and not levels()
 
 
 def gradients_of(

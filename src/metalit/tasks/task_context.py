@@ -21,7 +21,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch._C._functorch import TransformType, get_interpreter_stack
 from torch.func import vmap
 from torch.nn.modules.module import register_module_buffer_registration_hook
 from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
@@ -29,6 +28,8 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from metalit.errors import UserError
 from metalit.tasks.draws import DRAWS, normal, uniform
+from metalit.tasks.levels import differentiated_once_at_most
+from metalit.tasks.memory_format import conv2d
 from metalit.tasks.parameters import detached
 from metalit.tasks.precision import at_least_float32, under_autocast
 from metalit.tasks.random_bits import random_bits
@@ -55,6 +56,7 @@ class TaskContext(TorchFunctionMode):
 
     Attributes:
         updates: after the task, the new value of every running mean and variance, by buffer name.
+        replaces: whether functions are replaced now; not while a context inside this one does so.
 
     Raises:
         UserError: the network writes into one of its buffers, or calls a random function without a keyed version.
@@ -68,6 +70,7 @@ class TaskContext(TorchFunctionMode):
         self.kernels = kernels
         self.updates: dict[str, Tensor] = {}
         self.draws = 0
+        self.replaces = True
         # The compiler cannot trace properties of tensors, such as data, and tracing itself writes into no buffer.
         self.replacements = REPLACEMENTS if torch.compiler.is_compiling() else EAGER_REPLACEMENTS
 
@@ -75,7 +78,7 @@ class TaskContext(TorchFunctionMode):
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Call ``function`` or its replacement; calls made by a replacement are not intercepted again."""
-        replacement = self.replacements.get(function)
+        replacement = self.replacements.get(function) if self.replaces else None
         try:
             if replacement is None:
                 return function(*args, **(kwargs or {}))
@@ -229,12 +232,6 @@ MULTI_HEAD_ATTENTION = FunctionType(
 )
 
 
-def differentiated_once_at_most() -> bool:
-    """Whether code runs outside ``vmap`` and outside an inner gradient, where the fused kernels are right and fast."""
-    levels = None if torch.compiler.is_compiling() else [level.key() for level in get_interpreter_stack() or []]
-    return levels in ([], [TransformType.Grad])
-
-
 def current_task() -> TaskContext | None:
     """Return the innermost active context, or None outside of a task."""
     modes = [mode for mode in _get_current_function_mode_stack() if isinstance(mode, TaskContext)]  # type: ignore[no-untyped-call]
@@ -381,6 +378,7 @@ REPLACEMENTS: dict[Callable[..., Any], Callable[..., Any]] = {
     F.layer_norm: torch_layer_norm,
     torch.layer_norm: torch_layer_norm,
     F.multi_head_attention_forward: multi_head_attention,
+    F.conv2d: without_task(conv2d),
     F.one_hot: without_task(one_hot),
     F.embedding: without_task(embedding),
     F.embedding_bag: without_task(embedding_bag),

@@ -1,10 +1,11 @@
 // Batch norm, affine, (leaky) ReLU and max-pooling of channels-last maps, with first and second derivative.
+#pragma once
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <vector>
 
-namespace {
+namespace metalit {
 
 struct Shape {
     int64_t images, height, width, channels, pool;
@@ -289,41 +290,4 @@ void double_backward(const T* v, const T* a, const T* b, const T* g, const T* y,
             }
 }
 
-
-// The tensors of an operation: where each begins, and how many bytes lie between two tasks, 0 if they share it.
-struct Tensors {
-    char* const* begin;
-    const int64_t* step;
-    int64_t task;
-    template <typename T>
-    T* at(int i) const { return reinterpret_cast<T*>(begin[i] + step[i] * task); }
-};
-
-// own: the tensor of the calling thread: y, gy or the derivative of gy
-template <typename T, int P>
-void run(int operation, const Tensors& x, const Shape& s, T* own) {
-    const T slope = T(s.slope);
-    if (operation == 0)
-        forward<T, P>(own, s, x.at<T>(0), x.at<T>(1), slope, s.eps, x.at<T>(2), x.at<uint8_t>(3), x.at<T>(4),
-                      x.at<T>(5), x.at<T>(6));
-    else if (operation == 1)
-        backward<T, P>(x.at<T>(0), x.at<T>(1), s, x.at<T>(2), x.at<T>(4), x.at<T>(5), x.at<uint8_t>(3), slope, own,
-                       x.at<T>(6), x.at<T>(7));
-    else
-        double_backward<T, P>(own, x.at<T>(0), x.at<T>(1), x.at<T>(2), x.at<T>(3), s, x.at<T>(4), x.at<T>(6),
-                              x.at<T>(7), x.at<uint8_t>(5), slope, x.at<T>(8), x.at<T>(9), x.at<T>(10));
-}
-
-}  // namespace
-
-// Runs one operation (0 forward, 1 backward, 2 double backward) for one task.
-extern "C" void norm_pool(int operation, int bytes, char* const* begin, const int64_t* step, int64_t images,
-                          int64_t height, int64_t width, int64_t channels, int64_t pool, double slope, double eps,
-                          int64_t task, void* own) {
-    const Shape s{images, height, width, channels, pool, slope, eps};
-    const Tensors x{begin, step, task};
-    if (bytes == 4)
-        (pool == 2 ? run<float, 2> : run<float, 1>)(operation, x, s, static_cast<float*>(own));
-    else
-        (pool == 2 ? run<double, 2> : run<double, 1>)(operation, x, s, static_cast<double*>(own));
-}
+}  // namespace metalit
