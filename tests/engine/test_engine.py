@@ -4,6 +4,7 @@ The obvious vectorised form is silently wrong in torch 2.13 for batch, instance 
 parameters; ``test_without_the_context_vmap_is_wrong`` holds that this is still so, and that these tests would notice.
 """
 
+import math
 import re
 from functools import partial
 
@@ -12,6 +13,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch._C._functorch import get_interpreter_stack
 from torch.func import functional_call, grad, vmap
 from torch.utils._pytree import tree_map
 
@@ -259,6 +261,8 @@ def test_second_order_differs_from_first_order():
 class Spread(Objective):
     """Mixes the tasks: their mean loss plus its standard deviation."""
 
+    over_all_tasks = True
+
     def __call__(self, outcome: Outcome):
         return outcome.loss.mean() + outcome.loss.std()
 
@@ -271,6 +275,37 @@ def test_chunks_hold_for_objectives_that_mix_tasks(engine):
     plain, _, _ = meta_gradient(network, episode, Engine("loop"))
     assert relative(gradient, expected) < 1e-10
     assert relative(plain, expected) > 1e-2
+
+
+@pytest.mark.parametrize("engine", ["chunked", "chunked_over"])
+@pytest.mark.parametrize(("objective", "passes"), [(QueryLoss(), 1), (Spread(), 2)], ids=["mean", "mixed"])
+def test_chunks_of_a_mean_over_tasks_run_once(engine, objective, passes):
+    network, episode = problem("batch_norm")
+    learner = MAML(network, inner_lr=0.4)
+    parameters, buffers = learner.meta()
+    runs = []
+
+    def task(*arguments):
+        runs.append(arguments)
+        return learner.task(*arguments, ways=WAYS)
+
+    ENGINES[engine].meta_gradient(task, objective, parameters, buffers, torch.arange(TASKS), episode)
+    assert len(runs) == passes * math.ceil(TASKS / 2)
+
+
+@pytest.mark.parametrize("differentiate", ["inside", "over"])
+def test_a_task_alone_runs_without_vmap(differentiate):
+    levels = []
+
+    class Watched(nn.Module):
+        def forward(self, x):
+            levels.append(get_interpreter_stack())
+            return x
+
+    network, episode = problem("batch_norm")
+    engine = Engine(chunk_size=1, differentiate=differentiate)
+    meta_gradient(nn.Sequential(network, Watched()), episode, engine, steps=0)
+    assert not any(levels)
 
 
 @pytest.mark.parametrize("engine", ["inside", "over", "chunked", "chunked_loop"])

@@ -5,6 +5,7 @@ computed: vectorised or looped, in chunks, compiled. Settings change speed and
 memory, not results; the one exception, a forced ``differentiate: over``, says so.
 """
 
-from metalit.engine.engine import Engine, Task, split_tasks, with_gradient
+from metalit.engine.engine import Engine, Task, split_tasks
+from metalit.engine.finished import with_gradient
 
 __all__ = ["Engine", "Task", "split_tasks", "with_gradient"]

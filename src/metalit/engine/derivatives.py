@@ -7,15 +7,17 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.func import grad_and_value, vjp
-from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 from metalit.objectives import Objective
 from metalit.outcome import Outcome
 from metalit.ranks import gather_tasks, own_tasks, padded_to_longest, world_size
 from metalit.tasks.parameters import Params
 from metalit.tasks.precision import at_least_float32, without_autocast
+from metalit.tasks.pullback import can_use_autograd, gradients_of
 
 Leaves = tuple[Tensor, ...]
+Scale = Tensor | float | None
 Pullback = Callable[[Leaves], Params]
 LeavesAndOutcome = tuple[Leaves, Outcome]  # an alias, since torch.compile cannot trace a subscript in an annotation
 
@@ -39,6 +41,22 @@ def differentiated(run: Callable[[Params], Outcome], parameters: Params) -> tupl
 
     The pullback may be called once, and its result is a constant: it frees the graph while it goes through it.
     """
+    if not can_use_autograd():
+        return differentiated_by_func(run, parameters)
+    values = {name: value.detach().requires_grad_() for name, value in parameters.items()}
+    with torch.enable_grad():
+        outcome = run(values)
+    leaves = float_leaves(outcome)
+
+    def pull_back(cotangent: Leaves) -> Params:
+        with without_autocast(leaves[0].device):  # the forward pass has already chosen the precision of each operation
+            return dict(zip(values, gradients_of(leaves, list(values.values()), cotangent), strict=True))
+
+    return tree_map(Tensor.detach, outcome), pull_back
+
+
+def differentiated_by_func(run: Callable[[Params], Outcome], parameters: Params) -> tuple[Outcome, Pullback]:
+    """Return ``differentiated`` within ``vmap`` or the compiler, where autograd cannot be called."""
 
     def leaves_and_outcome(parameters: Params) -> LeavesAndOutcome:
         outcome = run(parameters)
@@ -47,13 +65,13 @@ def differentiated(run: Callable[[Params], Outcome], parameters: Params) -> tupl
     leaves, pullback, outcome = vjp(leaves_and_outcome, parameters, has_aux=True)  # type: ignore[misc]
 
     def pull_back(cotangent: Leaves) -> Params:
-        with without_autocast(leaves[0].device):  # the forward pass has already chosen the precision of each operation
+        with without_autocast(leaves[0].device):
             return pullback(cotangent, retain_graph=False, create_graph=False)[0]  # type: ignore[no-any-return]
 
     return outcome, pull_back
 
 
-def derivative(objective: Objective, outcome: Outcome, scale: Tensor | None = None) -> tuple[Leaves, Tensor]:
+def derivative(objective: Objective, outcome: Outcome, scale: Scale = None) -> tuple[Leaves, Tensor]:
     """Return (the objective's derivative with respect to the float leaves of this rank's outcomes, its value).
 
     Args:
@@ -81,14 +99,12 @@ def derivative(objective: Objective, outcome: Outcome, scale: Tensor | None = No
     return cotangent if scale is None else tuple(scaled(leaf, scale) for leaf in cotangent), value
 
 
-def scaled(leaf: Tensor, scale: Tensor) -> Tensor:
+def scaled(leaf: Tensor, scale: Tensor | float) -> Tensor:
     """Return a leaf times a scale, which may exceed float16's range: cast to float16 it would turn 0 into NaN."""
     return (at_least_float32(leaf) * scale).to(leaf.dtype)
 
 
-def derivative_within_vmap(
-    objective: Objective, outcome: Outcome, scale: Tensor | None = None
-) -> tuple[Leaves, Tensor]:
+def derivative_within_vmap(objective: Objective, outcome: Outcome, scale: Scale = None) -> tuple[Leaves, Tensor]:
     """Return ``derivative`` from inside ``vmap`` over the tasks: the objective sees all, each task gets its own part.
 
     Args:

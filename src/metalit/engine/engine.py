@@ -21,6 +21,7 @@ from metalit.engine.certified import announce, uncertified
 from metalit.engine.compiling import guards_to_keep, keyed, missing_for_inductor
 from metalit.engine.derivatives import (
     Leaves,
+    Scale,
     derivative,
     derivative_within_vmap,
     differentiated,
@@ -66,9 +67,10 @@ class Engine:
     Args:
         mapping: ``vmap`` runs all tasks as one program, ``loop`` one by one; ``auto``: ``loop`` where it is faster,
             for wide convolutions on a CPU.
-        chunk_size: largest number of tasks computed at once; saves memory, costs one more forward pass in training.
-        compile: compile meta-loss and meta-gradient with ``torch.compile``; the first step takes longer. Without a
-            C++ compiler it warns and does not.
+        chunk_size: largest number of tasks computed at once; saves memory. If the objective compares tasks, it costs
+            one more forward pass.
+        compile: compile the meta-gradient with ``torch.compile``; the first step takes longer. Without a C++ compiler
+            it warns and does not.
         compile_backend: backend of ``torch.compile``.
         differentiate: ``inside`` vmap is right for every network, ``over`` it faster but wrong for some layers;
             ``auto``: ``over`` if all layers are tested.
@@ -265,23 +267,34 @@ class Engine:
         parts = [self._map_at_once(part, parameters) for (part,) in self._chunks(tasks)]
         return parts[0] if len(parts) == 1 else tree_map(lambda *leaves: torch.cat(leaves), *parts)
 
-    def _meta_gradient(
-        self, tasks: Tasks, objective: Objective, parameters: Params, scale: Tensor | None
-    ) -> MetaGradient:
+    def _meta_gradient(self, tasks: Tasks, objective: Objective, parameters: Params, scale: Scale) -> MetaGradient:
         chunked = self.chunk_size is not None and self.chunk_size < len(tasks.keys)
-        # Chunks need two forward passes: the objective may mix tasks, so it is differentiated only when the outcomes of
-        # all chunks are known. The compiler takes this path too, since it cannot look across tasks from inside vmap; it
+        if chunked and not objective.over_all_tasks:
+            return self._mean_over_chunks(tasks, objective, parameters, scale)
+        # An objective that mixes tasks is differentiated only when the outcomes of all chunks are known, so chunks need
+        # two forward passes. The compiler takes this path too, since it cannot look across tasks from inside vmap; it
         # computes the common forward pass once.
         if chunked or (self.inside_vmap and torch.compiler.is_compiling()):
             with torch.no_grad():
                 outcome = self._map(tasks, parameters)
             cotangent, value = derivative(objective, outcome, scale)
             return self._pull_back(tasks, parameters, cotangent), value, outcome
-        if self.inside_vmap:
+        if self.inside_vmap and not alone(tasks):
             return self._differentiate_inside(tasks, objective, parameters, scale)
         outcome, pull_back = differentiated(partial(self._map_at_once, tasks), parameters)
         cotangent, value = derivative(objective, outcome, scale)
         return pull_back(cotangent), value, outcome
+
+    def _mean_over_chunks(self, tasks: Tasks, objective: Objective, parameters: Params, scale: Scale) -> MetaGradient:
+        """Return the meta-gradient of a mean over tasks, one chunk after the other."""
+        parts = []
+        for (part,) in self._chunks(tasks):
+            share = len(part.keys) / len(tasks.keys)
+            weight = share if scale is None else share * scale
+            gradient, value, outcome = self._meta_gradient(part, objective, parameters, weight)
+            parts.append((gradient, share * value, outcome))
+        gradient, value = reduce(partial(tree_map, torch.add), [part[:2] for part in parts])
+        return gradient, value, tree_map(lambda *leaves: torch.cat(leaves), *[outcome for _, _, outcome in parts])
 
     def _pull_back(self, tasks: Tasks, parameters: Params, cotangent: Leaves) -> Params:
         """Return the gradient of the parameters by running each task again, with the graph of one chunk at a time."""
@@ -310,7 +323,7 @@ class Engine:
     def _map_at_once(self, tasks: Tasks, parameters: Params) -> Outcome:
         one = partial(self._run, tasks, parameters)
         # randomness is about torch's own generator, which no task reads: its numbers come from the key
-        if self.by_vmap:
+        if self.by_vmap and not alone(tasks):
             return vmap(one, randomness="different")(tasks.keys, tasks.episode)
         count = len(tasks.keys)
         outcomes = [one(*tree_map(lambda leaf, b=b: leaf[b], (tasks.keys, tasks.episode))) for b in range(count)]
@@ -318,7 +331,7 @@ class Engine:
 
     def _pull_back_at_once(self, tasks: Tasks, parameters: Params, cotangent: Leaves) -> Params:
         # over vmap or in a loop, one vjp covers the whole batch
-        if not self.inside_vmap:
+        if not self.inside_vmap or alone(tasks):
             return differentiated(partial(self._map_at_once, tasks), parameters)[1](cotangent)
 
         def of_one(key: Tensor, episode: Episode, cotangent: Leaves) -> Params:
@@ -328,7 +341,7 @@ class Engine:
         return summed(vmap(of_one, randomness="different")(tasks.keys, tasks.episode, cotangent))
 
     def _differentiate_inside(
-        self, tasks: Tasks, objective: Objective, parameters: Params, scale: Tensor | None
+        self, tasks: Tasks, objective: Objective, parameters: Params, scale: Scale
     ) -> MetaGradient:
         # both phases share one forward pass, since derivative_within_vmap sees the outcomes of all tasks
         def of_one(key: Tensor, episode: Episode) -> MetaGradient:
@@ -340,6 +353,11 @@ class Engine:
         mapped = vmap(of_one, out_dims=(0, None, 0), randomness="different")  # type: ignore[arg-type]
         gradient, value, outcome = mapped(tasks.keys, tasks.episode)
         return summed(gradient), value, outcome
+
+
+def alone(tasks: Tasks) -> bool:
+    """Whether there is one task, which runs without ``vmap``, so with less overhead."""
+    return len(tasks.keys) == 1 and not torch.compiler.is_compiling()
 
 
 @cache
@@ -359,42 +377,3 @@ def split_tasks(tree: Any, size: int) -> list[Any]:
     return [
         tree_map(lambda leaf, start=start: leaf[start : start + size], tree) for start in range(0, len(leaves[0]), size)
     ]
-
-
-class FinishedGradient(torch.autograd.Function):
-    """A scalar whose backward pass returns a gradient that has already been computed.
-
-    A meta-gradient computed by ``torch.func`` thus enters Lightning's automatic optimisation like any other gradient:
-    loss scaling, clipping, accumulation and the hooks of DDP all apply to it.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, value: Tensor, scale: Tensor | None, count: int, *tensors: Tensor) -> Tensor:
-        """Return ``value``; ``tensors`` are ``count`` gradients followed by their ``count`` parameters."""
-        ctx.scale = scale
-        ctx.save_for_backward(value, *tensors[:count])
-        return value.clone()
-
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the stored gradients, divided by their own scale and multiplied by the incoming gradient."""
-        value, *gradients = ctx.saved_tensors
-        factor = grad_outputs[0] if ctx.scale is None else grad_outputs[0] / ctx.scale
-        # A non-finite value makes the gradient non-finite too. DDP's average then carries it to every rank, so that all
-        # ranks stop at the same step without a message of their own.
-        factor = factor + 0 * value
-        return (None, None, None, *[None] * len(gradients), *[factor * g for g in gradients])
-
-
-def with_gradient(value: Tensor, gradient: Params, parameters: Params, scale: Tensor | None = None) -> Tensor:
-    """Return ``value`` with a backward pass that adds ``gradient`` to the gradients of ``parameters``.
-
-    Args:
-        value: the meta-loss, 0-d.
-        gradient: its gradient by name, multiplied by ``scale``.
-        parameters: the parameters by name.
-        scale: the factor already contained in ``gradient``; 1 if not given.
-    """
-    order = list(parameters)
-    tensors = [gradient[name] for name in order] + [parameters[name] for name in order]
-    return FinishedGradient.apply(value, scale, len(order), *tensors)  # type: ignore[no-any-return, no-untyped-call]

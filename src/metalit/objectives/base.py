@@ -52,12 +52,12 @@ class Objective(ABC):
 
     Attributes:
         over_all_tasks: whether the objective compares tasks with one another, as opposed to being a mean of one term
-            per task. In distributed training it then receives the outcomes of the tasks of all ranks, without running
-            statistics.
+            per task. It then receives the outcomes of all tasks at once, those of all chunks and, in distributed
+            training, of all ranks; there without running statistics.
         uses_adaptation: whether ``measure`` is used, which requires a method that adapts by gradient descent.
     """
 
-    # False saves an exchange between ranks: DDP averages their gradients, which is correct for a mean over tasks
+    # False saves an exchange between ranks, since DDP averages their gradients, and a forward pass with chunks
     over_all_tasks: ClassVar[bool] = False
     uses_adaptation: ClassVar[bool] = False
 

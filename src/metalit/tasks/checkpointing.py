@@ -3,20 +3,23 @@
 ``torch.utils.checkpoint`` does not work with ``torch.func``; this version does, ``vmap`` included.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.func import vjp
+from torch.func import vjp, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from metalit.tasks.precision import without_autocast
+from metalit.tasks.pullback import can_use_autograd, gradients_of
 from metalit.tasks.task_context import TaskContext, current_task
 
 Flat = Callable[..., tuple[Tensor, ...]]
+Part = Callable[[Sequence[Tensor], Sequence[Tensor]], tuple[Tensor, ...]]
 
 
 def checkpointed(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -97,7 +100,6 @@ def as_new(results: list[Tensor], given: tuple[Tensor, ...]) -> tuple[Tensor, ..
 
 class _Recomputed(torch.autograd.Function):
     # Its backward pass is itself an application of _Recomputed, so derivatives of any order are recomputed.
-    generate_vmap_rule = True
 
     @staticmethod
     def forward(flat: Flat, *tensors: Tensor) -> tuple[Tensor, ...]:
@@ -107,31 +109,67 @@ class _Recomputed(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         ctx.flat = inputs[0]
         ctx.save_for_backward(*inputs[1:])
+        ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(*[leaf for leaf in output if not leaf.is_floating_point()])
         ctx.floating = [i for i, leaf in enumerate(output) if leaf.is_floating_point()]
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
-        count, flat = len(ctx.saved_tensors), ctx.flat
-        inexact = [i for i, tensor in enumerate(ctx.saved_tensors) if tensor.is_floating_point()]
+        given, flat = ctx.saved_tensors, ctx.flat
+        # None for results that nothing depends on
+        used = [i for i in ctx.floating if cotangents[i] is not None]
+        # without those that need no gradient: a derivative of the images costs as much as one of the first weights
+        wanted = [i for i, needed in enumerate(ctx.needs_input_grad[1:]) if needed and given[i].is_floating_point()]
+        if not used or not wanted:
+            return (None,) * (1 + len(given))
+        part = partial(partly, flat, used, wanted)
+        values, cotangent = [given[i] for i in wanted], [cotangents[i] for i in used]
+        if can_use_autograd() and not torch.is_grad_enabled():
+            found = pulled_back_once(part, given, values, cotangent)
+        else:
+            # the autograd function instead of a call of pulled_back: torch cannot take a vjp in a backward pass that
+            # itself runs inside vmap
+            found = _Recomputed.apply(pulled_back(part, len(given), len(wanted)), *given, *values, *cotangent)  # type: ignore[no-untyped-call]
+        gradients = iter(found)
+        return (None, *[next(gradients) if i in wanted else None for i in range(len(given))])
 
-        def pulled_back(*given: Tensor) -> tuple[Tensor, ...]:
-            tensors, cotangent = list(given[:count]), given[count:]
+    @staticmethod
+    def vmap(info: Any, dims: tuple[Any, ...], flat: Flat, *tensors: Tensor) -> tuple[Any, Any]:  # noqa: ARG004
+        # a function of all tasks, which an ordinary backward pass then recomputes for all of them
+        found = _Recomputed.apply(vmap(flat, dims[1:], randomness="different"), *tensors)  # type: ignore[no-untyped-call]
+        return found, (0,) * len(found)
 
-            # integers, such as the key and labels, have no derivative: vjp receives the floating-point tensors only
-            def of_inexact(*values: Tensor) -> tuple[Tensor, ...]:
-                full = list(tensors)
-                for i, value in zip(inexact, values, strict=True):
-                    full[i] = value
-                return tuple(leaf for leaf in flat(*full) if leaf.is_floating_point())
 
-            # the function enables autocast itself where it wants it; that of the caller of backward must not add to it
-            with without_autocast(tensors[0].device):
-                _, pull_back, *_ = vjp(of_inexact, *[tensors[i] for i in inexact])
-                return as_new(list(pull_back(cotangent)), given)
+def partly(
+    flat: Flat, used: list[int], wanted: list[int], given: Sequence[Tensor], values: Sequence[Tensor]
+) -> tuple[Tensor, ...]:
+    """Return the used results of ``flat`` as a function of its wanted tensors, the others as given."""
+    full = list(given)
+    for i, value in zip(wanted, values, strict=True):
+        full[i] = value
+    results = flat(*full)
+    return tuple(results[i] for i in used)
 
-        # Apply the autograd function instead of calling pulled_back: torch cannot take a vjp in a backward pass that
-        # itself runs inside vmap.
-        given = (*ctx.saved_tensors, *[cotangents[i] for i in ctx.floating])
-        gradients = iter(_Recomputed.apply(pulled_back, *given))  # type: ignore[no-untyped-call]
-        return (None, *[next(gradients) if i in inexact else None for i in range(count)])
+
+def pulled_back(part: Part, count: int, wanted: int) -> Flat:
+    """Return a function from all tensors, the ``wanted`` of them once more, and a cotangent, to derivatives."""
+
+    def derivatives(*tensors: Tensor) -> tuple[Tensor, ...]:
+        given, values, cotangent = tensors[:count], tensors[count : count + wanted], tensors[count + wanted :]
+        # the function enables autocast itself where it wants it; that of the caller of backward must not add to it
+        with without_autocast(tensors[0].device):
+            _, pull_back, *_ = vjp(lambda *values: part(given, values), *values)
+            return as_new(list(pull_back(tuple(cotangent))), tensors)
+
+    return derivatives
+
+
+def pulled_back_once(
+    part: Part, given: Sequence[Tensor], values: Sequence[Tensor], cotangent: Sequence[Tensor]
+) -> tuple[Tensor, ...]:
+    """Return the derivatives as constants; unlike ``vjp`` it frees the graph on its way back."""
+    leaves = [value.detach().requires_grad_() for value in values]
+    with without_autocast(given[0].device):
+        with torch.enable_grad():
+            results = part(given, leaves)
+        return gradients_of(results, leaves, cotangent)
