@@ -1,4 +1,4 @@
-"""Where the time of a step goes: the shares of its operations, by torch's functions and by metalit's kernels."""
+"""Where the time of a step goes: the shares of its operations, by torch's functions over vmap and by the kernels."""
 
 import argparse
 import sys
@@ -42,7 +42,7 @@ def shares(step: Step) -> dict[str, float]:
 def table(before: dict[str, float], after: dict[str, float]) -> str:
     """Return both as a Markdown table, in milliseconds and shares of the step before."""
     whole = sum(before.values())
-    lines: list[Sequence[str]] = [("", "kernels: torch", "kernels: auto"), ("---",) * 3]
+    lines: list[Sequence[str]] = [("", "torch's functions over vmap", KERNELS), ("---",) * 3]
     lines += [(name, *(cell(each[name], whole) for each in (before, after))) for name in GROUPS]
     lines.append(("together", *(cell(sum(each.values()), whole) for each in (before, after))))
     return "\n".join(map(tables.row, lines))
@@ -65,10 +65,8 @@ def main(args: Sequence[str] | None = None, say: Callable[[str], None] = print) 
     chosen = options.parse_args(args)
     torch.set_num_threads(1)  # an operation's own time is that of the thread which called it
     setting, problem = Setting(smoke=chosen.smoke), replace(PROBLEMS[chosen.problem], tasks=chosen.tasks)
-    found = [
-        shares(own.maml(problem, chosen.order, chosen.steps, Engine(kernels=kernels))(setting))
-        for kernels in ("torch", "auto")
-    ]
+    engines = Engine("vmap", kernels="torch"), Engine()
+    found = [shares(own.maml(problem, chosen.order, chosen.steps, engine)(setting)) for engine in engines]
     say(table(*found))
     return 0
 
