@@ -173,7 +173,7 @@ def test_learns(name, domain):
         optimizer.step()
     losses = algorithm.eval().evaluate(data.episodes("test", 0, 100)).loss.mean(dim=0)
     assert losses[-1] < target.loss_below
-    if case.adapts:
+    if case.adapts and case.gains:
         assert losses[-1] < losses[0]
 
 
