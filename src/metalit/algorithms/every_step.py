@@ -52,13 +52,13 @@ def skip_idle_hooks(trainer: L.Trainer) -> None:
 
 
 def with_known_signature(step: Step) -> Step:
-    """Store the signature of a training step, which Lightning asks for at every step and Python makes anew."""
+    """Store the signature of a training step once: Lightning asks for it at every step."""
     step.__signature__ = inspect.signature(step)  # type: ignore[attr-defined]
     return step
 
 
 def takes_gradients(trainer: L.Trainer, parameters: Params) -> bool:
-    """Whether a finished gradient can be written to the parameters: nobody listens to autograd for it.
+    """Whether a finished gradient may be written to the parameters directly, without a backward pass of autograd.
 
     Several devices average gradients, a scaler unscales them, and hooks of parameters see or change them.
 

@@ -1,8 +1,8 @@
 """Whether a learner's tasks are faster one after the other than as one vectorised program: wide convolutions on a CPU.
 
 ``vmap`` makes one grouped convolution of all tasks, of permuted copies, and every function between two convolutions
-passes over the maps of all tasks. For convolutions of few weights that is repaid by fewer calls of Python
-(docs/guide/speed.md has the figures). On a GPU this has not been measured, and nothing is chosen.
+passes over the maps of all tasks. For convolutions of few weights that is repaid by fewer calls of Python.
+On a GPU this has not been measured, and nothing is chosen (docs/guide/speed.md).
 """
 
 from torch import nn

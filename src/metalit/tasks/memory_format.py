@@ -1,4 +1,4 @@
-"""The memory format of convolutions on a CPU, by what was measured (docs/guide/speed.md)."""
+"""The faster memory format of each convolution on a CPU (docs/guide/speed.md)."""
 
 from typing import Any
 
