@@ -1,6 +1,9 @@
 """The kernels of a block against torch's functions, in float64: values and derivatives of three orders."""
 
+import ctypes
+import os
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -160,6 +163,23 @@ def test_compiled_once(tmp_path, monkeypatch):
     assert compiled(compiler(), source) == made
     assert made.stat().st_mtime_ns == before
     assert compiled(compiler(), source | {"number.h": b""}) != made
+
+
+def test_a_compiler_without_openmp_is_enough(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    plain = tmp_path / "plain"
+    plain.write_text(f'#!/bin/sh\ncase "$*" in *-fopenmp*) exit 1;; esac\nexec {compiler()} "$@"\n')
+    plain.chmod(0o755)
+    source = {"made.cpp": b'#ifndef _OPENMP\nextern "C" int number() { return 7; }\n#endif'}
+    assert ctypes.CDLL(str(compiled(str(plain), source))).number() == 7
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="only Linux lists what a process has loaded")
+def test_kernels_run_on_torchs_threads():
+    # the threads of a second OpenMP would wait for cores that torch's keep busy
+    assert missing() is None
+    loaded = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "libgomp" in line}
+    assert len({os.path.realpath(path) for path in loaded}) <= 1
 
 
 def test_without_a_compiler_the_reason_is_known(tmp_path, monkeypatch):

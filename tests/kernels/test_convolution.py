@@ -38,6 +38,7 @@ CASES = {
     "wide filter": Case(2, 5, filter=(5, 5), padding=(2, 2)),
     "uneven filter, strides and dilation": Case(4, 6, filter=(3, 2), stride=(3, 1), padding=(2, 1), dilation=(2, 3)),
     "filter as large as the image": Case(3, 4, images=(4, 3, 3), filter=(5, 4)),
+    "images in parts": Case(2, 8, images=(7, 44, 40), stride=(1, 2)),
 }
 
 
@@ -110,8 +111,9 @@ def test_sums_over_many_pixels_are_exact():
 
 
 @pytest.mark.parametrize("tasks", [1, 4])  # a single task is shared out by its images and channels
-def test_threads_change_no_bit(tasks):
-    case, threads = Case(32, 24, images=(5, 28, 28)), torch.get_num_threads()
+@pytest.mark.parametrize("side", [20, 40])  # in one part, and in several
+def test_threads_change_no_bit(tasks, side):
+    case, threads = Case(32, 24, images=(5, side, side)), torch.get_num_threads()
     given = tensors(case, tasks, torch.float32)
 
     def run(count):

@@ -18,11 +18,13 @@ partial derivatives of one trilinear form (``convolution.h``). Derivatives of th
 """
 
 from collections.abc import Sequence
+from functools import wraps
 from inspect import signature
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch._C import DisableTorchFunction
 
 from metalit.kernels.calls import (
     BACKWARD,
@@ -39,6 +41,17 @@ from metalit.kernels.form import Form
 from metalit.kernels.reference import third_derivatives
 
 Tensors = tuple[Tensor, ...]
+
+
+def unseen(method: Any) -> Any:
+    """Return a method whose calls of torch no mode sees; the task's would take microseconds for each."""
+
+    @wraps(method)
+    def quiet(*args: Any) -> Any:
+        with DisableTorchFunction():
+            return method(*args)
+
+    return quiet
 
 
 class Wanted(tuple[int, ...]):
@@ -80,6 +93,7 @@ def tasks_of(*tensors: Tensor | None) -> int:
 
 class _Forward(torch.autograd.Function):
     @staticmethod
+    @unseen
     def forward(x: Tensor, weight: Tensor, gamma: Tensor, beta: Tensor, form: Form) -> Tensors:
         tasks, channels = tasks_of(x, weight, gamma, beta), weight.size(1)
         sides = form.convolved(x.shape[3:], weight.shape[3:])
@@ -93,6 +107,7 @@ class _Forward(torch.autograd.Function):
         return maps, y, mean, variance, rate, code
 
     @staticmethod
+    @unseen
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:
         x, weight, gamma, beta, ctx.form = inputs
         _, y, mean, variance, rate, code = output
@@ -102,6 +117,7 @@ class _Forward(torch.autograd.Function):
         ctx.wanted = (x.size(0), weight.size(0), gamma.size(0), beta.size(0))
 
     @staticmethod
+    @unseen
     def backward(ctx: Any, g: Tensor | None, of_y: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
         _, _, _, y, *_, code = ctx.saved_tensors
         if g is None:
@@ -111,6 +127,7 @@ class _Forward(torch.autograd.Function):
         return (*with_gaps(gradients, wanted), None)
 
     @staticmethod
+    @unseen
     def vmap(info: Any, dims: tuple[Any, ...], *inputs: Any) -> tuple[Tensors, tuple[int, ...]]:
         *tensors, form = inputs
         given, tasks = folded(info.batch_size, dims[:-1], tensors)
@@ -121,6 +138,7 @@ class _Forward(torch.autograd.Function):
 class _Backward(torch.autograd.Function):
     # of_y is a derivative of y itself, which only a second derivative has
     @staticmethod
+    @unseen
     def forward(
         g: Tensor, of_y: Tensor | None, x: Tensor, weight: Tensor, gamma: Tensor, y: Tensor, mean: Tensor, rate: Tensor,
         code: Tensor, form: Form, wanted: Wanted,
@@ -133,11 +151,13 @@ class _Backward(torch.autograd.Function):
         return results((gx, gw, ggamma, gbeta), wanted)
 
     @staticmethod
+    @unseen
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:  # noqa: ARG004
         *tensors, ctx.form, ctx.wanted = inputs
         ctx.save_for_backward(*tensors)
 
     @staticmethod
+    @unseen
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
         vx, *others = with_gaps(cotangents, ctx.wanted)
         g, of_y, x, weight, gamma, y, *_ = ctx.saved_tensors
@@ -148,6 +168,7 @@ class _Backward(torch.autograd.Function):
         return (og, of_of_y, ox, oweight, ogamma, oy, None, None, None, None, None)
 
     @staticmethod
+    @unseen
     def vmap(info: Any, dims: tuple[Any, ...], *inputs: Any) -> tuple[Tensors, tuple[int, ...]]:
         return mapped(_Backward, info.batch_size, dims, inputs)
 
@@ -155,6 +176,7 @@ class _Backward(torch.autograd.Function):
 class _DoubleBackward(torch.autograd.Function):
     # vx is None if gx was not asked for
     @staticmethod
+    @unseen
     def forward(
         vx: Tensor | None, vw: Tensor, a: Tensor, b: Tensor, g: Tensor, of_y: Tensor | None, x: Tensor, weight: Tensor,
         gamma: Tensor, y: Tensor, mean: Tensor, rate: Tensor, code: Tensor, form: Form, wanted: Wanted,
@@ -170,15 +192,18 @@ class _DoubleBackward(torch.autograd.Function):
         return results((og, ox, oweight, ogamma, oy, of_of_y), wanted)
 
     @staticmethod
+    @unseen
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:  # noqa: ARG004
         *tensors, ctx.form, ctx.wanted = inputs
         ctx.save_for_backward(*tensors)
 
     @staticmethod
+    @unseen
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
         return (*third_derivatives(ctx.saved_tensors, with_gaps(cotangents, ctx.wanted), ctx.form), None, None)
 
     @staticmethod
+    @unseen
     def vmap(info: Any, dims: tuple[Any, ...], *inputs: Any) -> tuple[Tensors, tuple[int, ...]]:
         return mapped(_DoubleBackward, info.batch_size, dims, inputs)
 

@@ -3,14 +3,12 @@
 import ctypes
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from metalit.kernels.form import Form
 from metalit.kernels.library import library
-from metalit.kernels.threads import for_tasks
 
 FORWARD, BACKWARD, DOUBLE_BACKWARD = range(3)  # operations of the source
 
@@ -19,7 +17,7 @@ class Sizes(ctypes.Structure):
     """``Sizes`` of the source."""
 
     _fields_ = (
-        *((name, ctypes.c_int64) for name in ("images", "inputs", "outputs", "pool", "threads")),
+        *((name, ctypes.c_int64) for name in ("images", "inputs", "outputs", "pool")),
         *((axis, ctypes.c_int64 * 6) for axis in ("rows", "columns")),
         *((name, ctypes.c_double) for name in ("slope", "eps")),
     )
@@ -36,19 +34,12 @@ def run(operation: int, tasks: int, x: Tensor, weight: Tensor, form: Form, tenso
         form: the settings of the layers.
         tensors: those that the source lists, each with a task axis of T or 1; None if it is missing or not wanted.
     """
-    # of a single task the convolutions are shared out
-    threads = torch.get_num_threads() if tasks == 1 else 1
-    sizes = sizes_of(tuple(x.shape[1:]), tuple(weight.shape[1:]), form, threads)
+    sizes = sizes_of(tuple(x.shape[1:]), tuple(weight.shape[1:]), form)
     count = len(tensors)
     begin = (ctypes.c_void_p * count)(*[None if each is None else each.data_ptr() for each in tensors])
     step = (ctypes.c_int64 * count)(*map(step_of, tensors))
-    function: Any = library().conv_block  # type: ignore[union-attr]
-
-    def some(start: int, stop: int) -> None:
-        bounds = ctypes.c_int64(start), ctypes.c_int64(stop)
-        function(operation, x.element_size(), begin, step, ctypes.byref(sizes), *bounds)
-
-    for_tasks(tasks, some)
+    numbers = ctypes.c_int64(tasks), ctypes.c_int64(torch.get_num_threads())
+    library().conv_block(operation, x.element_size(), begin, step, ctypes.byref(sizes), *numbers)  # type: ignore[union-attr]
 
 
 def step_of(tensor: Tensor | None) -> int:
@@ -57,12 +48,12 @@ def step_of(tensor: Tensor | None) -> int:
 
 
 @cache
-def sizes_of(x: tuple[int, ...], weight: tuple[int, ...], form: Form, threads: int) -> Sizes:
+def sizes_of(x: tuple[int, ...], weight: tuple[int, ...], form: Form) -> Sizes:
     """Return the sizes of a block of images ``[n, inputs, height, width]``, ``[outputs, inputs, rows, columns]``."""
     convolved = form.convolved(x[2:], weight[2:])
     sides = zip(x[2:], convolved, weight[2:], form.stride, form.padding, form.dilation, strict=True)
     rows, columns = ((ctypes.c_int64 * 6)(*each) for each in sides)
-    return Sizes(x[0], x[1], weight[0], form.pool, threads, rows, columns, form.slope, form.eps)
+    return Sizes(x[0], x[1], weight[0], form.pool, rows, columns, form.slope, form.eps)
 
 
 def empty_maps(tasks: int, shape: tuple[int, ...], like: Tensor) -> Tensor:

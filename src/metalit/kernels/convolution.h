@@ -15,7 +15,12 @@
 namespace metalit {
 
 constexpr int64_t CHUNK = 64;          // pixels whose values stay in the first cache, and whose float sum is exact enough
-constexpr int64_t FOR_A_THREAD = 1 << 22;  // multiplications that repay its start
+constexpr int64_t FOR_A_THREAD = 1 << 20;  // multiplications that repay its start
+
+// Some images, or inputs.
+struct Range {
+    int64_t first, count;
+};
 
 // Rows of weights in whole vectors.
 template <typename T>
@@ -101,16 +106,22 @@ void for_channels(int64_t channels, F f) {
     });
 }
 
-// Calls f(begin, size) for parts, each in a thread.
+// Calls f(begin, size) for some parts of nearly equal size, each in a thread.
 template <typename F>
-void side_by_side(int64_t total, int64_t threads, F f) {
+void side_by_side(int64_t total, int64_t parts, F f) {
+    parts = std::min(total, parts);
+    if (parts <= 1) return f(0, total);
+#ifdef _OPENMP
+    // by torch's threads, and as many, for those keep their cores busy for a while after each of its operations
+#pragma omp parallel for schedule(static, 1)
+    for (int64_t i = 0; i < parts; i++) f(total * i / parts, total * (i + 1) / parts - total * i / parts);
+#else
     std::vector<std::thread> started;
-    const int64_t most = (total + threads - 1) / threads;
-    evenly(total, most, [&](int64_t begin, int64_t size) {
-        if (begin + size == total) f(begin, size);
-        else started.emplace_back(f, begin, size);
-    });
+    for (int64_t i = 1; i < parts; i++)
+        started.emplace_back(f, total * i / parts, total * (i + 1) / parts - total * i / parts);
+    f(0, total / parts);
     for (std::thread& one : started) one.join();
+#endif
 }
 
 // Goes over the pixels of a group in all images.
@@ -151,11 +162,12 @@ void gather(const Plan& plan, int64_t images, const T* in, int64_t inputs, Weigh
 // Adds to gw the products of g with the images, for some of the inputs; g is read a vector beyond its end.
 template <typename T>
 void outer(const Plan& plan, int64_t images, const T* in, int64_t inputs, const T* g, int64_t outputs, T* gw,
-           int64_t begin, int64_t end) {
+           Range some) {
     for (const Plan::Group& group : plan.groups) {
         std::vector<Row> rows;
         for (const Plan::Tap& tap : group.taps)
-            for (int64_t i = begin; i < end; i++) rows.push_back({tap.filter * inputs + i, tap.input * inputs + i});
+            for (int64_t i = some.first; i < some.first + some.count; i++)
+                rows.push_back({tap.filter * inputs + i, tap.input * inputs + i});
         Cursor cursor{plan, group.pixels};
         evenly(group.pixels.size() * images, CHUNK, [&](int64_t, int64_t size) {
             const T *x[CHUNK], *y[CHUNK], *part[CHUNK];
@@ -202,45 +214,55 @@ Weights<T> widened(const T* w, int64_t rows, int64_t outputs, Space<T>& space) {
     return {to, line};
 }
 
-// The convolution of the images of one task.
+// The convolution of some images of one task.
 template <typename T>
 class Convolution {
-    const int64_t images, inputs, outputs, filter, threads;
+    const int64_t inputs, outputs, filter;
     const Plan forward, backward;
-    Space<T> space;
 
-    int64_t threads_for(const Plan& plan) const {
-        const int64_t work = images * plan.results * filter * inputs * outputs;
-        return std::max<int64_t>(1, std::min(threads, work / FOR_A_THREAD));
+    int64_t threads_for(const Plan& plan, Range of, int64_t most) const {
+        return std::min(most, of.count * plan.results * filter * inputs * outputs / FOR_A_THREAD);
     }
 
-    void gathered(const Plan& plan, const T* in, int64_t from, Weights<T> w, T* out, int64_t to, bool added) const {
-        side_by_side(images, threads_for(plan), [&](int64_t i, int64_t n) {
+    void gathered(const Plan& plan, Range of, const T* in, int64_t from, Weights<T> w, T* out, int64_t to, bool added,
+                  int64_t threads) const {
+        side_by_side(of.count, threads_for(plan, of, threads), [&](int64_t i, int64_t n) {
             gather(plan, n, in + i * plan.inputs * from, from, w, out + i * plan.results * to, to, added);
         });
     }
 
   public:
-    Convolution(int64_t images, int64_t inputs, int64_t outputs, const Side& rows, const Side& columns, int64_t threads)
-        : images(images), inputs(inputs), outputs(outputs), filter(rows.filter * columns.filter), threads(threads),
+    Convolution(int64_t inputs, int64_t outputs, const Side& rows, const Side& columns)
+        : inputs(inputs), outputs(outputs), filter(rows.filter * columns.filter),
           forward(outputs_of_images(rows), outputs_of_images(columns), rows.images, columns.images, rows.outputs,
                   columns.outputs, columns.filter),
           backward(images_of_outputs(rows), images_of_outputs(columns), rows.outputs, columns.outputs, rows.images,
                    columns.images, columns.filter) {}
 
-    void apply(const T* x, const T* w, T* y, bool added) {
-        gathered(forward, x, inputs, widened(w, filter * inputs, outputs, space), y, outputs, added);
+    // The weights as `apply` reads them.
+    Weights<T> read(const T* w, Space<T>& space) const { return widened(w, filter * inputs, outputs, space); }
+
+    // The weights as `by_images` reads them.
+    Weights<T> turned(const T* w, Space<T>& space) const { return transposed(w, filter, inputs, outputs, space); }
+
+    void apply(Range of, const T* x, Weights<T> w, T* y, bool added, int64_t threads) const {
+        x += of.first * forward.inputs * inputs;
+        gathered(forward, of, x, inputs, w, y + of.first * forward.results * outputs, outputs, added, threads);
     }
 
-    void by_images(const T* gy, const T* w, T* gx) {
-        gathered(backward, gy, outputs, transposed(w, filter, inputs, outputs, space), gx, inputs, false);
+    // gy begins with the first of the images
+    void by_images(Range of, const T* gy, Weights<T> w, T* gx, int64_t threads) const {
+        gathered(backward, of, gy, outputs, w, gx + of.first * backward.results * inputs, inputs, false, threads);
     }
 
-    // gy is read a vector beyond its end
-    void by_weights(const T* x, const T* gy, T* gw) const {
-        std::fill(gw, gw + filter * inputs * outputs, T(0));
-        side_by_side(inputs, threads_for(forward), [&](int64_t i, int64_t n) {
-            outer(forward, images, x, inputs, gy, outputs, gw, i, i + n);
+    // Adds to the derivative by the weights of some inputs; gy likewise, and it is read a vector beyond its end.
+    void by_weights(Range of, const T* x, const T* gy, T* gw, Range some) const {
+        outer(forward, of.count, x + of.first * forward.inputs * inputs, inputs, gy, outputs, gw, some);
+    }
+
+    void by_weights(Range of, const T* x, const T* gy, T* gw, int64_t threads) const {
+        side_by_side(inputs, threads_for(forward, of, threads), [&](int64_t begin, int64_t size) {
+            by_weights(of, x, gy, gw, Range{begin, size});
         });
     }
 };

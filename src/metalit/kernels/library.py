@@ -12,9 +12,10 @@ from importlib.resources import files
 from pathlib import Path
 
 FLAGS = (
-    "-O3", "-march=native", "-mprefer-vector-width=512", "-fopenmp-simd", "-shared", "-fPIC", "-std=c++17",
-    "-fno-math-errno", "-fno-trapping-math", "-pthread",
+    "-O3", "-march=native", "-mprefer-vector-width=512", "-shared", "-fPIC", "-std=c++17", "-fno-math-errno",
+    "-fno-trapping-math", "-pthread",
 )  # fmt: skip
+OPENMP = "-fopenmp"  # torch's threads; Clang often comes without, and then there are others
 SOURCES = ("block.cpp", "convolution.h", "norm_pool.h", "plan.h", "vectors.h")
 
 
@@ -47,7 +48,7 @@ def compiled(path: str, sources: dict[str, bytes]) -> Path:
     """Return the library of sources by name, compiled if the cache folder does not have it; the first is compiled."""
     # code for one processor may not run on another that shares the home folder
     machine = f"{platform.machine()} {processor()} {path}"
-    parts = (*sources.values(), " ".join((machine, *FLAGS)).encode())
+    parts = (*sources.values(), " ".join((machine, *FLAGS, OPENMP)).encode())
     name = hashlib.sha256(b"".join(parts)).hexdigest()[:20]
     target = cache_folder() / f"{name}.so"
     if target.exists():
@@ -57,12 +58,9 @@ def compiled(path: str, sources: dict[str, bytes]) -> Path:
         made = Path(folder, "made.so")
         for file, source in sources.items():
             Path(folder, file).write_bytes(source)
-        subprocess.run(
-            [path, *FLAGS, str(Path(folder, next(iter(sources)))), "-o", str(made)],
-            check=True,
-            capture_output=True,
-            timeout=120,
-        )
+        command = [path, *FLAGS, str(Path(folder, next(iter(sources)))), "-o", str(made)]
+        if subprocess.run([*command, OPENMP], check=False, capture_output=True, timeout=120).returncode:
+            subprocess.run(command, check=True, capture_output=True, timeout=120)
         made.replace(target)  # at once, for several processes may start together
     return target
 

@@ -1,9 +1,13 @@
 // Batch norm, affine, (leaky) ReLU and max-pooling of channels-last maps, with first and second derivative.
+//
+// Each pass goes over some images of a task: first one that takes sums over pixels per channel, then one for results.
 #pragma once
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
+#include <type_traits>
 #include <vector>
+
+#include "vectors.h"
 
 namespace metalit {
 
@@ -13,281 +17,312 @@ struct Shape {
     int64_t rows() const { return height / pool; }
     int64_t columns() const { return width / pool; }
     int64_t pixels() const { return images * height * width; }
+    int64_t map() const { return height * width * channels; }
+    int64_t pooled() const { return rows() * columns() * channels; }
+    Shape of(int64_t some) const {
+        Shape s = *this;
+        s.images = some;
+        return s;
+    }
 };
 
-constexpr int BELOW = 4;  // flag in a code: the maximum was not above zero
+constexpr int BELOW = 4;          // flag in a code: the maximum was not above zero
+constexpr int64_t TOGETHER = 32;  // pixels whose sum is taken in the type of the maps, and then in double
 
+// Calls f(channel, values) for each vector of channels; the number of values is a constant but in a last vector in part.
+template <typename T, typename F>
+inline void for_vectors(int64_t channels, F f) {
+    int64_t c = 0;
+    for (; c + LANES<T> <= channels; c += LANES<T>) f(c, std::integral_constant<int, LANES<T>>());
+    if (c < channels) f(c, int(channels - c));
+}
+
+// Calls f(pixel, pooled value) for all windows of P by P pixels, with where they begin.
+template <int P, typename F>
+void for_windows(const Shape& s, F f) {
+    const int64_t C = s.channels, R = s.rows(), W = s.columns();
+    for (int64_t row = 0; row < s.images * R; row++)
+        for (int64_t column = 0; column < W; column++)
+            f(((row / R * s.height + row % R * P) * s.width + column * P) * C, (row * W + column) * C);
+}
+
+// Calls f(pixel) for the pixels of an odd last row and column, which are in no window.
+template <int P, typename F>
+void for_rest(const Shape& s, F f) {
+    if (P == 1) return;
+    for (int64_t row = 0; row < s.images * s.height; row++)
+        for (int64_t x = row % s.height < s.rows() * P ? s.columns() * P : 0; x < s.width; x++)
+            f((row * s.width + x) * s.channels);
+}
+
+// K sums per channel over pixels: in the type of the maps over some of them, and then in double.
+template <typename T, int K>
+class Sums {
+    const int64_t channels;
+    std::vector<T> some;
+    double* const total;
+    int64_t pixels = 0;
+
+  public:
+    Sums(int64_t channels, double* total) : channels(channels), some(K * channels, T(0)), total(total) {}
+    ~Sums() { flush(); }
+
+    void add(int k, int64_t channel, const typename Vector<T>::type& values, int count) {
+        T* to = some.data() + k * channels + channel;
+        store<T>(to, load<T>(to, count) + values, count);
+    }
+
+    void next() {
+        if (++pixels == TOGETHER) flush();
+    }
+
+    void flush() {
+        for (size_t i = 0; i < some.size(); i++) total[i] += some[i];
+        std::fill(some.begin(), some.end(), T(0));
+        pixels = 0;
+    }
+};
+
+// Mean and sum of squared deviations of pixels, per channel.
+struct Moments {
+    std::vector<double> mean, squares;
+    double count = 0;
+
+    explicit Moments(int64_t channels) : mean(channels, 0.0), squares(channels, 0.0) {}
+
+    template <typename T>
+    void join(double more, int64_t channel, int64_t size, const T* m, const T* s) {
+        const double weight = more / (count + more);
+        double *__restrict a = mean.data() + channel, *__restrict b = squares.data() + channel;
+        for (int64_t i = 0; i < size; i++) {
+            const double delta = double(m[i]) - a[i];
+            a[i] += delta * weight;
+            b[i] += double(s[i]) + delta * delta * count * weight;
+        }
+    }
+
+    void join(const Moments& other) {
+        join(other.count, 0, mean.size(), other.mean.data(), other.squares.data());
+        count += other.count;
+    }
+
+    template <typename T>
+    void add(const T* y, const Shape& s) {
+        const int64_t total = s.pixels(), C = s.channels;
+        for (int64_t start = 0, n; start < total; start += n, count += n) {
+            n = std::min(TOGETHER, total - start);
+            for_vectors<T>(C, [&](int64_t c, auto values) {
+                const T* part = y + start * C + c;
+                typename Vector<T>::type a{}, b{};
+                for (int64_t i = 0; i < n; i++) a += load<T>(part + i * C, values);
+                a /= T(n);
+                for (int64_t i = 0; i < n; i++) {
+                    const auto d = load<T>(part + i * C, values) - a;
+                    b += d * d;
+                }
+                T m[LANES<T>], squared[LANES<T>];
+                std::memcpy(m, &a, sizeof a);
+                std::memcpy(squared, &b, sizeof b);
+                join(double(n), c, values, m, squared);
+            });
+        }
+    }
+};
+
+// A vector of channels of P by P pixels.
+template <typename T, int P>
+struct Window {
+    typedef typename Vector<T>::type V;
+    typedef typename Vector<T>::whole W;
+    V pixels[P * P];
+
+    Window(const T* p, const Shape& s, int count) {
+        for (int i = 0; i < P * P; i++) pixels[i] = load<T>(p + (i / P * s.width + i % P) * s.channels, count);
+    }
+
+    // the pixel that was the maximum
+    V taken(const W& code) const {
+        V found = pixels[0];
+        for (int i = 1; i < P * P; i++) found = (code & 3) == i ? pixels[i] : found;
+        return found;
+    }
+};
+
+// Calls f(i, vector) for the P by P pixels, which are stored.
+template <typename T, int P, typename F>
+inline void store_window(T* p, const Shape& s, int count, F f) {
+    for (int i = 0; i < P * P; i++) store<T>(p + (i / P * s.width + i % P) * s.channels, f(i), count);
+}
+
+// A gradient of what follows ReLU as one of what comes before it.
 template <typename T>
-void statistics(const T* y, const Shape& s, double eps, T* mean, T* variance, T* rate) {
-    const int64_t C = s.channels, total = s.pixels(), chunk = 32;
-    std::vector<double> m(C, 0.0), m2(C, 0.0);
-    std::vector<T> sum(C), square(C);
-    for (int64_t start = 0; start < total; start += chunk) {
-        const int64_t n = std::min(chunk, total - start);
-        const T* part = y + start * C;
-        std::fill(sum.begin(), sum.end(), T(0));
-        std::fill(square.begin(), square.end(), T(0));
-        T* __restrict a = sum.data();
-        T* __restrict b = square.data();
-        for (int64_t i = 0; i < n; i++)
-#pragma omp simd
-            for (int64_t c = 0; c < C; c++) a[c] += part[i * C + c];
-        for (int64_t c = 0; c < C; c++) a[c] /= T(n);
-        for (int64_t i = 0; i < n; i++)
-#pragma omp simd
-            for (int64_t c = 0; c < C; c++) {
-                const T d = part[i * C + c] - a[c];
-                b[c] += d * d;
+inline typename Vector<T>::type through_relu(const typename Vector<T>::type& g, const typename Vector<T>::whole& code,
+                                             T slope) {
+    return (code & BELOW) != 0 ? g * slope : g;
+}
+
+template <typename T, int P>
+void forward(const T* y, const Shape& s, const T* scale, const T* beta, const T* mean, T* z, uint8_t* code) {
+    typedef typename Vector<T>::type V;
+    const T slope = T(s.slope);
+    for_windows<P>(s, [&](int64_t from, int64_t to) {
+        for_vectors<T>(s.channels, [&](int64_t c, auto count) {
+            const V k = load<T>(scale + c, count), m = load<T>(mean + c, count), b = load<T>(beta + c, count);
+            const Window<T, P> window(y + from + c, s, count);
+            V best = (window.pixels[0] - m) * k + b;
+            typename Vector<T>::whole at{};
+            for (int j = 1; j < P * P; j++) {
+                const V other = (window.pixels[j] - m) * k + b;
+                at = other > best ? at * 0 + j : at;
+                best = other > best ? other : best;
             }
-        const double weight = double(n) / double(start + n);
+            store_bytes<T>(code + to + c, best > T(0) ? at : at | BELOW, count);
+            const auto kept = (best > T(0)) | (best != best);  // NaN stays
+            store<T>(z + to + c, kept ? best : best * slope, count);
+        });
+    });
+}
+
+// Adds sum g and sum g (y - mean) of the gradient g of the pixels that were the maxima.
+template <typename T, int P>
+void sum_gradient(const T* g, const T* y, const Shape& s, const T* mean, const uint8_t* code, double* total) {
+    typedef typename Vector<T>::type V;
+    Sums<T, 2> sums(s.channels, total);
+    for_windows<P>(s, [&](int64_t from, int64_t to) {
+        for_vectors<T>(s.channels, [&](int64_t c, auto count) {
+            const auto chosen = load_bytes<T>(code + to + c, count);
+            const V value = through_relu<T>(load<T>(g + to + c, count), chosen, T(s.slope));
+            const Window<T, P> window(y + from + c, s, count);
+            sums.add(0, c, value, count);
+            sums.add(1, c, value * (window.taken(chosen) - load<T>(mean + c, count)), count);
+        });
+        sums.next();
+    });
+}
+
+// The gradient of y: d0 + d1 (y - mean), and d2 g more at the maxima.
+template <typename T>
+struct Gradient {
+    std::vector<T> d0, d1, d2;
+
+    Gradient(const Shape& s, const T* gamma, const T* rate, const double* total)
+        : d0(s.channels), d1(s.channels), d2(s.channels) {
+        const double M = double(s.pixels());
+        for (int64_t c = 0; c < s.channels; c++) {
+            const double k = double(gamma[c]) * rate[c];
+            d0[c] = T(-k * total[c] / M);
+            d1[c] = T(-k * (total[s.channels + c] * rate[c]) / M * rate[c]);
+            d2[c] = T(k);
+        }
+    }
+};
+
+template <typename T, int P>
+void backward(const T* g, const T* y, const Shape& s, const T* mean, const uint8_t* code, const Gradient<T>& by, T* gy) {
+    typedef typename Vector<T>::type V;
+    auto everywhere = [&](const V& pixel, int64_t c, auto count) {
+        return load<T>(&by.d0[c], count) + load<T>(&by.d1[c], count) * (pixel - load<T>(mean + c, count));
+    };
+    for_windows<P>(s, [&](int64_t from, int64_t to) {
+        for_vectors<T>(s.channels, [&](int64_t c, auto count) {
+            const auto chosen = load_bytes<T>(code + to + c, count);
+            const V value = through_relu<T>(load<T>(g + to + c, count), chosen, T(s.slope)) * load<T>(&by.d2[c], count);
+            const Window<T, P> window(y + from + c, s, count);
+            store_window<T, P>(gy + from + c, s, count, [&](int j) {
+                return everywhere(window.pixels[j], c, count) + ((chosen & 3) == j ? value : V{});
+            });
+        });
+    });
+    for_rest<P>(s, [&](int64_t from) {
+        for_vectors<T>(s.channels, [&](int64_t c, auto count) {
+            store<T>(gy + from + c, everywhere(load<T>(y + from + c, count), c, count), count);
+        });
+    });
+}
+
+// Adds the sums of g and g (y - mean) as above, of v, of v (y - mean) and, at the maxima, of g v; v is a cotangent of gy.
+template <typename T, int P>
+void sum_double(const T* v, const T* g, const T* y, const Shape& s, const T* mean, const uint8_t* code, double* total) {
+    typedef typename Vector<T>::type V;
+    Sums<T, 5> sums(s.channels, total);
+    for_windows<P>(s, [&](int64_t from, int64_t to) {
+        for_vectors<T>(s.channels, [&](int64_t c, auto count) {
+            const V m = load<T>(mean + c, count);
+            const auto chosen = load_bytes<T>(code + to + c, count);
+            const V value = through_relu<T>(load<T>(g + to + c, count), chosen, T(s.slope));
+            const Window<T, P> of_y(y + from + c, s, count), of_v(v + from + c, s, count);
+            V all{}, moment{};
+            for (int j = 0; j < P * P; j++) {
+                all += of_v.pixels[j];
+                moment += of_v.pixels[j] * (of_y.pixels[j] - m);
+            }
+            const V found[] = {value, value * (of_y.taken(chosen) - m), all, moment, value * of_v.taken(chosen)};
+            for (int k = 0; k < 5; k++) sums.add(k, c, found[k], count);
+        });
+        sums.next();
+    });
+    for_rest<P>(s, [&](int64_t from) {
+        for_vectors<T>(s.channels, [&](int64_t c, auto count) {
+            const V w = load<T>(v + from + c, count);
+            sums.add(2, c, w, count);
+            sums.add(3, c, w * (load<T>(y + from + c, count) - load<T>(mean + c, count)), count);
+        });
+        sums.next();
+    });
+}
+
+// The derivatives of the gradient: of y d0 + d1 v + d2 (y - mean), and d3 g more at the maxima; of g, with the values at
+// the maxima, e0 + d4 v + d3 (y - mean). a and b are cotangents of ggamma and gbeta.
+template <typename T>
+struct Second {
+    std::vector<T> d0, d1, d2, d3, d4, e0;
+
+    Second(const Shape& s, const T* gamma, const T* rate, const T* a, const T* b, const double* total, T* ogamma)
+        : d0(s.channels), d1(s.channels), d2(s.channels), d3(s.channels), d4(s.channels), e0(s.channels) {
+        const double M = double(s.pixels());
+        const int64_t C = s.channels;
         for (int64_t c = 0; c < C; c++) {
-            const double delta = double(a[c]) - m[c];
-            m[c] += delta * weight;
-            m2[c] += double(b[c]) + delta * delta * double(start) * weight;
+            const double r = rate[c], k = double(gamma[c]) * r, S1 = total[c], S2 = total[C + c] * r,
+                         V1 = total[2 * C + c], V2 = total[3 * C + c] * r;
+            const double inner = total[4 * C + c] - S1 * V1 / M - S2 * V2 / M;
+            const double U1 = -k * (S1 * V2 + V1 * S2) / M + a[c] * S1, U2 = -2 * k * S2 * V2 / M + a[c] * S2;
+            ogamma[c] = T(r * inner);
+            d0[c] = T(-r * U1 / M);
+            d1[c] = T(-k * r * S2 / M);
+            d2[c] = T(-r * r * (U2 + k * inner) / M);
+            d3[c] = T(r * (a[c] - k * V2 / M));
+            d4[c] = T(k);
+            e0[c] = T(b[c] - k * V1 / M);
         }
     }
-    for (int64_t c = 0; c < C; c++) {
-        const double v = m2[c] / double(total);
-        mean[c] = T(m[c]);
-        variance[c] = T(v);
-        rate[c] = T(1.0 / std::sqrt(v + eps));
-    }
-}
+};
 
 template <typename T, int P>
-void forward(const T* y, const Shape& s, const T* gamma, const T* beta, T slope, double eps, T* z, uint8_t* code,
-             T* mean, T* variance, T* rate) {
-    statistics(y, s, eps, mean, variance, rate);
-    const int64_t C = s.channels, line = s.width * C;
-    std::vector<T> scale(C);
-    for (int64_t c = 0; c < C; c++) scale[c] = gamma[c] * rate[c];
-    const T* __restrict k = scale.data();
-    for (int64_t row = 0; row < s.images * s.rows(); row++) {
-        const T* base = y + (row / s.rows() * s.height + row % s.rows() * P) * line;
-        for (int64_t column = 0; column < s.columns(); column++) {
-            const T* __restrict p = base + column * P * C;
-            T* __restrict out = z + (row * s.columns() + column) * C;
-            uint8_t* __restrict chosen = code + (row * s.columns() + column) * C;
-#pragma omp simd
-            for (int64_t c = 0; c < C; c++) {
-                T best = (p[c] - mean[c]) * k[c] + beta[c];
-                int at = 0;
-                if (P == 2) {
-                    const T second = (p[C + c] - mean[c]) * k[c] + beta[c];
-                    const T third = (p[line + c] - mean[c]) * k[c] + beta[c];
-                    const T fourth = (p[line + C + c] - mean[c]) * k[c] + beta[c];
-                    at = second > best ? 1 : at;
-                    best = second > best ? second : best;
-                    at = third > best ? 2 : at;
-                    best = third > best ? third : best;
-                    at = fourth > best ? 3 : at;
-                    best = fourth > best ? fourth : best;
-                }
-                out[c] = best > T(0) || best != best ? best : best * slope;
-                chosen[c] = uint8_t(best > T(0) ? at : at | BELOW);
-            }
-        }
-    }
-}
-
-// the pixel that was the maximum of a window
-template <typename T, int P>
-inline T taken(const T* p, int64_t line, int64_t C, int64_t c, int at) {
-    if (P == 1) return p[c];
-    const T first = p[c], second = p[C + c], third = p[line + c], fourth = p[line + C + c];
-    const T upper = at & 1 ? second : first, lower = at & 1 ? fourth : third;
-    return at & 2 ? lower : upper;
-}
-
-template <typename T, int P>
-void backward(const T* g, const T* y, const Shape& s, const T* gamma, const T* mean, const T* rate,
-              const uint8_t* code, T slope, T* gy, T* ggamma, T* gbeta) {
-    const int64_t C = s.channels, line = s.width * C, R = s.rows(), W = s.columns();
-    std::vector<double> s1(C, 0.0), s2(C, 0.0);
-    std::vector<T> a1(C), a2(C), c0(C), c1(C), c2(C);
-    for (int64_t row = 0; row < s.images * R; row++) {
-        const T* base = y + (row / R * s.height + row % R * P) * line;
-        T* __restrict b1 = a1.data();
-        T* __restrict b2 = a2.data();
-        for (int64_t c = 0; c < C; c++) b1[c] = b2[c] = T(0);
-        for (int64_t column = 0; column < W; column++) {
-            const T* __restrict p = base + column * P * C;
-            const T* __restrict q = g + (row * W + column) * C;
-            const uint8_t* __restrict chosen = code + (row * W + column) * C;
-#pragma omp simd
-            for (int64_t c = 0; c < C; c++) {
-                const int at = chosen[c];
-                const T value = at & BELOW ? q[c] * slope : q[c];
-                b1[c] += value;
-                b2[c] += value * (taken<T, P>(p, line, C, c, at) - mean[c]);
-            }
-        }
-        for (int64_t c = 0; c < C; c++) s1[c] += b1[c], s2[c] += b2[c];
-    }
-    const double M = double(s.pixels());
-    for (int64_t c = 0; c < C; c++) {
-        s2[c] *= rate[c];
-        gbeta[c] = T(s1[c]);
-        ggamma[c] = T(s2[c]);
-        const double k = double(gamma[c]) * rate[c];
-        c0[c] = T(-k * s1[c] / M);
-        c1[c] = T(-k * s2[c] / M * rate[c]);
-        c2[c] = T(k);
-    }
-    const T *__restrict d0 = c0.data(), *__restrict d1 = c1.data(), *__restrict d2 = c2.data();
-    auto rest = [&](const T* __restrict p, T* __restrict o) {
-#pragma omp simd
-        for (int64_t c = 0; c < C; c++) o[c] = d0[c] + d1[c] * (p[c] - mean[c]);
+void double_backward(const T* v, const T* g, const T* y, const Shape& s, const T* mean, const uint8_t* code,
+                     const Second<T>& by, T* og, T* oy) {
+    typedef typename Vector<T>::type V;
+    auto everywhere = [&](const V& of_v, const V& centred, int64_t c, auto count) {
+        return load<T>(&by.d0[c], count) + load<T>(&by.d1[c], count) * of_v + load<T>(&by.d2[c], count) * centred;
     };
-    for (int64_t row = 0; row < s.images * R; row++) {
-        const int64_t offset = (row / R * s.height + row % R * P) * line;
-        for (int64_t column = 0; column < W; column++) {
-            const T* __restrict p = y + offset + column * P * C;
-            T* __restrict o = gy + offset + column * P * C;
-            const T* __restrict q = g + (row * W + column) * C;
-            const uint8_t* __restrict chosen = code + (row * W + column) * C;
-#pragma omp simd
-            for (int64_t c = 0; c < C; c++) {
-                const int at = chosen[c] & 3;
-                const T value = (chosen[c] & BELOW ? q[c] * slope : q[c]) * d2[c];
-                o[c] = d0[c] + d1[c] * (p[c] - mean[c]) + (at == 0 ? value : T(0));
-                if (P == 2) {
-                    o[C + c] = d0[c] + d1[c] * (p[C + c] - mean[c]) + (at == 1 ? value : T(0));
-                    o[line + c] = d0[c] + d1[c] * (p[line + c] - mean[c]) + (at == 2 ? value : T(0));
-                    o[line + C + c] = d0[c] + d1[c] * (p[line + C + c] - mean[c]) + (at == 3 ? value : T(0));
-                }
-            }
-        }
-        if (P == 2 && s.width % 2)
-            for (int64_t i = 0; i < 2; i++) rest(y + offset + i * line + (s.width - 1) * C, gy + offset + i * line + (s.width - 1) * C);
-    }
-    if (P == 2 && s.height % 2)
-        for (int64_t i = 0; i < s.images; i++)
-            for (int64_t x = 0; x < s.width; x++) {
-                const int64_t offset = (i * s.height + s.height - 1) * line + x * C;
-                rest(y + offset, gy + offset);
-            }
-}
-
-// v, a, b: cotangents of gy, ggamma and gbeta
-template <typename T, int P>
-void double_backward(const T* v, const T* a, const T* b, const T* g, const T* y, const Shape& s, const T* gamma,
-                     const T* mean, const T* rate, const uint8_t* code, T slope, T* og, T* oy, T* ogamma) {
-    const int64_t C = s.channels, line = s.width * C, R = s.rows(), W = s.columns();
-    std::vector<double> s1(C, 0.0), s2(C, 0.0), v1(C, 0.0), v2(C, 0.0), gv(C, 0.0);
-    std::vector<T> t(5 * C), d(8 * C);
-    T *__restrict t1 = t.data(), *__restrict t2 = t1 + C, *__restrict t3 = t2 + C, *__restrict t4 = t3 + C,
-      *__restrict t5 = t4 + C;
-    auto clear = [&] { std::fill(t.begin(), t.end(), T(0)); };
-    auto flush = [&] {
-        for (int64_t c = 0; c < C; c++)
-            s1[c] += t1[c], s2[c] += t2[c], v1[c] += t3[c], v2[c] += t4[c], gv[c] += t5[c];
-    };
-    auto sum = [&](const T* __restrict p, const T* __restrict w) {
-        for (int64_t c = 0; c < C; c++) {
-            t3[c] += w[c];
-            t4[c] += w[c] * (p[c] - mean[c]);
-        }
-    };
-    for (int64_t row = 0; row < s.images * R; row++) {
-        clear();
-        const int64_t offset = (row / R * s.height + row % R * P) * line;
-        for (int64_t column = 0; column < W; column++) {
-            const T* __restrict p = y + offset + column * P * C;
-            const T* __restrict w = v + offset + column * P * C;
-            const T* __restrict q = g + (row * W + column) * C;
-            const uint8_t* __restrict chosen = code + (row * W + column) * C;
-#pragma omp simd
-            for (int64_t c = 0; c < C; c++) {
-                const int at = chosen[c];
-                const T value = at & BELOW ? q[c] * slope : q[c];
-                t1[c] += value;
-                t2[c] += value * (taken<T, P>(p, line, C, c, at) - mean[c]);
-                t5[c] += value * taken<T, P>(w, line, C, c, at);
-                T all = w[c], moment = w[c] * (p[c] - mean[c]);
-                if (P == 2) {
-                    all += w[C + c] + w[line + c] + w[line + C + c];
-                    moment += w[C + c] * (p[C + c] - mean[c]) + w[line + c] * (p[line + c] - mean[c]) +
-                              w[line + C + c] * (p[line + C + c] - mean[c]);
-                }
-                t3[c] += all;
-                t4[c] += moment;
-            }
-        }
-        if (P == 2 && s.width % 2)
-            for (int64_t i = 0; i < 2; i++) {
-                const int64_t o = offset + i * line + (s.width - 1) * C;
-                sum(y + o, v + o);
-            }
-        flush();
-    }
-    if (P == 2 && s.height % 2)
-        for (int64_t i = 0; i < s.images; i++) {
-            clear();
-            for (int64_t x = 0; x < s.width; x++) {
-                const int64_t o = (i * s.height + s.height - 1) * line + x * C;
-                sum(y + o, v + o);
-            }
-            flush();
-        }
-    const double M = double(s.pixels());
-    T *__restrict d0 = d.data(), *__restrict d1 = d0 + C, *__restrict d2 = d1 + C, *__restrict d3 = d2 + C,
-      *__restrict e0 = d3 + C, *__restrict e1 = e0 + C, *__restrict e2 = e1 + C;
-    for (int64_t c = 0; c < C; c++) {
-        const double r = rate[c], k = double(gamma[c]) * r, S1 = s1[c], S2 = s2[c] * r, V1 = v1[c], V2 = v2[c] * r;
-        const double inner = gv[c] - S1 * V1 / M - S2 * V2 / M;
-        const double U1 = -k * (S1 * V2 + V1 * S2) / M + a[c] * S1, U2 = -2 * k * S2 * V2 / M + a[c] * S2;
-        ogamma[c] = T(r * inner);
-        d0[c] = T(-r * U1 / M);
-        d1[c] = T(-k * r * S2 / M);
-        d2[c] = T(-r * r * (U2 + k * inner) / M);
-        d3[c] = T(r * (a[c] - k * V2 / M));
-        e0[c] = T(b[c] - k * V1 / M);
-        e1[c] = T(k);
-        e2[c] = T(r * (a[c] - k * V2 / M));
-    }
-    auto rest = [&](const T* __restrict p, const T* __restrict w, T* __restrict o) {
-#pragma omp simd
-        for (int64_t c = 0; c < C; c++) o[c] = d0[c] + d1[c] * w[c] + d2[c] * (p[c] - mean[c]);
-    };
-    for (int64_t row = 0; row < s.images * R; row++) {
-        const int64_t offset = (row / R * s.height + row % R * P) * line;
-        for (int64_t column = 0; column < W; column++) {
-            const T* __restrict p = y + offset + column * P * C;
-            const T* __restrict w = v + offset + column * P * C;
-            T* __restrict o = oy + offset + column * P * C;
-            const T* __restrict q = g + (row * W + column) * C;
-            T* __restrict h = og + (row * W + column) * C;
-            const uint8_t* __restrict chosen = code + (row * W + column) * C;
-#pragma omp simd
-            for (int64_t c = 0; c < C; c++) {
-                const int at = chosen[c] & 3;
-                const bool below = chosen[c] & BELOW;
-                const T value = (below ? q[c] * slope : q[c]) * d3[c];
-                const T back = e0[c] + e1[c] * taken<T, P>(w, line, C, c, at) +
-                               e2[c] * (taken<T, P>(p, line, C, c, at) - mean[c]);
-                h[c] = below ? back * slope : back;
-                o[c] = d0[c] + d1[c] * w[c] + d2[c] * (p[c] - mean[c]) + (at == 0 ? value : T(0));
-                if (P == 2) {
-                    o[C + c] = d0[c] + d1[c] * w[C + c] + d2[c] * (p[C + c] - mean[c]) + (at == 1 ? value : T(0));
-                    o[line + c] = d0[c] + d1[c] * w[line + c] + d2[c] * (p[line + c] - mean[c]) + (at == 2 ? value : T(0));
-                    o[line + C + c] =
-                        d0[c] + d1[c] * w[line + C + c] + d2[c] * (p[line + C + c] - mean[c]) + (at == 3 ? value : T(0));
-                }
-            }
-        }
-        if (P == 2 && s.width % 2)
-            for (int64_t i = 0; i < 2; i++) {
-                const int64_t o = offset + i * line + (s.width - 1) * C;
-                rest(y + o, v + o, oy + o);
-            }
-    }
-    if (P == 2 && s.height % 2)
-        for (int64_t i = 0; i < s.images; i++)
-            for (int64_t x = 0; x < s.width; x++) {
-                const int64_t o = (i * s.height + s.height - 1) * line + x * C;
-                rest(y + o, v + o, oy + o);
-            }
+    for_windows<P>(s, [&](int64_t from, int64_t to) {
+        for_vectors<T>(s.channels, [&](int64_t c, auto count) {
+            const V m = load<T>(mean + c, count), d3 = load<T>(&by.d3[c], count), d4 = load<T>(&by.d4[c], count);
+            const auto chosen = load_bytes<T>(code + to + c, count);
+            const V value = through_relu<T>(load<T>(g + to + c, count), chosen, T(s.slope)) * d3;
+            const Window<T, P> of_y(y + from + c, s, count), of_v(v + from + c, s, count);
+            const V back = load<T>(&by.e0[c], count) + d4 * of_v.taken(chosen) + d3 * (of_y.taken(chosen) - m);
+            store<T>(og + to + c, through_relu<T>(back, chosen, T(s.slope)), count);
+            store_window<T, P>(oy + from + c, s, count, [&](int j) {
+                return everywhere(of_v.pixels[j], of_y.pixels[j] - m, c, count) + ((chosen & 3) == j ? value : V{});
+            });
+        });
+    });
+    for_rest<P>(s, [&](int64_t from) {
+        for_vectors<T>(s.channels, [&](int64_t c, auto count) {
+            const V centred = load<T>(y + from + c, count) - load<T>(mean + c, count);
+            store<T>(oy + from + c, everywhere(load<T>(v + from + c, count), centred, c, count), count);
+        });
+    });
 }
 
 }  // namespace metalit

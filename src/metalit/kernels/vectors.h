@@ -18,20 +18,18 @@ constexpr int BYTES = 16, PIXELS = 6, VECTORS = 2;
 #endif
 
 template <typename T>
-struct Vector;
-template <>
-struct Vector<float> {
-    typedef float type __attribute__((vector_size(BYTES)));
-    typedef float four __attribute__((vector_size(4 * sizeof(float))));
-};
-template <>
-struct Vector<double> {
-    typedef double type __attribute__((vector_size(BYTES)));
-    typedef double four __attribute__((vector_size(4 * sizeof(double))));
-};
+constexpr int LANES = BYTES / int(sizeof(T));
 
 template <typename T>
-constexpr int LANES = BYTES / int(sizeof(T));
+struct Vector {
+    typedef T type __attribute__((vector_size(BYTES)));
+    typedef T four __attribute__((vector_size(4 * sizeof(T))));
+    // whole numbers, as many as there are lanes
+    typedef uint8_t bytes __attribute__((vector_size(LANES<T>)));
+    typedef uint16_t shorts __attribute__((vector_size(2 * LANES<T>)));
+    typedef int32_t ints __attribute__((vector_size(4 * LANES<T>)));
+    typedef decltype(type{} < type{}) whole;  // as wide as T
+};
 
 // Vectors that n values fill, the last perhaps in part.
 template <typename T>
@@ -53,6 +51,24 @@ inline void store(T* to, const V& v, int count = LANES<T>) {
     if (count == LANES<T>) std::memcpy(to, &v, sizeof v);
     else
         for (int i = 0; i < count; i++) to[i] = v[i];
+}
+
+// Whole numbers from bytes, one for each lane, and back; step by step, for GCC converts lane by lane otherwise.
+template <typename T, typename V = Vector<T>>
+inline typename V::whole load_bytes(const uint8_t* from, int count = LANES<T>) {
+    typename V::bytes v{};
+    if (count == LANES<T>) std::memcpy(&v, from, sizeof v);
+    else std::memcpy(&v, from, count);
+    const auto ints = __builtin_convertvector(__builtin_convertvector(v, typename V::shorts), typename V::ints);
+    return __builtin_convertvector(ints, typename V::whole);
+}
+
+template <typename T, typename V = Vector<T>>
+inline void store_bytes(uint8_t* to, const typename V::whole& whole, int count = LANES<T>) {
+    const auto ints = __builtin_convertvector(whole, typename V::ints);
+    const auto v = __builtin_convertvector(__builtin_convertvector(ints, typename V::shorts), typename V::bytes);
+    if (count == LANES<T>) std::memcpy(to, &v, sizeof v);
+    else std::memcpy(to, &v, count);
 }
 
 // Writes a square of four by four values transposed; the lines begin so many values apart.
