@@ -15,7 +15,7 @@ from torch import nn
 import layers
 from metalit import MAML, Engine, Episode, Labelled
 from metalit.engine.certified import TESTED, is_tested
-from metalit.engine.explanations import CannotCompileError, CannotVectoriseError
+from metalit.engine.explanations import CannotCompileError, CannotDifferentiateError, CannotVectoriseError
 from metalit.objectives import QueryLoss
 
 PAGE = Path(__file__).parents[1] / "docs" / "guide" / "gradients.md"
@@ -134,6 +134,33 @@ def test_compiled_gives_the_same_or_is_refused(name):
     else:
         with pytest.raises(CannotCompileError, match="torch cannot compile"):
             meta_gradient(row, COMPILED, inner_steps=1)
+
+
+@pytest.mark.parametrize("mapping", ["vmap", "loop"])
+def test_a_function_with_one_derivative_only_is_refused_by_name(mapping):
+    class Once(torch.autograd.Function):
+        generate_vmap_rule = True
+
+        @staticmethod
+        def forward(x):
+            return 2 * x
+
+        @staticmethod
+        def setup_context(ctx, inputs, output):
+            pass
+
+        @staticmethod
+        @torch.autograd.function.once_differentiable
+        def backward(ctx, g):
+            return 2 * g
+
+    class Network(nn.Module):
+        def forward(self, x):
+            return Once.apply(x).exp()
+
+    with pytest.raises(CannotDifferentiateError, match="derivative torch does not provide"):
+        meta_gradient(layers.Layer(Network), Engine(mapping))
+    assert meta_gradient(layers.Layer(Network), Engine(mapping), first_order=True)  # which needs no other
 
 
 def test_every_layer_of_torch_has_a_row():

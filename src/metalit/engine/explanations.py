@@ -8,7 +8,8 @@ import torch
 from metalit.errors import SettingError, UserError
 
 Attempt = Callable[[], object]
-NO_DERIVATIVE = ("setup_context", "derivative for", "saved tensor hooks")  # parts of torch's error messages
+# parts of torch's error messages
+NO_DERIVATIVE = ("derivative for", "saved tensor hooks", "support automatic differentiation", "differentiate twice")
 
 
 class CannotVectoriseError(SettingError):
@@ -16,7 +17,7 @@ class CannotVectoriseError(SettingError):
 
 
 class CannotDifferentiateError(UserError):
-    """``torch.func`` has no derivative of a function that a network calls."""
+    """Torch has no derivative of a function that a network calls, or none of its derivative."""
 
 
 class CannotCompileError(SettingError):

@@ -2,12 +2,12 @@
 
 import torch
 from torch import Tensor
-from torch.func import grad
 
 from metalit.errors import not_negative
 from metalit.objectives.base import LearnedTask, Objective
 from metalit.outcome import Outcome
 from metalit.tasks.parameters import Params
+from metalit.tasks.pullback import gradient_and_value
 
 
 class GradientPenalty(Objective):
@@ -31,7 +31,7 @@ class GradientPenalty(Objective):
         adapted = {name: task.path[-1][name] for name in task.adapted}
         # the gradient is with respect to what adapts only, as is the penalty
         fixed = {name: value for name, value in task.path[-1].items() if name not in adapted}
-        gradient = grad(lambda parameters: task.loss({**fixed, **parameters}, task.query))(adapted)
+        gradient, _ = gradient_and_value(lambda parameters: task.loss({**fixed, **parameters}, task.query), adapted)
         squares = [value.square().sum() for value in gradient.values()]
         return {"squared_query_gradient": torch.stack(squares).sum()}
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import grad_and_value
 from torch.utils._pytree import tree_leaves
 
 from metalit.algorithms.meta_learner import MetaLearner
@@ -21,6 +20,7 @@ from metalit.tasks.checkpointing import checkpointed
 from metalit.tasks.method_call import functional_call
 from metalit.tasks.parameters import Params, detached, scope, select
 from metalit.tasks.precision import without_autocast
+from metalit.tasks.pullback import gradient_and_value
 from metalit.update_rules import UpdateRule
 
 Start = Callable[[Params, Labelled], tuple[Params, Any]]
@@ -202,7 +202,8 @@ class GradientBasedMetaLearner(MetaLearner, ABC):
             adapted: the task's adapted parameters.
             loss: ``loss(adapted, support)``, 0-d; default: the mean support loss.
         """
-        gradient, value = grad_and_value(loss or partial(self.loss, meta))(adapted, support)
+        loss = loss or partial(self.loss, meta)
+        gradient, value = gradient_and_value(loss, adapted, support, higher=not self.first_order)
         if self.first_order:
             return detached(gradient), value.detach()
         return gradient, value

@@ -21,7 +21,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import grad_and_value
 
 from metalit.algorithms.gradient.base import GradientBasedMetaLearner
 from metalit.episode import Labelled
@@ -33,6 +32,7 @@ from metalit.networks.embedding_length import check_embeddings
 from metalit.tasks.method_call import functional_call
 from metalit.tasks.parameters import Params, detached, scope
 from metalit.tasks.precision import full_precision
+from metalit.tasks.pullback import gradient_and_value
 from metalit.tasks.task_context import normal_like
 from metalit.update_rules.per_parameter_sgd import PerParameterSGD
 
@@ -153,7 +153,7 @@ class LEO(GradientBasedMetaLearner):
             weights = self.decode(meta, moving["codes"]) if latent else moving["weights"]
             return task_loss(self.logits(features, weights), support.y, support.mask)
 
-        gradient, value = grad_and_value(loss)(moving)
+        gradient, value = gradient_and_value(loss, moving, higher=not self.first_order)
         if self.first_order:
             gradient, value = detached(gradient), value.detach()
         # the rule finds the rates by the name of what moves, ``codes`` or ``weights``
