@@ -79,9 +79,9 @@ def imaml(problem: Problem, steps: int, setting: Setting) -> Step:
     return bare_step(learner.to(setting.device), problem.make_episode(setting))
 
 
-def inner_loop(tasks: int, steps: int) -> Case:
+def inner_loop(name: str, tasks: int, steps: int, seconds: float) -> Case:
     """Return the ways to take many inner steps in little memory."""
-    problem = fewer_tasks(PROBLEMS["omniglot-stride"], tasks)
+    problem = fewer_tasks(PROBLEMS[name], tasks)
     one = Engine(chunk_size=1)
     makers = {
         LEARN2LEARN: learn2learn.maml(problem, 2, steps),
@@ -96,7 +96,7 @@ def inner_loop(tasks: int, steps: int) -> Case:
         Contender(name, stepping(make), "iMAML" not in name, optional=name == LEARN2LEARN)
         for name, make in makers.items()
     ]
-    return Case(f"inner-loop/omniglot-stride/steps-{steps}", "inner-loop", contenders, seconds=40, memory=True)
+    return Case(f"inner-loop/{name}/steps-{steps}", "inner-loop", contenders, seconds=seconds, memory=True)
 
 
 @cache
@@ -117,7 +117,9 @@ def cases() -> dict[str, Case]:
         everybody("omniglot-pool", 8, 5),
         everybody("omniglot-stride", 8, 5, memory=True),
         *(protonet(ways, tasks) for ways, tasks in ((5, 16), (20, 4))),
-        inner_loop(4, 20),
+        inner_loop("omniglot-stride", 4, 20, 40),
+        inner_loop("omniglot-pool", 4, 20, 60),
+        inner_loop("mini", 2, 20, 120),
         *methods.cases(),
         *fit.cases(),
         *stream.cases(),
