@@ -79,7 +79,7 @@ from metalit.networks import (
     ImageGenerator,
     Pixels,
 )
-from metalit.networks.conv_block import ConvBlock
+from metalit.networks.conv_layers import ConvLayers
 
 SMALL = {
     "tasks_per_batch": 4,
@@ -197,7 +197,7 @@ class Case:
 
 def cancelled(module: nn.Module) -> set[str]:
     """Parameters without effect, by name: biases that a batch norm subtracts again, and the inner rates of those."""
-    blocks = [(name, block) for name, block in module.named_modules() if isinstance(block, ConvBlock)]
+    blocks = [(name, block) for name, block in module.named_modules() if isinstance(block, ConvLayers)]
     biases = [f"{name}.0.bias" for name, block in blocks if isinstance(block[1], nn.BatchNorm2d)]
     ends = tuple(name.removeprefix("network.") for name in biases)
     return {name for name, _ in module.named_parameters() if name.replace("/", ".").endswith(ends)} if ends else set()

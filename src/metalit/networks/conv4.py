@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from metalit.errors import at_least, check
-from metalit.networks.conv_block import ConvBlock
+from metalit.networks.conv_layers import ConvLayers
 from metalit.networks.expected_inputs import check_images
 from metalit.networks.normalisation import BatchNormMode, batch_norm_2d
 
@@ -53,7 +53,7 @@ class Conv4(nn.Module):
         pool = downsample == "pool"
         self.blocks = nn.Sequential(
             *(
-                ConvBlock(
+                ConvLayers(
                     nn.Conv2d(in_channels if i == 0 else channels, channels, 3, stride=1 if pool else 2, padding=1),
                     batch_norm_2d(channels, batch_norm),
                     nn.ReLU(),

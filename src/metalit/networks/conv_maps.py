@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from metalit.errors import at_least
-from metalit.networks.conv_block import ConvBlock
+from metalit.networks.conv_layers import ConvLayers
 from metalit.networks.expected_inputs import check_images
 from metalit.networks.normalisation import BatchNormMode, batch_norm_2d
 
@@ -54,7 +54,7 @@ class ConvMaps(nn.Module):
         self.size = ((image_size - 2) // 2 - 2) // 2
         self.blocks = nn.Sequential(
             *(
-                ConvBlock(
+                ConvLayers(
                     nn.Conv2d(in_channels if i == 0 else channels, channels, 3, padding=int(i >= 2)),
                     batch_norm_2d(channels, batch_norm),
                     nn.ReLU(),

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from metalit.errors import at_least
-from metalit.networks.conv_block import ConvBlock
+from metalit.networks.conv_layers import ConvLayers
 from metalit.networks.normalisation import BatchNormMode, batch_norm_2d
 
 
@@ -39,7 +39,7 @@ class RelationModule(nn.Module):
         at_least(4, size=size)
         self.blocks = nn.Sequential(
             *(
-                ConvBlock(
+                ConvLayers(
                     # padded, which the authors omit for larger images than Omniglot's
                     nn.Conv2d(inputs, channels, 3, padding=1),
                     batch_norm_2d(channels, batch_norm),

@@ -14,7 +14,7 @@ from metalit.tasks.precision import under_autocast
 from metalit.tasks.task_context import TaskContext, task_of_kernels
 
 
-class ConvBlock(nn.Sequential):
+class ConvLayers(nn.Sequential):
     """Convolution, normalisation, activation and pooling, in this order: an ``nn.Sequential`` of four layers.
 
     Within a task on a CPU, ``metalit.kernels`` compute it in fewer passes over memory, with the same numbers to

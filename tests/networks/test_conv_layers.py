@@ -10,7 +10,7 @@ from torch import nn
 from metalit import FOMAML, MAML, Engine, Episode, Labelled, PrototypicalNetwork
 from metalit.kernels import missing
 from metalit.networks import Classifier, Conv4, conv_block
-from metalit.networks.conv_block import ConvBlock, unfit
+from metalit.networks.conv_layers import ConvLayers, unfit
 from metalit.tasks.task_context import TaskContext
 
 needs_kernels = pytest.mark.skipif(missing() is not None, reason=f"no kernels: {missing()}")
@@ -95,7 +95,7 @@ def test_names_are_those_of_a_sequential():
 
 def block(**layers):
     chosen = {"conv": nn.Conv2d(1, 4, 3), "norm": nn.BatchNorm2d(4), "activation": nn.ReLU(), "pool": nn.MaxPool2d(2)}
-    return ConvBlock(*{**chosen, **layers}.values())
+    return ConvLayers(*{**chosen, **layers}.values())
 
 
 def hooked():
