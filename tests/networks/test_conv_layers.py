@@ -9,8 +9,8 @@ from torch import nn
 
 from metalit import FOMAML, MAML, Engine, Episode, Labelled, PrototypicalNetwork
 from metalit.kernels import missing
-from metalit.networks import Classifier, Conv4, conv_block
-from metalit.networks.conv_layers import ConvLayers, unfit
+from metalit.networks import Classifier, Conv4, ResNet12, conv_layers
+from metalit.networks.conv_layers import Block, ConvLayers, unfit
 from metalit.tasks.task_context import TaskContext
 
 needs_kernels = pytest.mark.skipif(missing() is not None, reason=f"no kernels: {missing()}")
@@ -46,8 +46,8 @@ def gradients(kind, network, episode, **engine):
 @pytest.fixture
 def uses(monkeypatch):
     """How many blocks ran by the kernels."""
-    calls, original = [], conv_block.by_kernels
-    monkeypatch.setattr(conv_block, "by_kernels", lambda *args: calls.append(1) or original(*args))
+    calls, original = [], conv_layers.by_kernels
+    monkeypatch.setattr(conv_layers, "by_kernels", lambda *args: calls.append(1) or original(*args))
     return calls
 
 
@@ -109,32 +109,86 @@ UNFIT = {
     "groups": block(conv=nn.Conv2d(2, 4, 3, groups=2)),
     "reflected": block(conv=nn.Conv2d(1, 4, 3, padding=1, padding_mode="reflect")),
     "same": block(conv=nn.Conv2d(1, 4, 3, padding="same")),
-    "transposed": block(conv=nn.ConvTranspose2d(1, 4, 3)),
-    "no norm": block(norm=nn.Identity()),
+    "wide": block(conv=nn.Conv2d(320, 320, 4), norm=nn.BatchNorm2d(320)),
     "no affine": block(norm=nn.BatchNorm2d(4, affine=False)),
     "evaluation": block(norm=nn.BatchNorm2d(4).eval()),
     "cumulative": block(norm=nn.BatchNorm2d(4, momentum=None)),
-    "other activation": block(activation=nn.GELU()),
-    "steep": block(activation=nn.LeakyReLU(1.5)),
-    "ceil": block(pool=nn.MaxPool2d(2, ceil_mode=True)),
-    "overlapping": block(pool=nn.MaxPool2d(2, stride=1)),
-    "padded pool": block(pool=nn.MaxPool2d(2, padding=1)),
-    "average": block(pool=nn.AvgPool2d(2)),
     "float16": block().half(),
 }
+
+
+def only_block(layers):
+    """The single block of some layers."""
+    (found,) = [each for each in layers.blocks() if isinstance(each, Block)]
+    return found
 
 
 @pytest.mark.parametrize("name", UNFIT)
 def test_what_kernels_cannot_compute_is_left_to_torch(name):
     made = UNFIT[name]
-    weight = made[0].weight
-    assert unfit(made, torch.zeros(2, made[0].in_channels, 8, 8, dtype=weight.dtype))
-    assert unfit(block(), torch.zeros(2, 1, 8, 8)) is None
-    assert unfit(block(pool=nn.Identity(), activation=nn.LeakyReLU(0.1)), torch.zeros(2, 1, 8, 8)) is None
+    conv = made[0]
+    assert unfit(only_block(made), torch.zeros(2, conv.in_channels, 8, 8, dtype=conv.weight.dtype))
+    assert unfit(only_block(block()), torch.zeros(2, 1, 8, 8)) is None
+
+
+ALONE = {  # layers that are in no block, by the block that is left
+    "transposed": (block(conv=nn.ConvTranspose2d(1, 4, 3)), None),
+    "no norm": (block(norm=nn.Identity()), None),
+    "group norm": (block(norm=nn.GroupNorm(2, 4)), None),
+    "other activation": (block(activation=nn.GELU()), (nn.Identity, nn.Identity)),
+    "steep": (block(activation=nn.LeakyReLU(1.5)), (nn.Identity, nn.Identity)),
+    "ceil": (block(pool=nn.MaxPool2d(2, ceil_mode=True)), (nn.ReLU, nn.Identity)),
+    "overlapping": (block(pool=nn.MaxPool2d(2, stride=1)), (nn.ReLU, nn.Identity)),
+    "padded pool": (block(pool=nn.MaxPool2d(2, padding=1)), (nn.ReLU, nn.Identity)),
+    "average": (block(pool=nn.AvgPool2d(2)), (nn.ReLU, nn.Identity)),
+    "no activation": (ConvLayers(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.MaxPool2d(2)), (nn.Identity, nn.MaxPool2d)),
+    "all": (block(), (nn.ReLU, nn.MaxPool2d)),
+}
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_a_block_ends_where_kernels_have_no_layer(name):
+    layers, ends = ALONE[name]
+    blocks = [each for each in layers.blocks() if isinstance(each, Block)]
+    assert [(type(each.activation), type(each.pool)) for each in blocks] == ([] if ends is None else [ends])
+    assert sum(len(each) if isinstance(each, Block) else 1 for each in layers.blocks()) >= len(layers)
+
+
+def mixed():
+    """Blocks of each kind, and layers between them that are none."""
+    torch.manual_seed(0)
+    body = ConvLayers(
+        nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4, track_running_stats=False),
+        nn.Conv2d(4, 5, 1), nn.BatchNorm2d(5, track_running_stats=False), nn.GELU(), nn.MaxPool2d(2),
+        nn.Dropout(0.0), nn.Conv2d(5, 3, 3, stride=2), nn.GroupNorm(1, 3),
+        nn.Conv2d(3, 4, 2), nn.BatchNorm2d(4, track_running_stats=False), nn.LeakyReLU(0.2),
+        nn.Flatten(),
+    )  # fmt: skip
+    return Classifier(body, WAYS, features=36).double()
+
+
+@needs_kernels
+@pytest.mark.parametrize("make", [mixed, lambda: Classifier(narrow_resnet(), WAYS).double()], ids=["mixed", "resnet12"])
+def test_meta_gradient_of_other_networks_is_that_of_torch(make, uses, monkeypatch):
+    monkeypatch.setattr(conv_layers, "MOST_WEIGHTS", 500)  # some layers of the narrow network count as wide
+    made, tasks = make(), episode()
+    expected = gradients(MAML, deepcopy(made), tasks, kernels="torch", mapping="loop")
+    assert not uses
+    for mapping in ("vmap", "loop"):
+        made.zero_grad()
+        found = gradients(MAML, made, tasks, mapping=mapping)
+        assert uses
+        for name, value in expected.items():
+            torch.testing.assert_close(found[name], value, rtol=1e-9, atol=1e-9, msg=name)
+
+
+def narrow_resnet():
+    torch.manual_seed(0)
+    return ResNet12([4, 6, 8, 10], in_channels=1, image_size=18, drop_rate=0.0, batch_norm="batch")
 
 
 def test_images_that_kernels_cannot_take_are_left_to_torch():
-    made = block()
+    made = only_block(block())
     assert unfit(made, torch.zeros(2, 1, 8, 8, dtype=torch.float64))
     assert unfit(made, torch.zeros(2, 1, 3, 3))
     assert unfit(made, torch.zeros(2, 1, 8, 8, device="meta"))
@@ -154,7 +208,7 @@ def test_only_a_task_that_allows_them_uses_kernels(uses):
 
 
 def test_without_a_compiler_torch_computes(monkeypatch, uses):
-    monkeypatch.setattr(conv_block, "missing", lambda: "there is no C++ compiler")
+    monkeypatch.setattr(conv_layers, "missing", lambda: "there is no C++ compiler")
     made, tasks = network(), episode()
     expected = gradients(MAML, deepcopy(made), tasks, kernels="torch")
     found = gradients(MAML, made, tasks)

@@ -8,7 +8,7 @@ On a GPU this has not been measured, and nothing is chosen (docs/guide/speed.md)
 from torch import nn
 
 from metalit.kernels import missing
-from metalit.networks.conv_layers import ConvLayers
+from metalit.networks.conv_layers import for_kernels
 from metalit.tasks.precision import under_autocast
 
 WIDE = 10_000  # weights of a convolution on average, those of 33 to 33 channels at 3x3
@@ -32,8 +32,8 @@ def convolutions(learner: nn.Module, kernels: bool) -> list[nn.Conv2d]:
     found = [module for module in learner.modules() if isinstance(module, nn.Conv2d)]
     if not found or not kernels or missing():
         return found
-    blocks = {id(part) for block in learner.modules() if isinstance(block, ConvLayers) for part in block}
-    return [conv for conv in found if id(conv) not in blocks]
+    others = set(map(id, for_kernels(learner)))
+    return [conv for conv in found if id(conv) not in others]
 
 
 def is_measured(conv: nn.Conv2d) -> bool:

@@ -1,8 +1,9 @@
-"""A block of convolution, batch norm, ReLU and pooling, which kernels of metalit compute on a CPU."""
+"""Layers of convolutional networks, whose blocks metalit's kernels compute on a CPU."""
 
 import math
+from collections.abc import Iterator
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,51 +14,93 @@ from metalit.tasks.hooks import all_are_changed, is_changed
 from metalit.tasks.precision import under_autocast
 from metalit.tasks.task_context import TaskContext, task_of_kernels
 
+# Of a convolution with more weights, 320 to 320 channels at 3x3, torch's own are as fast or faster.
+MOST_WEIGHTS = 1_000_000
+NOTHING = nn.Identity()
+
 
 class ConvLayers(nn.Sequential):
-    """Convolution, normalisation, activation and pooling, in this order: an ``nn.Sequential`` of four layers.
+    """An ``nn.Sequential`` of any layers, of which blocks are computed at once.
 
+    A block is a convolution and a batch norm, with the (leaky) ReLU and the 2x2 max-pooling after it, if there are any.
     Within a task on a CPU, ``metalit.kernels`` compute it in fewer passes over memory, with the same numbers to
-    rounding, if the layers are those listed in ``unfit``.
+    rounding, unless ``unfit`` tells why not.
 
     Shape:
-        ``[n, inputs, height, width]`` to ``[n, outputs, height', width']``.
+        That of the layers, one after the other.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the maps after pooling."""
-        if torch.compiler.is_compiling():
-            return self.by_torch(x)
-        task = task_of_kernels()
+        """Return what the last layer returns."""
+        task = None if torch.compiler.is_compiling() else task_of_kernels()
         if task is None:
-            return self.by_torch(x)
-        reason = unfit(self, x) or missing()
-        announce(reason)
-        return self.by_torch(x) if reason else by_kernels(self, x, task)
+            return super().forward(x)  # type: ignore[no-any-return, no-untyped-call]
+        for block in self.blocks():
+            x = computed(block, x, task)
+        return x
 
-    def by_torch(self, x: Tensor) -> Tensor:
-        """Return the maps after pooling, layer by layer."""
-        return super().forward(x)  # type: ignore[no-any-return, no-untyped-call]
+    def blocks(self) -> Iterator["Block | nn.Module"]:
+        """Return the layers in their order, those of a block together."""
+        layers = list(self)
+        while layers:
+            first = layers.pop(0)
+            norm = layers[0] if layers else None
+            if not isinstance(first, nn.Conv2d) or not isinstance(norm, nn.BatchNorm2d):
+                yield first
+                continue
+            layers.pop(0)
+            activation = layers.pop(0) if layers and slope(layers[0]) is not None else NOTHING
+            pool = layers.pop(0) if layers and halves(layers[0]) else NOTHING
+            yield Block(first, norm, activation, pool)
 
 
-def unfit(block: nn.Sequential, x: Tensor) -> str | None:
-    """Return why the kernels cannot compute a block of these layers on these images, or None if they can."""
-    conv, norm, activation, pool = block
+class Block(NamedTuple):
+    """The layers of a block; ``nn.Identity`` in the place of one that it has not."""
+
+    conv: nn.Conv2d
+    norm: nn.BatchNorm2d
+    activation: nn.Module
+    pool: nn.Module
+
+
+def for_kernels(module: nn.Module) -> list[nn.Conv2d]:
+    """Return the convolutions of a module for which there are kernels, by their place and size."""
+    return [
+        block.conv
+        for layers in module.modules()
+        if isinstance(layers, ConvLayers)
+        for block in layers.blocks()
+        if isinstance(block, Block) and block.conv.weight.numel() <= MOST_WEIGHTS
+    ]
+
+
+def computed(block: Block | nn.Module, x: Tensor, task: TaskContext) -> Tensor:
+    """Return the maps after a block or a layer."""
+    if isinstance(block, nn.Module):
+        return block(x)  # type: ignore[no-any-return]
+    reason = unfit(block, x) or missing()
+    announce(reason)
+    if reason is None:
+        return by_kernels(block, x, task)
+    for layer in block:
+        x = layer(x)
+    return x
+
+
+def unfit(block: Block, x: Tensor) -> str | None:
+    """Return why the kernels cannot compute a block on these images, or None if they can."""
+    conv, norm = block.conv, block.norm
     if all_are_changed() or any(map(is_changed, block)):
         return "a layer has a hook or a replaced forward"
     if type(conv) is not nn.Conv2d or conv.groups != 1 or conv.padding_mode != "zeros" or isinstance(conv.padding, str):
         return f"the convolution is {conv}"
+    if conv.weight.numel() > MOST_WEIGHTS:
+        return f"a convolution has {conv.weight.numel()} weights, with which torch is faster"
     # other classes compute something else, and a norm without affine parameters has no weight
-    if not isinstance(norm, nn.BatchNorm2d) or type(norm) not in (nn.BatchNorm2d, BatchNormOfMethod2d):
-        return f"the norm is {norm}"
-    if not norm.affine or norm.momentum is None:
+    if type(norm) not in (nn.BatchNorm2d, BatchNormOfMethod2d) or not norm.affine or norm.momentum is None:
         return f"the norm is {norm}"
     if not norm.training and norm.running_mean is not None:
         return "the norm normalises by running statistics"
-    if slope(activation) is None:
-        return f"the activation is {activation}"
-    if type(pool) is not nn.Identity and not halves(pool):
-        return f"the pooling is {pool}"
     return unfit_images(x, conv)
 
 
@@ -94,11 +137,19 @@ def halves(pool: nn.Module) -> bool:
     return sides == [(2, 2), (2, 2)] and plain and not pool.ceil_mode and not pool.return_indices
 
 
-def by_kernels(block: Any, x: Tensor, task: TaskContext) -> Tensor:
+def by_kernels(block: Block, x: Tensor, task: TaskContext) -> Tensor:
     """Return a block's maps ``[n, outputs, height, width]``, and record the running statistics of its norm."""
-    conv, norm, activation, pool = block
-    sides = 1 if type(pool) is nn.Identity else 2
-    form = Form(conv.stride, conv.padding, conv.dilation, norm.eps, slope(activation) or 0.0, sides)
+    conv: Any = block.conv
+    norm: Any = block.norm
+    below = slope(block.activation)
+    form = Form(
+        conv.stride,
+        conv.padding,
+        conv.dilation,
+        norm.eps,
+        slope=1.0 if below is None else below,
+        pool=1 if block.pool is NOTHING else 2,
+    )
     # a convolution's bias shifts the mean that the norm subtracts: it moves the running mean only, its gradient is 0
     shift = norm.bias if conv.bias is None else norm.bias.add(conv.bias, alpha=0)
     # in the kernels' order of memory here, and not again in each derivative

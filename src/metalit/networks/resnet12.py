@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from metalit.errors import at_least, check
+from metalit.networks.conv_layers import ConvLayers
 from metalit.networks.drop_block import DropBlock
 from metalit.networks.expected_inputs import check_images
 from metalit.networks.normalisation import BatchNormMode, batch_norm_2d
@@ -103,14 +104,14 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, batch_norm: BatchNormMode | None, drop: DropBlock) -> None:
         super().__init__()
-        self.path = nn.Sequential(
+        self.path = ConvLayers(
             nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), batch_norm_2d(outputs, batch_norm),
             nn.LeakyReLU(SLOPE),
             nn.Conv2d(outputs, outputs, 3, padding=1, bias=False), batch_norm_2d(outputs, batch_norm),
             nn.LeakyReLU(SLOPE),
             nn.Conv2d(outputs, outputs, 3, padding=1, bias=False), batch_norm_2d(outputs, batch_norm),
         )  # fmt: skip
-        self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, bias=False), batch_norm_2d(outputs, batch_norm))
+        self.shortcut = ConvLayers(nn.Conv2d(inputs, outputs, 1, bias=False), batch_norm_2d(outputs, batch_norm))
         self.end = nn.Sequential(nn.LeakyReLU(SLOPE), nn.MaxPool2d(2), drop)
 
     def forward(self, x: Tensor) -> Tensor:
