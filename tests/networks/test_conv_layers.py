@@ -111,6 +111,9 @@ UNFIT = {
     "same": block(conv=nn.Conv2d(1, 4, 3, padding="same")),
     "wide": block(conv=nn.Conv2d(320, 320, 4), norm=nn.BatchNorm2d(320)),
     "no affine": block(norm=nn.BatchNorm2d(4, affine=False)),
+    "no shift": block(norm=nn.BatchNorm2d(4, bias=False)),
+    "another norm": block(norm=nn.BatchNorm2d(3)),
+    "float64 norm": block(norm=nn.BatchNorm2d(4).double()),
     "evaluation": block(norm=nn.BatchNorm2d(4).eval()),
     "cumulative": block(norm=nn.BatchNorm2d(4, momentum=None)),
     "float16": block().half(),
@@ -191,6 +194,7 @@ def test_images_that_kernels_cannot_take_are_left_to_torch():
     made = only_block(block())
     assert unfit(made, torch.zeros(2, 1, 8, 8, dtype=torch.float64))
     assert unfit(made, torch.zeros(2, 1, 3, 3))
+    assert unfit(made, torch.zeros(2, 3, 8, 8))  # the convolution takes one channel
     assert unfit(made, torch.zeros(2, 1, 8, 8, device="meta"))
     with torch.autocast("cpu"):
         assert unfit(made, torch.zeros(2, 1, 8, 8))

@@ -60,3 +60,55 @@ def test_of_first_order_no_graph_is_kept(parameters):
     found, value = gradient_and_value(loss_of(parameters), parameters, 0.1, higher=False)
     assert value.grad_fn is None
     assert all(each.grad_fn is None for each in found.values())
+
+
+def test_from_constants_it_is_a_constant(parameters):
+    # else each step of many would keep the graph of all before it
+    fixed = {name: each.detach() for name, each in parameters.items()}
+    found, value = gradient_and_value(loss_of(fixed), fixed, 0.1)
+    assert value.grad_fn is None
+    assert all(each.grad_fn is None for each in found.values())
+    found, _ = gradient_and_value(loss_of(parameters), fixed, 0.1)
+    assert found["a"].requires_grad  # which depends on what the loss closes over
+
+
+def test_in_inference_mode_it_is_the_gradient(parameters):
+    expected, _ = grad_and_value(loss_of(parameters))(parameters, 0.1)
+    with torch.inference_mode():
+        found, _ = gradient_and_value(loss_of(parameters), parameters, 0.1)
+    torch.testing.assert_close(found["b"], expected["b"].detach())
+    torch.testing.assert_close(found["a"], expected["a"].detach())
+
+
+def test_of_nothing_there_is_no_gradient():
+    assert gradient_and_value(lambda _: torch.ones(()), {}) == ({}, torch.ones(()))
+
+
+def test_a_loss_of_several_values_is_refused(parameters):
+    with pytest.raises(ValueError, match=r"0-d, not of shape \[3\]"):
+        gradient_and_value(lambda own: own["a"] ** 2, parameters)
+
+
+class Cube(torch.autograd.Function):
+    @staticmethod
+    def forward(x):
+        return x**3
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, g):
+        return 3 * g * ctx.saved_tensors[0] ** 2
+
+
+@pytest.mark.parametrize("after", [torch.sum, lambda x: x.square().sum()], ids=["linear", "square"])
+def test_a_derivative_without_one_is_refused(parameters, after):
+    before = torch.autograd.function._functions.DelayedError
+    with pytest.raises(RuntimeError, match="differentiate twice"):
+        gradient_and_value(lambda own: after(Cube.apply(own["a"])), parameters)
+    found, _ = gradient_and_value(lambda own: after(Cube.apply(own["a"])), parameters, higher=False)
+    assert found["a"].abs().sum() > 0
+    assert torch.autograd.function._functions.DelayedError is before

@@ -15,6 +15,8 @@ FLAGS = (
     "-O3", "-march=native", "-mprefer-vector-width=512", "-shared", "-fPIC", "-std=c++17", "-fno-math-errno",
     "-fno-trapping-math", "-pthread",
 )  # fmt: skip
+# GCC's tuning for some processors fuses products and sums in some tiles and not in others, which changes bits
+ALIKE = ("--param=avoid-fma-max-bits=0",) if platform.machine() in ("x86_64", "AMD64") else ()
 OPENMP = "-fopenmp"  # torch's threads; Clang often comes without, and then there are others
 SOURCES = ("block.cpp", "convolution.h", "norm_pool.h", "plan.h", "vectors.h")
 
@@ -48,7 +50,7 @@ def compiled(path: str, sources: dict[str, bytes]) -> Path:
     """Return the library of sources by name, compiled if the cache folder does not have it; the first is compiled."""
     # code for one processor may not run on another that shares the home folder
     machine = f"{platform.machine()} {processor()} {path}"
-    parts = (*sources.values(), " ".join((machine, *FLAGS, OPENMP)).encode())
+    parts = (*sources.values(), " ".join((machine, *FLAGS, *ALIKE, OPENMP)).encode())
     name = hashlib.sha256(b"".join(parts)).hexdigest()[:20]
     target = cache_folder() / f"{name}.so"
     if target.exists():
@@ -59,7 +61,7 @@ def compiled(path: str, sources: dict[str, bytes]) -> Path:
         for file, source in sources.items():
             Path(folder, file).write_bytes(source)
         command = [path, *FLAGS, str(Path(folder, next(iter(sources)))), "-o", str(made)]
-        if subprocess.run([*command, OPENMP], check=False, capture_output=True, timeout=120).returncode:
+        if subprocess.run([*command, *ALIKE, OPENMP], check=False, capture_output=True, timeout=120).returncode:
             subprocess.run(command, check=True, capture_output=True, timeout=120)
         made.replace(target)  # at once, for several processes may start together
     return target

@@ -97,10 +97,15 @@ def unfit(block: Block, x: Tensor) -> str | None:
     if conv.weight.numel() > MOST_WEIGHTS:
         return f"a convolution has {conv.weight.numel()} weights, with which torch is faster"
     # other classes compute something else, and a norm without affine parameters has no weight
-    if type(norm) not in (nn.BatchNorm2d, BatchNormOfMethod2d) or not norm.affine or norm.momentum is None:
+    if type(norm) not in (nn.BatchNorm2d, BatchNormOfMethod2d) or norm.weight is None or norm.bias is None:
+        return f"the norm is {norm}"
+    if norm.momentum is None or norm.num_features != conv.out_channels:
         return f"the norm is {norm}"
     if not norm.training and norm.running_mean is not None:
         return "the norm normalises by running statistics"
+    parameters = (conv.weight, conv.bias, norm.weight, norm.bias)
+    if any(each is not None and each.dtype != x.dtype for each in parameters):
+        return f"the images are {x.dtype}, and not all parameters"
     return unfit_images(x, conv)
 
 
@@ -108,9 +113,9 @@ def unfit_images(x: Tensor, conv: nn.Conv2d) -> str | None:
     """Return why the kernels cannot take these images, or None if they can."""
     if x.device.type != "cpu" or under_autocast(x.device):
         return "they are not in full precision on the CPU"
-    if x.dtype not in (torch.float32, torch.float64) or x.dtype != conv.weight.dtype:
+    if x.dtype not in (torch.float32, torch.float64):
         return f"the images are {x.dtype}"
-    if x.dim() != 4 or type(x) not in (Tensor, nn.Parameter):
+    if x.dim() != 4 or x.size(1) != conv.in_channels or type(x) not in (Tensor, nn.Parameter):
         return "the images are not an ordinary tensor [n, inputs, height, width]"
     assert not isinstance(conv.padding, str)
     sides = Form(conv.stride, conv.padding, conv.dilation).convolved(x.shape[2:], conv.weight.shape[2:])
@@ -155,7 +160,7 @@ def by_kernels(block: Block, x: Tensor, task: TaskContext) -> Tensor:
     # in the kernels' order of memory here, and not again in each derivative
     weight = conv.weight.permute(2, 3, 1, 0).contiguous().permute(3, 2, 0, 1)
     maps, mean, variance = conv_block(x[None], weight[None], norm.weight[None], shift[None], form)
-    if norm.running_mean is not None:
+    if norm.running_mean is not None and norm.track_running_stats:
         count = x.size(0) * math.prod(form.convolved(x.shape[2:], weight.shape[2:]))
         bias = 0 if conv.bias is None else conv.bias.detach()
         task.record(norm.running_mean, mean[0] + bias, norm.momentum)

@@ -13,13 +13,15 @@ from metalit.tasks.levels import levels
 from metalit.tasks.parameters import Params
 
 functions: Any = _functions  # of torch in C++, where the error of ``once_differentiable`` is looked up at each use
+DELAYED = functions.DelayedError
+inside: list[bool] = []  # one for each context that is open, in whatever thread
 # torch's checkpoint runs a network again after the task's parameters have left it
 NO_HOOKS = "an inner gradient cannot take saved tensor hooks, such as torch.utils.checkpoint; use checkpoint_steps"
 
 
 def can_use_autograd() -> bool:
-    """Whether neither the compiler nor a transform of ``torch.func`` is at work, which autograd knows nothing of."""
-    return not torch.compiler.is_compiling() and not levels()
+    """Whether nothing is at work that autograd knows nothing of: the compiler, ``torch.func``, or inference mode."""
+    return not (torch.compiler.is_compiling() or torch.is_inference_mode_enabled() or levels())
 
 
 def gradient_and_value(
@@ -34,17 +36,49 @@ def gradient_and_value(
         parameters: tensors by name.
         others: further arguments.
         higher: whether they need be differentiable.
+
+    Raises:
+        ValueError: the value is not 0-d.
+        RuntimeError: a derivative has none itself although ``higher``, or the function saves tensors by hooks.
     """
     higher = higher and torch.is_grad_enabled()
     with refusing_what_ends_here() if higher else nullcontext():
         if not can_use_autograd():
             return grad_and_value(function)(parameters, *others)
-        with torch.enable_grad(), torch.autograd.graph.disable_saved_tensors_hooks(NO_HOOKS):
-            # tensors of their own, for the function may depend on a parameter in other ways too
-            values = {name: apart(value, higher) for name, value in parameters.items()}
-            value = function(values, *others)
-        gradient = gradients_of([value], list(values.values()), [torch.ones_like(value)], higher=higher)
+        return by_autograd(function, parameters, *others, higher=higher)
+
+
+def by_autograd(
+    function: Callable[..., Tensor], parameters: Params, *others: Any, higher: bool
+) -> tuple[Params, Tensor]:
+    """Return ``gradient_and_value`` by autograd."""
+    with torch.enable_grad(), torch.autograd.graph.disable_saved_tensors_hooks(NO_HOOKS):
+        # tensors of their own, for the function may depend on a parameter in other ways too
+        values = {name: apart(value, higher) for name, value in parameters.items()}
+        value = function(values, *others)
+    if value.dim():
+        raise ValueError(f"a loss is 0-d, not of shape {list(value.shape)}: take its mean")
+    leaves = list(values.values())
+    # from constants to constants nothing may be differentiable, or each step would keep the graph of all before it
+    higher = higher and (any(each.requires_grad for each in parameters.values()) or depends_on_others(value, leaves))
+    # of a cotangent that needs no gradient, torch does not say that a derivative has none
+    gradient = gradients_of([value], leaves, [torch.ones_like(value, requires_grad=higher)], higher=higher)
     return dict(zip(values, gradient, strict=True)), value if higher else value.detach()
+
+
+def depends_on_others(value: Tensor, leaves: Sequence[Tensor]) -> bool:
+    """Whether a value depends on a leaf of autograd that is not one of these."""
+    known, seen, ahead = set(map(id, leaves)), set(), [value.grad_fn]
+    while ahead:
+        node = ahead.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        leaf = getattr(node, "variable", None)  # which only nodes of leaves have
+        if leaf is not None and id(leaf) not in known:
+            return True
+        ahead.extend(following for following, _ in node.next_functions)
+    return False
 
 
 @contextmanager
@@ -56,11 +90,14 @@ def refusing_what_ends_here() -> Iterator[None]:
     if torch.compiler.is_compiling():
         yield
         return
-    before, functions.DelayedError = functions.DelayedError, refuse
+    inside.append(True)
+    functions.DelayedError = refuse
     try:
         yield
     finally:
-        functions.DelayedError = before
+        inside.pop()
+        if not inside:
+            functions.DelayedError = DELAYED
 
 
 def refuse(message: bytes, _: int) -> NoReturn:
@@ -84,6 +121,8 @@ def gradients_of(
         cotangent: a tensor of the shape of each result.
         higher: whether the derivative is differentiable.
     """
+    if not values:
+        return ()
     pairs = [pair for pair in zip(results, cotangent, strict=True) if pair[0].requires_grad]
     if not pairs:
         return tuple(map(torch.zeros_like, values))
