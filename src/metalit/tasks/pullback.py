@@ -9,6 +9,7 @@ from torch import Tensor
 from torch._C import _functions
 from torch.func import grad_and_value
 
+from metalit.errors import UserError
 from metalit.tasks.levels import levels
 from metalit.tasks.parameters import Params
 
@@ -38,7 +39,7 @@ def gradient_and_value(
         higher: whether they need be differentiable.
 
     Raises:
-        ValueError: the value is not 0-d.
+        UserError: the value is not 0-d.
         RuntimeError: a derivative has none itself although ``higher``, or the function saves tensors by hooks.
     """
     higher = higher and torch.is_grad_enabled()
@@ -57,7 +58,7 @@ def by_autograd(
         values = {name: apart(value, higher) for name, value in parameters.items()}
         value = function(values, *others)
     if value.dim():
-        raise ValueError(f"a loss is 0-d, not of shape {list(value.shape)}: take its mean")
+        raise UserError(f"a loss is 0-d, not of shape {list(value.shape)}: take its mean")
     leaves = list(values.values())
     # from constants to constants nothing may be differentiable, or each step would keep the graph of all before it
     higher = higher and (any(each.requires_grad for each in parameters.values()) or depends_on_others(value, leaves))
