@@ -11,11 +11,13 @@ from torch import Tensor, nn
 from metalit.kernels import Form, conv_block, missing
 from metalit.networks.normalisation import BatchNormOfMethod2d
 from metalit.tasks.hooks import all_are_changed, is_changed
+from metalit.tasks.levels import outside_vmap
 from metalit.tasks.precision import under_autocast
 from metalit.tasks.task_context import TaskContext, task_of_kernels
 
-# Of a convolution with more weights, 320 to 320 channels at 3x3, torch's own are as fast or faster.
-MOST_WEIGHTS = 1_000_000
+# With more weights torch's own convolutions are as fast or faster: 320 to 320 channels at 3x3, and 64 to 160 where all
+# threads work on a single task.
+MOST_WEIGHTS, MOST_WEIGHTS_ALONE = 1_000_000, 100_000
 NOTHING = nn.Identity()
 
 
@@ -94,7 +96,7 @@ def unfit(block: Block, x: Tensor) -> str | None:
         return "a layer has a hook or a replaced forward"
     if type(conv) is not nn.Conv2d or conv.groups != 1 or conv.padding_mode != "zeros" or isinstance(conv.padding, str):
         return f"the convolution is {conv}"
-    if conv.weight.numel() > MOST_WEIGHTS:
+    if conv.weight.numel() > (min(MOST_WEIGHTS, MOST_WEIGHTS_ALONE) if outside_vmap() else MOST_WEIGHTS):
         return f"a convolution has {conv.weight.numel()} weights, with which torch is faster"
     # other classes compute something else, and a norm without affine parameters has no weight
     if type(norm) not in (nn.BatchNorm2d, BatchNormOfMethod2d) or norm.weight is None or norm.bias is None:
