@@ -2,7 +2,7 @@
 
 Under ``vmap`` torch makes one grouped convolution of all tasks, of permuted copies of the maps, and every function
 after it passes over the maps of all tasks. Here a task goes through the whole block while its maps are in the cache,
-with the channels last in memory, and one call computes the tasks of a thread. With y = conv(x, w), M its values
+with the channels last in memory, and torch's threads share out the tasks. With y = conv(x, w), M its values
 per channel and task, r = 1 / sqrt(var(y) + eps) and h = (y - mean(y)) r,
 
     z = pool(relu(gamma h + beta)).

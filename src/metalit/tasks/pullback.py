@@ -13,9 +13,9 @@ from metalit.errors import UserError
 from metalit.tasks.levels import levels
 from metalit.tasks.parameters import Params
 
-functions: Any = _functions  # of torch in C++, where the error of ``once_differentiable`` is looked up at each use
+functions: Any = _functions  # torch's functions in C++; ``once_differentiable`` looks up its error there at each use
 DELAYED = functions.DelayedError
-inside: list[bool] = []  # one for each context that is open, in whatever thread
+refusing: list[bool] = []  # an entry for each open context, in any thread; the last one restores the error
 # torch's checkpoint runs a network again after the task's parameters have left it
 NO_HOOKS = "an inner gradient cannot take saved tensor hooks, such as torch.utils.checkpoint; use checkpoint_steps"
 
@@ -91,13 +91,13 @@ def refusing_what_ends_here() -> Iterator[None]:
     if torch.compiler.is_compiling():
         yield
         return
-    inside.append(True)
+    refusing.append(True)
     functions.DelayedError = refuse
     try:
         yield
     finally:
-        inside.pop()
-        if not inside:
+        refusing.pop()
+        if not refusing:
             functions.DelayedError = DELAYED
 
 
